@@ -1,0 +1,21 @@
+"""What can go wrong on the user's side: each message says what was expected, what came and how to mend it."""
+
+
+class DetcalError(Exception):
+    """Any error that detcal raises on purpose."""
+
+
+class InputError(DetcalError, ValueError):
+    """Data, a file or an option that cannot be used."""
+
+
+class OutputError(DetcalError):
+    """An output that exists already, or that cannot be written."""
+
+
+class RecipeError(DetcalError):
+    """A recipe with mistakes; every one of them has a line in the message."""
+
+
+class PlanError(DetcalError):
+    """A run that would not fit into the memory that it was given."""
