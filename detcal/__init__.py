@@ -1,0 +1,36 @@
+"""detcal: out-of-core pipelines from raw X-ray detector frames to corrected science data.
+
+response      pixel-wise gain from a beam sweep; correction of CT stacks
+
+`open_frames`, `save` and `load` read and write. Everything is imported on first use, so that a worker that only corrects
+frames does not carry the rest.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detcal import response
+    from detcal.errors import DetcalError
+    from detcal.stores import load, open_frames, save
+
+PLACES = {
+    "response": "detcal.response",
+    "DetcalError": "detcal.errors",
+    "load": "detcal.stores",
+    "open_frames": "detcal.stores",
+    "save": "detcal.stores",
+}
+
+__all__ = ["DetcalError", "load", "open_frames", "response", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module 'detcal' has no attribute {name!r}")
+    module = import_module(PLACES[name])
+    return module if module.__name__ == f"detcal.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

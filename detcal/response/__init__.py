@@ -1,0 +1,6 @@
+"""Pixel-wise detector response: gain from a beam sweep, and the correction of CT stacks (Croton et al. 2019)."""
+
+from detcal.response.calibration import Response
+from detcal.response.operations import correct_response, fit_response
+
+__all__ = ["Response", "correct_response", "fit_response"]

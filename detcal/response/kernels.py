@@ -1,0 +1,465 @@
+"""Smoothing, regression sums, their solution, and the correction of a block of frames. ndarrays in, ndarrays out."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from detcal.errors import InputError
+from detcal.jit import kernel
+
+Array = NDArray[np.generic]
+Image = NDArray[np.float32]
+
+# numpy.pad's names of the boundaries that scipy.ndimage calls by the keys
+BOUNDARIES = {"nearest": "edge", "reflect": "symmetric", "mirror": "reflect", "wrap": "wrap"}
+
+ROWS_A_STRIP = 64  # rows that are transformed at once: a strip and its spectrum stay in the second-level cache
+FRAMES_A_BATCH = 4  # frames that are smoothed before their sums are taken in one pass over the pixels
+
+# A pixel with less of the kernel's weight on valid pixels than this has no neighbourhood to be compared with: NaN.
+LEAST_WEIGHT = 1e-3
+
+# The planes of the sums: V is the measured signal, S the smoothed one, D = S − V. D is small, so that nothing cancels.
+# For order 2 the last three follow.
+PLANES = ("n", "V", "V2", "V3", "D", "VD", "DD", "V4", "V5", "V2D")
+
+
+def count_planes(order: int) -> int:
+    """Planes of the sums that a fit of this order needs."""
+    return 7 if order == 1 else 10
+
+
+# ---------------------------------------------------------------------------------------------------------- smoothing
+
+
+def gaussian_taps(sigma: float, truncate: float) -> NDArray[np.float64]:
+    """Normalised weights of scipy.ndimage's gaussian: cut at int(truncate·sigma + ½) pixels."""
+    radius = int(truncate * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return np.asarray(weights / weights.sum())
+
+
+class PaddedGaussian(NamedTuple):
+    """What smoothing lines of one length needs."""
+
+    radius: int
+    length: int  # of the transform
+    spectrum: Image  # the kernel's, real because it is even
+    before: NDArray[np.intp]  # the pixels that pad a line's start
+    after: NDArray[np.intp]  # and its end
+
+
+@lru_cache(maxsize=16)
+def padded_gaussian(size: int, sigma: float, boundary: str, truncate: float) -> PaddedGaussian:
+    """The gaussian for lines of `size` pixels, padded so that the circular convolution is the one with the boundary."""
+    taps = gaussian_taps(sigma, truncate)
+    radius = len(taps) // 2
+    length = fft.next_fast_len(size + 2 * radius, real=True)
+    centred = np.zeros(length)
+    centred[: radius + 1] = taps[radius:]
+    centred[length - radius :] = taps[:radius]
+    pixels = np.pad(np.arange(size), (radius, length - size - radius), mode=BOUNDARIES[boundary])  # type: ignore[call-overload]
+    return PaddedGaussian(radius, length, fft.rfft(centred).real.astype(np.float32), pixels[:radius], pixels[radius + size :])
+
+
+@kernel
+def pad_rows(strip, before, after, out):  # type: ignore[no-untyped-def]
+    """Each row of `strip` between the pixels of it that `before` and `after` point to."""
+    start = before.size
+    stop = start + strip.shape[1]
+    for row in range(strip.shape[0]):
+        for k in range(before.size):
+            out[row, k] = strip[row, before[k]]
+        out[row, start:stop] = strip[row]
+        for k in range(after.size):
+            out[row, stop + k] = strip[row, after[k]]
+
+
+def smooth_rows(image: Image, sigma: float, boundary: str, truncate: float) -> Image:
+    """Gaussian along the rows, transposed: padded real transforms, exact for the truncated kernel, a strip at a time."""
+    rows, size = image.shape
+    gaussian = padded_gaussian(size, sigma, boundary, truncate)
+    middle = slice(gaussian.radius, gaussian.radius + size)
+    smoothed = np.empty((size, rows), np.float32)
+    padded = np.empty((ROWS_A_STRIP, gaussian.length), np.float32)
+    for start in range(0, rows, ROWS_A_STRIP):
+        strip = image[start : start + ROWS_A_STRIP]
+        lines = padded[: len(strip)]
+        pad_rows(strip, gaussian.before, gaussian.after, lines)
+        transformed = fft.rfft(lines, axis=1)
+        transformed *= gaussian.spectrum
+        lines = fft.irfft(transformed, gaussian.length, axis=1, overwrite_x=True)
+        smoothed[:, start : start + len(strip)] = lines[:, middle].T
+    return smoothed
+
+
+def smooth(image: Image, sigma: float, boundary: str = "nearest", truncate: float = 4.0) -> Image:
+    """scipy.ndimage.gaussian_filter of a finite float32 image, to 1e-6 of its largest value.
+
+    The mean is taken off first, so that the rounding of the transforms is relative to the variation alone.
+    """
+    mean = np.float32(image.mean(dtype=np.float64))
+    smoothed = smooth_rows(smooth_rows(image - mean, sigma, boundary, truncate), sigma, boundary, truncate)
+    smoothed += mean
+    return smoothed
+
+
+class ValidSmoother:
+    """Normalised convolution: the gaussian mean of the valid pixels (Knutsson and Westin 1993).
+
+    Masks seldom change from frame to frame, so that the smoothed weights of the last mask are kept.
+    """
+
+    def __init__(self, sigma: float, boundary: str, truncate: float) -> None:
+        self.options = (sigma, boundary, truncate)
+        self.valid: NDArray[np.bool_] | None = None
+        self.weights: Image | None = None
+
+    def __call__(self, image: Image) -> Image:
+        """Smooth `image`, in which NaN marks the invalid pixels; NaN where no valid pixel is near."""
+        valid = np.isfinite(image)
+        if valid.all():
+            return smooth(image, *self.options)
+        if not valid.any():
+            return np.full_like(image, np.nan)
+        weights = self._weights(valid)
+        mean = np.float32(image.mean(dtype=np.float64, where=valid))
+        smoothed = smooth(np.where(valid, image - mean, np.float32(0)), *self.options)
+        smoothed /= weights
+        smoothed += mean
+        return smoothed
+
+    def _weights(self, valid: NDArray[np.bool_]) -> Image:
+        if self.valid is None or self.weights is None or not np.array_equal(valid, self.valid):
+            weights = smooth(valid.astype(np.float32), *self.options)
+            weights[weights < LEAST_WEIGHT] = np.nan
+            self.valid, self.weights = valid, weights
+        return self.weights
+
+
+# --------------------------------------------------------------------------------------------------------- regression
+
+
+@kernel
+def subtract_dark(frame, dark, out):  # type: ignore[no-untyped-def]
+    """out = frame − dark in float32, from any type; what is not finite becomes NaN."""
+    for row in range(frame.shape[0]):
+        for column in range(frame.shape[1]):
+            signal = np.float32(frame[row, column]) - dark[row, column]
+            out[row, column] = signal if abs(signal) < np.inf else np.nan
+
+
+@kernel
+def add_powers(sums, signals, smoothed, cutoff):  # type: ignore[no-untyped-def]
+    """Add a few frames to the planes of `sums`, in one pass over the pixels."""
+    for row in range(signals.shape[1]):
+        for column in range(signals.shape[2]):
+            n = v1 = v2 = v3 = d0 = d1 = dd = v4 = v5 = d2 = 0.0
+            for frame in range(signals.shape[0]):
+                s = smoothed[frame, row, column]
+                v = np.float64(signals[frame, row, column])
+                if not s > cutoff or np.isnan(v):
+                    continue
+                d = np.float64(s) - v
+                square = v * v
+                n += 1.0
+                v1 += v
+                v2 += square
+                v3 += square * v
+                d0 += d
+                d1 += v * d
+                dd += d * d
+                v4 += square * square
+                v5 += square * square * v
+                d2 += square * d
+            sums[0, row, column] += n
+            sums[1, row, column] += v1
+            sums[2, row, column] += v2
+            sums[3, row, column] += v3
+            sums[4, row, column] += d0
+            sums[5, row, column] += d1
+            sums[6, row, column] += dd
+            if sums.shape[0] > 7:
+                sums[7, row, column] += v4
+                sums[8, row, column] += v5
+                sums[9, row, column] += d2
+
+
+def accumulate(
+    sums: NDArray[np.float64] | None,
+    frames: Array,
+    dark: Image,
+    *,
+    order: int,
+    sigma: float,
+    cutoff: float,
+    boundary: str,
+    truncate: float,
+) -> NDArray[np.float64]:
+    """The sums, with a block of frames added. The sums that came in are not changed: a task may be run again."""
+    sums = np.zeros((count_planes(order), *dark.shape)) if sums is None else sums.copy()
+    smoother = ValidSmoother(sigma, boundary, truncate)
+    signals = np.empty((min(FRAMES_A_BATCH, len(frames)), *dark.shape), np.float32)
+    smoothed = np.empty_like(signals)
+    for start in range(0, len(frames), FRAMES_A_BATCH):
+        batch = frames[start : start + FRAMES_A_BATCH]
+        for frame, signal, estimate in zip(batch, signals, smoothed, strict=False):
+            subtract_dark(frame, dark, signal)
+            estimate[...] = smoother(signal)
+        add_powers(sums, signals[: len(batch)], smoothed[: len(batch)], cutoff)
+    return sums
+
+
+@kernel
+def solve_normal_equations(matrix, right, inverse):  # type: ignore[no-untyped-def]
+    """Solve a symmetric positive definite system of 1 to 3 unknowns into `right`, and its inverse; False if singular.
+
+    Gauss–Jordan after scaling the diagonal to 1, because powers of counts differ by many orders of magnitude.
+    """
+    size = right.size
+    scale = np.empty(size)
+    for a in range(size):
+        if not matrix[a, a] > 0:
+            return False
+        scale[a] = 1.0 / np.sqrt(matrix[a, a])
+    for a in range(size):
+        right[a] *= scale[a]
+        for b in range(size):
+            matrix[a, b] *= scale[a] * scale[b]
+            inverse[a, b] = 1.0 if a == b else 0.0
+    for a in range(size):
+        pivot = matrix[a, a]
+        if not pivot > 1e-12:
+            return False
+        for b in range(size):
+            matrix[a, b] /= pivot
+            inverse[a, b] /= pivot
+        right[a] /= pivot
+        for other in range(size):
+            if other == a:
+                continue
+            factor = matrix[other, a]
+            for b in range(size):
+                matrix[other, b] -= factor * matrix[a, b]
+                inverse[other, b] -= factor * inverse[a, b]
+            right[other] -= factor * right[a]
+    for a in range(size):
+        right[a] *= scale[a]
+        for b in range(size):
+            inverse[a, b] *= scale[a] * scale[b]
+    return True
+
+
+@kernel
+def fit_through_origin(sums, gain, gain_error, r_squared):  # type: ignore[no-untyped-def]
+    """Regress S on V through the origin in each pixel: c = ΣVS/ΣV². The common case of `fit_pixels`, in closed form."""
+    for row in range(sums.shape[1]):
+        for column in range(sums.shape[2]):
+            n, v1, v2, v3 = sums[0, row, column], sums[1, row, column], sums[2, row, column], sums[3, row, column]
+            vd, dd = sums[5, row, column], sums[6, row, column]
+            gain[row, column] = gain_error[row, column] = r_squared[row, column] = np.nan
+            if n < 2 or not v2 > 0:
+                continue
+            excess = vd / v2
+            left = max(dd - excess * vd, 0.0)
+            gain[row, column] = 1 + excess
+            noise = v1 - v3 / v2
+            if noise > 0 and v3 >= 0:
+                gain_error[row, column] = np.sqrt(left / noise * v3) / v2
+            r_squared[row, column] = 1 - left / (v2 + 2 * vd + dd)
+
+
+@kernel
+def fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared):  # type: ignore[no-untyped-def]
+    """Regress S on V in each pixel: coefficients (offset, gain, curvature), the gain's standard error and R².
+
+    S = V + D, so that D is regressed and 1 added to the gain. The errors take the variance as proportional to the
+    signal, as photon noise is: Cov = φ·G⁻¹·H·G⁻¹ with G = Σ x·xᵀ, H = Σ V·x·xᵀ, and φ from the residuals.
+    """
+    first = 0 if intercept else 1
+    size = order + 1 - first
+    powers = np.empty(6)
+    crossed = np.empty(3)
+    gram, weighted, inverse = np.empty((size, size)), np.empty((size, size)), np.empty((size, size))
+    solution = np.empty(size)
+    for row in range(sums.shape[1]):
+        for column in range(sums.shape[2]):
+            for p in range(3):
+                coefficients[p, row, column] = np.nan
+            gain_error[row, column] = np.nan
+            r_squared[row, column] = np.nan
+            n = sums[0, row, column]
+            if n < size + 1:
+                continue
+            for p in range(4):
+                powers[p] = sums[p, row, column]
+            crossed[0], crossed[1] = sums[4, row, column], sums[5, row, column]
+            if order == 2:
+                powers[4], powers[5], crossed[2] = sums[7, row, column], sums[8, row, column], sums[9, row, column]
+            for a in range(size):
+                solution[a] = crossed[a + first]
+                for b in range(size):
+                    gram[a, b] = powers[a + b + 2 * first]
+                    weighted[a, b] = powers[a + b + 2 * first + 1]
+            if not solve_normal_equations(gram, solution, inverse):
+                continue
+            left = sums[6, row, column]
+            for a in range(size):
+                left -= solution[a] * crossed[a + first]
+            left = max(left, 0.0)
+            for p in range(3):
+                coefficients[p, row, column] = solution[p - first] if 0 <= p - first < size else 0.0
+            coefficients[1, row, column] += 1.0
+
+            gain = 1 - first
+            variance = trace = 0.0
+            for a in range(size):
+                for b in range(size):
+                    variance += inverse[gain, a] * weighted[a, b] * inverse[b, gain]
+                    trace += inverse[a, b] * weighted[b, a]
+            noise = powers[1] - trace
+            if noise > 0 and variance >= 0:
+                gain_error[row, column] = np.sqrt(left / noise * variance)
+            total = powers[2] + 2 * crossed[1] + sums[6, row, column]
+            if intercept:
+                total -= (powers[1] + crossed[0]) ** 2 / n
+            if total > 0:
+                r_squared[row, column] = 1 - left / total
+
+
+@kernel
+def find_bad_pixels(sums, order, intercept, gain, bad):  # type: ignore[no-untyped-def]
+    """True where a pixel was never lit, is dead (under a tenth of its neighbours) or hot (ten times them, or stuck).
+
+    Stuck: the smoothed beam varied by more than a tenth, and the pixel followed it by less than half.
+    """
+    fewest = order + 2 if intercept else order + 1
+    for row in range(sums.shape[1]):
+        for column in range(sums.shape[2]):
+            n, v1, v2 = sums[0, row, column], sums[1, row, column], sums[2, row, column]
+            d0, d1, dd = sums[4, row, column], sums[5, row, column], sums[6, row, column]
+            if n < fewest or not v1 > 0:
+                bad[row, column] = True
+                continue
+            ratio = (v1 + d0) / v1
+            beam = v1 + d0
+            spread = v2 + 2 * d1 + dd - beam * beam / n
+            follows = v2 + d1 - v1 * beam / n
+            varied = spread * n > (0.1 * beam) ** 2
+            stuck = varied and follows * ratio < 0.5 * spread
+            bad[row, column] = stuck or not 0.1 < ratio < 10 or np.isnan(gain[row, column])
+
+
+def solve(
+    lanes: list[NDArray[np.float64]], *, order: int, intercept: bool, cutoff: float
+) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.bool_]]:
+    """Gain, offset, curvature, gain error, R², frames used and mask from the sums of all lanes, added in their order.
+
+    Raises
+    ------
+    InputError
+        If no pixel has two frames above the cutoff.
+    """
+    sums = lanes[0].copy()
+    for lane in lanes[1:]:
+        sums += lane
+    shape = sums.shape[1:]
+    most = int(sums[0].max())
+    if most < 2:
+        raise InputError(
+            f"expected at least 2 usable frames in the sweep, found {most}: a frame counts where its smoothed, "
+            f"dark-subtracted signal is above cutoff = {cutoff:g} and not NaN. Lower the cutoff, or check that the dark "
+            "is not brighter than the sweep and that the frames are not NaN."
+        )
+    coefficients = np.zeros((3, *shape), np.float32)
+    gain_error, r_squared = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    if order == 1 and not intercept:
+        fit_through_origin(sums, coefficients[1], gain_error, r_squared)
+    else:
+        fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared)
+    bad = np.empty(shape, np.bool_)
+    find_bad_pixels(sums, order, intercept, coefficients[1], bad)
+    offset, gain, curvature = coefficients
+    return gain, offset, curvature, gain_error, r_squared, sums[0].astype(np.int32), bad
+
+
+# --------------------------------------------------------------------------------------------------------- correction
+
+
+def correction_terms(
+    offset: Image,
+    gain: Image,
+    curvature: Image | None,
+    mask: NDArray[np.bool_],
+    flat: Image | None,
+    flat_dark: Image | None,
+    *,
+    sigma: float,
+    boundary: str,
+    truncate: float,
+    residual_sigma: float | None,
+) -> list[Image]:
+    """Offset, gain and, if there is one, curvature as they multiply a frame: divided by the flat, NaN where masked."""
+    terms = [offset, gain] if curvature is None else [offset, gain, curvature]
+    divisor = np.where(mask, np.float32(np.nan), np.float32(1))
+    if flat is not None:
+        signal = (flat if flat_dark is None else flat - flat_dark) * divisor
+        smoothed = ValidSmoother(sigma, boundary, truncate)(signal)
+        if not np.any(smoothed > 0):
+            raise InputError(
+                "expected a flat that is brighter than its dark, found no such pixel: the flat is zero, NaN or already "
+                "dark-subtracted (then say flat_is_dark_subtracted = true)"
+            )
+        if residual_sigma is not None:
+            smoothed -= large_residuals(smoothed, polynomial(signal, terms), residual_sigma)
+        divisor *= np.where(smoothed > 0, smoothed, np.float32(np.nan))
+    return [term / divisor for term in terms]
+
+
+def polynomial(signal: Image, terms: list[Image]) -> Image:
+    """offset + gain·signal + curvature·signal², as far as there are terms."""
+    total = terms[-1]
+    for term in terms[-2::-1]:
+        total = total * signal + term
+    return total
+
+
+def large_residuals(smoothed: Image, corrected: Image, residual_sigma: float) -> Image:
+    """R = smoothed − corrected flat where |R| ≥ residual_sigma·std(R) over the valid pixels, else 0 (Croton et al. 2019)."""
+    residual = smoothed - corrected
+    limit = residual_sigma * np.nanstd(residual, dtype=np.float64)
+    return np.where(np.abs(residual) >= limit, residual, np.float32(0))
+
+
+@kernel
+def scale_frames(frames, dark, offset, gain, out):  # type: ignore[no-untyped-def]
+    """out = offset + gain·(frame − dark)."""
+    for frame in range(frames.shape[0]):
+        for row in range(frames.shape[1]):
+            for column in range(frames.shape[2]):
+                signal = np.float32(frames[frame, row, column]) - dark[row, column]
+                out[frame, row, column] = offset[row, column] + gain[row, column] * signal
+
+
+@kernel
+def scale_frames_curved(frames, dark, offset, gain, curvature, out):  # type: ignore[no-untyped-def]
+    """out = offset + gain·(frame − dark) + curvature·(frame − dark)²."""
+    for frame in range(frames.shape[0]):
+        for row in range(frames.shape[1]):
+            for column in range(frames.shape[2]):
+                signal = np.float32(frames[frame, row, column]) - dark[row, column]
+                bent = gain[row, column] + curvature[row, column] * signal
+                out[frame, row, column] = offset[row, column] + bent * signal
+
+
+def correct(frames: Array, dark: Image, offset: Image, gain: Image, curvature: Image | None = None) -> Image:
+    """A block of frames of any type, corrected to float32."""
+    out = np.empty(frames.shape, np.float32)
+    if curvature is None:
+        scale_frames(frames, dark, offset, gain, out)
+    else:
+        scale_frames_curved(frames, dark, offset, gain, curvature, out)
+    return out

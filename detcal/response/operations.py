@@ -1,0 +1,196 @@
+"""The response fit and the correction as lazy graphs: a stack in, a calibration or a stack out."""
+
+from functools import partial, reduce
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask import delayed
+
+from detcal.errors import InputError
+from detcal.frames import as_image, as_stack, whole_frames
+from detcal.response import kernels
+from detcal.response.calibration import Response
+
+
+def fit_response(
+    sweep: Any,
+    dark: Any = None,
+    *,
+    mask: Any = None,
+    sigma: float = 50.0,
+    cutoff: float = 300.0,
+    order: int = 1,
+    intercept: bool = False,
+    boundary: str = "nearest",
+    truncate: float = 4.0,
+    lanes: int = 2,
+) -> Response:
+    """Fit each pixel's gain to a beam sweep, lazily.
+
+    Each frame, less the dark (V), is smoothed (S) to what the pixel should have read; S is then regressed on V over the
+    frames where S is above the cutoff: gain = ΣVS/ΣV². Only sums are kept, so that the sweep is read once and the
+    smoothed stack never exists.
+
+    Parameters
+    ----------
+    sweep : (frame, y, x)
+        Frames over the range of beam intensities, any integer or real type, counts. NaN: no reading; such pixels take no
+        part in the smoothing of their neighbours.
+    dark : (y, x) or (frame, y, x), optional
+        Dark image, or dark frames to be averaged.
+    mask : (y, x) bool, optional
+        True: pixels known to be bad.
+    sigma : pixels
+        Of the gaussian; large enough to average the pixels' differences out.
+    cutoff : counts
+        Smoothed signals below or at it are left out.
+    order : 1 or 2
+        Linear, or with a curvature.
+    intercept : bool
+        Fit an offset too. By default the line goes through the origin.
+    boundary : "nearest", "reflect", "mirror" or "wrap"
+        How the smoothing goes on beyond the edge, as in scipy.ndimage.
+    truncate : float
+        Radius of the gaussian in sigmas.
+    lanes : int
+        Partial sums that grow side by side. Each holds a few images; more than there are threads bring nothing.
+
+    Returns
+    -------
+    Response
+        Its images are lazy (y, x).
+
+    Raises
+    ------
+    InputError
+        Here, for options and shapes; when computed, if fewer than two frames are usable.
+
+    References
+    ----------
+    Croton, Ruben, Morgan, Paganin and Kitchen, Optics Express 27 (2019) 14231, eq. 2.
+    """
+    check_smoothing(sigma, boundary, truncate)
+    if order not in (1, 2):
+        raise InputError(f"expected order 1 or 2, got {order}")
+    stack = as_stack(sweep, "a sweep")
+    if len(stack) < 2:
+        raise InputError("expected a sweep of at least 2 frames, got 1")
+    shape = stack.shape[1:]
+    blocks = whole_frames(stack).to_delayed().ravel()
+    dark_image = delayed(as_dark_image(dark, mask, shape))
+    add = delayed(
+        partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate), pure=True
+    )
+    sums = [
+        reduce(lambda so_far, block: add(so_far, block, dark_image), blocks[lane::lanes], None)
+        for lane in range(min(lanes, len(blocks)))
+    ]
+    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums)
+    types = (np.float32,) * 5 + (np.int32, np.bool_)
+    gain, offset, curvature, gain_error, r_squared, frames_used, bad = (
+        xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x"))
+        for image, dtype in zip(solved, types, strict=True)
+    )
+    return Response(
+        gain=gain, offset=offset, gain_error=gain_error, r_squared=r_squared, frames_used=frames_used, mask=bad,
+        curvature=curvature if order == 2 else None,
+        sigma=sigma, cutoff=cutoff, order=order, intercept=intercept, boundary=boundary, truncate=truncate,
+    )  # fmt: skip
+
+
+def correct_response(
+    frames: Any,
+    response: Response,
+    dark: Any = None,
+    flat: Any = None,
+    *,
+    residual_sigma: float | None = None,
+    flat_is_dark_subtracted: bool = False,
+) -> xr.DataArray:
+    """Take the dark off the frames, multiply by the gain and divide by the smoothed flat, lazily.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        Raw frames of any integer or real type, counts.
+    response : Response
+        From `fit_response`, `detcal.load` or `Response.from_gain`.
+    dark : (y, x) or (frame, y, x), optional
+        Dark image, or dark frames to be averaged. Taken off the frames and the flat.
+    flat : (y, x) or (frame, y, x), optional
+        Sample-free image, or frames to be averaged. It is smoothed as in the fit, so that its own noise makes no rings.
+    residual_sigma : float, optional
+        Keep what the flat still shows after the gain (new dust, say) where it exceeds this many standard deviations; 3 is
+        usual. None: none of it.
+    flat_is_dark_subtracted : bool
+        The flat has had its dark taken off already.
+
+    Returns
+    -------
+    DataArray (frame, y, x), float32
+        Counts, or transmission with a flat. NaN: masked by the response, or NaN in the frame, dark or flat. Coords and
+        chunks are those of `frames`.
+
+    Raises
+    ------
+    InputError
+        Here, for shapes and options; when computed, for a flat that is nowhere brighter than its dark.
+
+    References
+    ----------
+    Croton et al., Optics Express 27 (2019) 14231, section 2.
+    """
+    stack = as_stack(frames)
+    shape = stack.shape[1:]
+    if response.shape != shape:
+        raise InputError(f"expected frames of shape {response.shape} (y, x), as the response, got {shape}")
+    if residual_sigma is not None and flat is None:
+        raise InputError("residual_sigma needs a flat: give flat=, or leave residual_sigma out")
+    dark_image = as_dark_image(dark, None, shape)
+    flat_image = None if flat is None else as_image(flat, response.shape, "a flat")
+    terms = correction_terms(response, flat_image, None if flat_is_dark_subtracted else dark_image, residual_sigma)
+    planes = [plane.rechunk(stack.data.chunks[1:]) for plane in (dark_image, *terms)]
+    corrected = da.blockwise(
+        kernels.correct, "fyx", stack.data, "fyx", *(item for plane in planes for item in (plane, "yx")),
+        dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+    )  # fmt: skip
+    names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
+    return stack.copy(data=corrected).assign_attrs(names).rename("corrected")
+
+
+def correction_terms(
+    response: Response, flat: da.Array | None, flat_dark: da.Array | None, residual_sigma: float | None
+) -> list[da.Array]:
+    """What multiplies the frames, from one task: fused into the blocks' tasks it would be computed again in each."""
+    curvature = None if response.curvature is None else response.curvature.data
+    compute = delayed(
+        partial(
+            kernels.correction_terms, sigma=response.sigma, boundary=response.boundary, truncate=response.truncate,
+            residual_sigma=residual_sigma,
+        ),
+        pure=True, nout=2 if curvature is None else 3,
+    )  # fmt: skip
+    terms = compute(response.offset.data, response.gain.data, curvature, response.mask.data, flat, flat_dark)
+    return [da.from_delayed(term, response.shape, np.float32) for term in terms]
+
+
+def as_dark_image(dark: Any, mask: Any, shape: tuple[int, ...]) -> da.Array:
+    """The dark in float32, zero if there is none, NaN in masked pixels: NaN is no reading from then on."""
+    height, width = shape
+    image = da.zeros(shape, np.float32, chunks=-1) if dark is None else as_image(dark, (height, width), "a dark")
+    if mask is None:
+        return image
+    masked = da.asarray(getattr(mask, "data", mask)).astype(bool)
+    if masked.shape != tuple(shape):
+        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the frames, got {masked.shape}")
+    return da.where(masked.rechunk(-1), np.float32(np.nan), image)
+
+
+def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:
+    """Refuse a gaussian that is none."""
+    if not sigma > 0 or not truncate > 0:
+        raise InputError(f"expected a positive sigma and truncate, got {sigma} and {truncate}")
+    if boundary not in kernels.BOUNDARIES:
+        raise InputError(f"expected boundary to be one of {', '.join(kernels.BOUNDARIES)}, got {boundary!r}")

@@ -1,0 +1,29 @@
+"""Calibrations as Datasets and back: images become variables, options become attributes."""
+
+from dataclasses import fields
+from typing import Any
+
+import xarray as xr
+
+from detcal.response.calibration import Response
+
+CALIBRATIONS: dict[str, type] = {"Response": Response}
+
+
+def to_dataset(calibration: Any) -> xr.Dataset:
+    """The Dataset that stores a calibration."""
+    values = {field.name: getattr(calibration, field.name) for field in fields(calibration)}
+    images = {name: value for name, value in values.items() if isinstance(value, xr.DataArray)}
+    # booleans as text, since HDF5 and JSON readers disagree on them
+    options = {name: value for name, value in values.items() if value is not None and name not in images}
+    return xr.Dataset(images, attrs={"detcal_type": type(calibration).__name__, **options})
+
+
+def from_dataset(dataset: xr.Dataset) -> Any:
+    """The calibration that a Dataset holds, or the Dataset itself if it holds none."""
+    kind = CALIBRATIONS.get(dataset.attrs.get("detcal_type", ""))
+    if kind is None:
+        return dataset
+    names = {field.name for field in fields(kind)}
+    images = {str(name): variable for name, variable in dataset.items() if name in names}
+    return kind(**images, **{name: value for name, value in dataset.attrs.items() if name in names})

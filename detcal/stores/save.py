@@ -1,0 +1,112 @@
+"""`save` and `load`: any detcal object to a file and back."""
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from detcal.errors import InputError
+from detcal.stores.calibrations import CALIBRATIONS, from_dataset, to_dataset
+from detcal.stores.exports import EXPORTERS, Exporter
+from detcal.stores.readers import clear_errors
+from detcal.stores.replacing import check_free, replacing, temporary_beside
+from detcal.stores.zarr_store import prepare_zarr
+
+Compute = Callable[[list[da.Array]], Any]
+
+
+def save(
+    obj: Any,
+    path: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    chunks: Mapping[str, int] | None = None,
+    shards: Mapping[str, int] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+    compute: Compute = dask.compute,
+) -> Path:
+    """Compute and write an object; the target appears when it is whole, and an older one stays until then.
+
+    Parameters
+    ----------
+    obj
+        DataArray, Dataset, array, or a calibration such as Response.
+    path
+        .zarr (any other name without a known suffix too), .h5, .hdf5 or .nxs (NeXus NXdata), .tif or .tiff (a page a frame).
+    overwrite
+        Replace an output that exists.
+    chunks, shards
+        Sizes by dimension of the zarr chunks, and of shards that hold several; by default a chunk is a dask block.
+    attrs
+        More provenance for the output's attributes.
+    compute
+        What runs the writes; by default dask's current scheduler or client.
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    OutputError
+        The output exists, its folder does not, or the disk is full.
+    InputError
+        The object does not fit the kind of file; and whatever computing it raises.
+    """
+    target = Path(path)
+    check_free(target, overwrite)
+    dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
+    exporter = EXPORTERS.get(target.suffix.lower())
+    with replacing(target) as output:
+        if exporter is None:
+            compute(prepare_zarr(dataset, output, chunks=chunks, shards=shards))
+        else:
+            export(dataset, output, exporter, compute)
+    return target
+
+
+def export(dataset: xr.Dataset, path: Path, exporter: Exporter, compute: Compute) -> None:
+    """Workers cannot write one file together: they compute into a store beside it, which one task then exports."""
+    with temporary_beside(path) as store:
+        compute(prepare_zarr(dataset, store))
+        exporter(open_dataset(store)[list(dataset)], path)
+
+
+def as_dataset(obj: Any) -> xr.Dataset:
+    """What is to be stored, as named variables."""
+    if isinstance(obj, xr.Dataset):
+        return obj
+    if type(obj).__name__ in CALIBRATIONS:
+        return to_dataset(obj)
+    if isinstance(obj, xr.DataArray):
+        return obj.to_dataset(name=obj.name or "data")
+    if isinstance(obj, da.Array | np.ndarray):
+        dims = ("frame", "y", "x")[-obj.ndim :] if obj.ndim <= 3 else None
+        return xr.DataArray(obj, dims=dims).to_dataset(name="data")
+    raise InputError(f"expected a DataArray, Dataset, array or calibration to save, got {type(obj).__name__}")
+
+
+def open_dataset(path: Path) -> xr.Dataset:
+    """A zarr store as a lazy Dataset in its own chunks."""
+    return xr.open_dataset(path, engine="zarr", chunks={})
+
+
+def load(path: str | PathLike[str]) -> Any:
+    """A calibration as its own type, or a Dataset, lazily, from a zarr store that `save` wrote.
+
+    Raises
+    ------
+    InputError
+        No such store, or a damaged one.
+    """
+    if not Path(path).exists():
+        raise InputError(f"no such file: {path}")
+    with clear_errors(str(path)):
+        return from_dataset(open_dataset(Path(path)))
