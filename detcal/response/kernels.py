@@ -354,18 +354,15 @@ def find_bad_pixels(sums, order, intercept, gain, bad):  # type: ignore[no-untyp
 
 
 def solve(
-    lanes: list[NDArray[np.float64]], *, order: int, intercept: bool, cutoff: float
+    sums: NDArray[np.float64], *, order: int, intercept: bool, cutoff: float
 ) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.bool_]]:
-    """Gain, offset, curvature, gain error, R², frames used and mask from the sums of all lanes, added in their order.
+    """Gain, offset, curvature, gain error, R², frames used and mask from the sums over the sweep.
 
     Raises
     ------
     InputError
         If no pixel has two frames above the cutoff.
     """
-    sums = lanes[0].copy()
-    for lane in lanes[1:]:
-        sums += lane
     shape = sums.shape[1:]
     most = int(sums[0].max())
     if most < 2:

@@ -87,7 +87,9 @@ def fit_response(
         reduce(lambda so_far, block: add(so_far, block, dark_image), blocks[lane::lanes], None)
         for lane in range(min(lanes, len(blocks)))
     ]
-    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums)
+    while len(sums) > 1:
+        sums = [delayed(np.add, pure=True)(*sums[pair : pair + 2]) if pair + 1 < len(sums) else sums[pair] for pair in range(0, len(sums), 2)]
+    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums[0])
     types = (np.float32,) * 5 + (np.int32, np.bool_)
     gain, offset, curvature, gain_error, r_squared, frames_used, bad = (
         xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x"))

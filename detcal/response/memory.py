@@ -1,0 +1,27 @@
+"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it."""
+
+from detcal.response.kernels import FRAMES_A_BATCH, count_planes
+
+
+def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> int:
+    """Fitting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
+
+    A task holds its block while the next one is read, the sums that came in and those that go out, a batch of signals
+    and smoothed frames, and what one smoothing needs. Adding two lanes holds three sums.
+    """
+    pixels = shape[0] * shape[1]
+    sums = 8 * count_planes(order) * pixels
+    blocks = 2 * frames * itemsize * pixels
+    batch = (8 * FRAMES_A_BATCH + 16) * pixels
+    dark = 4 * pixels
+    return dark + max(2 * sums + blocks + batch, 3 * sums)
+
+
+def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> int:
+    """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel, without what is needed to write them.
+
+    A task holds its block and the float32 result beside the dark and the terms; the terms themselves are computed once,
+    from about 16 images.
+    """
+    pixels = shape[0] * shape[1]
+    return max((frames * (itemsize + 4) + 4 * (order + 2)) * pixels, 64 * pixels)

@@ -1,0 +1,67 @@
+"""What a zarr store or an HDF5 file holds, without reading its data."""
+
+from collections.abc import Iterator
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import h5py
+import zarr
+
+from detcal.errors import InputError
+from detcal.stores.readers import clear_errors
+
+LONGEST = 60  # characters of an attribute
+
+
+def tree(path: str | PathLike[str]) -> str:
+    """Names, shapes, types, chunks and attributes in a zarr store or HDF5 file, as indented text.
+
+    Raises
+    ------
+    InputError
+        No such file, or of another kind.
+    """
+    name = fspath(path)
+    if not Path(name).exists():
+        raise InputError(f"no such file: {name}")
+    with clear_errors(name):
+        if Path(name).is_dir():
+            return "\n".join([name, *describe_zarr(zarr.open(name, mode="r"), "  ")])
+        with h5py.File(name, "r") as file:
+            return "\n".join([name, *describe_hdf5(file, "  ")])
+
+
+def describe_zarr(node: zarr.Array | zarr.Group, indent: str) -> Iterator[str]:
+    """Lines for the attributes and members of a zarr node."""
+    yield from describe_attributes(node.attrs, indent)
+    if isinstance(node, zarr.Group):
+        for name, member in sorted(node.members()):
+            yield indent + name + (describe_array(member) if isinstance(member, zarr.Array) else "/")
+            yield from describe_zarr(member, indent + "  ")
+
+
+def describe_hdf5(node: h5py.Dataset | h5py.Group, indent: str) -> Iterator[str]:
+    """Lines for the attributes and members of an HDF5 node; links to files that are missing are said so."""
+    yield from describe_attributes(node.attrs, indent)
+    if isinstance(node, h5py.Group):
+        for name in node:
+            member = node.get(name)
+            if member is None:
+                yield f"{indent}{name} → missing"
+                continue
+            yield indent + name + (describe_array(member) if isinstance(member, h5py.Dataset) else "/")
+            yield from describe_hdf5(member, indent + "  ")
+
+
+def describe_array(array: Any) -> str:
+    """Shape, type and chunks."""
+    chunks = f", chunks {array.chunks}" if array.chunks else ""
+    return f"  {array.shape} {array.dtype}{chunks}"
+
+
+def describe_attributes(attributes: Any, indent: str) -> Iterator[str]:
+    """A line an attribute, cut where it is long."""
+    for name, value in attributes.items():
+        text = " ".join(str(value).split())
+        yield f"{indent}@{name} = {text if len(text) <= LONGEST else text[:LONGEST] + '…'}"

@@ -1,0 +1,1 @@
+"""Running detcal: recipes, plans, clusters and the command line."""

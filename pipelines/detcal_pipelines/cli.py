@@ -1,0 +1,154 @@
+"""The command line."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+from pydantic import ByteSize, TypeAdapter, ValidationError
+from rich.console import Console
+
+from detcal.errors import DetcalError
+from detcal_pipelines.recipe import Recipe, read_recipe
+from detcal_pipelines.template import READY, render
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors of the user's become one clear message and exit code 2, Ctrl-C exit code 130."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except DetcalError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            click.echo("stopped; nothing was written", err=True)
+            sys.exit(INTERRUPTED)
+
+    return wrapped
+
+
+class Bytes(click.ParamType):
+    """1GiB, 800MB, 2e9."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        try:
+            return int(TypeAdapter(ByteSize).validate_python(value))
+        except ValidationError:
+            self.fail(f"expected a size such as 1GiB, got {value}", param, ctx)
+
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+MEMORY = click.option("--memory", type=Bytes(), help="Memory of all workers together, such as 4GiB.")
+WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Worker processes.")
+SCHEDULER = click.option("--scheduler", help="A running Dask cluster, such as tcp://host:8786.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="detcal")
+def main() -> None:
+    """From the raw frames of X-ray detectors to corrected science data, out of core.
+
+    Begin with `detcal demo`, or with `detcal init fit_response` for data of your own.
+    """
+
+
+@main.command()
+@click.argument("name", type=click.Choice(list(READY)))
+@clear_exit
+def init(name: str) -> None:
+    """Write a commented recipe, NAME.toml, into this folder."""
+    path = Path(f"{name}.toml")
+    if path.exists():
+        raise DetcalError(f"{path} exists already: move it away, or work on with it")
+    path.write_text(render(name))
+    click.echo(f"wrote {path}: fill in the paths, then\n  detcal check {path}\n  detcal run {path}")
+
+
+@main.command()
+@RECIPE
+@clear_exit
+def check(recipe: Path) -> None:
+    """Find every mistake in a recipe, and open its input."""
+    from detcal_pipelines.steps import build
+
+    found = read_recipe(recipe)
+    build(found, found.input.chunk_frames or 1, lanes=1)
+    click.echo(f"{recipe} is good: detcal plan {recipe} shows what it will take")
+
+
+@main.command()
+@RECIPE
+@MEMORY
+@WORKERS
+@clear_exit
+def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
+    """Show what a run would read, write and hold in memory."""
+    from detcal_pipelines.plan import plan as make_plan
+    from detcal_pipelines.report import plan_table
+
+    found = read_recipe(recipe, changes(memory=memory, workers=workers))
+    Console().print(plan_table(make_plan(found, *limits(found))))
+
+
+@main.command()
+@RECIPE
+@MEMORY
+@WORKERS
+@SCHEDULER
+@OVERWRITE
+@clear_exit
+def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool) -> None:
+    """Run a recipe."""
+    from detcal_pipelines.report import outcome_table
+    from detcal_pipelines.run import run as run_recipe
+
+    given = changes(memory=memory, workers=workers, scheduler=scheduler)
+    found = read_recipe(recipe, {**given, "output": {"overwrite": True}} if overwrite else given)
+    console = Console()
+    console.print(outcome_table(run_recipe(found, limits(found), console)))
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@clear_exit
+def tree(path: Path) -> None:
+    """List what a zarr store or HDF5 file holds, without reading its data."""
+    from detcal.stores.tree import tree as draw_tree
+
+    click.echo(draw_tree(path))
+
+
+@main.command()
+@click.option("--memory", type=Bytes(), default="1GiB", show_default=True, help="Memory of all workers together.")
+@click.option("--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Where the demo writes; must not exist.")
+@clear_exit
+def demo(memory: int, folder: Path) -> None:
+    """Simulate a beam sweep and a CT scan larger than the memory, fit, correct and show what it did."""
+    from detcal_pipelines.demo import run_demo
+
+    run_demo(folder, memory, Console())
+
+
+def changes(**compute: Any) -> dict[str, dict[str, Any]]:
+    """What the command line sets in the recipe's [compute]."""
+    return {"compute": {name: value for name, value in compute.items() if value is not None}}
+
+
+def limits(recipe: Recipe) -> tuple[int, int]:
+    """Bytes and workers that a run on this machine may use."""
+    memory = recipe.compute.memory or psutil.virtual_memory().available // 2
+    return int(memory), recipe.compute.workers or cpu_count() or 1

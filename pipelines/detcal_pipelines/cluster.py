@@ -1,0 +1,89 @@
+"""Where the tasks run: worker processes on this machine, or a cluster that runs already."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+import psutil
+from distributed import Client, LocalCluster
+
+from detcal.errors import InputError
+
+# No more root tasks on a worker than it has threads: a block that is read ahead is memory that nobody planned for.
+SETTINGS = {"distributed.scheduler.worker-saturation": 1.0, "distributed.comm.timeouts.connect": "10s"}
+
+
+@contextmanager
+def local_cluster(workers: int, worker_bytes: int) -> Iterator[Client]:
+    """Worker processes of one thread each, limited to so much memory."""
+    with dask.config.set(SETTINGS):
+        with deaf_to_interrupts():
+            cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=worker_bytes, dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )  # fmt: skip
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Children started in here ignore Ctrl-C: the terminal sends it to them too, but the driver stops them in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def remote_cluster(address: str) -> Iterator[Client]:
+    """A cluster that runs already."""
+    try:
+        client = Client(address, timeout="10s", set_as_default=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no scheduler answers at {address}: {' '.join(str(error).split())}") from error
+    with client:
+        yield client
+
+
+class MemorySampler:
+    """Samples, from outside, the resident memory of some processes together; `peak` is the largest sum seen."""
+
+    def __init__(self, processes: list[int], seconds: float = 0.05) -> None:
+        self.peak = 0
+        self.seconds = seconds
+        self.processes = [psutil.Process(number) for number in processes]
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self.stopped.wait(self.seconds):
+            held = 0
+            for process in self.processes:
+                # a worker that has just ended holds nothing
+                try:
+                    held += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak = max(self.peak, held)
+
+    def __enter__(self) -> "MemorySampler":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+
+def worker_processes(client: Client) -> list[int]:
+    """Process numbers of the workers that run on this machine."""
+    return [number for number in client.run(os.getpid).values() if psutil.pid_exists(number)]

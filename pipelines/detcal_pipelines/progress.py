@@ -1,0 +1,48 @@
+"""A progress bar of the tasks that a cluster has finished."""
+
+from typing import Any
+from uuid import uuid4
+
+import dask
+from dask.array import Array
+from distributed import Client, Scheduler, SchedulerPlugin, wait
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class FinishedTasks(SchedulerPlugin):
+    """Tells the clients that listen of every task that ends, whether it did well or not."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.name = topic
+
+    async def start(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+
+    def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
+        if start == "processing" and finish in ("memory", "erred"):
+            self.scheduler.log_event(self.topic, 1)
+
+
+def compute_with_progress(client: Client, writes: list[Array], label: str, console: Console) -> None:
+    """Compute on the cluster, with a bar; on Ctrl-C or an error what is left is cancelled."""
+    writes = list(dask.optimize(*writes))
+    total = len({key for write in writes for key in dict(write.__dask_graph__())})
+    topic = f"detcal-{uuid4().hex}"
+    client.register_plugin(FinishedTasks(topic))
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tasks"), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=console,
+    ) as progress:  # fmt: skip
+        bar = progress.add_task(label, total=total)
+        client.subscribe_topic(topic, lambda _: progress.advance(bar))
+        futures = client.compute(writes, optimize_graph=False)
+        try:
+            wait(futures)
+            client.gather(futures)
+            progress.update(bar, completed=total)
+        finally:
+            client.unsubscribe_topic(topic)
+            client.cancel(futures)
+            client.unregister_scheduler_plugin(topic)

@@ -1,0 +1,214 @@
+"""A recipe: TOML read into typed models, with every mistake found at once."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from glob import glob, has_magic
+from os.path import expanduser
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
+
+from detcal.errors import RecipeError
+
+
+def in_folder(path: str, info: ValidationInfo) -> str:
+    """A path as seen from the recipe's folder."""
+    return str((info.context or {}).get("folder", Path()) / expanduser(path))
+
+
+def existing(path: str, info: ValidationInfo) -> str:
+    """The same, of files that must be there."""
+    found = in_folder(path, info)
+    if not (glob(found) if has_magic(found) else Path(found).exists()):
+        raise ValueError(f"no such file: {found}")
+    return found
+
+
+def path_alone(value: Any) -> Any:
+    """A plain string where a table {path, dataset} may stand."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+InputPath = Annotated[str, AfterValidator(existing)]
+OutputPath = Annotated[str, AfterValidator(in_folder)]
+
+
+class Table(BaseModel):
+    """A table of the recipe: unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Source(Table):
+    """A file, and where in it the data is."""
+
+    path: InputPath
+    dataset: str | None = None
+
+
+Image = Annotated[Source, BeforeValidator(path_alone)]
+
+
+class Input(Table):
+    """The raw frames."""
+
+    path: InputPath | list[InputPath] = Field(
+        description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list or a glob", examples=["scan.h5"]
+    )
+    dataset: str | None = Field(None, description="where the frames are in an HDF5 or zarr file; by itself the only 3-D one", examples=["/entry/data/data"])
+    chunk_frames: int | None = Field(None, gt=0, description="frames a task; by itself what the memory allows", examples=[16])
+
+
+class FitResponse(Table):
+    """Fit the pixels' gains to a beam sweep."""
+
+    operation: Literal["fit_response"]
+    dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
+    sigma: float = Field(50.0, gt=0, description="of the gaussian that gives the expected signal, pixels")
+    cutoff: float = Field(300.0, description="smoothed signals below it are left out, counts")
+    order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
+    intercept: bool = Field(False, description="fit an offset too; else the line goes through the origin")
+    boundary: Literal["nearest", "reflect", "mirror", "wrap"] = Field("nearest", description="beyond the edge: nearest, reflect, mirror or wrap")
+    truncate: float = Field(4.0, gt=0, description="radius of the gaussian, sigmas")
+
+
+class CorrectResponse(Table):
+    """Take off the dark, multiply by the gain, divide by the flat."""
+
+    operation: Literal["correct_response"]
+    response: Image = Field(description="what fit_response wrote, or an image of gains", examples=["response.zarr"])
+    dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
+    flat: Image | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
+    flat_is_dark_subtracted: bool = Field(False, description="the flat has had its dark taken off already")
+    residual_sigma: float | None = Field(None, gt=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0])
+
+
+Step = Annotated[FitResponse | CorrectResponse, Field(discriminator="operation")]
+
+
+class Output(Table):
+    """Where the result goes."""
+
+    path: OutputPath = Field(description=".zarr, .h5 (NeXus) or .tif", examples=["corrected.zarr"])
+    overwrite: bool = Field(False, description="replace an output that exists, once the new one is whole")
+    shard_frames: int | None = Field(None, gt=0, description="zarr only: frames a shard, with a chunk for each frame", examples=[64])
+
+
+class Compute(Table):
+    """What the run may use."""
+
+    memory: ByteSize | None = Field(None, description="of all workers together; by itself half of what is free", examples=["4GiB"])
+    workers: int | None = Field(None, gt=0, description="processes; by itself one a core", examples=[4])
+    scheduler: str | None = Field(None, description="a running cluster in place of processes here", examples=["tcp://host:8786"])
+
+
+class Recipe(Table):
+    """A whole recipe."""
+
+    input: Input
+    steps: list[Step] = Field(min_length=1)
+    output: Output
+    compute: Compute = Compute()
+
+
+STEPS: dict[str, type[Table]] = {"fit_response": FitResponse, "correct_response": CorrectResponse}
+
+
+def read_recipe(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Recipe:
+    """Read a recipe; `changes` are tables of values from the command line that take the place of its own.
+
+    Raises
+    ------
+    RecipeError
+        With a line for each mistake.
+    """
+    try:
+        text = path.read_text()
+        values = tomllib.loads(text)
+    except FileNotFoundError:
+        raise RecipeError(f"no such recipe: {path} (detcal init NAME writes one)") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from None
+    for table, given in (changes or {}).items():
+        if isinstance(values.setdefault(table, {}), dict):
+            values[table].update(given)
+    try:
+        recipe = Recipe.model_validate(values, context={"folder": path.parent})
+    except ValidationError as error:
+        lines = key_lines(text)
+        mistakes = [describe(mistake, lines) for mistake in sorted(error.errors(), key=lambda mistake: find_line(place_of(mistake), lines))]
+        raise RecipeError("\n".join([f"{count(mistakes)} in {path}:", *mistakes])) from None
+    return recipe
+
+
+def count(mistakes: list[str]) -> str:
+    """1 mistake, 2 mistakes."""
+    return f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
+
+
+def place_of(mistake: ErrorDetails) -> tuple[str | int, ...]:
+    """Where in the recipe: pydantic's place without the names of the models that it tried."""
+    place = tuple(part for part in mistake["loc"] if part not in STEPS and part != "str")
+    return (*place, "operation") if mistake["type"].startswith("union_tag") else place
+
+
+def find_line(place: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> int:
+    """The line of the nearest enclosing key that has one; 0 if none has."""
+    return next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), 0)
+
+
+def describe(mistake: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> str:
+    """One line: where it is, what is wrong, what was probably meant."""
+    place = place_of(mistake)
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    line = find_line(place, lines)
+    where = f"  {name}" + (f" (line {line})" if line else "")
+    match mistake["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key{suggest(str(place[-1]), known_keys(mistake['loc']))}"
+        case "missing":
+            return f"{where}: missing"
+        case "union_tag_invalid":
+            return f"{where}: unknown operation{suggest(str(mistake['input'].get('operation')), list(STEPS))}"
+        case "union_tag_not_found":
+            return f"{where}: missing; one of {', '.join(STEPS)}"
+        case "value_error":
+            return f"{where}: {mistake['ctx']['error']}"
+    return f"{where}: {mistake['msg'].lower()}, got {mistake['input']!r}"
+
+
+def suggest(wrong: str, known: list[str]) -> str:
+    """The nearest known name, or all of them."""
+    near = get_close_matches(wrong, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def known_keys(place: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand where an unknown one was found."""
+    if place[0] == "steps":
+        table = Source if len(place) > 4 else STEPS[str(place[2])]
+    else:
+        table = Recipe if len(place) == 1 else {"input": Input, "output": Output, "compute": Compute}[str(place[0])]
+    return list(table.model_fields)
+
+
+def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
+    """The line of each table and each key that begins one, by its place in the recipe."""
+    lines: dict[tuple[str | int, ...], int] = {}
+    table: tuple[str | int, ...] = ()
+    repeats: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*(\[\[?)\s*([\w.-]+)\s*\]", line):
+            name = header[2]
+            table = (name,)
+            if header[1] == "[[":
+                table = (name, repeats.setdefault(name, 0))
+                repeats[name] += 1
+            lines[table] = number
+        elif key := re.match(r"\s*([\w-]+)\s*=", line):
+            lines[(*table, key[1])] = number
+    return lines

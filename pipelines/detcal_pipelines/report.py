@@ -1,0 +1,32 @@
+"""Plans and outcomes as tables."""
+
+from rich.table import Table
+
+from detcal_pipelines.plan import Plan, size
+from detcal_pipelines.run import Outcome
+
+
+def plan_table(planned: Plan) -> Table:
+    """Each step with what goes in, what comes out and what a task of it holds."""
+    table = Table(title="Plan", title_justify="left", caption_justify="left")
+    for heading in ("step", "in", "out", "bytes out", "memory a task"):
+        table.add_column(heading, overflow="fold")
+    for step in planned.steps:
+        table.add_row(step.operation, f"{step.shape_in} {step.dtype_in}", step.gives, size(step.bytes_out), size(step.task_bytes))
+    table.caption = (
+        f"{planned.blocks} blocks of {planned.chunk_frames} frames, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)\n"
+        f"{planned.workers} worker{'s' if planned.workers > 1 else ''} of {size(planned.worker_bytes)}: peak {size(planned.peak_bytes)} of {size(planned.budget)}"
+    )
+    return table
+
+
+def outcome_table(outcome: Outcome) -> Table:
+    """What was planned and what was measured."""
+    table = Table(title=f"Wrote {outcome.output}", title_justify="left", show_header=False)
+    table.add_row("time", f"{outcome.seconds:.1f} s")
+    table.add_row("frames a second", f"{outcome.frames_a_second:.0f}")
+    table.add_row("bytes in", size(outcome.plan.bytes_in))
+    table.add_row("bytes out", f"{size(outcome.plan.bytes_out)}, {size(outcome.stored_bytes)} on disk")
+    table.add_row("peak memory, planned", f"{size(outcome.plan.peak_bytes)} of {size(outcome.plan.budget)}")
+    table.add_row("peak memory, measured", "on other machines" if outcome.peak_bytes is None else size(outcome.peak_bytes))
+    return table

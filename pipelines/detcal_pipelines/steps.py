@@ -1,0 +1,63 @@
+"""From a recipe to the lazy object that it describes, and what each of its steps costs."""
+
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from detcal.errors import InputError, RecipeError
+from detcal.response import Response, correct_response, fit_response
+from detcal.response.memory import correct_response_bytes, fit_response_bytes
+from detcal.stores import load, open_frames
+from detcal_pipelines.recipe import CorrectResponse, FitResponse, Input, Recipe, Source, Step
+
+
+def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
+    """The raw frames of a recipe, in blocks of so many."""
+    return open_frames(source.path, source.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames})
+
+
+def build(recipe: Recipe, chunk_frames: int, lanes: int) -> Any:
+    """The lazy result of all steps: a stack or a calibration."""
+    result: Any = open_input(recipe.input, chunk_frames)
+    for number, step in enumerate(recipe.steps):
+        if not isinstance(result, xr.DataArray):
+            raise RecipeError(f"steps[{number}]: {step.operation} needs frames, but the step before it gives a calibration: make that the last")
+        result = apply(step, result, lanes)
+    return result
+
+
+def apply(step: Step, frames: xr.DataArray, lanes: int) -> Any:
+    """One step on lazy frames."""
+    match step:
+        case FitResponse():
+            options = step.model_dump(exclude={"operation", "dark"})
+            return fit_response(frames, open_image(step.dark), lanes=lanes, **options)
+        case CorrectResponse():
+            options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
+            return correct_response(frames, open_response(step.response), open_image(step.dark), open_image(step.flat), **options)
+
+
+def open_image(source: Source | None) -> xr.DataArray | None:
+    """An image or its frames, if the recipe names one."""
+    return None if source is None else open_frames(source.path, source.dataset)
+
+
+def open_response(source: Source) -> Response:
+    """A response that `detcal` wrote, or an image of gains."""
+    if Path(source.path).is_dir() and source.dataset is None:
+        found = load(source.path)
+        if not isinstance(found, Response):
+            raise InputError(f"expected a response in {source.path}, found {type(found).__name__}: fit_response writes one")
+        return found
+    return Response.from_gain(open_frames(source.path, source.dataset)[0])
+
+
+def task_bytes(step: Step, frames: xr.DataArray, chunk_frames: int) -> int:
+    """What one task of a step holds at its peak."""
+    height, width = frames.shape[1:]
+    match step:
+        case FitResponse():
+            return fit_response_bytes((height, width), chunk_frames, frames.dtype.itemsize, step.order)
+        case CorrectResponse():
+            return correct_response_bytes((height, width), chunk_frames, frames.dtype.itemsize, order=2)

@@ -1,0 +1,51 @@
+"""The commented recipes that `detcal init` writes, made from the recipe's own models so that they cannot fall behind."""
+
+import json
+from typing import Any, Literal, get_origin
+
+from pydantic.fields import FieldInfo
+
+from detcal_pipelines.recipe import STEPS, Compute, Input, Output, Table
+
+# What each ready recipe does: a line about it, its steps, and values that suit it.
+READY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    "fit_response": (
+        "From a beam sweep to the pixels' gains (Croton et al. 2019).",
+        ("fit_response",),
+        {"input.path": "sweep.h5", "output.path": "response.zarr", "dark": "dark.h5"},
+    ),
+    "correct_response": (
+        "From raw CT frames to transmission without rings.",
+        ("correct_response",),
+        {"input.path": "ct.h5", "output.path": "corrected.zarr", "dark": "dark.h5", "flat": "flat.h5"},
+    ),
+}
+
+
+def render(name: str) -> str:
+    """The text of a ready recipe."""
+    purpose, steps, values = READY[name]
+    parts = [
+        f"# {purpose}\n# Paths are as seen from this file. Lines that are commented out show the defaults, or an example.\n",
+        section("[input]", Input, {key[6:]: value for key, value in values.items() if key.startswith("input.")}),
+        *(section("[[steps]]", STEPS[step], {"operation": step, **values}) for step in steps),
+        section("[output]", Output, {key[7:]: value for key, value in values.items() if key.startswith("output.")}),
+        section("[compute]", Compute, {}),
+    ]
+    return "\n".join(parts)
+
+
+def section(header: str, table: type[Table], values: dict[str, Any]) -> str:
+    """One table of a recipe, a line a key."""
+    lines = [line(name, field, values) for name, field in table.model_fields.items()]
+    return f"# {table.__doc__}\n{header}\n" + "".join(lines)
+
+
+def line(name: str, field: FieldInfo, values: dict[str, Any]) -> str:
+    """One key: set if it must be or has a value here, else commented out."""
+    value = values.get(name, field.examples[0] if field.examples else field.default)
+    given = f"{name} = {json.dumps(value)}"
+    if get_origin(field.annotation) is Literal and field.is_required():
+        return f"{given}\n"
+    mark = "" if field.is_required() or name in values else "# "
+    return f"{mark + given:<44}# {field.description}\n"
