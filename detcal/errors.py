@@ -19,3 +19,7 @@ class RecipeError(DetcalError):
 
 class PlanError(DetcalError):
     """A run that would not fit into the memory that it was given."""
+
+
+class RunError(DetcalError):
+    """A run that failed although its recipe and input were good."""

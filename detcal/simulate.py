@@ -119,9 +119,11 @@ def transmission(shape: tuple[int, int], angle: float) -> Image:
     x = ((np.arange(width, dtype=np.float32) + 0.5) - half)[None] / half
     depth = np.zeros(shape, np.float32)
     for centre_x, centre_z, centre_y, radius, half_height, attenuation in SAMPLE:
-        across = (x - np.float32(centre_x * np.cos(angle) + centre_z * np.sin(angle))) / np.float32(radius)
-        inside = 1 - across**2 - ((y - np.float32(centre_y)) / np.float32(half_height)) ** 2
-        depth += np.float32(2 * radius * attenuation) * np.sqrt(inside.clip(0))
+        centre = centre_x * np.cos(angle) + centre_z * np.sin(angle)
+        columns = slice(*np.searchsorted(x[0], [centre - radius, centre + radius]))
+        across = (x[:, columns] - np.float32(centre)) / np.float32(radius)
+        along = (y - np.float32(centre_y)) / np.float32(half_height)
+        depth[:, columns] += np.float32(2 * radius * attenuation) * np.sqrt((1 - across**2 - along**2).clip(0))
     return np.exp(-depth)
 
 

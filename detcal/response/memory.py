@@ -6,15 +6,15 @@ from detcal.response.kernels import FRAMES_A_BATCH, count_planes
 def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> int:
     """Fitting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
 
-    A task holds its block while the next one is read, the sums that came in and those that go out, a batch of signals
-    and smoothed frames, and what one smoothing needs. Adding two lanes holds three sums.
+    A task holds its block, the sums that came in and those that go out, a batch of signals and smoothed frames, and what
+    one smoothing needs. Adding two lanes holds three sums.
     """
     pixels = shape[0] * shape[1]
     sums = 8 * count_planes(order) * pixels
-    blocks = 2 * frames * itemsize * pixels
+    block = frames * itemsize * pixels
     batch = (8 * FRAMES_A_BATCH + 16) * pixels
     dark = 4 * pixels
-    return dark + max(2 * sums + blocks + batch, 3 * sums)
+    return dark + max(2 * sums + block + batch, 3 * sums)
 
 
 def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> int:

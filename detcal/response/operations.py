@@ -1,12 +1,17 @@
 """The response fit and the correction as lazy graphs: a stack in, a calibration or a stack out."""
 
-from functools import partial, reduce
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask import delayed
+from dask.base import tokenize
+from dask.core import flatten
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from detcal.errors import InputError
 from detcal.frames import as_image, as_stack, whole_frames
@@ -78,17 +83,12 @@ def fit_response(
     if len(stack) < 2:
         raise InputError("expected a sweep of at least 2 frames, got 1")
     shape = stack.shape[1:]
-    blocks = whole_frames(stack).to_delayed().ravel()
     dark_image = delayed(as_dark_image(dark, mask, shape))
-    add = delayed(
-        partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate), pure=True
-    )
-    sums = [
-        reduce(lambda so_far, block: add(so_far, block, dark_image), blocks[lane::lanes], None)
-        for lane in range(min(lanes, len(blocks)))
-    ]
+    add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate)
+    sums = sum_in_lanes(whole_frames(stack), dark_image, add, lanes)
     while len(sums) > 1:
-        sums = [delayed(np.add, pure=True)(*sums[pair : pair + 2]) if pair + 1 < len(sums) else sums[pair] for pair in range(0, len(sums), 2)]
+        pairs = [sums[start : start + 2] for start in range(0, len(sums), 2)]
+        sums = [delayed(np.add, pure=True)(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
     solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums[0])
     types = (np.float32,) * 5 + (np.int32, np.bool_)
     gain, offset, curvature, gain_error, r_squared, frames_used, bad = (
@@ -100,6 +100,23 @@ def fit_response(
         curvature=curvature if order == 2 else None,
         sigma=sigma, cutoff=cutoff, order=order, intercept=intercept, boundary=boundary, truncate=truncate,
     )  # fmt: skip
+
+
+def sum_in_lanes(stack: da.Array, dark: Delayed, add: Callable[..., Any], lanes: int) -> list[Delayed]:
+    """Chains of tasks, each of which reads a block itself and adds it to its lane's sums.
+
+    Were reading a task of its own, blocks could be read ahead or sent to another worker than the one with the sums, and
+    a worker would hold more than one lane. So the blocks' tasks are put inside the adding ones.
+    """
+    (stack,) = dask.optimize(stack)
+    graph = dict(stack.__dask_graph__())
+    blocks = [graph.pop(key) for key in flatten(stack.__dask_keys__())]
+    name = f"accumulate-{tokenize(stack.name, dark, add, lanes)}"
+    for number, block in enumerate(blocks):
+        so_far = (name, number - lanes) if number >= lanes else None
+        graph[(name, number)] = (add, so_far, block, dark.key)
+    whole = HighLevelGraph.from_collections(name, graph, dependencies=[dark])
+    return [Delayed((name, number), whole, layer=name) for number in range(max(0, len(blocks) - lanes), len(blocks))]
 
 
 def correct_response(

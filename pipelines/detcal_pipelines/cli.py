@@ -12,10 +12,11 @@ import psutil
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 
-from detcal.errors import DetcalError
+from detcal.errors import DetcalError, RunError
 from detcal_pipelines.recipe import Recipe, read_recipe
 from detcal_pipelines.template import READY, render
 
+FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -29,7 +30,7 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **options)
         except DetcalError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(BAD_INPUT)
+            sys.exit(FAILED if isinstance(error, RunError) else BAD_INPUT)
         except KeyboardInterrupt:
             click.echo("stopped; nothing was written", err=True)
             sys.exit(INTERRUPTED)

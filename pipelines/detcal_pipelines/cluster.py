@@ -14,7 +14,15 @@ from distributed import Client, LocalCluster
 from detcal.errors import InputError
 
 # No more root tasks on a worker than it has threads: a block that is read ahead is memory that nobody planned for.
-SETTINGS = {"distributed.scheduler.worker-saturation": 1.0, "distributed.comm.timeouts.connect": "10s"}
+# Nothing is spilled to disk: what a worker holds is planned, and one that outgrows its limit is ended.
+SETTINGS = {
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 1.0,
+    "distributed.scheduler.allowed-failures": 0,
+}
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from uuid import uuid4
 
 import dask
 from dask.array import Array
-from distributed import Client, Scheduler, SchedulerPlugin, wait
+from distributed import Client, KilledWorker, Scheduler, SchedulerPlugin, wait
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from detcal.errors import RunError
 
 
 class FinishedTasks(SchedulerPlugin):
@@ -42,6 +44,8 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
             wait(futures)
             client.gather(futures)
             progress.update(bar, completed=total)
+        except KilledWorker as error:
+            raise RunError(f"a worker was ended during {error.task}: it outgrew its memory or its machine went away; give --memory more") from None
         finally:
             client.unsubscribe_topic(topic)
             client.cancel(futures)
