@@ -41,10 +41,8 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
         raise InputError(f"expected {name} of shape (frame, y, x), got {stack.shape}")
     if stack.dtype.kind not in "iuf":
         raise InputError(f"expected {name} of integers or reals, got {stack.dtype}")
-    if set(stack.dims) == set(DIMS):
-        stack = stack.transpose(*DIMS)
-    else:
-        stack = stack.rename(dict(zip(stack.dims, DIMS, strict=True)))
+    named = set(stack.dims) == set(DIMS)
+    stack = stack.transpose(*DIMS) if named else stack.rename(dict(zip(stack.dims, DIMS, strict=True)))
     if isinstance(stack.data, da.Array):
         return stack
     return stack.chunk({"frame": frames_a_block(stack[0].nbytes), "y": -1, "x": -1})

@@ -43,7 +43,13 @@ class Detector:
 
 
 def detector(
-    shape: tuple[int, int] = (512, 512), *, gain_spread: float = 0.03, dark_level: float = 100.0, dead: int = 0, stuck: int = 0, seed: int = 0
+    shape: tuple[int, int] = (512, 512),
+    *,
+    gain_spread: float = 0.03,
+    dark_level: float = 100.0,
+    dead: int = 0,
+    stuck: int = 0,
+    seed: int = 0,
 ) -> Detector:
     """A detector with normally distributed gains (standard deviation `gain_spread`) and some bad pixels."""
     rng = np.random.default_rng(seed)

@@ -2,5 +2,6 @@
 
 from detcal.response.calibration import Response
 from detcal.response.operations import correct_response, fit_response
+from detcal.response.plots import plot_pixel_calibrations
 
-__all__ = ["Response", "correct_response", "fit_response"]
+__all__ = ["Response", "correct_response", "fit_response", "plot_pixel_calibrations"]

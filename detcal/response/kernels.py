@@ -213,6 +213,18 @@ def accumulate(
     return sums
 
 
+def sample_pixels(frames: Array, dark: Image, *, places: NDArray[np.intp], sigma: float, boundary: str, truncate: float) -> Image:
+    """Measured and expected signal of a few pixels in a block of frames: (frame, pixel, 2)."""
+    smoother = ValidSmoother(sigma, boundary, truncate)
+    signal = np.empty_like(dark)
+    samples = np.empty((len(frames), len(places), 2), np.float32)
+    for frame, sample in zip(frames, samples, strict=True):
+        subtract_dark(frame, dark, signal)
+        sample[:, 0] = signal[tuple(places.T)]
+        sample[:, 1] = smoother(signal)[tuple(places.T)]
+    return samples
+
+
 @kernel
 def solve_normal_equations(matrix, right, inverse):  # type: ignore[no-untyped-def]
     """Solve a symmetric positive definite system of 1 to 3 unknowns into `right`, and its inverse; False if singular.
@@ -400,7 +412,7 @@ def correction_terms(
     residual_sigma: float | None,
 ) -> list[Image]:
     """Offset, gain and, if there is one, curvature as they multiply a frame: divided by the flat, NaN where masked."""
-    terms = [offset, gain] if curvature is None else [offset, gain, curvature]
+    terms: list[Image] = [offset, gain] if curvature is None else [offset, gain, curvature]
     divisor = np.where(mask, np.float32(np.nan), np.float32(1))
     if flat is not None:
         signal = (flat if flat_dark is None else flat - flat_dark) * divisor
@@ -413,7 +425,7 @@ def correction_terms(
         if residual_sigma is not None:
             smoothed -= large_residuals(smoothed, polynomial(signal, terms), residual_sigma)
         divisor *= np.where(smoothed > 0, smoothed, np.float32(np.nan))
-    return [term / divisor for term in terms]
+    return [np.divide(term, divisor, dtype=np.float32) for term in terms]
 
 
 def polynomial(signal: Image, terms: list[Image]) -> Image:

@@ -92,8 +92,7 @@ def fit_response(
     solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums[0])
     types = (np.float32,) * 5 + (np.int32, np.bool_)
     gain, offset, curvature, gain_error, r_squared, frames_used, bad = (
-        xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x"))
-        for image, dtype in zip(solved, types, strict=True)
+        xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x")) for image, dtype in zip(solved, types, strict=True)
     )
     return Response(
         gain=gain, offset=offset, gain_error=gain_error, r_squared=r_squared, frames_used=frames_used, mask=bad,
@@ -115,7 +114,7 @@ def sum_in_lanes(stack: da.Array, dark: Delayed, add: Callable[..., Any], lanes:
     for number, block in enumerate(blocks):
         so_far = (name, number - lanes) if number >= lanes else None
         graph[(name, number)] = (add, so_far, block, dark.key)
-    whole = HighLevelGraph.from_collections(name, graph, dependencies=[dark])
+    whole = HighLevelGraph.from_collections(name, graph, dependencies=[dark])  # type: ignore[list-item]
     return [Delayed((name, number), whole, layer=name) for number in range(max(0, len(blocks) - lanes), len(blocks))]
 
 
@@ -179,9 +178,7 @@ def correct_response(
     return stack.copy(data=corrected).assign_attrs(names).rename("corrected")
 
 
-def correction_terms(
-    response: Response, flat: da.Array | None, flat_dark: da.Array | None, residual_sigma: float | None
-) -> list[da.Array]:
+def correction_terms(response: Response, flat: da.Array | None, flat_dark: da.Array | None, residual_sigma: float | None) -> list[da.Array]:
     """What multiplies the frames, from one task: fused into the blocks' tasks it would be computed again in each."""
     curvature = None if response.curvature is None else response.curvature.data
     compute = delayed(

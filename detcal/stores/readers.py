@@ -26,11 +26,17 @@ Block = NDArray[np.generic]
 class Reader(Protocol):
     """What `open_frames` makes a dask array of."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...]  # the file's own
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
-    def __getitem__(self, key: tuple[slice, ...]) -> Block: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The file's own."""
+
+    def __getitem__(self, key: tuple[slice, ...], /) -> Any: ...
 
 
 @contextmanager

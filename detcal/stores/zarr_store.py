@@ -52,8 +52,7 @@ def layout(variable: xr.DataArray, chunks: Mapping[str, int] | None, shards: Map
     if shards is None:
         return {"chunks": block, "compressors": COMPRESSORS}
     inner = tuple(
-        min(size, (chunks or {}).get(str(dim), 1 if str(dim) in shards else size))
-        for dim, size in zip(variable.dims, block, strict=True)
+        min(size, (chunks or {}).get(str(dim), 1 if str(dim) in shards else size)) for dim, size in zip(variable.dims, block, strict=True)
     )
     if any(size % part for size, part in zip(block, inner, strict=True)):
         raise InputError(f"expected shards of whole chunks, got shards {block} of chunks {inner} for {variable.name}")
@@ -73,9 +72,7 @@ def lazy_writes(data: da.Array, target: zarr.Array) -> da.Array:
     )  # fmt: skip
 
 
-def write_block(
-    block: NDArray[Any], target: zarr.Array, block_info: Any = None
-) -> NDArray[np.bool_]:
+def write_block(block: NDArray[Any], target: zarr.Array, block_info: Any = None) -> NDArray[np.bool_]:
     """Write one block to its place, which must be whole chunks of the target."""
     region = tuple(slice(start, stop) for start, stop in block_info[0]["array-location"])
     unit = target.shards or target.chunks

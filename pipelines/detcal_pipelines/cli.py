@@ -135,7 +135,9 @@ def tree(path: Path) -> None:
 
 @main.command()
 @click.option("--memory", type=Bytes(), default="1GiB", show_default=True, help="Memory of all workers together.")
-@click.option("--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Where the demo writes; must not exist.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Where the demo writes; must not exist."
+)
 @clear_exit
 def demo(memory: int, folder: Path) -> None:
     """Simulate a beam sweep and a CT scan larger than the memory, fit, correct and show what it did."""

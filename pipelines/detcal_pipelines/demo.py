@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.ndimage import median_filter
 
 from detcal import simulate
 from detcal.errors import OutputError
@@ -28,6 +27,7 @@ from detcal_pipelines.template import render
 SHAPE = (1024, 1024)
 SWEEP_FRAMES, CT_FRAMES, FLAT_FRAMES = 128, 512, 10
 BLOCKS_AT_ONCE = 4  # of the simulation, held by the driver
+ANGLES = np.linspace(0, np.pi, CT_FRAMES, endpoint=False)
 ROWS = slice(508, 516)  # of the detector, that the ring amplitude is taken from
 Sinograms = dict[str, NDArray[np.float32]]
 
@@ -43,9 +43,11 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
     console.print(f"{size(written)} of raw frames in {folder}; the workers may use {size(memory)}\n")
     outcomes = [run_ready(folder, name, memory, console) for name in ("fit_response", "correct_response")]
     sinograms = {name: absorption(rows) for name, rows in detector_rows(folder).items()}
+    truth = absorption(np.stack([simulate.transmission(SHAPE, angle)[ROWS] for angle in ANGLES]))
+    rings = {name: 1e3 * ring_amplitude(sinogram, truth) for name, sinogram in sinograms.items()}
     picture = folder / "demo.png"
-    draw(sinograms, load(folder / "response.zarr"), picture)
-    console.print(summary(sinograms, outcomes, perf_counter() - start))
+    draw(sinograms, rings, load(folder / "response.zarr"), picture)
+    console.print(summary(rings, outcomes, perf_counter() - start))
     console.print(f"Look at [bold]{picture}[/bold]. With data of your own, type next:\n")
     console.print(
         "  detcal init fit_response       # writes fit_response.toml: fill in the beam sweep and the dark\n"
@@ -53,6 +55,7 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
         "  detcal init correct_response   # writes correct_response.toml: fill in the scan, dark and flat\n"
         "  detcal run correct_response.toml",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -107,14 +110,13 @@ def absorption(transmission: NDArray[Any]) -> NDArray[np.float32]:
     return xr.DataArray(found, dims=("frame", "y", "x")).interpolate_na("x", fill_value="extrapolate").values
 
 
-def ring_amplitude(sinogram: NDArray[np.float32]) -> float:
-    """Robust standard deviation of what makes rings: the mean over the angles, less its running median along the row."""
-    stripes = sinogram.mean(axis=0)
-    stripes = stripes - median_filter(stripes, size=(1, 9))
-    return float(1.4826 * np.median(np.abs(stripes)))
+def ring_amplitude(sinogram: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    """What makes rings: each pixel's error in the absorption that stays through all angles; its robust standard deviation."""
+    stripes = (sinogram - truth).mean(axis=0)
+    return float(1.4826 * np.median(np.abs(stripes - np.median(stripes))))
 
 
-def summary(sinograms: Sinograms, outcomes: list[Outcome], seconds: float) -> Table:
+def summary(rings: dict[str, float], outcomes: list[Outcome], seconds: float) -> Table:
     """The demo's figures."""
     table = Table(title=f"detcal demo: {seconds:.0f} s in all", title_justify="left")
     for heading in ("", "fit_response", "correct_response"):
@@ -129,24 +131,22 @@ def summary(sinograms: Sinograms, outcomes: list[Outcome], seconds: float) -> Ta
     for name, cells in rows.items():
         table.add_row(name, *cells)
     table.add_section()
-    for name, sinogram in sinograms.items():
-        table.add_row(f"ring amplitude, {name}", "", f"{1e3 * ring_amplitude(sinogram):.2f} ‰ of absorption")
+    for name, amplitude in rings.items():
+        table.add_row(f"ring amplitude, {name}", "", f"{amplitude:.2f} ‰ of the beam")
     return table
 
 
-def draw(sinograms: Sinograms, response: Response, path: Path) -> None:
+def draw(sinograms: Sinograms, rings: dict[str, float], response: Response, path: Path) -> None:
     """Slices before and after, the same enlarged, and the gain map."""
     from matplotlib.figure import Figure
 
-    angles = np.linspace(0, np.pi, CT_FRAMES, endpoint=False)
-    slices = {name: simulate.reconstruct_slice(rows[:, 4], angles, 512) for name, rows in sinograms.items()}
+    slices = {name: simulate.reconstruct_slice(rows[:, 4], ANGLES, 512) for name, rows in sinograms.items()}
     figure = Figure(figsize=(15, 7.6), layout="constrained")
     axes = figure.subplot_mosaic([["a0", "a1", "a2", "gain"], ["z0", "z1", "z2", "histogram"]])
     for column, (name, image) in enumerate(slices.items()):
-        shown = {"cmap": "gray", "vmin": -0.3, "vmax": 2.8}
-        axes[f"a{column}"].imshow(image, **shown)
-        axes[f"a{column}"].set_title(f"{name}: rings {1e3 * ring_amplitude(sinograms[name]):.2f} ‰")
-        axes[f"z{column}"].imshow(image[192:320, 192:320], **shown)
+        axes[f"a{column}"].imshow(image, cmap="gray", vmin=-0.3, vmax=2.8)
+        axes[f"a{column}"].set_title(f"{name}: rings {rings[name]:.2f} ‰")
+        axes[f"z{column}"].imshow(image[192:320, 192:320], cmap="gray", vmin=-0.3, vmax=2.8)
         axes[f"z{column}"].set_title("enlarged")
     gain = response.gain.where(~response.mask).values
     drawn = axes["gain"].imshow(gain[:128, :128], cmap="RdBu_r", vmin=0.9, vmax=1.1)

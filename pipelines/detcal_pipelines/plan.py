@@ -128,15 +128,19 @@ def plan_for(recipe: Recipe, frames: xr.DataArray, depth: int, workers: int, bud
 def refusal(found: Plan, least: Plan) -> str:
     """Why no plan fits, and what would."""
     worst = max(found.steps, key=lambda step: step.task_bytes)
-    text = (
-        f"{worst.operation} needs {size(found.peak_bytes)} with {found.chunk_frames} frames a task and {found.workers} worker"
-        f"{'s' if found.workers > 1 else ''}, but the budget is {size(found.budget)}"
-    )
-    if least.peak_bytes <= found.budget:
-        a_frame = (worst.task_bytes - max(step.task_bytes for step in least.steps)) / max(1, found.chunk_frames - least.chunk_frames)
-        fits = least.chunk_frames + int((found.budget - least.peak_bytes) / a_frame) // least.chunk_frames * least.chunk_frames
-        return f"{text}: chunk_frames = {fits} would fit"
-    return f"{text}: the least is {size(least.peak_bytes)}, with chunk_frames = {least.chunk_frames} and {least.workers} worker{'s' if least.workers > 1 else ''}; give --memory that or more"
+    text = f"{worst.operation} needs {size(found.peak_bytes)} with {arrangement(found)}, but the budget is {size(found.budget)}"
+    if least.peak_bytes > found.budget:
+        return f"{text}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; give --memory that or more"
+    more = found.chunk_frames - least.chunk_frames
+    a_frame = (found.worker_bytes - least.worker_bytes) / more
+    unit = least.chunk_frames
+    fits = unit + int((found.budget - least.peak_bytes) / least.workers / a_frame) // unit * unit
+    return f"{text}: chunk_frames = {fits} would fit"
+
+
+def arrangement(planned: Plan) -> str:
+    """Blocks and workers in words."""
+    return f"chunk_frames = {planned.chunk_frames} and {planned.workers} worker{'s' if planned.workers > 1 else ''}"
 
 
 def size(count: float) -> str:

@@ -33,10 +33,15 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
     total = len({key for write in writes for key in dict(write.__dask_graph__())})
     topic = f"detcal-{uuid4().hex}"
     client.register_plugin(FinishedTasks(topic))
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tasks"), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=console,
-    ) as progress:  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tasks"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
         bar = progress.add_task(label, total=total)
         client.subscribe_topic(topic, lambda _: progress.advance(bar))
         futures = client.compute(writes, optimize_graph=False)
@@ -45,7 +50,7 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
             client.gather(futures)
             progress.update(bar, completed=total)
         except KilledWorker as error:
-            raise RunError(f"a worker was ended during {error.task}: it outgrew its memory or its machine went away; give --memory more") from None
+            raise RunError(f"a worker was ended during {error.task}: it outgrew its memory, or its machine went away") from None
         finally:
             client.unsubscribe_topic(topic)
             client.cancel(futures)

@@ -59,7 +59,9 @@ class Input(Table):
     path: InputPath | list[InputPath] = Field(
         description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list or a glob", examples=["scan.h5"]
     )
-    dataset: str | None = Field(None, description="where the frames are in an HDF5 or zarr file; by itself the only 3-D one", examples=["/entry/data/data"])
+    dataset: str | None = Field(
+        None, description="where the frames are in an HDF5 or zarr file; by itself the only 3-D one", examples=["/entry/data/data"]
+    )
     chunk_frames: int | None = Field(None, gt=0, description="frames a task; by itself what the memory allows", examples=[16])
 
 
@@ -72,7 +74,9 @@ class FitResponse(Table):
     cutoff: float = Field(300.0, description="smoothed signals below it are left out, counts")
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
     intercept: bool = Field(False, description="fit an offset too; else the line goes through the origin")
-    boundary: Literal["nearest", "reflect", "mirror", "wrap"] = Field("nearest", description="beyond the edge: nearest, reflect, mirror or wrap")
+    boundary: Literal["nearest", "reflect", "mirror", "wrap"] = Field(
+        "nearest", description="beyond the edge: nearest, reflect, mirror or wrap"
+    )
     truncate: float = Field(4.0, gt=0, description="radius of the gaussian, sigmas")
 
 
@@ -84,7 +88,9 @@ class CorrectResponse(Table):
     dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
     flat: Image | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
     flat_is_dark_subtracted: bool = Field(False, description="the flat has had its dark taken off already")
-    residual_sigma: float | None = Field(None, gt=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0])
+    residual_sigma: float | None = Field(
+        None, gt=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
+    )
 
 
 Step = Annotated[FitResponse | CorrectResponse, Field(discriminator="operation")]

@@ -10,12 +10,14 @@ def plan_table(planned: Plan) -> Table:
     """Each step with what goes in, what comes out and what a task of it holds."""
     table = Table(title="Plan", title_justify="left", caption_justify="left")
     for heading in ("step", "in", "out", "bytes out", "memory a task"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=heading == "step")
     for step in planned.steps:
         table.add_row(step.operation, f"{step.shape_in} {step.dtype_in}", step.gives, size(step.bytes_out), size(step.task_bytes))
+    blocks = f"{planned.blocks} blocks of {planned.chunk_frames} frames"
+    workers = f"{planned.workers} worker{'s' if planned.workers > 1 else ''} of {size(planned.worker_bytes)}"
     table.caption = (
-        f"{planned.blocks} blocks of {planned.chunk_frames} frames, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)\n"
-        f"{planned.workers} worker{'s' if planned.workers > 1 else ''} of {size(planned.worker_bytes)}: peak {size(planned.peak_bytes)} of {size(planned.budget)}"
+        f"{blocks}, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)\n"
+        f"{workers}: peak {size(planned.peak_bytes)} of {size(planned.budget)}"
     )
     return table
 

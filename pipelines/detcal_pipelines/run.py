@@ -12,7 +12,7 @@ from detcal.errors import PlanError
 from detcal.stores import save
 from detcal.stores.replacing import check_free
 from detcal_pipelines.cluster import MemorySampler, local_cluster, remote_cluster, worker_processes
-from detcal_pipelines.plan import Plan, plan, size
+from detcal_pipelines.plan import Plan, plan
 from detcal_pipelines.progress import compute_with_progress
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps import build
@@ -76,7 +76,7 @@ def plan_for_cluster(recipe: Recipe, workers: Iterable[dict[str, Any]]) -> Plan:
     threads = sum(worker["nthreads"] for worker in workers)
     limits = [worker["memory_limit"] / worker["nthreads"] for worker in workers if worker["memory_limit"]]
     if not limits:
-        raise PlanError(f"the cluster's workers have no memory limit, so that nothing can be planned: start them with one ({size(2**32)}, say)")
+        raise PlanError("the cluster's workers have no memory limit, so nothing can be planned: start them with --memory-limit")
     return plan(recipe, int(min(limits) * threads), threads, fixed_workers=True)
 
 

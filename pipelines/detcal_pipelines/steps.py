@@ -22,7 +22,9 @@ def build(recipe: Recipe, chunk_frames: int, lanes: int) -> Any:
     result: Any = open_input(recipe.input, chunk_frames)
     for number, step in enumerate(recipe.steps):
         if not isinstance(result, xr.DataArray):
-            raise RecipeError(f"steps[{number}]: {step.operation} needs frames, but the step before it gives a calibration: make that the last")
+            raise RecipeError(
+                f"steps[{number}]: {step.operation} needs frames, but the step before it gives a calibration: make that the last"
+            )
         result = apply(step, result, lanes)
     return result
 
