@@ -33,15 +33,8 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
     total = len({key for write in writes for key in dict(write.__dask_graph__())})
     topic = f"detcal-{uuid4().hex}"
     client.register_plugin(FinishedTasks(topic))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tasks"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    counts = (BarColumn(), MofNCompleteColumn(), TextColumn("tasks"))
+    with Progress(TextColumn("{task.description}"), *counts, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task(label, total=total)
         client.subscribe_topic(topic, lambda _: progress.advance(bar))
         futures = client.compute(writes, optimize_graph=False)

@@ -196,10 +196,9 @@ def suggest(wrong: str, known: list[str]) -> str:
 def known_keys(place: tuple[str | int, ...]) -> list[str]:
     """The keys that may stand where an unknown one was found."""
     if place[0] == "steps":
-        table = Source if len(place) > 4 else STEPS[str(place[2])]
-    else:
-        table = Recipe if len(place) == 1 else {"input": Input, "output": Output, "compute": Compute}[str(place[0])]
-    return list(table.model_fields)
+        return list((Source if len(place) > 4 else STEPS[str(place[2])]).model_fields)
+    tables: dict[str, type[Table]] = {"input": Input, "output": Output, "compute": Compute}
+    return list((Recipe if len(place) == 1 else tables[str(place[0])]).model_fields)
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
