@@ -45,7 +45,8 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
     stack = stack.transpose(*DIMS) if named else stack.rename(dict(zip(stack.dims, DIMS, strict=True)))
     if isinstance(stack.data, da.Array):
         return stack
-    return stack.chunk({"frame": frames_a_block(stack[0].nbytes), "y": -1, "x": -1})
+    blocks = (frames_a_block(stack[0].nbytes), -1, -1)
+    return stack.copy(data=da.from_array(stack.values, chunks=blocks, name=False))  # hashing the values would take longer than using them
 
 
 def default_dims(data: Any, name: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What a run will do and hold, worked out before its first task by pure functions of shapes and limits."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
@@ -9,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from detcal.errors import PlanError
-from detcal_pipelines.recipe import Recipe
+from detcal_pipelines.recipe import Recipe, Step
 from detcal_pipelines.steps import apply, open_input, task_bytes
 
 MIB = 2**20
@@ -79,16 +80,41 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
     PlanError
         If nothing fits: which step is too large, and what would fit.
     """
-    frames = open_input(recipe.input, None)
+    stages = trace(recipe)
+    frames = stages[0].frames
     smallest = open_input(recipe.input, 1).data.chunksize[0]
-    largest = frames.data.chunksize[0]
-    depths = [recipe.input.chunk_frames] if recipe.input.chunk_frames else halvings(largest, smallest)
     fewest = most_workers if fixed_workers else 1
+    wanted = recipe.input.chunk_frames
+    depths = [rounded(wanted, smallest, len(frames))] if wanted else halvings(frames.data.chunksize[0], smallest)
     for workers, depth in product(range(most_workers, fewest - 1, -1), depths):
-        found = plan_for(recipe, frames, rounded(depth, smallest, len(frames)), workers, budget)
+        found = plan_for(stages, depth, workers, budget)
         if found.peak_bytes <= budget:
             return found
-    raise PlanError(refusal(found, plan_for(recipe, frames, smallest, fewest, budget)))
+    possible = range(smallest, found.chunk_frames + 1, smallest)
+    fitting = bisect_right(possible, budget, key=lambda depth: plan_for(stages, depth, fewest, budget).peak_bytes)
+    if fitting:
+        raise PlanError(f"{needs(found)}: chunk_frames = {possible[fitting - 1]} would fit")
+    least = plan_for(stages, smallest, fewest, budget)
+    raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; give --memory that or more")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step, what goes into it and what it gives, lazily."""
+
+    step: Step
+    frames: xr.DataArray
+    result: Any
+
+
+def trace(recipe: Recipe) -> list[Stage]:
+    """The stages of a recipe; blocks do not matter to it."""
+    stages: list[Stage] = []
+    frames = open_input(recipe.input, None)
+    for step in recipe.steps:
+        stages.append(Stage(step, frames, apply(step, frames, lanes=1)))
+        frames = stages[-1].result
+    return stages
 
 
 def halvings(largest: int, smallest: int) -> list[int]:
@@ -104,38 +130,32 @@ def rounded(depth: int, unit: int, frames: int) -> int:
     return min(frames, ceil(depth / unit) * unit)
 
 
-def plan_for(recipe: Recipe, frames: xr.DataArray, depth: int, workers: int, budget: int) -> Plan:
+def plan_for(stages: list[Stage], depth: int, workers: int, budget: int) -> Plan:
     """The plan for given blocks and workers, whether it fits or not."""
-    steps = []
-    current: Any = frames
-    for step in recipe.steps:
-        held = task_bytes(step, current, depth)
-        result = apply(step, current, lanes=workers)
-        if isinstance(result, xr.DataArray):
-            bytes_out = result.nbytes
-            gives = f"{result.shape} {result.dtype}"
-            held += ENCODED_COPIES * bytes_out * depth // len(frames)
-        else:
-            images = [image for image in vars(result).values() if isinstance(image, xr.DataArray)]
-            bytes_out = sum(image.nbytes for image in images)
-            gives = f"{type(result).__name__} of {len(images)} images {result.shape}"
-        steps.append(PlannedStep(step.operation, current.shape, current.dtype, gives, bytes_out, held))
-        current = result
-    blocks = ceil(len(frames) / depth)
-    return Plan(tuple(steps), blocks, depth, min(workers, blocks), frames.nbytes, budget)
+    length = len(stages[0].frames)
+    steps = tuple(plan_step(stage, depth, length) for stage in stages)
+    blocks = ceil(length / depth)
+    return Plan(steps, blocks, depth, min(workers, blocks), stages[0].frames.nbytes, budget)
 
 
-def refusal(found: Plan, least: Plan) -> str:
-    """Why no plan fits, and what would."""
+def plan_step(stage: Stage, depth: int, length: int) -> PlannedStep:
+    """Shapes, bytes and memory of one step, for blocks of `depth` of `length` frames."""
+    held = task_bytes(stage.step, stage.frames, depth)
+    if isinstance(stage.result, xr.DataArray):
+        bytes_out = stage.result.nbytes
+        gives = f"{stage.result.shape} {stage.result.dtype}"
+        held += ENCODED_COPIES * bytes_out * depth // length
+    else:
+        images = [image for image in vars(stage.result).values() if isinstance(image, xr.DataArray)]
+        bytes_out = sum(image.nbytes for image in images)
+        gives = f"{type(stage.result).__name__} of {len(images)} images {stage.result.shape}"
+    return PlannedStep(stage.step.operation, stage.frames.shape, stage.frames.dtype, gives, bytes_out, held)
+
+
+def needs(found: Plan) -> str:
+    """What a plan that does not fit needs, and which step of it most."""
     worst = max(found.steps, key=lambda step: step.task_bytes)
-    text = f"{worst.operation} needs {size(found.peak_bytes)} with {arrangement(found)}, but the budget is {size(found.budget)}"
-    if least.peak_bytes > found.budget:
-        return f"{text}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; give --memory that or more"
-    more = found.chunk_frames - least.chunk_frames
-    a_frame = (found.worker_bytes - least.worker_bytes) / more
-    unit = least.chunk_frames
-    fits = unit + int((found.budget - least.peak_bytes) / least.workers / a_frame) // unit * unit
-    return f"{text}: chunk_frames = {fits} would fit"
+    return f"{worst.operation} needs {size(found.peak_bytes)} with {arrangement(found)}, but the budget is {size(found.budget)}"
 
 
 def arrangement(planned: Plan) -> str:

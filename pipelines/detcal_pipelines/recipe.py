@@ -9,7 +9,17 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from detcal.errors import RecipeError
@@ -120,6 +130,15 @@ class Recipe(Table):
     output: Output
     compute: Compute = Compute()
 
+    @field_validator("steps")
+    @classmethod
+    def calibration_comes_last(cls, steps: list[Step]) -> list[Step]:
+        """Steps need frames, which a step that calibrates does not give."""
+        for step in steps[:-1]:
+            if isinstance(step, FitResponse):
+                raise ValueError(f"{step.operation} gives a calibration, not frames: make it the last step")
+        return steps
+
 
 STEPS: dict[str, type[Table]] = {"fit_response": FitResponse, "correct_response": CorrectResponse}
 
@@ -145,10 +164,17 @@ def read_recipe(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = No
     try:
         recipe = Recipe.model_validate(values, context={"folder": path.parent})
     except ValidationError as error:
-        lines = key_lines(text)
-        mistakes = [describe(mistake, lines) for mistake in sorted(error.errors(), key=lambda mistake: find_line(place_of(mistake), lines))]
+        mistakes = describe_all(error, key_lines(text))
         raise RecipeError("\n".join([f"{count(mistakes)} in {path}:", *mistakes])) from None
     return recipe
+
+
+def describe_all(error: ValidationError, lines: dict[tuple[str | int, ...], int]) -> list[str]:
+    """A line for each mistake, in the order of the file; where a value may be of several types, the first type's."""
+    first: dict[tuple[str | int, ...], ErrorDetails] = {}
+    for mistake in error.errors():
+        first.setdefault(place_of(mistake), mistake)
+    return [describe(first[place], lines) for place in sorted(first, key=lambda place: find_line(place, lines))]
 
 
 def count(mistakes: list[str]) -> str:
@@ -158,7 +184,7 @@ def count(mistakes: list[str]) -> str:
 
 def place_of(mistake: ErrorDetails) -> tuple[str | int, ...]:
     """Where in the recipe: pydantic's place without the names of the models that it tried."""
-    place = tuple(part for part in mistake["loc"] if part not in STEPS and part != "str")
+    place = tuple(part for part in mistake["loc"] if part not in STEPS and "[" not in str(part))
     return (*place, "operation") if mistake["type"].startswith("union_tag") else place
 
 

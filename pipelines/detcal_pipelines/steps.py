@@ -5,7 +5,7 @@ from typing import Any
 
 import xarray as xr
 
-from detcal.errors import InputError, RecipeError
+from detcal.errors import InputError
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes
 from detcal.stores import load, open_frames
@@ -20,11 +20,7 @@ def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
 def build(recipe: Recipe, chunk_frames: int, lanes: int) -> Any:
     """The lazy result of all steps: a stack or a calibration."""
     result: Any = open_input(recipe.input, chunk_frames)
-    for number, step in enumerate(recipe.steps):
-        if not isinstance(result, xr.DataArray):
-            raise RecipeError(
-                f"steps[{number}]: {step.operation} needs frames, but the step before it gives a calibration: make that the last"
-            )
+    for step in recipe.steps:
         result = apply(step, result, lanes)
     return result
 

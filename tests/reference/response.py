@@ -1,0 +1,64 @@
+"""The response fit and correction written from the mathematics, pixel by pixel: slow and clear."""
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+
+def smooth(image, sigma, boundary="nearest", truncate=4.0):
+    """scipy's gaussian of the valid pixels: smoothed values over smoothed weights."""
+    valid = np.isfinite(image)
+    filled = np.where(valid, image, 0.0).astype(np.float64)
+    options = {"sigma": sigma, "mode": boundary, "truncate": truncate}
+    if valid.all():
+        return gaussian_filter(filled, **options)
+    return gaussian_filter(filled, **options) / gaussian_filter(valid.astype(np.float64), **options)
+
+
+def fit(sweep, dark, sigma, cutoff=300.0, order=1, intercept=False, boundary="nearest", truncate=4.0):
+    """Least squares of the smoothed signal on the measured one in each pixel.
+
+    Returns coefficients (offset, gain, curvature), gain error, R² and frames used. The error is that of ordinary least
+    squares for independent errors whose variance is proportional to the signal: Cov = φ (XᵀX)⁻¹ Xᵀ V X (XᵀX)⁻¹, with φ
+    such that the residual sum of squares has its expected value φ·tr((1 − H) V).
+    """
+    measured = sweep.astype(np.float64) - dark
+    expected = np.stack([smooth(frame, sigma, boundary, truncate) for frame in measured])
+    shape = measured.shape[1:]
+    coefficients = np.full((3, *shape), np.nan)
+    error, r_squared, used = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, int)
+    columns = list(range(0 if intercept else 1, order + 1))
+    for place in np.ndindex(shape):
+        v, s = measured[:, *place], expected[:, *place]
+        take = (s > cutoff) & np.isfinite(v)
+        v, s = v[take], s[take]
+        used[place] = take.sum()
+        if take.sum() < len(columns) + 1:
+            continue
+        design = np.stack([v**power for power in columns], axis=1)
+        if np.linalg.matrix_rank(design) < len(columns):
+            continue
+        solution = np.linalg.lstsq(design / v.max() ** np.array(columns), s, rcond=None)[0] / v.max() ** np.array(columns)
+        residual = s - design @ solution
+        coefficients[:, *place] = 0
+        coefficients[columns, *place] = solution
+        inverse = np.linalg.inv(design.T @ design)
+        hat = design @ inverse @ design.T
+        scale = (residual**2).sum() / np.trace((np.eye(len(v)) - hat) @ np.diag(v))
+        covariance = scale * inverse @ design.T @ np.diag(v) @ design @ inverse
+        gain = columns.index(1)
+        if covariance[gain, gain] >= 0:  # not so in dead pixels, whose signal is as often negative
+            error[place] = np.sqrt(covariance[gain, gain])
+        centre = s.mean() if intercept else 0.0
+        r_squared[place] = 1 - (residual**2).sum() / ((s - centre) ** 2).sum()
+    return coefficients, error, r_squared, used
+
+
+def correct(frames, gain, dark, flat, sigma, residual_sigma=None, boundary="nearest", truncate=4.0, mask=None):
+    """Croton et al. 2019: dark off, times gain, over the smoothed flat less its large residuals."""
+    mask = np.zeros(gain.shape, bool) if mask is None else mask
+    signal = np.where(mask, np.nan, flat.astype(np.float64) - dark)
+    divisor = smooth(signal, sigma, boundary, truncate)
+    if residual_sigma is not None:
+        residual = divisor - gain * signal
+        divisor = divisor - np.where(np.abs(residual) >= residual_sigma * np.nanstd(residual), residual, 0)
+    return np.where(mask, np.nan, (frames.astype(np.float64) - dark) * gain / divisor)

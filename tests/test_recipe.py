@@ -1,0 +1,110 @@
+"""Recipes: every mistake at once, and the ready ones that `init` writes."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.template import READY, render
+
+from detcal.errors import RecipeError
+
+RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("sweep.h5", "ct.h5", "dark.h5", "flat.h5", "response.zarr"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def read(folder: Path, text: str, **changes):
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return read_recipe(path, changes)
+
+
+def test_five_mistakes_are_reported_at_once_with_place_line_and_suggestion(folder):
+    text = """
+[input]
+path = "swep.h5"
+chunk_frames = 0
+
+[[steps]]
+operation = "fit_response"
+sigmaa = 30.0
+order = 3
+
+[output]
+pth = "response.zarr"
+"""
+    with pytest.raises(RecipeError) as caught:
+        read(folder, text)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("6 mistakes in ")
+    assert lines[1] == f"  input.path (line 3): no such file: {folder / 'swep.h5'}"
+    assert lines[2] == "  input.chunk_frames (line 4): input should be greater than 0, got 0"
+    assert lines[3] == "  steps[0].sigmaa (line 8): unknown key; did you mean sigma?"
+    assert lines[4] == "  steps[0].order (line 9): input should be 1 or 2, got 3"
+    assert lines[5] == "  output.path (line 11): missing"
+    assert lines[6] == "  output.pth (line 12): unknown key; did you mean path?"
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ('operation = "fit_respons"', "steps[0].operation (line 4): unknown operation; did you mean fit_response?"),
+        ("sigma = 3", "steps[0].operation (line 3): missing; one of fit_response, correct_response"),
+        (
+            'operation = "fit_response"\ndark = { path = "dark.h5", datset = "x" }',
+            "steps[0].dark.datset (line 5): unknown key; did you mean dataset?",
+        ),
+        ('operation = "correct_response"', "steps[0].response (line 3): missing"),
+        ('operation = "fit_response"\nsigma = "wide"', "steps[0].sigma (line 5): input should be a valid number, got 'wide'"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_step(folder, step, message):
+    with pytest.raises(RecipeError) as caught:
+        read(folder, f'[input]\npath = "sweep.h5"\n[[steps]]\n{step}\n[output]\npath = "out.zarr"\n')
+    assert str(caught.value).splitlines()[1].strip() == message
+
+
+def test_a_calibration_is_the_last_step(folder):
+    text = render("fit_response").replace("[output]", '[[steps]]\noperation = "fit_response"\n[output]')
+    with pytest.raises(RecipeError, match="steps: fit_response gives a calibration, not frames: make it the last step"):
+        read(folder, text)
+
+
+def test_what_is_not_toml_has_a_line(folder):
+    with pytest.raises(RecipeError, match=r"is not TOML: .*line 2"):
+        read(folder, "[input]\npath = \n")
+    with pytest.raises(RecipeError, match="no such recipe"):
+        read_recipe(folder / "none.toml")
+
+
+def test_paths_are_seen_from_the_recipes_folder_and_the_command_line_has_the_last_word(folder):
+    text = render("fit_response")
+    recipe = read(folder, text, compute={"memory": "2GiB", "workers": 3}, output={"overwrite": True})
+    assert recipe.input.path == str(folder / "sweep.h5")
+    assert recipe.steps[0].dark.path == str(folder / "dark.h5")
+    assert recipe.output.path == str(folder / "response.zarr")
+    assert recipe.compute.memory == 2 * 2**30
+    assert recipe.compute.workers == 3
+    assert recipe.output.overwrite
+
+
+@pytest.mark.parametrize("name", READY)
+def test_ready_recipes_are_what_init_writes_and_valid(folder, name):
+    text = (RECIPES / f"{name}.toml").read_text()
+    assert text == render(name), f"write it again: detcal init {name}"
+    read(folder, text)
+
+
+@pytest.mark.parametrize("name", READY)
+def test_lines_that_are_commented_out_are_valid_too(folder, name):
+    text = "\n".join(line[2:] if line.startswith("# ") and " = " in line else line for line in render(name).splitlines())
+    given = tomllib.loads(text)
+    for table in ("input", "output", "compute"):
+        assert len(given[table]) >= 3
+    read(folder, text)
