@@ -65,7 +65,7 @@ def planned_correction(folder) -> Plan:
 
 def test_what_cannot_fit_is_refused_with_the_least_that_would(folder):
     with pytest.raises(
-        PlanError, match="fit_response needs .* but the budget is 512 MiB: the least is .* chunk_frames = 1 and 1 worker"
+        PlanError, match=r"fit_response needs .* but the budget is 512 MiB: the least is .* chunk_frames = 1 and 1 worker"
     ) as caught:
         planned(folder, "fit_response", GIB // 2)
     least, unit = re.search(r"the least is ([\d.]+) (\w+),", str(caught.value)).groups()
@@ -74,7 +74,7 @@ def test_what_cannot_fit_is_refused_with_the_least_that_would(folder):
 
 def test_a_chunk_that_cannot_fit_is_refused_with_one_that_would(folder):
     chunk = [("# chunk_frames = 16 ", "chunk_frames = 500 ")]
-    with pytest.raises(PlanError, match="chunk_frames = 500 .* chunk_frames = (\\d+) would fit") as caught:
+    with pytest.raises(PlanError, match=r"chunk_frames = 500 .* chunk_frames = (\d+) would fit") as caught:
         planned(folder, "fit_response", 2 * GIB, text_changes=chunk)
     fits = int(re.search(r"= (\d+) would fit", str(caught.value))[1])
     assert planned(folder, "fit_response", 2 * GIB, text_changes=[(chunk[0][0], f"chunk_frames = {fits} ")]).chunk_frames == fits

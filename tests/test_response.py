@@ -292,7 +292,7 @@ def test_plot_shows_the_pixels_asked_for(scene):
 
 
 def test_bad_options_and_shapes_are_refused(scene):
-    _, sweep, dark, flat = scene
+    _, sweep, dark, _ = scene
     cal = fit_response(sweep, dark, sigma=9.0)
     with pytest.raises(InputError, match=r"expected a dark of shape \(41, 57\).*got \(10, 10\)"):
         fit_response(sweep, np.zeros((10, 10)))
