@@ -55,7 +55,7 @@ def deaf_to_interrupts() -> Iterator[None]:
 def remote_cluster(address: str) -> Iterator[Client]:
     """A cluster that runs already."""
     try:
-        client = Client(address, timeout="10s", set_as_default=True)
+        client = Client(address, timeout="5s")
     except (OSError, ValueError) as error:
         raise InputError(f"no scheduler answers at {address}: {' '.join(str(error).split())}") from error
     with client:

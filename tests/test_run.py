@@ -1,0 +1,302 @@
+"""Whole runs from the command line: results, memory measured from outside, clean stops, and one clear line for bad input."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import psutil
+import pytest
+import xarray as xr
+from distributed import LocalCluster
+
+from detcal import load, open_frames, save, simulate
+from detcal.response import Response, correct_response, fit_response
+
+DETCAL = [sys.executable, "-m", "detcal_pipelines"]
+MIB = 2**20
+
+
+def detcal(folder: Path, *arguments: str, fine: bool = True) -> subprocess.CompletedProcess:
+    done = subprocess.run([*DETCAL, *arguments], cwd=folder, capture_output=True, text=True, timeout=240)
+    if fine:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def fails(folder: Path, *arguments: str, code: int = 2) -> str:
+    """The message of a command that must fail, which must be one clear message and no traceback."""
+    before = sorted(folder.rglob("*"))
+    done = detcal(folder, *arguments, fine=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert sorted(folder.rglob("*")) == before, "nothing may be written"
+    return done.stderr.partition("error: ")[2].strip()
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return simulate.detector((128, 160), dead=3, stuck=2)
+
+
+@pytest.fixture(scope="module")
+def finished(detector, tmp_path_factory):
+    """A folder with raw files and what the two recipes made of them."""
+    folder = tmp_path_factory.mktemp("run")
+    save(simulate.beam_sweep(detector, 40), folder / "sweep.h5")
+    save(simulate.dark_frames(detector), folder / "dark.h5")
+    save(simulate.flat_frames(detector), folder / "flat.h5")
+    save(simulate.ct_frames(detector, 50), folder / "ct.h5")
+    for name in ("fit_response", "correct_response"):
+        detcal(folder, "init", name)
+        detcal(folder, "check", f"{name}.toml")
+        detcal(folder, "run", f"{name}.toml", "--memory", "1GiB", "--workers", "2")
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """Links to the raw files and the response, and fresh recipes."""
+    for name in ("sweep.h5", "dark.h5", "flat.h5", "ct.h5", "response.zarr"):
+        (tmp_path / name).symlink_to(finished / name)
+    for name in ("fit_response", "correct_response"):
+        detcal(tmp_path, "init", name)
+    return tmp_path
+
+
+def change(folder: Path, recipe: str, old: str, new: str) -> None:
+    text = (folder / recipe).read_text()
+    assert old in text
+    (folder / recipe).write_text(text.replace(old, new))
+
+
+# --------------------------------------------------------------------------------------------------------- results
+
+
+def test_runs_give_what_the_library_gives(finished):
+    cal = load(finished / "response.zarr")
+    assert isinstance(cal, Response)
+    dark, flat = open_frames(finished / "dark.h5"), open_frames(finished / "flat.h5")
+    np.testing.assert_allclose(cal.gain, fit_response(open_frames(finished / "sweep.h5"), dark).gain, rtol=1e-6)
+    found = xr.open_zarr(finished / "corrected.zarr").corrected
+    np.testing.assert_array_equal(found, correct_response(open_frames(finished / "ct.h5"), cal, dark, flat))
+    assert found.attrs["units"] == "1"
+
+
+def test_gain_of_the_run_is_the_true_one(finished, detector):
+    cal = load(finished / "response.zarr").compute()
+    np.testing.assert_array_equal(cal.mask, detector.bad)
+    ratio = (cal.gain / detector.gain).where(~cal.mask)
+    # the gain is relative to the neighbourhood, whose own mean varies slowly
+    assert float(ratio.std()) < 0.01
+
+
+def test_output_says_where_it_comes_from(finished):
+    attributes = xr.open_zarr(finished / "corrected.zarr").attrs
+    assert "correct_response" in attributes["detcal_recipe"]
+    assert attributes["detcal_version"]
+
+
+def test_plan_and_tree_show_what_there_is(folder, finished):
+    shown = detcal(folder, "plan", "fit_response.toml", "--memory", "2GiB", "--workers", "2").stdout
+    assert "40 frames" in shown or re.search(r"blocks of \d+ frames", shown)
+    assert re.search(r"peak .* of 2 GiB", shown)
+    tree = detcal(finished, "tree", "response.zarr").stdout
+    assert "gain  (128, 160) float32" in tree
+    assert "@detcal_type = Response" in tree
+
+
+def test_other_outputs_and_inputs(folder):
+    change(folder, "correct_response.toml", '"corrected.zarr"', '"corrected.tif"')
+    change(folder, "correct_response.toml", "# residual_sigma", "residual_sigma")
+    detcal(folder, "run", "correct_response.toml", "--memory", "1GiB", "--workers", "1")
+    images = [open_frames(folder / name) for name in ("ct.h5", "dark.h5", "flat.h5")]
+    wanted = correct_response(images[0], load(folder / "response.zarr"), *images[1:], residual_sigma=3)
+    np.testing.assert_array_equal(open_frames(folder / "corrected.tif"), wanted)
+
+
+def test_a_running_cluster_is_used(folder):
+    change(folder, "fit_response.toml", '"response.zarr"', '"new.zarr"')
+    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address=None) as cluster:
+        done = detcal(folder, "run", "fit_response.toml", "--scheduler", cluster.scheduler_address)
+    assert "Wrote" in done.stdout
+    np.testing.assert_allclose(load(folder / "new.zarr").gain, load(folder / "response.zarr").gain, rtol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------- memory
+
+
+def peak_of_workers(command: list[str], folder: Path) -> tuple[int, str]:
+    """Largest resident memory of all worker processes together, sampled from outside the run, and what it printed."""
+    run = subprocess.Popen([*DETCAL, *command], cwd=folder, stdout=subprocess.PIPE, text=True)
+    driver, peak = psutil.Process(run.pid), 0
+    while run.poll() is None:
+        held = 0
+        for child in driver.children(recursive=True):
+            try:
+                held += child.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        peak = max(peak, held)
+        time.sleep(0.02)
+    output = run.stdout.read()
+    run.stdout.close()
+    assert run.returncode == 0, output
+    return peak, output
+
+
+@pytest.mark.parametrize("name", ["fit_response", "correct_response"])
+def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, name):
+    """Twice the frames, the same peak; benchmarks/bench_memory.py does the same with 8 GiB and more."""
+    detector = simulate.detector((512, 512))
+    save(Response.from_gain(detector.gain), tmp_path / "response.zarr")
+    image = simulate.flat_frames(detector, 1).compute()
+    for part in ("dark", "flat"):
+        save(image // 100 if part == "dark" else image, tmp_path / f"{part}.h5")
+    detcal(tmp_path, "init", name)
+    raw = re.search(r'path = "(\w+.h5)"', (tmp_path / f"{name}.toml").read_text())[1]
+    peaks = []
+    for frames in (300, 600):
+        with h5py.File(tmp_path / raw, "w") as file:
+            stack = file.create_dataset("data", (frames, 512, 512), np.uint16)
+            for frame in range(frames):
+                stack[frame] = image[0] // (1 + frame % 7)
+        peak, output = peak_of_workers(["run", f"{name}.toml", "--memory", "800MiB", "--workers", "2", "--overwrite"], tmp_path)
+        planned, unit = re.search(r"peak memory, planned\W+([\d.]+) (\w+) of 800 MiB", output).groups()
+        assert unit == "MiB"
+        assert peak <= float(planned) * MIB <= 800 * MIB
+        peaks.append(peak)
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+# ----------------------------------------------------------------------------------------------------------- stops
+
+
+def test_ctrl_c_stops_cleanly_and_writes_nothing(folder):
+    # a terminal sends the signal to every process in the foreground, the workers too
+    change(folder, "correct_response.toml", "# chunk_frames = 16", "chunk_frames = 1")
+    run = subprocess.Popen(
+        [*DETCAL, "run", "correct_response.toml", "--workers", "2"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(folder.glob(".corrected.zarr.*")) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = psutil.Process(run.pid).children(recursive=True)
+    os.killpg(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert errors.strip() == "stopped; nothing was written"
+    assert not list(folder.glob(".*"))
+    assert not (folder / "corrected.zarr").exists()
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert len(gone) >= 2
+    assert not alive
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_an_output_that_exists_is_left_alone(folder):
+    message = fails(folder, "run", "fit_response.toml")
+    assert message == "response.zarr exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
+
+
+def test_missing_files_and_datasets(folder):
+    change(folder, "fit_response.toml", '"sweep.h5"', '"sweeep.h5"')
+    change(folder, "fit_response.toml", '"dark.h5"', '"drak.h5"')
+    message = fails(folder, "run", "fit_response.toml")
+    assert "2 mistakes" in message
+    assert "input.path (line 6): no such file" in message
+    assert "steps[0].dark.path (line 13): no such file" in message
+    change(folder, "correct_response.toml", '# dataset = "/entry/data/data"', 'dataset = "/nowhere"')
+    assert "no dataset /nowhere in" in fails(folder, "check", "correct_response.toml")
+
+
+def test_a_truncated_file(folder):
+    whole = (folder / "sweep.h5").read_bytes()
+    (folder / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    change(folder, "fit_response.toml", '"sweep.h5"', '"cut.h5"')
+    message = fails(folder, "run", "fit_response.toml", "--overwrite")
+    assert message.startswith("cannot read cut.h5: ")
+    assert "\n" not in message
+
+
+def test_shapes_that_disagree(folder):
+    save(np.zeros((3, 20, 20)), folder / "small.h5")
+    change(folder, "fit_response.toml", '"dark.h5"', '"small.h5"')
+    message = fails(folder, "check", "fit_response.toml")
+    assert message == "expected a dark of shape (128, 160) (y, x), as the frames, got (20, 20)"
+    change(folder, "correct_response.toml", '"ct.h5"', '"small.h5"')
+    assert "expected frames of shape (128, 160) (y, x), as the response, got (20, 20)" in fails(folder, "plan", "correct_response.toml")
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((5, 128, 160), np.float32), "at least 2 usable frames in the sweep, found 0"),
+        (np.full((5, 128, 160), np.nan, np.float32), "at least 2 usable frames in the sweep, found 0"),
+        (np.full((1, 128, 160), 5000, np.uint16), "expected a sweep of at least 2 frames, got 1"),
+    ],
+)
+def test_sweeps_that_cannot_be_fitted(folder, frames, message):
+    save(frames, folder / "bad.h5")
+    change(folder, "fit_response.toml", '"sweep.h5"', '"bad.h5"')
+    change(folder, "fit_response.toml", '"response.zarr"', '"new.zarr"')
+    assert message in fails(folder, "run", "fit_response.toml", "--workers", "1")
+
+
+def test_a_dark_brighter_than_the_sweep(folder):
+    save(np.full((128, 160), 60000, np.uint16), folder / "bright.h5")
+    change(folder, "fit_response.toml", '"dark.h5"', '"bright.h5"')
+    change(folder, "fit_response.toml", '"response.zarr"', '"new.zarr"')
+    assert "check that the dark is not brighter than the sweep" in fails(folder, "run", "fit_response.toml", "--workers", "1")
+
+
+def test_an_all_zero_flat(folder):
+    save(np.zeros((128, 160), np.uint16), folder / "zero.h5")
+    change(folder, "correct_response.toml", '"flat.h5"', '"zero.h5"')
+    assert "expected a flat that is brighter than its dark" in fails(folder, "run", "correct_response.toml", "--workers", "1")
+
+
+def test_a_budget_that_is_too_small(folder):
+    change(folder, "fit_response.toml", '"response.zarr"', '"new.zarr"')
+    assert "the budget is 100 MiB: the least is" in fails(folder, "run", "fit_response.toml", "--memory", "100MiB")
+
+
+def test_a_scheduler_that_does_not_answer(folder):
+    change(folder, "fit_response.toml", '"response.zarr"', '"new.zarr"')
+    assert "no scheduler answers at tcp://127.0.0.1:9" in fails(folder, "run", "fit_response.toml", "--scheduler", "tcp://127.0.0.1:9")
+
+
+def test_a_calibration_of_another_kind(folder):
+    save(xr.Dataset({"a": ("x", np.arange(3))}), folder / "other.zarr")
+    change(folder, "correct_response.toml", '"response.zarr"', '"other.zarr"')
+    assert "expected a response in" in fails(folder, "check", "correct_response.toml")
+
+
+def test_init_does_not_overwrite(folder):
+    assert "fit_response.toml exists already" in fails(folder, "init", "fit_response")
+
+
+def test_a_full_disk_leaves_the_old_output_whole(folder):
+    """A limit on the size of files makes writing fail as a full disk does, in the workers too."""
+    change(folder, "correct_response.toml", "# residual_sigma", "residual_sigma")
+    detcal(folder, "run", "correct_response.toml", "--workers", "1")
+    before = {path: path.read_bytes() for path in (folder / "corrected.zarr").rglob("*") if path.is_file()}
+    command = " ".join(DETCAL)
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 300; {command} run correct_response.toml --workers 1 --overwrite"],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "no room left on the disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in (folder / "corrected.zarr").rglob("*") if path.is_file()} == before
+    assert not list(folder.glob(".*"))
