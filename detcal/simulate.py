@@ -63,7 +63,7 @@ def detector(
 
 
 def beam_sweep(detector: Detector, frames: int = 64, *, peak: float = 20000.0, seed: int = 1) -> xr.DataArray:
-    """A beam sweep (frame, y, x): a wide beam moves in until it covers the detector, and grows from peak/30 to `peak` counts."""
+    """A beam sweep (frame, y, x): a wide beam passes from above to below and grows from peak/30 to `peak` counts."""
     levels = np.geomspace(1 / 30, 1, frames)
     offsets = np.linspace(-1, 1, frames)
     return record(detector, partial(swept_beam, detector.gain.shape, peak, levels, offsets), frames, seed)

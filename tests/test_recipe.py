@@ -14,7 +14,7 @@ RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("sweep.h5", "ct.h5", "dark.h5", "flat.h5", "response.zarr"):
+    for name in ("sweep.h5", "ct.h5", "dark.h5", "flat.h5", "response.zarr", "first.zarr"):
         (tmp_path / name).touch()
     return tmp_path
 

@@ -46,7 +46,8 @@ def fit_response(
     dark : (y, x) or (frame, y, x), optional
         Dark image, or dark frames to be averaged.
     mask : (y, x) bool, optional
-        True: pixels known to be bad.
+        True: pixels known to be bad. A stuck pixel that is not masked raises what its neighbours are expected to read; a
+        second fit with `mask=first.mask` is free of that.
     sigma : pixels
         Of the gaussian; large enough to average the pixels' differences out.
     cutoff : counts
@@ -71,6 +72,11 @@ def fit_response(
     ------
     InputError
         Here, for options and shapes; when computed, if fewer than two frames are usable.
+
+    Notes
+    -----
+    The noise of V lowers the gain by about 1/(mean counts), in all pixels alike: no rings come of it. Where the beam
+    bends over a few sigma, S is not what the pixel should have read, and the gain carries a smooth error.
 
     References
     ----------

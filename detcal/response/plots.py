@@ -21,6 +21,7 @@ def plot_pixel_calibrations(
     sweep: Any,
     dark: Any = None,
     *,
+    mask: Any = None,
     n_pixels: int = 9,
     pixels: Any = None,
     seed: int = 0,
@@ -35,7 +36,7 @@ def plot_pixel_calibrations(
 
     Parameters
     ----------
-    sweep, dark, sigma, cutoff, order, intercept, boundary, truncate
+    sweep, dark, mask, sigma, cutoff, order, intercept, boundary, truncate
         As for `fit_response`.
     n_pixels
         How many pixels to draw at random.
@@ -66,7 +67,7 @@ def plot_pixel_calibrations(
         raise InputError(f"expected pixels (row, column) inside {shape}, got {places.tolist()}")
     samples = da.blockwise(
         partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate), "fps",
-        whole_frames(stack), "fyx", as_dark_image(dark, None, shape), "yx",
+        whole_frames(stack), "fyx", as_dark_image(dark, mask, shape), "yx",
         new_axes={"p": len(places), "s": 2}, concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip
     measured, expected = np.moveaxis(samples.compute(), -1, 0)
@@ -99,6 +100,7 @@ def draw_pixel(axis: "Axes", measured: NDArray[Any], expected: NDArray[Any], cut
     """One panel: points, line and the gain with its error."""
     gain, offset, curvature, gain_error, r_squared = fitted
     used = expected > cutoff
+    axis.locator_params(nbins=4)
     axis.plot(measured[used], expected[used], ".", color="C0")
     axis.plot(measured[~used], expected[~used], "o", color="C0", fillstyle="none", markersize=3)
     line = np.linspace(0, np.nanmax(measured), 50)

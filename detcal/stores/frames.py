@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from glob import glob, has_magic
 from os import PathLike, fspath, stat
+from os.path import abspath
 from pathlib import Path
 
 import dask.array as da
@@ -50,7 +51,7 @@ def open_frames(
     wanted = (chunks or {}).get("frame")
     array = da.from_array(
         reader, chunks=block_shape(reader, wanted), name=f"frames-{tokenize(source, [fingerprint(p) for p in paths], wanted)}",
-        meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
+        meta=np.empty((0, 0, 0), reader.dtype), asarray=False, fancy=False,
     )  # fmt: skip
     return xr.DataArray(array, dims=DIMS, name="frames", attrs={"units": "counts", "source": source})
 
@@ -68,7 +69,7 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     for name in found:
         if not Path(name).exists():
             raise InputError(f"no such file: {name}")
-    return found
+    return [abspath(name) for name in found]  # workers may run in another folder
 
 
 def open_reader(paths: list[str], dataset: str | None) -> tuple[Reader, str]:

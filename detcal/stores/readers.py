@@ -36,7 +36,16 @@ class Reader(Protocol):
     def chunks(self) -> tuple[int, ...]:
         """The file's own."""
 
-    def __getitem__(self, key: tuple[slice, ...], /) -> Any: ...
+    def __getitem__(self, key: tuple[slice | int, ...], /) -> Any: ...
+
+
+def only_slices(key: tuple[slice | int, ...]) -> tuple[tuple[slice, ...], tuple[slice | int, ...]]:
+    """The key with each whole number as a slice of length one, and the key that then drops those dimensions.
+
+    dask hands its readers whole numbers where `frames[3]` has been pushed down to the reading.
+    """
+    slices = tuple(part if isinstance(part, slice) else slice(part, part + 1) for part in key)
+    return slices, tuple(slice(None) if isinstance(part, slice) else 0 for part in key)
 
 
 @contextmanager
@@ -76,10 +85,11 @@ class Hdf5Reader:
             shape = single + found.shape
             return cls(path, dataset, shape, found.dtype, single + (found.chunks or (1, *shape[1:])[-found.ndim :]))
 
-    def __getitem__(self, key: tuple[slice, ...]) -> Block:
+    def __getitem__(self, key: tuple[slice | int, ...]) -> Block:
+        slices, drop = only_slices(key)
         with clear_errors(self.path), h5py.File(self.path, "r") as file:
             dataset = file[self.dataset]
-            return dataset[key] if dataset.ndim == 3 else dataset[key[1:]][None]
+            return (dataset[slices] if dataset.ndim == 3 else dataset[slices[1:]][None])[drop]
 
 
 def check_sources(path: str, dataset: h5py.Dataset) -> None:
@@ -108,7 +118,7 @@ class NpyReader:
         shape = mapped.shape if mapped.ndim == 3 else (1, *mapped.shape)
         return cls(path, shape, mapped.dtype, (1, *shape[1:]))
 
-    def __getitem__(self, key: tuple[slice, ...]) -> Block:
+    def __getitem__(self, key: tuple[slice | int, ...]) -> Block:
         with clear_errors(self.path):
             mapped = np.load(self.path, mmap_mode="r")
             return np.array(mapped[key] if mapped.ndim == 3 else mapped[None][key])
@@ -140,8 +150,9 @@ class ImageFilesReader:
         """A frame each."""
         return (1, *self.shape[1:])
 
-    def __getitem__(self, key: tuple[slice, ...]) -> Block:
-        start, stop, _ = key[0].indices(self.shape[0])
+    def __getitem__(self, key: tuple[slice | int, ...]) -> Block:
+        slices, drop = only_slices(key)
+        start, stop, _ = slices[0].indices(self.shape[0])
         parts = []
         for path, first, last in zip(self.paths, self.starts[:-1], self.starts[1:], strict=True):
             low, high = max(start, first), min(stop, last)
@@ -149,8 +160,8 @@ class ImageFilesReader:
                 part = read_image_file(path, slice(low - first, high - first))
                 if part.shape[1:] != self.shape[1:]:
                     raise InputError(f"expected frames of shape {self.shape[1:]}, as {self.paths[0]}, got {part.shape[1:]} in {path}")
-                parts.append(part[:, *key[1:]])
-        return np.concatenate(parts)
+                parts.append(part[:, *slices[1:]])
+        return np.concatenate(parts)[drop]
 
 
 def count_frames(path: str) -> int:

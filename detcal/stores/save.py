@@ -60,7 +60,7 @@ def save(
     InputError
         The object does not fit the kind of file; and whatever computing it raises.
     """
-    target = Path(path)
+    target = Path(path).absolute()  # workers may run in another folder
     check_free(target, overwrite)
     dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
     exporter = EXPORTERS.get(target.suffix.lower())
@@ -109,4 +109,4 @@ def load(path: str | PathLike[str]) -> Any:
     if not Path(path).exists():
         raise InputError(f"no such file: {path}")
     with clear_errors(str(path)):
-        return from_dataset(open_dataset(Path(path)))
+        return from_dataset(open_dataset(Path(path).absolute()))

@@ -26,8 +26,8 @@ from detcal.errors import RecipeError
 
 
 def in_folder(path: str, info: ValidationInfo) -> str:
-    """A path as seen from the recipe's folder."""
-    return str((info.context or {}).get("folder", Path()) / expanduser(path))
+    """A path as seen from the recipe's folder; absolute, because workers may run in another."""
+    return str(Path((info.context or {})["folder"], expanduser(path)).absolute())
 
 
 def existing(path: str, info: ValidationInfo) -> str:
@@ -80,6 +80,7 @@ class FitResponse(Table):
 
     operation: Literal["fit_response"]
     dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
+    mask: Image | None = Field(None, description="known bad pixels: an image (not 0: bad), or an earlier response", examples=["first.zarr"])
     sigma: float = Field(50.0, gt=0, description="of the gaussian that gives the expected signal, pixels")
     cutoff: float = Field(300.0, description="smoothed signals below it are left out, counts")
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")

@@ -13,7 +13,7 @@ def plan_table(planned: Plan) -> Table:
         table.add_column(heading, no_wrap=heading == "step")
     for step in planned.steps:
         table.add_row(step.operation, f"{step.shape_in} {step.dtype_in}", step.gives, size(step.bytes_out), size(step.task_bytes))
-    blocks = f"{planned.blocks} blocks of {planned.chunk_frames} frames"
+    blocks = f"{planned.blocks} × {planned.chunk_frames} frames"
     workers = f"{planned.workers} worker{'s' if planned.workers > 1 else ''} of {size(planned.worker_bytes)}"
     table.caption = (
         f"{blocks}, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)\n"

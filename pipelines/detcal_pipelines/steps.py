@@ -29,8 +29,8 @@ def apply(step: Step, frames: xr.DataArray, lanes: int) -> Any:
     """One step on lazy frames."""
     match step:
         case FitResponse():
-            options = step.model_dump(exclude={"operation", "dark"})
-            return fit_response(frames, open_image(step.dark), lanes=lanes, **options)
+            options = step.model_dump(exclude={"operation", "dark", "mask"})
+            return fit_response(frames, open_image(step.dark), mask=open_mask(step.mask), lanes=lanes, **options)
         case CorrectResponse():
             options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
             return correct_response(frames, open_response(step.response), open_image(step.dark), open_image(step.flat), **options)
@@ -41,9 +41,23 @@ def open_image(source: Source | None) -> xr.DataArray | None:
     return None if source is None else open_frames(source.path, source.dataset)
 
 
+def open_mask(source: Source | None) -> Any:
+    """The mask of an earlier response, or an image that is not 0 in bad pixels."""
+    if source is None:
+        return None
+    if is_calibration(source):
+        return open_response(source).mask
+    return open_frames(source.path, source.dataset)[0] != 0
+
+
+def is_calibration(source: Source) -> bool:
+    """Whether a source is a whole store, not one array."""
+    return Path(source.path).is_dir() and source.dataset is None
+
+
 def open_response(source: Source) -> Response:
     """A response that `detcal` wrote, or an image of gains."""
-    if Path(source.path).is_dir() and source.dataset is None:
+    if is_calibration(source):
         found = load(source.path)
         if not isinstance(found, Response):
             raise InputError(f"expected a response in {source.path}, found {type(found).__name__}: fit_response writes one")

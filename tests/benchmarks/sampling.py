@@ -1,0 +1,31 @@
+"""Memory of a run's worker processes, seen from outside it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+DETCAL = [sys.executable, "-m", "detcal_pipelines"]
+
+
+def peak_of_workers(arguments: list[str], folder: Path) -> tuple[int, str]:
+    """Run detcal in a folder: the largest resident memory of all its child processes together, and what it printed."""
+    run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, stdout=subprocess.PIPE, text=True)
+    driver, peak = psutil.Process(run.pid), 0
+    while run.poll() is None:
+        peak = max(peak, sum(resident(child) for child in driver.children(recursive=True)))
+        time.sleep(0.02)
+    output = run.stdout.read()
+    run.stdout.close()
+    assert run.returncode == 0, output
+    return peak, output
+
+
+def resident(process: psutil.Process) -> int:
+    """Resident memory of a process; one that has just ended holds none."""
+    try:
+        return process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
