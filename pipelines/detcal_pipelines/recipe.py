@@ -100,7 +100,7 @@ class CorrectResponse(Table):
     flat: Image | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
     flat_is_dark_subtracted: bool = Field(False, description="the flat has had its dark taken off already")
     residual_sigma: float | None = Field(
-        None, gt=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
+        None, ge=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
     )
 
 
