@@ -1,5 +1,6 @@
 """Smoothing, regression sums, their solution, and the correction of a block of frames. ndarrays in, ndarrays out."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -366,33 +367,39 @@ def find_bad_pixels(sums, order, intercept, gain, bad):  # type: ignore[no-untyp
 
 
 def solve(
-    sums: NDArray[np.float64], *, order: int, intercept: bool, cutoff: float
+    lanes: Sequence[NDArray[np.float64]], *, order: int, intercept: bool, cutoff: float
 ) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.bool_]]:
-    """Gain, offset, curvature, gain error, R², frames used and mask from the sums over the sweep.
+    """Gain, offset, curvature, gain error, R², frames used and mask from sums over parts of the sweep.
+
+    The lanes are added a strip of rows at a time, since they are the largest arrays of the whole fit.
 
     Raises
     ------
     InputError
         If no pixel has two frames above the cutoff.
     """
-    shape = sums.shape[1:]
-    most = int(sums[0].max())
+    shape = lanes[0].shape[1:]
+    coefficients = np.zeros((3, *shape), np.float32)
+    gain_error, r_squared = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    frames_used, bad = np.empty(shape, np.int32), np.empty(shape, np.bool_)
+    for start in range(0, shape[0], ROWS_A_STRIP):
+        rows = slice(start, start + ROWS_A_STRIP)
+        sums = np.sum([lane[:, rows] for lane in lanes], axis=0)
+        frames_used[rows] = sums[0]
+        if order == 1 and not intercept:
+            fit_through_origin(sums, coefficients[1, rows], gain_error[rows], r_squared[rows])
+        else:
+            fit_pixels(sums, order, intercept, coefficients[:, rows], gain_error[rows], r_squared[rows])
+        find_bad_pixels(sums, order, intercept, coefficients[1, rows], bad[rows])
+    most = int(frames_used.max())
     if most < 2:
         raise InputError(
             f"expected at least 2 usable frames in the sweep, found {most}: a frame counts where its smoothed, "
             f"dark-subtracted signal is above cutoff = {cutoff:g} and not NaN. Lower the cutoff, or check that the dark "
             "is not brighter than the sweep and that the frames are not NaN."
         )
-    coefficients = np.zeros((3, *shape), np.float32)
-    gain_error, r_squared = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    if order == 1 and not intercept:
-        fit_through_origin(sums, coefficients[1], gain_error, r_squared)
-    else:
-        fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared)
-    bad = np.empty(shape, np.bool_)
-    find_bad_pixels(sums, order, intercept, coefficients[1], bad)
     offset, gain, curvature = coefficients
-    return gain, offset, curvature, gain_error, r_squared, sums[0].astype(np.int32), bad
+    return gain, offset, curvature, gain_error, r_squared, frames_used, bad
 
 
 # --------------------------------------------------------------------------------------------------------- correction

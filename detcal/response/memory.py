@@ -7,14 +7,16 @@ def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order
     """Fitting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
 
     A task holds its block, the sums that came in and those that go out, a batch of signals and smoothed frames, and what
-    one smoothing needs. Adding two lanes holds three sums.
+    one smoothing needs. Later, adding two lanes holds three sums, and solving two sums and the results, which are also
+    encoded.
     """
     pixels = shape[0] * shape[1]
-    sums = 8 * count_planes(order) * pixels
-    block = frames * itemsize * pixels
-    batch = (8 * FRAMES_A_BATCH + 16) * pixels
-    dark = 4 * pixels
-    return dark + max(2 * sums + block + batch, 3 * sums)
+    sums = 8 * count_planes(order)
+    block = frames * itemsize
+    batch = 8 * FRAMES_A_BATCH + 16
+    results = 2 * 29
+    dark = 4
+    return (dark + max(2 * sums + block + batch, 3 * sums, 2 * sums + results)) * pixels
 
 
 def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> int:

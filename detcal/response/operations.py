@@ -92,10 +92,10 @@ def fit_response(
     dark_image = delayed(as_dark_image(dark, mask, shape))
     add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate)
     sums = sum_in_lanes(whole_frames(stack), dark_image, add, lanes)
-    while len(sums) > 1:
+    while len(sums) > 2:
         pairs = [sums[start : start + 2] for start in range(0, len(sums), 2)]
         sums = [delayed(np.add, pure=True)(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums[0])
+    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums)
     types = (np.float32,) * 5 + (np.int32, np.bool_)
     gain, offset, curvature, gain_error, r_squared, frames_used, bad = (
         xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x")) for image, dtype in zip(solved, types, strict=True)

@@ -16,7 +16,7 @@ from detcal_pipelines.steps import apply, open_input, task_bytes
 MIB = 2**20
 
 # Resident memory of a worker process that has imported and compiled what the steps need, before it holds any data.
-WORKER_BYTES = 340 * MIB
+WORKER_BYTES = 320 * MIB
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
 ENCODED_COPIES = 2
