@@ -14,7 +14,8 @@ from distributed import Client, LocalCluster
 from detcal.errors import InputError
 
 # No more root tasks on a worker than it has threads: a block that is read ahead is memory that nobody planned for.
-# Nothing is spilled to disk: what a worker holds is planned, and one that outgrows its limit is ended.
+# Nothing is spilled to disk: what a worker holds is planned, and one that outgrows its limit is ended. The allocator
+# gives large blocks back at once, but keeps those of a few hundred kB that each transform takes: half as fast again.
 SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.memory.target": False,
@@ -22,6 +23,8 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 1.0,
     "distributed.scheduler.allowed-failures": 0,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2 * 2**20,
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 16 * 2**20,
 }
 
 
@@ -31,7 +34,7 @@ def local_cluster(workers: int, worker_bytes: int) -> Iterator[Client]:
     with dask.config.set(SETTINGS):
         with deaf_to_interrupts():
             cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=worker_bytes, dashboard_address=None,
+                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=worker_bytes, dashboard_address=":0",
                 silence_logs=logging.CRITICAL,
             )  # fmt: skip
         with cluster, Client(cluster) as client:

@@ -15,7 +15,7 @@ from detcal_pipelines.cluster import MemorySampler, local_cluster, remote_cluste
 from detcal_pipelines.plan import Plan, plan
 from detcal_pipelines.progress import compute_with_progress
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import build
+from detcal_pipelines.steps import build, compile_kernels, open_input
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
     check_free(target, recipe.output.overwrite)
     if recipe.compute.scheduler is None:
         planned = plan(recipe, *limits)
+        for step in recipe.steps:
+            compile_kernels(step, open_input(recipe.input, None))
         cluster = local_cluster(planned.workers, planned.budget // planned.workers)
     else:
         cluster = remote_cluster(recipe.compute.scheduler)

@@ -1,8 +1,10 @@
 """From a recipe to the lazy object that it describes, and what each of its steps costs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from detcal.errors import InputError
@@ -34,6 +36,19 @@ def apply(step: Step, frames: xr.DataArray, lanes: int) -> Any:
         case CorrectResponse():
             options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
             return correct_response(frames, open_response(step.response), open_image(step.dark), open_image(step.flat), **options)
+
+
+def compile_kernels(step: Step, frames: xr.DataArray) -> None:
+    """Run a step on a few pixels of the frames' type: workers then load its machine code, and need no compiler's memory."""
+    tiny = np.ones((2, 4, 4), frames.dtype)
+    unit = Response.from_gain(np.ones((4, 4)), sigma=1.0)
+    match step:
+        case FitResponse():
+            result: Any = fit_response(tiny, sigma=1.0, cutoff=0.0, order=step.order, intercept=step.intercept).gain
+        case CorrectResponse():
+            curved = replace(unit, curvature=unit.offset)
+            result = correct_response(tiny, curved, flat=tiny) + correct_response(tiny, unit, flat=tiny)
+    result.compute(scheduler="synchronous")
 
 
 def open_image(source: Source | None) -> xr.DataArray | None:
