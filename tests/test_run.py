@@ -181,7 +181,7 @@ def test_ctrl_c_stops_cleanly_and_writes_nothing(folder):
     workers = psutil.Process(run.pid).children(recursive=True)
     os.killpg(run.pid, signal.SIGINT)
     _, errors = run.communicate(timeout=60)
-    assert run.returncode == 130
+    assert run.returncode in (130, -signal.SIGINT)  # 130 to a shell, both
     assert errors.strip() == "stopped; nothing was written"
     assert not list(folder.glob(".*"))
     assert not (folder / "corrected.zarr").exists()

@@ -1,6 +1,7 @@
 """The command line."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from os import cpu_count
@@ -32,6 +33,7 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
             click.echo(f"error: {error}", err=True)
             sys.exit(FAILED if isinstance(error, RunError) else BAD_INPUT)
         except KeyboardInterrupt:
+            warnings.simplefilter("ignore")  # of what was cut off in the middle
             click.echo("stopped; nothing was written", err=True)
             sys.exit(INTERRUPTED)
 
