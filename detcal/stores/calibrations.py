@@ -7,14 +7,13 @@ import xarray as xr
 
 from detcal.response.calibration import Response
 
-CALIBRATIONS: dict[str, type] = {"Response": Response}
+CALIBRATIONS: dict[str, type] = {kind.__name__: kind for kind in (Response,)}
 
 
 def to_dataset(calibration: Any) -> xr.Dataset:
     """The Dataset that stores a calibration."""
     values = {field.name: getattr(calibration, field.name) for field in fields(calibration)}
     images = {name: value for name, value in values.items() if isinstance(value, xr.DataArray)}
-    # booleans as text, since HDF5 and JSON readers disagree on them
     options = {name: value for name, value in values.items() if value is not None and name not in images}
     return xr.Dataset(images, attrs={"detcal_type": type(calibration).__name__, **options})
 

@@ -1,21 +1,21 @@
 """Opening a stack of frames from whatever a detector wrote."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from glob import glob, has_magic
-from os import PathLike, fspath, stat
+from os import PathLike, fspath
 from os.path import abspath
 from pathlib import Path
 
 import dask.array as da
-import h5py
 import numpy as np
 import xarray as xr
-import zarr
 from dask.base import tokenize
 
 from detcal.errors import InputError
 from detcal.frames import DIMS, frames_a_block
-from detcal.stores.readers import Hdf5Reader, ImageFilesReader, NpyReader, Reader, clear_errors
+from detcal.stores.hdf5 import Hdf5Reader, hdf5_shapes
+from detcal.stores.image_files import ImageFilesReader
+from detcal.stores.readers import FrameArray, NpyReader, Reader, ZarrReader, zarr_shapes
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
 PathOrName = str | PathLike[str]
@@ -24,7 +24,7 @@ PathOrName = str | PathLike[str]
 def open_frames(
     path: PathOrName | Sequence[PathOrName], dataset: str | None = None, *, chunks: Mapping[str, int] | None = None
 ) -> xr.DataArray:
-    """Open a stack of frames lazily; nothing but the header is read.
+    """Open a stack of frames lazily; nothing but the header, and the first image of image files, is read.
 
     Parameters
     ----------
@@ -44,20 +44,22 @@ def open_frames(
     Raises
     ------
     InputError
-        No such file or dataset, several that could be meant, frames of other shapes, a damaged file.
+        No such file or dataset, several that could be meant, a damaged file. Image files after the first are opened only
+        when they are computed: frames of another shape or type are refused then.
     """
-    paths = find_paths(path)
-    reader, source = open_reader(paths, dataset)
-    wanted = (chunks or {}).get("frame")
+    reader, source = open_reader(find_paths(path), dataset)
+    if 0 in reader.shape or reader.dtype.kind not in "biuf":
+        raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
+    block = (block_frames(reader, wanted_frames(chunks)), *reader.shape[1:])
     array = da.from_array(
-        reader, chunks=block_shape(reader, wanted), name=f"frames-{tokenize(source, [fingerprint(p) for p in paths], wanted)}",
-        meta=np.empty((0, 0, 0), reader.dtype), asarray=False, fancy=False,
+        FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
+        meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
     return xr.DataArray(array, dims=DIMS, name="frames", attrs={"units": "counts", "source": source})
 
 
 def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
-    """The files that a path, list or glob names."""
+    """The files that a path, list or glob names, as absolute paths: a worker may run in another folder."""
     if not isinstance(path, str | PathLike):
         found = [fspath(item) for item in path]
     elif has_magic(fspath(path)) and not Path(path).exists():
@@ -69,83 +71,46 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     for name in found:
         if not Path(name).exists():
             raise InputError(f"no such file: {name}")
-    return [abspath(name) for name in found]  # workers may run in another folder
+    return [abspath(name) for name in found]
 
 
 def open_reader(paths: list[str], dataset: str | None) -> tuple[Reader, str]:
     """The reader for these files, and what to call their frames."""
-    first = paths[0]
+    first, last = paths[0], paths[-1]
     suffix = Path(first).suffix.lower()
-    if Path(first).is_dir():
-        found, name = open_zarr_array(first, dataset)
-        return found, f"{first}::{name}"
-    if suffix in HDF5_SUFFIXES:
-        if len(paths) > 1:
-            raise InputError(f"expected one HDF5 file, got {len(paths)}: open them one by one, or through a virtual dataset")
-        name = dataset or find_stack(first)
-        return Hdf5Reader.open(first, name), f"{first}::{name}"
-    if suffix == ".npy":
+    folder = Path(first).is_dir()
+    if not folder and suffix not in HDF5_SUFFIXES | {".npy"}:
+        return ImageFilesReader.open(tuple(paths)), first if len(paths) == 1 else f"{first} … {last} ({len(paths)} files)"
+    if len(paths) > 1:
+        raise InputError(f"expected one HDF5 file, zarr store or .npy file, got {len(paths)}: open each, then join them by xarray.concat")
+    if suffix == ".npy" and not folder:
         return NpyReader.open(first), first
-    files = ImageFilesReader.open(tuple(paths))
-    return files, first if len(paths) == 1 else f"{first} … {paths[-1]} ({len(paths)} files)"
-
-
-def open_zarr_array(path: str, name: str | None) -> tuple[zarr.Array, str]:
-    """An array of a zarr store: the store itself, the one named, or the only one with frames."""
-    with clear_errors(path):
-        node = zarr.open(path, mode="r")
-    if isinstance(node, zarr.Array):
-        return node, ""
-    stacks = {key: array for key, array in node.arrays() if array.ndim == 3}
-    chosen = name or only_one(path, {key: array.shape for key, array in stacks.items()})
-    if chosen not in stacks:
-        raise InputError(f"no array {chosen} of shape (frame, y, x) in {path}; it has {', '.join(stacks) or 'none'}")
-    return stacks[chosen], chosen
-
-
-def find_stack(path: str) -> str:
-    """The only dataset of an HDF5 file that can be a stack of frames."""
-    with clear_errors(path), h5py.File(path, "r") as file:
-        shapes = {name: dataset.shape for name, dataset in walk(file, set()) if dataset.dtype.kind in "iuf"}
-    stacks = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-    return only_one(path, stacks or {name: shape for name, shape in shapes.items() if len(shape) == 2})
-
-
-def walk(group: h5py.Group, seen: set[object]) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The datasets below a group, links followed, each once; links to files that are missing are passed over."""
-    for name in group:
-        item = group.get(name)
-        if item is None:
-            continue
-        address = (item.file.filename, h5py.h5o.get_info(item.id).addr)
-        if address in seen:
-            continue
-        seen.add(address)
-        if isinstance(item, h5py.Dataset):
-            yield f"{group.name.rstrip('/')}/{name}", item
-        elif isinstance(item, h5py.Group):
-            yield from walk(item, seen)
+    name = only_one(first, zarr_shapes(first) if folder else hdf5_shapes(first)) if dataset is None else dataset
+    return (ZarrReader if folder else Hdf5Reader).open(first, name), f"{first}::{name}"
 
 
 def only_one(path: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The one name there is, or an error that lists what there is."""
-    if len(shapes) == 1:
-        return next(iter(shapes))
-    if not shapes:
+    """The only array that can be a stack of frames, or else an image; an error lists what there is."""
+    found = [name for name, shape in shapes.items() if len(shape) == 3] or [name for name, shape in shapes.items() if len(shape) == 2]
+    if len(found) == 1:
+        return found[0]
+    if not found:
         raise InputError(f"no dataset of shape (frame, y, x) in {path}")
-    listed = "".join(f"\n  {name} {shape}" for name, shape in shapes.items())
+    listed = "".join(f"\n  {name} {shapes[name]}" for name in found)
     raise InputError(f"several datasets in {path} could be the frames; choose one with dataset=:{listed}")
 
 
-def block_shape(reader: Reader, wanted: int | None) -> tuple[int, int, int]:
-    """Whole frames, and a whole number of the file's chunks along them."""
+def wanted_frames(chunks: Mapping[str, int] | None) -> int | None:
+    """Frames a block, if they were asked for."""
+    wanted = (chunks or {}).get("frame")
+    if set(chunks or ()) - {"frame"} or (wanted is not None and wanted < 1):
+        raise InputError(f'expected chunks such as {{"frame": 16}}, since y and x are whole in each block, got {chunks}')
+    return wanted
+
+
+def block_frames(reader: Reader, wanted: int | None) -> int:
+    """Frames a block: a whole number of the file's chunks."""
+    own = reader.chunk_frames
     frames, height, width = reader.shape
-    own = reader.chunks[0]
-    depth = wanted or frames_a_block(reader.dtype.itemsize * height * width)
-    return min(frames, max(own, -(-depth // own) * own if wanted else depth // own * own)), height, width
-
-
-def fingerprint(path: str) -> tuple[int, int]:
-    """What changes when a file does, so that the same name never stands for other data."""
-    status = stat(path)
-    return status.st_mtime_ns, status.st_size
+    default = frames_a_block(reader.dtype.itemsize * height * width) // own * own
+    return min(frames, max(own, default if wanted is None else -(-wanted // own) * own))

@@ -44,19 +44,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def take_place(temporary: Path, path: Path) -> None:
-    """Rename the finished output; an older one is moved aside first, since a folder cannot be replaced in one step."""
-    if not path.is_dir():
+    """Rename the finished output; an older folder is moved aside first, since it cannot be replaced in one step."""
+    if not path.exists() or (path.is_file() and temporary.is_file()):
         temporary.replace(path)
         return
     aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")
     path.rename(aside)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
     remove(aside)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if there is one."""
-    if path.is_dir():
+    """Remove a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

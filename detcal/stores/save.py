@@ -1,6 +1,7 @@
 """`save` and `load`: any detcal object to a file and back."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -8,17 +9,30 @@ from typing import Any
 
 import dask
 import dask.array as da
+import dask.threaded
 import numpy as np
 import xarray as xr
+from dask.base import get_scheduler
+from dask.system import CPU_COUNT
 
 from detcal.errors import InputError
+from detcal.frames import DIMS
 from detcal.stores.calibrations import CALIBRATIONS, from_dataset, to_dataset
-from detcal.stores.exports import EXPORTERS, Exporter
+from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_tiff
 from detcal.stores.readers import clear_errors
 from detcal.stores.replacing import check_free, replacing, temporary_beside
 from detcal.stores.zarr_store import prepare_zarr
 
 Compute = Callable[[list[da.Array]], Any]
+
+
+def compute_writes(writes: list[da.Array]) -> None:
+    """`dask.compute`, but threads that still write when one of them has failed are waited for: nothing may follow them."""
+    if get_scheduler(collections=writes) is not dask.threaded.get or dask.config.get("pool", None) is not None:
+        dask.compute(writes)
+        return
+    with ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT) as threads:
+        dask.compute(writes, scheduler=threads)
 
 
 def save(
@@ -29,7 +43,7 @@ def save(
     chunks: Mapping[str, int] | None = None,
     shards: Mapping[str, int] | None = None,
     attrs: Mapping[str, Any] | None = None,
-    compute: Compute = dask.compute,
+    compute: Compute = compute_writes,
 ) -> Path:
     """Compute and write an object; the target appears when it is whole, and an older one stays until then.
 
@@ -60,11 +74,13 @@ def save(
     InputError
         The object does not fit the kind of file; and whatever computing it raises.
     """
-    target = Path(path).absolute()  # workers may run in another folder
+    target = Path(path)
     check_free(target, overwrite)
     dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
     exporter = EXPORTERS.get(target.suffix.lower())
-    with replacing(target) as output:
+    if exporter is export_tiff:
+        check_pages(dataset)
+    with replacing(target.absolute()) as output:  # a worker may run in another folder
         if exporter is None:
             compute(prepare_zarr(dataset, output, chunks=chunks, shards=shards))
         else:
@@ -76,26 +92,20 @@ def export(dataset: xr.Dataset, path: Path, exporter: Exporter, compute: Compute
     """Workers cannot write one file together: they compute into a store beside it, which one task then exports."""
     with temporary_beside(path) as store:
         compute(prepare_zarr(dataset, store))
-        exporter(open_dataset(store)[list(dataset)], path)
+        exporter(xr.open_dataset(store, engine="zarr", chunks=None)[list(dataset)], path)
 
 
 def as_dataset(obj: Any) -> xr.Dataset:
     """What is to be stored, as named variables."""
-    if isinstance(obj, xr.Dataset):
+    if isinstance(obj, xr.Dataset) and obj.data_vars:
         return obj
-    if type(obj).__name__ in CALIBRATIONS:
+    if isinstance(obj, tuple(CALIBRATIONS.values())):
         return to_dataset(obj)
     if isinstance(obj, xr.DataArray):
         return obj.to_dataset(name=obj.name or "data")
     if isinstance(obj, da.Array | np.ndarray):
-        dims = ("frame", "y", "x")[-obj.ndim :] if obj.ndim <= 3 else None
-        return xr.DataArray(obj, dims=dims).to_dataset(name="data")
-    raise InputError(f"expected a DataArray, Dataset, array or calibration to save, got {type(obj).__name__}")
-
-
-def open_dataset(path: Path) -> xr.Dataset:
-    """A zarr store as a lazy Dataset in its own chunks."""
-    return xr.open_dataset(path, engine="zarr", chunks={})
+        return xr.DataArray(obj, dims=DIMS[3 - obj.ndim :] if obj.ndim <= 3 else None).to_dataset(name="data")
+    raise InputError(f"expected a DataArray, Dataset, array or calibration to save, got {type(obj).__name__} without data")
 
 
 def load(path: str | PathLike[str]) -> Any:
@@ -109,4 +119,4 @@ def load(path: str | PathLike[str]) -> Any:
     if not Path(path).exists():
         raise InputError(f"no such file: {path}")
     with clear_errors(str(path)):
-        return from_dataset(open_dataset(Path(path).absolute()))
+        return from_dataset(xr.open_dataset(path, engine="zarr", chunks={}))

@@ -9,6 +9,7 @@ import h5py
 import zarr
 
 from detcal.errors import InputError
+from detcal.stores.hdf5 import address, follow
 from detcal.stores.readers import clear_errors
 
 LONGEST = 60  # characters of an attribute
@@ -29,7 +30,7 @@ def tree(path: str | PathLike[str]) -> str:
         if Path(name).is_dir():
             return "\n".join([name, *describe_zarr(zarr.open(name, mode="r"), "  ")])
         with h5py.File(name, "r") as file:
-            return "\n".join([name, *describe_hdf5(file, "  ")])
+            return "\n".join([name, *describe_hdf5(file, "", {address(file): "/"})])
 
 
 def describe_zarr(node: zarr.Array | zarr.Group, indent: str) -> Iterator[str]:
@@ -41,23 +42,27 @@ def describe_zarr(node: zarr.Array | zarr.Group, indent: str) -> Iterator[str]:
             yield from describe_zarr(member, indent + "  ")
 
 
-def describe_hdf5(node: h5py.Dataset | h5py.Group, indent: str) -> Iterator[str]:
-    """Lines for the attributes and members of an HDF5 node; links to files that are missing are said so."""
+def describe_hdf5(node: h5py.Dataset | h5py.Group, place: str, seen: dict[object, str]) -> Iterator[str]:
+    """Lines for the attributes and members of an HDF5 node at `place`; another name of what was told is only a line."""
+    indent = "  " * (place.count("/") + 1)
     yield from describe_attributes(node.attrs, indent)
-    if isinstance(node, h5py.Group):
-        for name in node:
-            member = node.get(name)
-            if member is None:
-                yield f"{indent}{name} → missing"
-                continue
-            yield indent + name + (describe_array(member) if isinstance(member, h5py.Dataset) else "/")
-            yield from describe_hdf5(member, indent + "  ")
+    for name in node if isinstance(node, h5py.Group) else ():
+        member = follow(node, name)
+        if member is None:
+            yield f"{indent}{name} → missing"
+            continue
+        first = seen.setdefault(address(member), f"{place}/{name}")
+        if first != f"{place}/{name}":
+            yield f"{indent}{name} → {first}"
+            continue
+        yield indent + name + (describe_array(member) if isinstance(member, h5py.Dataset) else "/")
+        yield from describe_hdf5(member, first, seen)
 
 
 def describe_array(array: Any) -> str:
-    """Shape, type and chunks."""
-    chunks = f", chunks {array.chunks}" if array.chunks else ""
-    return f"  {array.shape} {array.dtype}{chunks}"
+    """Shape, type, chunks and shards."""
+    sizes = {name: getattr(array, name, None) for name in ("chunks", "shards")}
+    return f"  {array.shape} {array.dtype}" + "".join(f", {name} {size}" for name, size in sizes.items() if size)
 
 
 def describe_attributes(attributes: Any, indent: str) -> Iterator[str]:

@@ -1,0 +1,139 @@
+"""Stacks in HDF5 and NeXus files, behind links and virtual datasets too."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os.path import basename
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401  registers the compression filters that detectors write with
+import numpy as np
+
+from detcal.errors import InputError
+from detcal.stores.readers import Block, check_ndim, clear_errors, fingerprint, stack_shape
+
+
+@dataclass(frozen=True)
+class Hdf5Reader:
+    """A dataset of an HDF5 file; a 2-D one is a stack of one frame."""
+
+    path: str
+    dataset: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk_frames: int
+    version: str
+
+    @classmethod
+    def open(cls, path: str, dataset: str) -> "Hdf5Reader":
+        with clear_errors(path), h5py.File(path, "r") as file:
+            found = find_dataset(path, file, dataset)
+            check_ndim(found.shape, f"{path}::{dataset}")
+            frames = found.chunks[0] if found.chunks and found.ndim == 3 else 1
+            version = fingerprint([path, *data_files(found)])
+            return cls(path, dataset, stack_shape(found.shape), found.dtype, frames, version)
+
+    def read(self, start: int, stop: int) -> Block:
+        with clear_errors(self.path), h5py.File(self.path, "r") as file:
+            found = file[self.dataset]
+            return found[start:stop] if found.ndim == 3 else found[()][None][start:stop]
+
+
+def follow(group: h5py.Group, name: str) -> Any:
+    """The object of that name, or None if a link on the way to it leads nowhere."""
+    try:
+        return group[name]
+    except (KeyError, OSError):
+        return None
+
+
+def find_dataset(path: str, file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset of that name, or an error that says where the way to it ends."""
+    found = follow(file, name)
+    if not isinstance(found, h5py.Dataset):
+        reason = first_gap(file, name) if found is None else "that is a group"
+        raise InputError(f"no dataset {name} in {path}: {reason}; `detcal tree {path}` lists what it holds")
+    return found
+
+
+def first_gap(file: h5py.File, name: str) -> str:
+    """The first part of a name that is not there, and where it links to if it is a link."""
+    parts = name.strip("/").split("/")
+    places = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+    place = next(place for place in places if follow(file, place) is None)
+    link = file.get(place, getlink=True)
+    target = getattr(link, "filename", None) or getattr(link, "path", None)
+    return f"{place} is not there" if target is None else f"{place} links to {target}, which is not there"
+
+
+def data_files(dataset: h5py.Dataset) -> list[str]:
+    """The files that hold a dataset's data: its own, or the sources of a virtual one.
+
+    Raises
+    ------
+    InputError
+        A source is missing: HDF5 would read fill values in its place, without an error.
+    """
+    own = dataset.file.filename
+    if not dataset.is_virtual:
+        return [own]
+    sources = {(source.file_name, source.dset_name) for source in dataset.virtual_sources()}
+    return [own, *(file for name, inner in sorted(sources) for file in source_files(dataset, name, inner))]
+
+
+def source_files(dataset: h5py.Dataset, file_name: str, inner: str) -> list[str]:
+    """The files behind one source of a virtual dataset."""
+    own = dataset.file.filename
+    if "%b" in file_name + inner:  # a pattern over block numbers, whose end HDF5 finds when it reads
+        return []
+    path = own if file_name == "." else find_source(Path(own), file_name)
+    if path is None:
+        raise InputError(f"{own}::{dataset.name} takes its data from a file that is missing: {file_name}")
+    with clear_errors(path), h5py.File(path, "r") as file:
+        found = follow(file, inner)
+        if found is None:
+            raise InputError(f"{own}::{dataset.name} takes its data from a dataset that is missing: {path}::{inner}")
+        return data_files(found)
+
+
+def find_source(own: Path, name: str) -> str | None:
+    """Where HDF5 finds the source of a virtual dataset: beside the file, even if it once lay elsewhere, or here."""
+    places = [own.parent / name, own.parent / basename(name), own.resolve().parent / name, Path(name)]
+    return next((str(place) for place in places if place.exists()), None)
+
+
+def hdf5_shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the datasets of numbers in an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        A link to another file leads nowhere: the frames could lie behind it.
+    """
+    with clear_errors(path), h5py.File(path, "r") as file:
+        items = list(walk(file, "", set()))
+        lost = [f"{name} → {link.filename}" for name, link in items if isinstance(link, h5py.ExternalLink)]
+        if lost:
+            raise InputError(f"links in {path} lead to what is not there: {', '.join(lost)}; mend them, or choose with dataset=")
+        datasets = {name: item for name, item in items if isinstance(item, h5py.Dataset)}
+        return {name: dataset.shape for name, dataset in datasets.items() if dataset.shape and dataset.dtype.kind in "iuf"}
+
+
+def walk(group: h5py.Group, prefix: str, seen: set[object]) -> Iterator[tuple[str, Any]]:
+    """What lies below a group, each object once and under the name that leads to it from here; a link that leads nowhere as such."""
+    for name in group:
+        place = f"{prefix}/{name}"
+        item = follow(group, name)
+        if item is None:
+            yield place, group.get(name, getlink=True)
+        elif address(item) not in seen:
+            seen.add(address(item))
+            yield place, item
+            if isinstance(item, h5py.Group):
+                yield from walk(item, place, seen)
+
+
+def address(item: h5py.HLObject) -> tuple[str, int]:
+    """What two names of one object have in common."""
+    return item.file.filename, h5py.h5o.get_info(item.id).addr
