@@ -2,8 +2,8 @@
 
 response      pixel-wise gain from a beam sweep; correction of CT stacks
 
-`open_frames`, `save` and `load` read and write. Everything is imported on first use, so that a worker that only corrects
-frames does not carry the rest.
+`open_frames`, `save` and `load` read and write; `tree` lists what a file holds. Everything is imported on first use, so
+that a worker that only corrects frames does not carry the rest.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detcal import response
     from detcal.errors import DetcalError
-    from detcal.stores import load, open_frames, save
+    from detcal.stores import load, open_frames, save, tree
 
 PLACES = {
     "response": "detcal.response",
@@ -20,9 +20,10 @@ PLACES = {
     "load": "detcal.stores",
     "open_frames": "detcal.stores",
     "save": "detcal.stores",
+    "tree": "detcal.stores",
 }
 
-__all__ = ["DetcalError", "load", "open_frames", "response", "save"]
+__all__ = ["DetcalError", "load", "open_frames", "response", "save", "tree"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from detcal import load, open_frames, save
 from detcal.errors import InputError, OutputError
 from detcal.response import Response
+from detcal.stores.listing import tree
 from detcal.stores.replacing import take_place
-from detcal.stores.tree import tree
 from detcal.stores.zarr_store import write_block
 
 SUFFIXES = [".zarr", ".h5", ".tif"]
@@ -236,7 +236,7 @@ def test_h5_is_nexus(tmp_path: Path) -> None:
         assert (entry.attrs["detcal_recipe"], entry.attrs["steps"]) == ("{}", '["a", "b"]')
         group = entry["frames"]
         assert (group.attrs["NX_class"], group.attrs["signal"]) == ("NXdata", "frames")
-        assert list(group.attrs["axes"]) == [".", ".", "x"]
+        assert list(group.attrs["axes"]) == ["exposure", ".", "x"]
         assert (group["frames"].dtype, group["frames"].attrs["units"]) == (frames.dtype, "counts")
         np.testing.assert_array_equal(group["frames"][:], frames.values)
         np.testing.assert_array_equal(group["x"][:], frames.x)
@@ -246,6 +246,16 @@ def test_h5_is_nexus(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_frames(tmp_path / "a.h5").values, frames.values)
 
 
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_axes_come_back_as_coords_of_the_frames(tmp_path: Path, suffix: str) -> None:
+    """Without them, nobody could reconstruct a corrected scan."""
+    frames = make_frames()
+    save(frames, tmp_path / f"a{suffix}")
+    found = open_frames(tmp_path / f"a{suffix}")
+    for name in ("exposure", "x"):
+        xr.testing.assert_identical(found[name].variable, frames[name].variable)
+
+
 def test_silx_finds_the_default_plot(tmp_path: Path) -> None:
     nxdata = pytest.importorskip("silx.io.nxdata")
     save(make_frames(), tmp_path / "a.h5")
@@ -253,7 +263,7 @@ def test_silx_finds_the_default_plot(tmp_path: Path) -> None:
         plot = nxdata.get_default(file)
         assert plot.is_valid
         assert plot.signal.name == "/entry/frames/frames"
-        assert plot.axes_dataset_names == [None, None, "x"]
+        assert plot.axes_dataset_names == ["exposure", None, "x"]
 
 
 def test_h5_holds_scalars_and_blocks_that_are_split_along_every_dimension(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The only code that touches files: lazy readers, the one zarr writer, and exports from it."""
 
 from detcal.stores.frames import open_frames
+from detcal.stores.listing import tree
 from detcal.stores.save import load, save
 
-__all__ = ["load", "open_frames", "save"]
+__all__ = ["load", "open_frames", "save", "tree"]

@@ -35,11 +35,17 @@ def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
         entry.attrs.update({"NX_class": "NXentry", "default": str(next(iter(dataset))), **plain_attributes(dataset.attrs)})
         for name, variable in dataset.items():
             group = entry.create_group(str(name))
-            axes = [str(dim) if dim in variable.coords else "." for dim in variable.dims]
+            axes = [axis_of(variable, str(dim)) for dim in variable.dims]
             group.attrs.update({"NX_class": "NXdata", "signal": str(name), "axes": axes})
             for member in (variable, *variable.coords.values()):
                 add_dataset(group, member)
         file.flush()  # what cannot be written is to fail here, while the file can still be closed
+
+
+def axis_of(variable: xr.DataArray, dim: str) -> str:
+    """The coord of a dimension: that of its name, or else the first along it; "." if there is none."""
+    along = [str(name) for name, line in variable.coords.items() if line.dims == (dim,)]
+    return dim if dim in along else next(iter(along), ".")
 
 
 class FileToClose:

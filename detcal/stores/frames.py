@@ -39,7 +39,8 @@ def open_frames(
     Returns
     -------
     DataArray (frame, y, x)
-        In the file's own type, in counts; y and x are whole in each block. A 2-D image is a stack of one frame.
+        In the file's own type, in counts; y and x are whole in each block. A 2-D image is a stack of one frame. Coords are
+        the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def open_frames(
         FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
         meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
-    return xr.DataArray(array, dims=DIMS, name="frames", attrs={"units": "counts", "source": source})
+    return xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs={"units": "counts", "source": source})
 
 
 def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:

@@ -11,7 +11,8 @@ import hdf5plugin  # noqa: F401  registers the compression filters that detector
 import numpy as np
 
 from detcal.errors import InputError
-from detcal.stores.readers import Block, check_ndim, clear_errors, fingerprint, stack_shape
+from detcal.frames import DIMS
+from detcal.stores.readers import Block, Coords, check_ndim, clear_errors, fingerprint, stack_shape
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class Hdf5Reader:
             frames = found.chunks[0] if found.chunks and found.ndim == 3 else 1
             version = fingerprint([path, *data_files(found)])
             return cls(path, dataset, stack_shape(found.shape), found.dtype, frames, version)
+
+    def coords(self) -> Coords:
+        """The axes of a NeXus NXdata group, as far as they fit."""
+        with clear_errors(self.path), h5py.File(self.path, "r") as file:
+            found = file[self.dataset]
+            axes = [str(name) for name in np.atleast_1d(found.parent.attrs.get("axes", []))]
+            lines = [(dim, name, follow(found.parent, name)) for dim, name in zip(DIMS[3 - found.ndim :], axes, strict=False)]
+            return {
+                name: (dim, line[...], dict(line.attrs))
+                for dim, name, line in lines
+                if isinstance(line, h5py.Dataset) and line.shape == (self.shape[DIMS.index(dim)],) and line.dtype.kind in "iuf"
+            }
 
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path), h5py.File(self.path, "r") as file:

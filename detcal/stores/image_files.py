@@ -19,7 +19,7 @@ import tifffile
 from fabio.cbfimage import CbfImage
 
 from detcal.errors import InputError
-from detcal.stores.readers import Block, clear_errors, fingerprint
+from detcal.stores.readers import Block, Coords, clear_errors, fingerprint
 
 # How many frames an open file holds, and what reads one of them.
 Images = tuple[int, Callable[[int], Block]]
@@ -50,6 +50,9 @@ class ImageFilesReader:
         counts = [held, *(1 if held == 1 else count_frames(path) for path in paths[1:])]
         starts = (0, *np.cumsum(counts).tolist())
         return cls(paths, starts, (starts[-1], *first.shape), first.dtype.newbyteorder("="), version)
+
+    def coords(self) -> Coords:
+        return {}
 
     def read(self, start: int, stop: int) -> Block:
         frames = np.empty((stop - start, *self.shape[1:]), self.dtype)

@@ -17,8 +17,10 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import DetcalError, InputError
+from detcal.frames import DIMS
 
 Block = NDArray[np.generic]
+Coords = dict[str, tuple[str, NDArray[Any], dict[str, Any]]]  # by name: dimension, values, attributes
 
 
 class Reader(Protocol):
@@ -38,6 +40,9 @@ class Reader(Protocol):
     @property
     def version(self) -> str:
         """Changes when the files do."""
+
+    def coords(self) -> Coords:
+        """What the file says of the frames, rows and columns: angles, say."""
 
     def read(self, start: int, stop: int) -> Block:
         """Whole frames, from start up to but not including stop."""
@@ -107,6 +112,9 @@ class NpyReader:
         check_ndim(mapped.shape, path)
         return cls(path, stack_shape(mapped.shape), mapped.dtype, version)
 
+    def coords(self) -> Coords:
+        return {}
+
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):
             return np.array(np.lib.format.open_memmap(self.path, mode="r").reshape(self.shape)[start:stop])
@@ -135,6 +143,21 @@ class ZarrReader:
         folder = Path(path, name)
         version = fingerprint(str(file) for file in (folder, *folder.glob("zarr.json"), *folder.glob(".zarray")))
         return cls(path, name, stack_shape(array.shape), array.dtype, array.chunks[0] if array.ndim == 3 else 1, version)
+
+    def coords(self) -> Coords:
+        with clear_errors(self.path):
+            array = zarr.open_array(self.path, path=self.array, mode="r")
+            dims = tuple(getattr(array.metadata, "dimension_names", None) or ())
+            group = zarr.open_group(self.path, path=self.array.rpartition("/")[0], mode="r") if self.array else None
+            if group is None or len(dims) != 3:
+                return {}
+            lines = {name: line for name, line in group.arrays() if line.ndim == 1 and name != self.array}
+            named = {name: getattr(line.metadata, "dimension_names", None) for name, line in lines.items()}
+            return {
+                name: (DIMS[dims.index(dim[0])], np.asarray(lines[name][...]), dict(lines[name].attrs))
+                for name, dim in named.items()
+                if dim and dim[0] in dims and lines[name].shape[0] == self.shape[dims.index(dim[0])]
+            }
 
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):

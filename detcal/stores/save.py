@@ -119,4 +119,4 @@ def load(path: str | PathLike[str]) -> Any:
     if not Path(path).exists():
         raise InputError(f"no such file: {path}")
     with clear_errors(str(path)):
-        return from_dataset(xr.open_dataset(path, engine="zarr", chunks={}))
+        return from_dataset(xr.open_dataset(Path(path).absolute(), engine="zarr", chunks={}))

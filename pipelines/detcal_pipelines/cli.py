@@ -130,7 +130,7 @@ def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | 
 @clear_exit
 def tree(path: Path) -> None:
     """List what a zarr store or HDF5 file holds, without reading its data."""
-    from detcal.stores.tree import tree as draw_tree
+    from detcal.stores import tree as draw_tree
 
     click.echo(draw_tree(path))
 
