@@ -145,24 +145,29 @@ class ZarrReader:
         return cls(path, name, stack_shape(array.shape), array.dtype, array.chunks[0] if array.ndim == 3 else 1, version)
 
     def coords(self) -> Coords:
+        """The lines beside the array that lie along one of its named dimensions."""
+        parent, _, own = self.array.rpartition("/")
+        if not own:
+            return {}
         with clear_errors(self.path):
-            array = zarr.open_array(self.path, path=self.array, mode="r")
-            dims = tuple(getattr(array.metadata, "dimension_names", None) or ())
-            group = zarr.open_group(self.path, path=self.array.rpartition("/")[0], mode="r") if self.array else None
-            if group is None or len(dims) != 3:
-                return {}
-            lines = {name: line for name, line in group.arrays() if line.ndim == 1 and name != self.array}
-            named = {name: getattr(line.metadata, "dimension_names", None) for name, line in lines.items()}
+            members = dict(zarr.open_group(self.path, path=parent, mode="r").arrays())
+            dims = dimension_names(members[own])
             return {
-                name: (DIMS[dims.index(dim[0])], np.asarray(lines[name][...]), dict(lines[name].attrs))
-                for name, dim in named.items()
-                if dim and dim[0] in dims and lines[name].shape[0] == self.shape[dims.index(dim[0])]
+                name: (DIMS[place], line[...], {key: value for key, value in line.attrs.items() if key != "_FillValue"})
+                for name, line in members.items()
+                for place, dim in enumerate(dims if len(dims) == 3 else ())
+                if dimension_names(line) == (dim,) and line.shape == (self.shape[place],)
             }
 
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):
             array = zarr.open_array(self.path, path=self.array, mode="r")
             return np.asarray(array[start:stop] if array.ndim == 3 else np.asarray(array)[None, ...][start:stop])
+
+
+def dimension_names(array: zarr.Array) -> tuple[str, ...]:
+    """The names of an array's dimensions, of which the third version of the format knows."""
+    return tuple(getattr(array.metadata, "dimension_names", None) or ())
 
 
 def zarr_shapes(path: str) -> dict[str, tuple[int, ...]]:
