@@ -153,7 +153,7 @@ class ZarrReader:
             members = dict(zarr.open_group(self.path, path=parent, mode="r").arrays())
             dims = dimension_names(members[own])
             return {
-                name: (DIMS[place], line[...], {key: value for key, value in line.attrs.items() if key != "_FillValue"})
+                name: (DIMS[place], np.asarray(line[...]), {key: value for key, value in line.attrs.items() if key != "_FillValue"})
                 for name, line in members.items()
                 for place, dim in enumerate(dims if len(dims) == 3 else ())
                 if dimension_names(line) == (dim,) and line.shape == (self.shape[place],)
