@@ -20,7 +20,6 @@ from detcal.response.kernels import smooth
 from detcal.stores import load, open_frames
 from detcal_pipelines.plan import size
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.report import plan_table
 from detcal_pipelines.run import Outcome, run
 from detcal_pipelines.template import render
 
@@ -86,10 +85,7 @@ def run_ready(folder: Path, name: str, memory: int, console: Console) -> Outcome
     """Write a ready recipe into the folder and run it."""
     path = folder / f"{name}.toml"
     path.write_text(render(name))
-    recipe = read_recipe(path, {"compute": {"workers": 2}})
-    outcome = run(recipe, (memory, 2), console)
-    console.print(plan_table(outcome.plan))
-    return outcome
+    return run(read_recipe(path), (memory, 2), console)
 
 
 def detector_rows(folder: Path) -> Sinograms:
