@@ -19,7 +19,7 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from detcal import load, open_frames, save
@@ -86,35 +86,34 @@ def cut(size: int, lengths: list[int]) -> tuple[int, ...]:
     return tuple(blocks)
 
 
-AXIS = st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1), st.integers(1, 5), st.integers(1, 3))
-
-
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    axes=st.lists(AXIS, max_size=3),
-    dtype=st.sampled_from(["u2", "i4", "f4", "f8", "?"]),
-    with_chunks=st.booleans(),
-    with_shards=st.booleans(),
-    named=st.sets(st.sampled_from("abc")),
+# the size of a dimension, its blocks, and what is asked for: the size of a chunk, and how many of them a shard holds
+AXIS = st.tuples(
+    st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.none() | st.integers(1, 5), st.none() | st.integers(1, 3)
 )
-def test_any_shape_blocks_chunks_and_shards_come_back(
-    axes: list[Any], dtype: str, with_chunks: bool, with_shards: bool, named: set[str], tmp_path: Path
-) -> None:
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(axes=st.lists(AXIS, max_size=3), dtype=st.sampled_from(["u2", "i4", "f4", "f8", "?"]))
+@example(axes=[(7, [7], 4, 3)], dtype="u2")  # a shard that reaches over the end by more than a chunk
+@example(
+    axes=[(9, [3], 2, None), (3, [1], None, 2)], dtype="u2"
+)  # shards along one dimension, chunks that do not fit the blocks along another
+def test_any_shape_blocks_chunks_and_shards_come_back(axes: list[Any], dtype: str, tmp_path: Path) -> None:
     shape = tuple(size for size, *_ in axes)
-    dims = "abc"[: len(shape)]
-    chosen = {dim: axis for dim, axis in zip(dims, axes, strict=True) if dim in named}
-    chunks = {dim: chunk for dim, (_, _, chunk, _) in chosen.items()} if with_chunks else None
-    shards = {dim: (chunk if with_chunks else 1) * several for dim, (_, _, chunk, several) in chosen.items()} if with_shards else None
+    dims = ("a", "b", "c")[: len(shape)]
+    wanted = list(zip(dims, axes, strict=True))
+    chunks = {dim: chunk for dim, (_, _, chunk, _) in wanted if chunk}
+    shards = {dim: (chunk or 1) * several for dim, (_, _, chunk, several) in wanted if several}
     values = np.arange(1, 1 + prod(shape)).reshape(shape).astype(dtype)
     lazy = da.from_array(values, chunks=tuple(cut(size, lengths) for size, lengths, *_ in axes))
     path = tmp_path / "any.zarr"
-    save(xr.DataArray(lazy, dims=tuple(dims), name="data"), path, chunks=chunks, shards=shards, overwrite=True)
+    save(xr.DataArray(lazy, dims=dims, name="data"), path, chunks=chunks, shards=shards, overwrite=True)
     stored = zarr.open_array(path / "data", mode="r")
     np.testing.assert_array_equal(stored[...], values)
     np.testing.assert_array_equal(load(path).data.values, values)
     assert (stored.shards is not None) == bool(shards)
     for dim, size, chunk in zip(dims, shape, stored.chunks, strict=True):
-        assert chunk == min(size, (chunks or {}).get(dim, chunk))
+        assert chunk == min(size, chunks.get(dim, 1 if dim in shards else chunk))
     units = stored.shards or stored.chunks
     assert len(chunk_files(path / "data")) == prod(ceil(size / unit) for size, unit in zip(shape, units, strict=True))
 
@@ -174,9 +173,12 @@ def test_a_block_that_cuts_through_a_chunk_is_refused(shards: tuple[int, int] | 
 
 
 @pytest.mark.parametrize("shards", [None, {"frame": 4}])
-def test_chunks_of_zeros_are_written(shards: dict[str, int] | None, tmp_path: Path) -> None:
-    save(da.zeros((8, 6, 5), chunks=(2, 6, 5)), tmp_path / "a.zarr", shards=shards)
+@pytest.mark.parametrize(("dtype", "value"), [("u2", 0), ("f4", 0), ("f4", np.nan)])
+def test_chunks_of_nothing_but_zero_or_nan_are_written(dtype: str, value: float, shards: dict[str, int] | None, tmp_path: Path) -> None:
+    stack = da.full((8, 6, 5), value, chunks=(2, 6, 5), dtype=dtype)
+    save(stack, tmp_path / "a.zarr", shards=shards)
     assert len(chunk_files(tmp_path / "a.zarr/data")) == (2 if shards else 4)
+    np.testing.assert_array_equal(load(tmp_path / "a.zarr").data.values, stack.compute())
 
 
 @pytest.mark.parametrize("shards", [None, {"frame": 2}])

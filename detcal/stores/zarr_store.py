@@ -40,8 +40,7 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     numbers = {str(name): over_dask(variable) for name, variable in dataset.items() if variable.dtype.kind in NUMBERS}
     layouts = {name: layout(variable, chunks, shards) for name, variable in numbers.items()}
     blocks = {name: variable.copy(data=variable.data.rechunk(layouts[name][1])) for name, variable in numbers.items()}
-    # without the encoding that it was read with, which may not fit what it is written with
-    dataset = in_memory(dataset, set(numbers)).assign(blocks).drop_encoding()
+    dataset = in_memory(dataset, set(numbers)).assign(blocks)
     encoding: dict[str, dict[str, Any]] = {str(name): {"compressors": COMPRESSORS} for name in dataset.variables}
     for name, (chunk, unit) in layouts.items():
         encoding[name] |= {"chunks": chunk, "shards": unit if shards else None, "_FillValue": None}
@@ -102,7 +101,8 @@ def round_up(size: int, part: int) -> int:
 
 def open_array(group: zarr.Group, name: str) -> zarr.Array:
     """An array of the group that also writes chunks of fill values."""
-    return zarr.open_array(group.store_path / name, mode="r+", config={"write_empty_chunks": True})
+    with zarr.config.set({"array.write_empty_chunks": True}):  # the argument config= has no effect on an array that exists
+        return zarr.open_array(group.store_path / name, mode="r+")
 
 
 def lazy_writes(data: da.Array, target: zarr.Array, store: Path) -> da.Array:
