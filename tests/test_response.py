@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from detcal import simulate
 from detcal.errors import InputError
-from detcal.response import Response, correct_response, fit_response, kernels, plot_pixel_calibrations
+from detcal.response import Response, correct_response, fit_response, plot_pixel_calibrations, smoothing
 from tests.reference import response as reference
 
 BOUNDARIES = ("nearest", "reflect", "mirror", "wrap")
@@ -42,7 +42,7 @@ def scene():
 def test_smoothing_is_scipys_gaussian(shape, sigma, boundary, truncate, seed):
     image = np.random.default_rng(seed).normal(1000, 100, shape).astype(np.float32)
     wanted = gaussian_filter(image.astype(np.float64), sigma, mode=boundary, truncate=truncate)
-    np.testing.assert_allclose(kernels.smooth(image, sigma, boundary, truncate), wanted, rtol=2e-6)
+    np.testing.assert_allclose(smoothing.smooth(image, sigma, boundary, truncate), wanted, rtol=2e-6)
 
 
 @pytest.mark.parametrize("boundary", ["nearest", "reflect"])
@@ -50,21 +50,21 @@ def test_smoothing_is_scipys_gaussian(shape, sigma, boundary, truncate, seed):
 def test_smoothing_at_sigma_50(boundary, shape):
     image = np.random.default_rng(1).gamma(4, 500, shape).astype(np.float32)
     wanted = gaussian_filter(image.astype(np.float64), 50, mode=boundary)
-    np.testing.assert_allclose(kernels.smooth(image, 50.0, boundary), wanted, rtol=1e-6)
+    np.testing.assert_allclose(smoothing.smooth(image, 50.0, boundary), wanted, rtol=1e-6)
 
 
 def test_invalid_pixels_take_no_part_in_smoothing():
     rng = np.random.default_rng(2)
     image = rng.normal(1000, 100, (60, 70)).astype(np.float32)
     image[rng.random(image.shape) < 0.2] = np.nan
-    found = kernels.ValidSmoother(6.0, "nearest", 4.0)(image)
+    found = smoothing.ValidSmoother(6.0, "nearest", 4.0)(image)
     np.testing.assert_allclose(found, reference.smooth(image, 6.0), rtol=2e-6)
 
 
 def test_smoothing_is_nan_where_no_valid_pixel_is_near():
     image = np.full((80, 80), np.nan, np.float32)
     image[:5] = 7
-    found = kernels.ValidSmoother(3.0, "nearest", 4.0)(image)
+    found = smoothing.ValidSmoother(3.0, "nearest", 4.0)(image)
     np.testing.assert_allclose(found[:5], 7, rtol=1e-6)
     assert np.isnan(found[30:]).all()
 

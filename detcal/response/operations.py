@@ -17,6 +17,7 @@ from detcal.errors import InputError
 from detcal.frames import as_image, as_stack, whole_frames
 from detcal.response import kernels
 from detcal.response.calibration import Response
+from detcal.response.smoothing import BOUNDARIES
 
 
 def fit_response(
@@ -214,5 +215,5 @@ def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:
     """Refuse a gaussian that is none."""
     if not sigma > 0 or not truncate > 0:
         raise InputError(f"expected a positive sigma and truncate, got {sigma} and {truncate}")
-    if boundary not in kernels.BOUNDARIES:
-        raise InputError(f"expected boundary to be one of {', '.join(kernels.BOUNDARIES)}, got {boundary!r}")
+    if boundary not in BOUNDARIES:
+        raise InputError(f"expected boundary to be one of {', '.join(BOUNDARIES)}, got {boundary!r}")

@@ -16,7 +16,7 @@ from rich.table import Table
 from detcal import simulate
 from detcal.errors import OutputError
 from detcal.response import Response
-from detcal.response.kernels import smooth
+from detcal.response.smoothing import smooth
 from detcal.stores import load, open_frames
 from detcal_pipelines.plan import size
 from detcal_pipelines.recipe import read_recipe

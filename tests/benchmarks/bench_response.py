@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from detcal import load, open_frames, save, simulate
-from detcal.response import correct_response, fit_response, kernels
+from detcal.response import correct_response, fit_response, smoothing
 from tests.benchmarks.timing import in_turn, report
 
 
@@ -48,7 +48,7 @@ def bench_smoothing() -> None:
     """One gaussian of sigma 50 on one thread."""
     image = np.random.default_rng(0).normal(1000, 30, (2048, 2048)).astype(np.float32)
     for boundary in ("nearest", "reflect"):
-        ours, peer = in_turn(partial(kernels.smooth, image, 50.0, boundary), partial(gaussian_filter, image, 50, mode=boundary))
+        ours, peer = in_turn(partial(smoothing.smooth, image, 50.0, boundary), partial(gaussian_filter, image, 50, mode=boundary))
         report(f"gaussian of sigma 50, 2048 × 2048, {boundary}", ours, peer, 12)
 
 
