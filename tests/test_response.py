@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from detcal import simulate
 from detcal.errors import InputError
-from detcal.response import Response, correct_response, fit_response, plot_pixel_calibrations, smoothing
+from detcal.response import Response, correct_response, fit_response, kernels, plot_pixel_calibrations, smoothing
 from tests.reference import response as reference
 
 BOUNDARIES = ("nearest", "reflect", "mirror", "wrap")
@@ -135,10 +135,31 @@ def test_pixels_that_are_never_lit_are_masked():
     assert np.isnan(found.gain[:, 30:]).all()
 
 
-def test_nan_in_a_frame_spoils_no_neighbour(scene):
+def test_a_pixel_that_is_stuck_at_a_usual_level_is_hot():
+    sweep = simulate.beam_sweep(simulate.detector((40, 40)), 24).compute().values
+    sweep[:, 7, 9] = 5000
+    (row,), (column,) = np.nonzero(fit_response(sweep, sigma=9.0).mask.values)
+    assert (row, column) == (7, 9)
+
+
+def test_sums_that_came_in_are_not_changed(scene):
+    """A cluster may run a task again."""
+    _, sweep, _, _ = scene
+    options = {"order": 1, "sigma": 9.0, "cutoff": 300.0, "boundary": "nearest", "truncate": 4.0}
+    dark = np.zeros(sweep.shape[1:], np.float32)
+    first = kernels.accumulate(None, sweep.values[:4], dark, **options)
+    before = first.copy()
+    assert (kernels.accumulate(first, sweep.values[4:], dark, **options) != before).any()
+    np.testing.assert_array_equal(first, before)
+
+
+@pytest.mark.parametrize("nothing", [np.nan, np.inf, -np.inf])
+def test_nan_in_a_frame_spoils_no_neighbour(scene, nothing):
     _, sweep, dark, _ = scene
     sweep = sweep.values.astype(np.float32)
-    sweep[3, 10:14, 20:25] = np.nan
+    sweep[3, 10:14, 20:25] = nothing
+    sweep[4, 30:33, 40:50] = nothing
+    sweep[7] = nothing
     options = {"sigma": 9.0, "cutoff": 300.0}
     found = fit_response(sweep, dark, **options).compute()
     (_, gain, _), _, _, used = reference.fit(sweep, dark.values.mean(axis=0), **options)

@@ -11,6 +11,8 @@ def smooth(image, sigma, boundary="nearest", truncate=4.0):
     options = {"sigma": sigma, "mode": boundary, "truncate": truncate}
     if valid.all():
         return gaussian_filter(filled, **options)
+    if not valid.any():
+        return np.full(image.shape, np.nan)
     return gaussian_filter(filled, **options) / gaussian_filter(valid.astype(np.float64), **options)
 
 
