@@ -342,6 +342,8 @@ def test_a_response_comes_back_as_its_own_type(order: int, tmp_path: Path) -> No
             xr.testing.assert_identical(found.compute().rename(expected.name), expected.compute())
         else:
             assert (found, type(found)) == (expected, type(expected)), field.name
+    assert ("curvature" in zarr.open_group(tmp_path / "a.zarr", mode="r")) == (order == 2)
+    assert "curvature" not in zarr.open_group(tmp_path / "a.zarr", mode="r").attrs
 
 
 def test_a_response_in_h5_shows_its_gain_first(tmp_path: Path) -> None:
@@ -426,6 +428,25 @@ def test_a_graph_that_fails_leaves_nothing_behind(suffix: str, tmp_path: Path) -
         save(make_failing(), tmp_path / f"a{suffix}")
     time.sleep(0.3)  # blocks that were computed while the first one failed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_blocks_that_are_under_way_when_another_fails_are_waited_for(tmp_path: Path) -> None:
+    started, ended = [], []
+
+    def fail_or_wait(block: np.ndarray[Any, Any], block_info: Any = None) -> np.ndarray[Any, Any]:
+        number = block_info[0]["chunk-location"][0]
+        started.append(number)
+        time.sleep(0.05 if number == 0 else 0.3)
+        ended.append(number)
+        if number == 0:
+            raise InputError("this block cannot be computed")
+        return block
+
+    stack = da.zeros((4, 6, 5), chunks=(1, 6, 5)).map_blocks(fail_or_wait, meta=np.empty((0, 0, 0)))
+    with dask.config.set(num_workers=4), pytest.raises(InputError, match="this block cannot be computed"):
+        save(stack, tmp_path / "a.zarr")
+    assert len(started) > 1
+    assert sorted(ended) == sorted(started)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
