@@ -1,10 +1,17 @@
-"""What a stack of frames and an image are: every operation takes its data through these two."""
+"""What a stack of frames and an image are: every operation takes its data through here."""
 
+from collections.abc import Callable
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
+from dask.core import flatten, istask
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
 
 from detcal.errors import InputError
 
@@ -41,12 +48,20 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
         raise InputError(f"expected {name} of shape (frame, y, x), got {stack.shape}")
     if stack.dtype.kind not in "iuf":
         raise InputError(f"expected {name} of integers or reals, got {stack.dtype}")
-    named = set(stack.dims) == set(DIMS)
-    stack = stack.transpose(*DIMS) if named else stack.rename(dict(zip(stack.dims, DIMS, strict=True)))
-    if isinstance(stack.data, da.Array):
-        return stack
-    blocks = (frames_a_block(stack[0].nbytes), -1, -1)
-    return stack.copy(data=da.from_array(stack.values, chunks=blocks, name=False))  # hashing the values would take longer than using them
+    if set(stack.dims) == set(DIMS):
+        stack = stack.transpose(*DIMS)
+    else:
+        stack = xr.DataArray(stack.data, dims=DIMS, name=stack.name, attrs=stack.attrs)
+    if not isinstance(stack.data, da.Array):
+        # hashing the values, for a name, would take longer than using them
+        blocks = (frames_a_block(stack[0].nbytes), -1, -1)
+        stack = stack.copy(data=da.from_array(stack.values, chunks=blocks, name=False))
+    return stack.astype(native(stack.dtype), copy=False)
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type as kernels are compiled for: in this machine's byte order, and no half-precision reals."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
 
 
 def default_dims(data: Any, name: str) -> tuple[str, ...]:
@@ -61,8 +76,26 @@ def whole_frames(stack: xr.DataArray) -> da.Array:
     return stack.data.rechunk({1: -1, 2: -1})
 
 
+def fold_blocks(stack: da.Array, add: Callable[..., Any], *shared: Delayed, lanes: int = 1) -> list[Delayed]:
+    """Chains of tasks add(so far, block, *shared), one chain a lane, each of which reads its block itself.
+
+    Were reading a task of its own, blocks could be read ahead or sent to another worker than the one with what was folded so
+    far, and a worker would hold more than one lane. So the blocks' tasks are put inside the adding ones.
+    """
+    (optimised,) = dask.optimize(stack)
+    graph = dict(optimised.__dask_graph__())
+    # what lies computed on a cluster is no task, and is referred to by its key
+    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
+    name = f"fold-{tokenize(stack.name, add, shared, lanes)}"
+    for number, block in enumerate(blocks):
+        so_far = (name, number - lanes) if number >= lanes else None
+        graph[(name, number)] = (add, so_far, block, *(each.key for each in shared))
+    whole = HighLevelGraph.from_collections(name, graph, dependencies=[stack, *shared])  # type: ignore[list-item]
+    return [Delayed((name, number), whole, layer=name) for number in range(max(0, len(blocks) - lanes), len(blocks))]
+
+
 def as_image(data: Any, shape: tuple[int, int], name: str) -> da.Array:
-    """An image (y, x) as float32 in one dask chunk; a stack (frame, y, x) is averaged over its frames.
+    """An image (y, x) as float32 in one dask chunk; a stack (frame, y, x) is averaged over those of its frames that are not NaN.
 
     Raises
     ------
@@ -74,4 +107,20 @@ def as_image(data: Any, shape: tuple[int, int], name: str) -> da.Array:
         raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {stack.shape[1:]}")
     if len(stack) == 1:
         return stack[0].astype(np.float32)
-    return stack.mean(axis=0, dtype=np.float64).astype(np.float32)
+    (sums,) = fold_blocks(stack, add_frames)
+    return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
+
+
+def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum and number (2, y, x) of the readings that are not NaN."""
+    sums = np.zeros((2, *block.shape[1:])) if so_far is None else so_far.copy()
+    for frame in block:
+        valid = np.isfinite(frame)
+        np.add(sums[0], frame, out=sums[0], where=valid)
+        sums[1] += valid
+    return sums
+
+
+def mean_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The mean reading; NaN where there was none."""
+    return np.divide(sums[0], sums[1], out=np.full(sums.shape[1:], np.nan), where=sums[1] > 0).astype(np.float32)

@@ -5,8 +5,9 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -14,6 +15,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 import zarr
 from fabio.cbfimage import CbfImage
 from fabio.edfimage import EdfImage
@@ -21,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detcal import open_frames
+from detcal import load, open_frames, save, tree
 from detcal.errors import InputError
 from detcal.stores.frames import block_frames, find_paths, open_reader
 from detcal.stores.hdf5 import Hdf5Reader
@@ -305,6 +307,7 @@ def test_a_dataset_is_chosen_by_name_or_because_it_is_the_only_stack(tmp_path: P
         file["entry/mask"] = stack > 5
         file["entry/note"] = [["a", "b"]]
         file["entry/frames"] = stack
+        file["entry/valid"] = stack > 6
     assert open_frames(tmp_path / "a.h5").attrs["source"].endswith("a.h5::/entry/frames")
     np.testing.assert_array_equal(open_frames(tmp_path / "a.h5", "entry/dark").values[0], stack[0])
     with h5py.File(tmp_path / "a.h5", "a") as file:
@@ -578,6 +581,92 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_chunks_that_cannot_be_are_refused(chunks: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'expected chunks such as \{"frame": 16\}'):
         open_frames(write_npy(tmp_path, make_stack("uint16")), chunks=chunks)
+
+
+@pytest.fixture
+def ordinary_folder() -> Iterator[Path]:
+    """A folder of a user who is not allowed everything, as which the test runs."""
+    nobody, own = 65534, os.geteuid()
+    with TemporaryDirectory() as name:
+        if own == 0:
+            os.chown(name, nobody, nobody)
+            os.seteuid(nobody)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(own)
+            os.chmod(name, 0o700)
+
+
+def add_text(path: Path, name: str, text: str | bytes) -> None:
+    """An attribute of the frames in an HDF5 file or zarr store."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            file["entry/data/data"].attrs[name] = text
+    else:
+        zarr.open_array(path, path="entry/frames", mode="r+").attrs[name] = text
+
+
+@pytest.mark.parametrize("write", [write_hdf5, write_zarr], ids=lambda write: write.__name__)
+def test_frames_keep_the_units_and_the_name_that_were_stored(write: Callable[[Path, Stack], Path], tmp_path: Path) -> None:
+    path = write(tmp_path, make_stack("float32"))
+    assert open_frames(path).attrs.keys() == {"units", "source"}
+    add_text(path, "units", "1")
+    add_text(path, "long_name", "transmission")
+    add_text(path, "other", "text")
+    attrs = open_frames(path).attrs
+    assert (attrs["units"], attrs["long_name"]) == ("1", "transmission")
+    assert attrs.keys() == {"units", "long_name", "source"}
+
+
+def test_units_of_a_fixed_length_are_text(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path, make_stack("float32"))
+    add_text(path, "units", np.bytes_(b"keV"))
+    assert open_frames(path).attrs["units"] == "keV"
+
+
+@pytest.mark.parametrize("name", ["stack.cxi", "stack.h5oina", "stack", "stack.tif"])
+def test_an_hdf5_file_of_any_name_is_opened(name: str, tmp_path: Path) -> None:
+    stack = make_stack("uint16")
+    write_hdf5(tmp_path, stack).rename(tmp_path / name)
+    np.testing.assert_array_equal(open_frames(tmp_path / name).values, stack)
+
+
+@pytest.mark.parametrize("write", [write_image_hdf5, write_image_zarr, write_hdf5, write_zarr_array], ids=lambda write: write.__name__)
+def test_a_mask_is_found_by_itself(write: Callable[[Path, Stack], Path], tmp_path: Path) -> None:
+    mask = make_stack("uint16") > 30000
+    mask = mask[0] if "image" in write.__name__ else mask
+    frames = open_frames(write(tmp_path, mask))
+    assert frames.dtype == bool
+    np.testing.assert_array_equal(frames.values, mask.reshape(-1, *mask.shape[-2:]))
+
+
+def test_an_image_in_a_zarr_store_has_its_axes(tmp_path: Path) -> None:
+    image = xr.DataArray(make_stack("float32")[0] > 1000, {"x": np.arange(31) / 2}, ("y", "x"), "mask")
+    for name in ("a.zarr", "a.h5"):
+        save(image, tmp_path / name)
+        frames = open_frames(tmp_path / name)
+        np.testing.assert_array_equal(frames.values[0], image)
+        np.testing.assert_array_equal(frames.x, image.x)
+
+
+@pytest.mark.parametrize(
+    "write", [write_hdf5, write_npy, write_zarr, write_zarr_array, write_tiff, write_edf, write_cbf], ids=lambda write: write.__name__
+)  # fmt: skip
+def test_a_file_that_may_not_be_read_is_told_from_one_that_is_damaged(
+    write: Callable[[Path, Stack], Path], ordinary_folder: Path
+) -> None:  # fmt: skip
+    path = write(ordinary_folder, make_stack("int32"))
+    frames = open_frames(path)
+    path.chmod(0)
+    for read in (lambda: open_frames(path), lambda: load(path), lambda: tree(path), frames.compute):
+        with pytest.raises(InputError, match=f"^no permission to read {path}$"):
+            read()
+    path.chmod(0o700)
+    ordinary_folder.chmod(0)
+    with pytest.raises(InputError, match=f"^no permission to read {path}$"):
+        open_frames(path)
+    ordinary_folder.chmod(0o700)
 
 
 def test_brackets_in_the_name_of_a_file_are_no_pattern(tmp_path: Path) -> None:

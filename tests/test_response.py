@@ -176,7 +176,7 @@ def test_masked_pixels_take_no_part(scene):
     assert one.mask.values[detector.bad].all()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "f2", "f4", "f8", ">u2", ">i4", ">f4"])
 def test_dark_is_subtracted_in_float_from_any_type(dtype):
     """uint16 minus uint16 wraps where the reading is below the dark; the fit must see the negative signal."""
     rng = np.random.default_rng(8)
@@ -185,6 +185,8 @@ def test_dark_is_subtracted_in_float_from_any_type(dtype):
     found = fit_response(sweep, dark, sigma=5.0, cutoff=-100.0).compute()
     (_, gain, _), *_ = reference.fit(sweep, dark.astype(float), sigma=5.0, cutoff=-100.0)
     np.testing.assert_allclose(found.gain, gain, rtol=1e-4)
+    corrected = correct_response(sweep, found, dark)
+    np.testing.assert_allclose(corrected, (sweep.astype(float) - 20) * found.gain.where(~found.mask).values, rtol=1e-5, atol=1e-4)
 
 
 # --------------------------------------------------------------------------------------------------------- correction
@@ -281,11 +283,47 @@ def test_results_do_not_depend_on_the_scheduler(scene):
     lazy = (fit_response(cut, dark, sigma=9.0).gain, correct_response(cut, cal, dark, flat, residual_sigma=3))
     found = {name: dask.compute(*lazy, scheduler=name) for name in ("synchronous", "threads", "processes")}
     for workers in (1, 3):
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
             found[f"distributed {workers}"] = dask.compute(*lazy)
     for gain, corrected in found.values():
         np.testing.assert_allclose(gain, cal.gain, rtol=1e-6)
         np.testing.assert_array_equal(corrected, found["synchronous"][1])
+
+
+def test_a_sweep_that_lies_on_a_cluster_is_fitted(scene):
+    _, sweep, dark, _ = scene
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
+        persisted = sweep.chunk(frame=6).persist()
+        found = fit_response(persisted, dark, sigma=9.0).compute()
+    np.testing.assert_allclose(found.gain, fit_response(sweep, dark, sigma=9.0).gain, rtol=1e-6)
+
+
+def test_nan_in_some_dark_frames_takes_no_part(scene):
+    _, sweep, dark, _ = scene
+    holed = dark.values.astype(float)
+    holed[1, 5, 5], holed[:, 6, 7] = np.nan, np.nan
+    mean = np.append(holed[:1], holed[2:], axis=0)[:, 5, 5].mean()
+    cal = fit_response(sweep, dark, sigma=9.0)
+    found = correct_response(sweep, cal, holed).values
+    np.testing.assert_allclose(found[:, 5, 5], (sweep.values[:, 5, 5] - mean) * cal.gain.values[5, 5], rtol=1e-5)
+    assert np.isnan(found[:, 6, 7]).all()
+
+
+def test_nan_in_the_flat_is_bridged_and_infinity_in_a_frame_is_nan(scene):
+    _, sweep, dark, flat = scene
+    cal = fit_response(sweep, dark, sigma=9.0).compute()
+    flat = flat.astype(float).copy(data=np.where(np.arange(57) == 30, np.nan, flat.values))
+    frames = sweep.values.astype(np.float32)
+    frames[2, 3, 4] = np.inf
+    found = correct_response(frames, cal, dark, flat, residual_sigma=3).values
+    assert np.isfinite(found[5, ~cal.mask.values]).all()
+    assert np.isnan(found[2, 3, 4])
+
+
+def test_other_dims_and_coords_are_taken(scene):
+    _, sweep, dark, _ = scene
+    named = xr.DataArray(sweep.values, dims=("angle", "y", "x"), coords={"angle": np.arange(24.0), "frame": ("angle", np.arange(24))})
+    np.testing.assert_array_equal(fit_response(named, dark, sigma=9.0).gain, fit_response(sweep, dark, sigma=9.0).gain)
 
 
 def test_coords_attrs_and_dims_are_kept(scene):
@@ -339,6 +377,14 @@ def test_bad_options_and_shapes_are_refused(scene):
         correct_response(sweep, cal, residual_sigma=3)
     with pytest.raises(InputError, match="inside"):
         plot_pixel_calibrations(sweep, pixels=[(100, 0)])
+    for options in ({"sigma": np.inf}, {"truncate": 0}, {"lanes": 0}):
+        with pytest.raises(InputError, match="expected"):
+            fit_response(sweep, dark, **options)
+    with pytest.raises(InputError, match="residual_sigma of 0 or more"):
+        correct_response(sweep, cal, dark, dark, residual_sigma=-1)
+    for options in ({"order": 3}, {"n_pixels": 0}, {"n_pixels": 10**6}):
+        with pytest.raises(InputError, match="expected"):
+            plot_pixel_calibrations(sweep, dark, **options)
     with pytest.raises(InputError, match="gains of shape"):
         Response.from_gain(np.ones(3))
 

@@ -182,7 +182,7 @@ def test_ctrl_c_stops_cleanly_and_writes_nothing(folder):
     os.killpg(run.pid, signal.SIGINT)
     _, errors = run.communicate(timeout=60)
     assert run.returncode in (130, -signal.SIGINT)  # 130 to a shell, both
-    assert errors.strip() == "stopped; nothing was written"
+    assert errors.strip() == "stopped; no output was written"
     assert not list(folder.glob(".*"))
     assert not (folder / "corrected.zarr").exists()
     gone, alive = psutil.wait_procs(workers, timeout=10)
@@ -269,6 +269,44 @@ def test_a_calibration_of_another_kind(folder):
     save(xr.Dataset({"a": ("x", np.arange(3))}), folder / "other.zarr")
     change(folder, "correct_response.toml", '"response.zarr"', '"other.zarr"')
     assert "expected a response in" in fails(folder, "check", "correct_response.toml")
+
+
+@pytest.mark.parametrize("output", [".", "", "sweep.h5", "dark.h5"])
+def test_an_output_never_takes_the_place_of_an_input(folder, output):
+    change(folder, "fit_response.toml", 'path = "response.zarr"', f'path = "{output}"')
+    for command in ("check", "run"):
+        assert "would take the place of the input" in fails(folder, command, "fit_response.toml", "--overwrite")
+    assert (folder / "sweep.h5").exists()
+
+
+def test_a_folder_that_is_no_store_is_not_overwritten(folder):
+    (folder / "notes").mkdir()
+    (folder / "notes" / "notes.txt").write_text("kept")
+    change(folder, "fit_response.toml", 'path = "response.zarr"', 'path = "notes"')
+    assert "not a zarr store" in fails(folder, "run", "fit_response.toml", "--overwrite")
+    assert (folder / "notes" / "notes.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('path = "response.zarr"', 'path = "response.tif"', "a .tif holds one stack or image"),
+        ("# shard_frames", "shard_frames", "expected sizes"),
+        ('path = "response.zarr"', 'path = "nowhere/response.zarr"', "no such folder"),
+    ],
+)
+def test_check_finds_what_run_would_refuse(folder, old, new, message):
+    change(folder, "fit_response.toml", old, new)
+    assert message in fails(folder, "check", "fit_response.toml", "--overwrite")
+
+
+def test_other_wrong_words_on_the_command_line(folder):
+    assert "Is a directory" in fails(folder, "check", ".")
+    for memory in ("0", "-1GiB", "many"):
+        done = detcal(folder, "plan", "fit_response.toml", "--memory", memory, fine=False)
+        assert done.returncode == 2
+        assert "expected a size such as 1GiB" in done.stderr
+    assert "the demo needs" in fails(folder, "demo", "--memory", "1MiB")
 
 
 def test_init_does_not_overwrite(folder):

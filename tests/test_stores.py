@@ -1,14 +1,18 @@
 """What is saved comes back; what cannot be saved leaves no trace, and an older output as it was."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from math import ceil, prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
@@ -25,8 +29,10 @@ from hypothesis import strategies as st
 from detcal import load, open_frames, save
 from detcal.errors import InputError, OutputError
 from detcal.response import Response
+from detcal.stores import check_output
+from detcal.stores.calibrations import as_tuples
 from detcal.stores.listing import tree
-from detcal.stores.replacing import take_place
+from detcal.stores.replacing import remove, take_place
 from detcal.stores.zarr_store import write_block
 
 SUFFIXES = [".zarr", ".h5", ".tif"]
@@ -51,6 +57,21 @@ def make_failing() -> da.Array:
         return block
 
     return da.zeros((4, 60, 50), chunks=(1, 60, 50)).map_blocks(fail_or_wait, meta=np.empty((0, 0, 0)))
+
+
+@pytest.fixture
+def ordinary_folder() -> Iterator[Path]:
+    """A folder of a user who is not allowed everything, as which the test runs."""
+    nobody, own = 65534, os.geteuid()
+    with TemporaryDirectory() as name:
+        if own == 0:
+            os.chown(name, nobody, nobody)
+            os.seteuid(nobody)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(own)
+            os.chmod(name, 0o700)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -161,7 +182,9 @@ def test_a_block_that_cuts_through_a_chunk_is_refused(shards: tuple[int, int] | 
     target = zarr.create_array(tmp_path / "a.zarr", shape=(9, 5), chunks=(2 if shards else 4, 5), shards=shards, dtype="f4")
 
     def write(start: int, stop: int) -> Any:
-        return write_block(np.ones((stop - start, 5)), target, tmp_path, block_info=[{"array-location": [(start, stop), (0, 5)]}])
+        return write_block(
+            np.ones((stop - start, 5)), target, tmp_path / "a.zarr", block_info=[{"array-location": [(start, stop), (0, 5)]}]
+        )
 
     for start, stop in [(0, 3), (2, 4), (1, 9), (4, 6)]:
         with pytest.raises(InputError, match="cuts through the chunks"):
@@ -315,6 +338,36 @@ def test_what_does_not_fit_into_a_tif_is_refused_before_it_is_computed(obj: Any,
         save(obj, tmp_path / "a.tif", compute=refuse_to_compute)
 
 
+@pytest.mark.parametrize(
+    ("obj", "name", "options", "expected"),
+    [
+        (make_frames(), "a.h5", {"shards": {"frame": 4}}, r"chunks and shards are those of a \.zarr, and a\.h5 has none"),
+        (make_frames(), "a.tif", {"chunks": {"frame": 1}}, r"a\.tif has none: leave them out"),
+        (make_frames(), "a.zarr", {"chunks": {"frame": 2}, "shards": {"frame": 5}}, "expected shards of whole chunks"),
+        (make_frames(), "a.zarr", {"chunks": {"row": 2}}, r"got \{'row': 2\}"),
+        (da.zeros((4, 20_000, 20_000), chunks=(2, -1, -1)), "a.h5", {}, "less than 2 GiB"),
+        (Response.from_gain(np.ones((6, 5))), "a.tif", {}, "a .tif holds one stack or image, not gain"),
+        ("text", "a.zarr", {}, "to save, got str"),
+        (make_frames(), "old.zarr", {}, "exists already"),
+        (make_frames(), "folder", {"overwrite": True}, "not a zarr store"),
+        (make_frames(), "gone/a.zarr", {}, "no such folder"),
+    ],
+    ids=["shards in h5", "chunks in tif", "shards", "chunks", "large chunks", "calibration in tif", "text", "exists", "folder", "gone"],
+)  # fmt: skip
+def test_what_save_would_refuse_can_be_asked_for_before(obj: Any, name: str, options: Any, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    save(np.ones((6, 5)), tmp_path / "old.zarr")
+    before = content(tmp_path)
+    for refuse in (check_output, save):
+        with pytest.raises((InputError, OutputError), match=expected) as caught:
+            refuse(obj, tmp_path / name, **options)
+        assert "\n" not in str(caught.value)
+    assert content(tmp_path) == before
+    check_output(make_frames(), tmp_path / "old.zarr", overwrite=True, shards={"frame": 4})
+    check_output(make_frames(), tmp_path / "new.tif")
+    assert content(tmp_path) == before
+
+
 # Calibrations
 
 
@@ -328,11 +381,12 @@ def make_response(order: int) -> Response:
     return replace(response, order=2, curvature=curvature, intercept=True, cutoff=300.0, mask=response.mask.chunk())
 
 
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 @pytest.mark.parametrize("order", [1, 2])
-def test_a_response_comes_back_as_its_own_type(order: int, tmp_path: Path) -> None:
+def test_a_response_comes_back_as_its_own_type(order: int, suffix: str, tmp_path: Path) -> None:
     response = make_response(order)
-    save(response, tmp_path / "a.zarr")
-    loaded = load(tmp_path / "a.zarr")
+    save(response, tmp_path / f"a{suffix}")
+    loaded = load(tmp_path / f"a{suffix}")
     assert isinstance(loaded, Response)
     for field in fields(Response):
         expected, found = getattr(response, field.name), getattr(loaded, field.name)
@@ -342,8 +396,60 @@ def test_a_response_comes_back_as_its_own_type(order: int, tmp_path: Path) -> No
             xr.testing.assert_identical(found.compute().rename(expected.name), expected.compute())
         else:
             assert (found, type(found)) == (expected, type(expected)), field.name
-    assert ("curvature" in zarr.open_group(tmp_path / "a.zarr", mode="r")) == (order == 2)
-    assert "curvature" not in zarr.open_group(tmp_path / "a.zarr", mode="r").attrs
+
+
+def test_a_response_without_curvature_stores_none(tmp_path: Path) -> None:
+    for order in (1, 2):
+        save(make_response(order), tmp_path / f"{order}.zarr")
+        stored = zarr.open_group(tmp_path / f"{order}.zarr", mode="r")
+        assert ("curvature" in stored) == (order == 2)
+        assert "curvature" not in stored.attrs
+
+
+def test_options_that_are_tuples_come_back_as_such() -> None:
+    assert as_tuples([1, [2.5, "a"]]) == (1, (2.5, "a"))
+    assert as_tuples("text") == "text"
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_a_dataset_comes_back_from_either_kind_of_store(suffix: str, tmp_path: Path) -> None:
+    dataset = make_frames().to_dataset().assign(
+        total=7.5, mask=make_frames() > 100, empty=(("frame", "peak"), np.zeros((7, 0))), note=("frame", list("abcdefg")),
+        start=("frame", np.arange(7).astype("datetime64[s]")), wave=("y", np.arange(6) * 1j),
+    )  # fmt: skip
+    dataset = dataset.assign_coords(element=("y", ["Fe", "Cu", "Au", "Pb", "Hg", "Sn"]), run=3)
+    dataset.frames.attrs |= {"flags": [True, 2, "three", None], "gain": np.float32(0.5), "axis": np.array([0, 1]), "on": True}
+    dataset = dataset.assign_attrs(text="[1, 2]", steps=["a", "b"], number=4, real=4.0, off=False)
+    save(dataset, tmp_path / f"a{suffix}")
+    loaded = load(tmp_path / f"a{suffix}")
+    assert loaded.frames.chunks is not None
+    assert loaded.frames.attrs == {"units": "counts", "flags": [True, 2, "three", None], "gain": 0.5, "axis": [0, 1], "on": True}
+    assert {name: (value, type(value)) for name, value in loaded.attrs.items() if name != "detcal_version"} == {
+        name: (value, type(value)) for name, value in dataset.attrs.items()
+    }
+    xr.testing.assert_equal(loaded.compute(), dataset.compute())
+    xr.testing.assert_equal(loaded.frames[::-2, [4, 1], 2].compute(), dataset.frames[::-2, [4, 1], 2].compute())
+    save(loaded, tmp_path / f"b{suffix}")  # a file that is read while another is written
+    xr.testing.assert_identical(load(tmp_path / f"b{suffix}").compute(), loaded.compute())
+
+
+def test_a_file_of_another_program_is_not_loaded(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["entry/data"] = np.zeros((3, 6, 5))
+    (tmp_path / "b.h5").write_text("nonsense")
+    (tmp_path / "folder").mkdir()
+    for name in ("a.h5", "b.h5", "folder"):
+        with pytest.raises(InputError, match=rf"^expected a zarr store or an HDF5 file that detcal wrote, got .*{name}") as caught:
+            load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_h5_is_not_loaded(tmp_path: Path) -> None:
+    save(make_response(1), tmp_path / "a.h5")
+    whole = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cannot read .*a\.h5"):
+        load(tmp_path / "a.h5")
 
 
 def test_a_response_in_h5_shows_its_gain_first(tmp_path: Path) -> None:
@@ -402,13 +508,85 @@ def test_a_folder_replaces_a_file_or_a_link_and_a_file_a_folder(tmp_path: Path) 
     (tmp_path / "a").write_text("a file")
     save(np.ones((3, 6, 5)), tmp_path / "a", overwrite=True)
     assert (open_frames(tmp_path / "a").values == 1).all()
-    (tmp_path / "a.h5").mkdir()
-    save(np.ones((3, 6, 5)), tmp_path / "a.h5", overwrite=True)
-    assert (open_frames(tmp_path / "a.h5").values == 1).all()
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "link").symlink_to("elsewhere")
-    save(np.ones((3, 6, 5)), tmp_path / "link", overwrite=True)
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["a", "a.h5", "elsewhere", "link"]
+    shutil.copytree(tmp_path / "a", tmp_path / "a.h5")
+    save(np.full((3, 6, 5), 2), tmp_path / "a.h5", overwrite=True)
+    assert (open_frames(tmp_path / "a.h5").values == 2).all()
+    (tmp_path / "link").symlink_to("a")
+    save(np.full((3, 6, 5), 3), tmp_path / "link", overwrite=True)
+    assert (open_frames(tmp_path / "link").values == 3).all()
+    assert (open_frames(tmp_path / "a").values == 1).all()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a", "a.h5", "link"]
+
+
+@pytest.mark.parametrize("suffix", ["", *SUFFIXES])
+def test_a_folder_that_is_no_store_is_never_replaced(suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / f"thesis{suffix}"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/chapter").write_text("years of work")
+    save(np.ones((6, 5)), folder / "inner/a.zarr")
+    before = content(tmp_path)
+    for overwrite in (True, False):
+        with pytest.raises(OutputError, match=rf"thesis{suffix} is a folder that is not a zarr store"):
+            save(np.ones((3, 6, 5)), folder, overwrite=overwrite)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(OutputError, match="not a zarr store"):
+        save(np.ones((3, 6, 5)), tmp_path / "link", overwrite=True)
+    (tmp_path / "link").unlink()
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("marker", [".zgroup", ".zarray"])
+def test_a_store_of_the_second_version_is_replaced(marker: str, tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / marker).touch()
+    save(np.ones((3, 6, 5)), tmp_path / "a.zarr", overwrite=True)
+    assert (open_frames(tmp_path / "a.zarr").values == 1).all()
+
+
+@pytest.mark.parametrize("name", [".", "..", "../..", "../../a.zarr"])
+def test_the_current_folder_and_those_around_it_are_never_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(np.ones((6, 5)), tmp_path / "a.zarr")
+    (tmp_path / "a.zarr/inner").mkdir()
+    before = content(tmp_path)
+    monkeypatch.chdir(tmp_path / "a.zarr/inner")
+    with pytest.raises(OutputError, match="is the current folder, or holds it"):
+        save(np.ones((3, 6, 5)), name, overwrite=True)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_link_that_leads_nowhere_is_no_output(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").symlink_to("gone")
+    with pytest.raises(OutputError, match=r"a\.zarr is a link to what is not there, gone"):
+        save(np.ones((3, 6, 5)), tmp_path / "a.zarr", overwrite=overwrite)
+    assert [found.name for found in tmp_path.iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o666], ids=["not to write in", "not to enter"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_output_in_a_folder_that_is_not_ours_is_refused(suffix: str, mode: int, ordinary_folder: Path) -> None:
+    folder = ordinary_folder / "results"
+    folder.mkdir()
+    save(np.zeros((3, 6, 5)), folder / f"a{suffix}")
+    before = content(ordinary_folder)
+    folder.chmod(mode)
+    for name in (f"a{suffix}", f"new{suffix}"):
+        with pytest.raises(OutputError, match=r"^cannot write in .*results: Permission denied$"):
+            save(make_failing(), folder / name, overwrite=True)
+    folder.chmod(0o755)
+    assert content(ordinary_folder) == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_that_is_closed_during_a_run_is_named(suffix: str, ordinary_folder: Path) -> None:
+    def close_folder(writes: list[da.Array]) -> None:
+        dask.compute(writes)
+        ordinary_folder.chmod(0o555)
+
+    with pytest.raises((OutputError, PermissionError)) as caught:
+        save(np.zeros((3, 6, 5)), ordinary_folder / f"a{suffix}", compute=close_folder)
+    errors = (caught.value, caught.value.__context__)
+    assert any(str(error) == f"cannot write in {ordinary_folder}: Permission denied" for error in errors)
 
 
 def test_an_output_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
@@ -464,6 +642,52 @@ def test_a_block_does_not_bring_back_a_store_that_was_given_up(tmp_path: Path) -
     with pytest.raises(OutputError, match="given up"):
         write_block(np.ones((2, 5)), target, tmp_path / "a.zarr", block_info=[{"array-location": [(0, 2), (0, 5)]}])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_blocks_that_are_written_while_a_store_is_cleared_away_leave_nothing(tmp_path: Path) -> None:
+    block = np.ones((120, 5))
+
+    def write_until_given_up(target: zarr.Array) -> None:
+        with pytest.raises(OutputError, match="was given up"):
+            while True:
+                write_block(block, target, tmp_path / ".a.partial", block_info=[{"array-location": [(0, 120), (0, 5)]}])
+
+    for round_number in range(6):
+        zarr.create_group(tmp_path / ".a.partial")
+        arrays = [
+            zarr.create_array(tmp_path / ".a.partial", name=str(number), shape=(120, 5), chunks=(1, 5), dtype="f4") for number in "012"
+        ]
+        with ThreadPoolExecutor(3) as threads:
+            writers = threads.map(write_until_given_up, arrays)
+            time.sleep(0.05 + 0.01 * round_number)
+            remove(tmp_path / ".a.partial")
+        assert len(list(writers)) == 3
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_output_that_is_interrupted_is_the_old_one_or_the_new_one(
+    error: type[BaseException], moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(np.zeros((3, 6, 5)), tmp_path / "a.zarr")
+    rename, renamed = Path.rename, []
+
+    def rename_and_stop(path: Path, target: Path) -> Path:
+        renamed.append(path)
+        number = {"before": 1, "between": 2, "after": 2}[moment]
+        if len(renamed) == number and moment != "after":
+            raise error
+        rename(path, target)
+        if len(renamed) == number and moment == "after":
+            raise error
+        return target
+
+    monkeypatch.setattr(Path, "rename", rename_and_stop)
+    with pytest.raises(error):
+        save(np.ones((3, 6, 5)), tmp_path / "a.zarr", overwrite=True)
+    assert [found.name for found in tmp_path.iterdir()] == ["a.zarr"]
+    assert (open_frames(tmp_path / "a.zarr").values == (moment == "after")).all()
 
 
 def test_the_old_output_is_put_back_if_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:

@@ -329,23 +329,25 @@ def large_residuals(smoothed: Image, corrected: Image, residual_sigma: float) ->
 
 @kernel
 def scale_frames(frames, dark, offset, gain, out):  # type: ignore[no-untyped-def]
-    """out = offset + gain·(frame − dark)."""
+    """out = offset + gain·(frame − dark); what is not finite becomes NaN."""
     for frame in range(frames.shape[0]):
         for row in range(frames.shape[1]):
             for column in range(frames.shape[2]):
                 signal = np.float32(frames[frame, row, column]) - dark[row, column]
-                out[frame, row, column] = offset[row, column] + gain[row, column] * signal
+                value = offset[row, column] + gain[row, column] * signal
+                out[frame, row, column] = value if abs(value) < np.inf else np.nan
 
 
 @kernel
 def scale_frames_curved(frames, dark, offset, gain, curvature, out):  # type: ignore[no-untyped-def]
-    """out = offset + gain·(frame − dark) + curvature·(frame − dark)²."""
+    """out = offset + gain·(frame − dark) + curvature·(frame − dark)²; what is not finite becomes NaN."""
     for frame in range(frames.shape[0]):
         for row in range(frames.shape[1]):
             for column in range(frames.shape[2]):
                 signal = np.float32(frames[frame, row, column]) - dark[row, column]
                 bent = gain[row, column] + curvature[row, column] * signal
-                out[frame, row, column] = offset[row, column] + bent * signal
+                value = offset[row, column] + bent * signal
+                out[frame, row, column] = value if abs(value) < np.inf else np.nan
 
 
 def correct(frames: Array, dark: Image, offset: Image, gain: Image, curvature: Image | None = None) -> Image:

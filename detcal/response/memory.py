@@ -1,4 +1,7 @@
-"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it."""
+"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it.
+
+A block counts twice, as it is read and as it is decoded from the file's chunks.
+"""
 
 from detcal.response.kernels import FRAMES_A_BATCH, count_planes
 
@@ -12,7 +15,7 @@ def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order
     """
     pixels = shape[0] * shape[1]
     sums = 8 * count_planes(order)
-    block = frames * itemsize
+    block = 2 * frames * itemsize
     batch = 8 * FRAMES_A_BATCH + 16
     results = 2 * 29
     dark = 4
@@ -26,4 +29,9 @@ def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, o
     from about 16 images.
     """
     pixels = shape[0] * shape[1]
-    return max((frames * (itemsize + 4) + 4 * (order + 2)) * pixels, 64 * pixels)
+    return max((frames * (2 * itemsize + 4) + 4 * (order + 2)) * pixels, 64 * pixels)
+
+
+def mean_image_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
+    """Averaging dark or flat frames in blocks of `frames`: the block, and the sums that came in and go out."""
+    return (2 * frames * itemsize + 2 * 16 + 8) * shape[0] * shape[1]

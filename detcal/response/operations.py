@@ -1,20 +1,15 @@
 """The response fit and the correction as lazy graphs: a stack in, a calibration or a stack out."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
-from dask.core import flatten
-from dask.delayed import Delayed, delayed
-from dask.highlevelgraph import HighLevelGraph
+from dask.delayed import delayed
 
 from detcal.errors import InputError
-from detcal.frames import as_image, as_stack, whole_frames
+from detcal.frames import as_image, as_stack, fold_blocks, whole_frames
 from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES
@@ -84,15 +79,16 @@ def fit_response(
     Croton, Ruben, Morgan, Paganin and Kitchen, Optics Express 27 (2019) 14231, eq. 2.
     """
     check_smoothing(sigma, boundary, truncate)
-    if order not in (1, 2):
-        raise InputError(f"expected order 1 or 2, got {order}")
+    check_order(order)
+    if lanes < 1:
+        raise InputError(f"expected at least 1 lane, got {lanes}")
     stack = as_stack(sweep, "a sweep")
     if len(stack) < 2:
         raise InputError("expected a sweep of at least 2 frames, got 1")
     shape = stack.shape[1:]
     dark_image = delayed(as_dark_image(dark, mask, shape))
     add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate)
-    sums = sum_in_lanes(whole_frames(stack), dark_image, add, lanes)
+    sums = fold_blocks(whole_frames(stack), add, dark_image, lanes=lanes)
     while len(sums) > 2:
         pairs = [sums[start : start + 2] for start in range(0, len(sums), 2)]
         sums = [delayed(np.add, pure=True)(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -106,23 +102,6 @@ def fit_response(
         curvature=curvature if order == 2 else None,
         sigma=sigma, cutoff=cutoff, order=order, intercept=intercept, boundary=boundary, truncate=truncate,
     )  # fmt: skip
-
-
-def sum_in_lanes(stack: da.Array, dark: Delayed, add: Callable[..., Any], lanes: int) -> list[Delayed]:
-    """Chains of tasks, each of which reads a block itself and adds it to its lane's sums.
-
-    Were reading a task of its own, blocks could be read ahead or sent to another worker than the one with the sums, and
-    a worker would hold more than one lane. So the blocks' tasks are put inside the adding ones.
-    """
-    (stack,) = dask.optimize(stack)
-    graph = dict(stack.__dask_graph__())
-    blocks = [graph.pop(key) for key in flatten(stack.__dask_keys__())]
-    name = f"accumulate-{tokenize(stack.name, dark, add, lanes)}"
-    for number, block in enumerate(blocks):
-        so_far = (name, number - lanes) if number >= lanes else None
-        graph[(name, number)] = (add, so_far, block, dark.key)
-    whole = HighLevelGraph.from_collections(name, graph, dependencies=[dark])  # type: ignore[list-item]
-    return [Delayed((name, number), whole, layer=name) for number in range(max(0, len(blocks) - lanes), len(blocks))]
 
 
 def correct_response(
@@ -155,8 +134,8 @@ def correct_response(
     Returns
     -------
     DataArray (frame, y, x), float32
-        Counts, or transmission with a flat. NaN: masked by the response, or NaN in the frame, dark or flat. Coords and
-        chunks are those of `frames`.
+        Counts, or transmission with a flat. NaN: masked by the response, or NaN or infinite in the frame or dark. A flat's NaN
+        is bridged by its smoothing. Coords and chunks are those of `frames`.
 
     Raises
     ------
@@ -171,6 +150,8 @@ def correct_response(
     shape = stack.shape[1:]
     if response.shape != shape:
         raise InputError(f"expected frames of shape {response.shape} (y, x), as the response, got {shape}")
+    if residual_sigma is not None and not residual_sigma >= 0:
+        raise InputError(f"expected residual_sigma of 0 or more, got {residual_sigma}")
     if residual_sigma is not None and flat is None:
         raise InputError("residual_sigma needs a flat: give flat=, or leave residual_sigma out")
     dark_image = as_dark_image(dark, None, shape)
@@ -213,7 +194,13 @@ def as_dark_image(dark: Any, mask: Any, shape: tuple[int, ...]) -> da.Array:
 
 def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:
     """Refuse a gaussian that is none."""
-    if not sigma > 0 or not truncate > 0:
+    if not 0 < sigma < np.inf or not 0 < truncate < np.inf:
         raise InputError(f"expected a positive sigma and truncate, got {sigma} and {truncate}")
     if boundary not in BOUNDARIES:
         raise InputError(f"expected boundary to be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
+
+
+def check_order(order: int) -> None:
+    """Refuse a model that there is not."""
+    if order not in (1, 2):
+        raise InputError(f"expected order 1 or 2, got {order}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.frames import as_stack, whole_frames
 from detcal.response import kernels
-from detcal.response.operations import as_dark_image, check_smoothing
+from detcal.response.operations import as_dark_image, check_order, check_smoothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,9 +56,12 @@ def plot_pixel_calibrations(
         Options or shapes that cannot be used, a pixel outside the frames, fewer than two usable frames.
     """
     check_smoothing(sigma, boundary, truncate)
+    check_order(order)
     stack = as_stack(sweep, "a sweep")
     height, width = shape = stack.shape[1:]
     if pixels is None:
+        if not 0 < n_pixels <= height * width:
+            raise InputError(f"expected n_pixels of 1 to {height * width}, got {n_pixels}")
         chosen = np.random.default_rng(seed).choice(height * width, n_pixels, replace=False)
         places = np.column_stack(np.unravel_index(chosen, shape))
     else:

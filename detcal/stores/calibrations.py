@@ -25,4 +25,9 @@ def from_dataset(dataset: xr.Dataset) -> Any:
         return dataset
     names = {field.name for field in fields(kind)}
     images = {str(name): variable for name, variable in dataset.items() if name in names}
-    return kind(**images, **{name: value for name, value in dataset.attrs.items() if name in names})
+    return kind(**images, **{name: as_tuples(value) for name, value in dataset.attrs.items() if name in names})
+
+
+def as_tuples(value: Any) -> Any:
+    """A calibration cannot be changed, so that its options are tuples where files hold lists."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

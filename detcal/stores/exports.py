@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.stores.hdf5 import DIMS_MARK, JSON_MARK, TYPE_MARK
 from detcal.stores.zarr_store import NUMBERS
 
 Exporter = Callable[[xr.Dataset, Path], None]
@@ -82,14 +83,18 @@ def add_dataset(group: h5py.Group, variable: xr.DataArray) -> None:
     """A variable and its attributes; times as text too."""
     number = variable.dtype.kind in NUMBERS
     stored = group.create_dataset(str(variable.name), variable.shape, variable.dtype if number else h5py.string_dtype())
-    stored.attrs.update(plain_attributes(variable.attrs))
+    stored.attrs.update({**plain_attributes(variable.attrs), DIMS_MARK: [str(dim) for dim in variable.dims]})
+    if variable.dtype.kind == "M":
+        stored.attrs[TYPE_MARK] = str(variable.dtype)
     for place, block in blocks(variable):
         stored[place] = block if number else np.array([str(value) for value in block.flat], object).reshape(block.shape)
 
 
-def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, str | int | float]:
-    """Attributes that HDF5 can hold: all but texts and numbers as JSON."""
-    return {str(name): value if isinstance(value, str | int | float) else json.dumps(value) for name, value in attributes.items()}
+def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes that HDF5 can hold: all but texts and numbers as JSON, and which of them are."""
+    values = {str(name): value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in attributes.items()}
+    as_json = [name for name, value in values.items() if not isinstance(value, str | int | float)]
+    return values | {name: json.dumps(values[name]) for name in as_json} | ({JSON_MARK: as_json} if as_json else {})
 
 
 def check_pages(dataset: xr.Dataset) -> None:

@@ -7,17 +7,19 @@ from os.path import abspath
 from pathlib import Path
 
 import dask.array as da
+import h5py
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
 from detcal.errors import InputError
 from detcal.frames import DIMS, frames_a_block
-from detcal.stores.hdf5 import Hdf5Reader, hdf5_shapes
+from detcal.stores.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.image_files import ImageFilesReader
-from detcal.stores.readers import FrameArray, NpyReader, Reader, ZarrReader, zarr_shapes
+from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, ZarrReader, check_readable, zarr_arrays
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
+LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
 PathOrName = str | PathLike[str]
 
 
@@ -29,24 +31,25 @@ def open_frames(
     Parameters
     ----------
     path
-        An HDF5 or NeXus file, a zarr store, a .npy file, or EDF, CBF, TIFF and other image files that fabio reads: one
+        An HDF5 or NeXus file (of any name), a zarr store, a .npy file, or EDF, CBF, TIFF and other image files that fabio reads: one
         (multi-page too), a list, or a glob such as "scan_*.cbf", taken in sorted order.
     dataset
-        Where the frames are in an HDF5 file or zarr group. By default the only 3-D one (or 2-D, if none is 3-D).
+        Where the frames are in an HDF5 file or zarr group. By default the only 3-D one (or 2-D, if none is 3-D) of numbers,
+        or of bool if there are no numbers.
     chunks
         Frames a block: {"frame": 16}; rounded up to whole chunks of the file. By default about 64 MiB.
 
     Returns
     -------
     DataArray (frame, y, x)
-        In the file's own type, in counts; y and x are whole in each block. A 2-D image is a stack of one frame. Coords are
-        the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say.
+        In the file's own type and units, or counts if it names none; y and x are whole in each block. A 2-D image is a stack
+        of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say.
 
     Raises
     ------
     InputError
-        No such file or dataset, several that could be meant, a damaged file. Image files after the first are opened only
-        when they are computed: frames of another shape or type are refused then.
+        No such file or dataset, no permission to read it, several that could be meant, a damaged file. Image files after the
+        first are opened only when they are computed: frames of another shape or type are refused then.
     """
     reader, source = open_reader(find_paths(path), dataset)
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
@@ -56,7 +59,8 @@ def open_frames(
         FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
         meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
-    return xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs={"units": "counts", "source": source})
+    told = {name: str(value) for name, value in reader.attrs().items() if name in ("units", "long_name")}
+    return xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs={"units": "counts", **told, "source": source})
 
 
 def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
@@ -70,8 +74,7 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     if not found:
         raise InputError(f"no file matches {path}")
     for name in found:
-        if not Path(name).exists():
-            raise InputError(f"no such file: {name}")
+        check_readable(name)
     return [abspath(name) for name in found]
 
 
@@ -80,24 +83,26 @@ def open_reader(paths: list[str], dataset: str | None) -> tuple[Reader, str]:
     first, last = paths[0], paths[-1]
     suffix = Path(first).suffix.lower()
     folder = Path(first).is_dir()
-    if not folder and suffix not in HDF5_SUFFIXES | {".npy"}:
+    hdf5 = not folder and (h5py.is_hdf5(first) or suffix in HDF5_SUFFIXES)  # one that is damaged shows only by its name
+    if not folder and not hdf5 and suffix != ".npy":
         return ImageFilesReader.open(tuple(paths)), first if len(paths) == 1 else f"{first} … {last} ({len(paths)} files)"
     if len(paths) > 1:
         raise InputError(f"expected one HDF5 file, zarr store or .npy file, got {len(paths)}: open each, then join them by xarray.concat")
-    if suffix == ".npy" and not folder:
+    if not folder and not hdf5:
         return NpyReader.open(first), first
-    name = only_one(first, zarr_shapes(first) if folder else hdf5_shapes(first)) if dataset is None else dataset
+    name = only_one(first, zarr_arrays(first) if folder else hdf5_arrays(first)) if dataset is None else dataset
     return (ZarrReader if folder else Hdf5Reader).open(first, name), f"{first}::{name}"
 
 
-def only_one(path: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def only_one(path: str, arrays: Mapping[str, Described]) -> str:
     """The only array that can be a stack of frames, or else an image; an error lists what there is."""
-    found = [name for name, shape in shapes.items() if len(shape) == 3] or [name for name, shape in shapes.items() if len(shape) == 2]
+    ranked = ([name for name, (shape, dtype) in arrays.items() if len(shape) == ndim and dtype.kind in kinds] for ndim, kinds in LIKELY)
+    found = next(filter(None, ranked), [])
     if len(found) == 1:
         return found[0]
     if not found:
         raise InputError(f"no dataset of shape (frame, y, x) in {path}")
-    listed = "".join(f"\n  {name} {shapes[name]}" for name in found)
+    listed = "".join(f"\n  {name} {arrays[name][0]}" for name in found)
     raise InputError(f"several datasets in {path} could be the frames; choose one with dataset=:{listed}")
 
 

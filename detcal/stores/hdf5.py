@@ -1,5 +1,6 @@
 """Stacks in HDF5 and NeXus files, behind links and virtual datasets too."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os.path import basename
@@ -12,7 +13,12 @@ import numpy as np
 
 from detcal.errors import InputError
 from detcal.frames import DIMS
-from detcal.stores.readers import Block, Coords, check_ndim, clear_errors, fingerprint, stack_shape
+from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, fingerprint, stack_shape
+
+# What detcal notes beside the attributes of a group or dataset that it writes, so that it can give them back as they were:
+JSON_MARK = "detcal_json"  # the names of attributes that are JSON
+DIMS_MARK = "detcal_dims"  # the names of a variable's dimensions
+TYPE_MARK = "detcal_dtype"  # the type of times, which are written as text
 
 
 @dataclass(frozen=True)
@@ -42,15 +48,33 @@ class Hdf5Reader:
             axes = [str(name) for name in np.atleast_1d(found.parent.attrs.get("axes", []))]
             lines = [(dim, name, follow(found.parent, name)) for dim, name in zip(DIMS[3 - found.ndim :], axes, strict=False)]
             return {
-                name: (dim, line[...], dict(line.attrs))
+                name: (dim, line[...], own_attributes(line))
                 for dim, name, line in lines
                 if isinstance(line, h5py.Dataset) and line.shape == (self.shape[DIMS.index(dim)],) and line.dtype.kind in "iuf"
             }
+
+    def attrs(self) -> dict[str, Any]:
+        with clear_errors(self.path), h5py.File(self.path, "r") as file:
+            return own_attributes(file[self.dataset])
 
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path), h5py.File(self.path, "r") as file:
             found = file[self.dataset]
             return found[start:stop] if found.ndim == 3 else found[()][None][start:stop]
+
+
+def own_attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    """The attributes of an HDF5 object as Python's own types, without detcal's notes."""
+    as_json = set(item.attrs.get(JSON_MARK, ()))
+    attributes = {name: value for name, value in item.attrs.items() if name not in (JSON_MARK, DIMS_MARK, TYPE_MARK)}
+    return {name: json.loads(value) if name in as_json else own_type(value) for name, value in attributes.items()}
+
+
+def own_type(value: Any) -> Any:
+    """Texts and numbers as str, bool, int and float; anything else as it is."""
+    if isinstance(value, bytes):  # numpy's too
+        return value.decode(errors="replace")
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def follow(group: h5py.Group, name: str) -> Any:
@@ -116,8 +140,8 @@ def find_source(own: Path, name: str) -> str | None:
     return next((str(place) for place in places if place.exists()), None)
 
 
-def hdf5_shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the datasets of numbers in an HDF5 file.
+def hdf5_arrays(path: str) -> dict[str, Described]:
+    """Names, shapes and types of the datasets in an HDF5 file.
 
     Raises
     ------
@@ -130,7 +154,7 @@ def hdf5_shapes(path: str) -> dict[str, tuple[int, ...]]:
         if lost:
             raise InputError(f"links in {path} lead to what is not there: {', '.join(lost)}; mend them, or choose with dataset=")
         datasets = {name: item for name, item in items if isinstance(item, h5py.Dataset)}
-        return {name: dataset.shape for name, dataset in datasets.items() if dataset.shape and dataset.dtype.kind in "iuf"}
+        return {name: (dataset.shape, dataset.dtype) for name, dataset in datasets.items() if dataset.shape}
 
 
 def walk(group: h5py.Group, prefix: str, seen: set[object]) -> Iterator[tuple[str, Any]]:

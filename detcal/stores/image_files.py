@@ -54,6 +54,9 @@ class ImageFilesReader:
     def coords(self) -> Coords:
         return {}
 
+    def attrs(self) -> dict[str, Any]:
+        return {}
+
     def read(self, start: int, stop: int) -> Block:
         frames = np.empty((stop - start, *self.shape[1:]), self.dtype)
         for path, first, last in zip(self.paths, self.starts[:-1], self.starts[1:], strict=True):

@@ -8,9 +8,8 @@ from typing import Any
 import h5py
 import zarr
 
-from detcal.errors import InputError
 from detcal.stores.hdf5 import address, follow
-from detcal.stores.readers import clear_errors
+from detcal.stores.readers import check_readable, clear_errors
 
 LONGEST = 60  # characters of an attribute
 
@@ -24,8 +23,7 @@ def tree(path: str | PathLike[str]) -> str:
         No such file, or of another kind.
     """
     name = fspath(path)
-    if not Path(name).exists():
-        raise InputError(f"no such file: {name}")
+    check_readable(name)
     with clear_errors(name):
         if Path(name).is_dir():
             return "\n".join([name, *describe_zarr(zarr.open(name, mode="r"), "  ")])

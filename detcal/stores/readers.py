@@ -7,7 +7,7 @@ file for each read and closes it again.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import stat
+from os import R_OK, access, stat, supports_effective_ids
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from detcal.errors import DetcalError, InputError
 from detcal.frames import DIMS
 
 Block = NDArray[np.generic]
+Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
 Coords = dict[str, tuple[str, NDArray[Any], dict[str, Any]]]  # by name: dimension, values, attributes
 
 
@@ -43,6 +44,9 @@ class Reader(Protocol):
 
     def coords(self) -> Coords:
         """What the file says of the frames, rows and columns: angles, say."""
+
+    def attrs(self) -> dict[str, Any]:
+        """What the file says of the values: units, say."""
 
     def read(self, start: int, stop: int) -> Block:
         """Whole frames, from start up to but not including stop."""
@@ -82,10 +86,21 @@ def clear_errors(path: str) -> Iterator[None]:
     except (DetcalError, MemoryError):
         raise
     except Exception as error:  # of any kind: a decoder that meets garbage may stumble over anything
-        if not Path(path).exists():
-            raise InputError(f"no such file: {path}") from None
+        check_readable(path)
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"cannot read {path}: {reason}. It may be cut short, or of another kind than its name says.") from error
+
+
+def check_readable(path: str) -> None:
+    """Refuse a file that is not there, or that may not be read: libraries do not tell one from the other, or from damage."""
+    try:
+        stat(path)
+    except PermissionError:
+        raise InputError(f"no permission to read {path}") from None
+    except OSError:
+        raise InputError(f"no such file: {path}") from None
+    if not access(path, R_OK, effective_ids=access in supports_effective_ids):
+        raise InputError(f"no permission to read {path}")
 
 
 def fingerprint(paths: Iterable[str]) -> str:
@@ -113,6 +128,9 @@ class NpyReader:
         return cls(path, stack_shape(mapped.shape), mapped.dtype, version)
 
     def coords(self) -> Coords:
+        return {}
+
+    def attrs(self) -> dict[str, Any]:
         return {}
 
     def read(self, start: int, stop: int) -> Block:
@@ -155,9 +173,13 @@ class ZarrReader:
             return {
                 name: (DIMS[place], np.asarray(line[...]), {key: value for key, value in line.attrs.items() if key != "_FillValue"})
                 for name, line in members.items()
-                for place, dim in enumerate(dims if len(dims) == 3 else ())
+                for place, dim in enumerate(dims, 3 - len(dims))
                 if dimension_names(line) == (dim,) and line.shape == (self.shape[place],)
             }
+
+    def attrs(self) -> dict[str, Any]:
+        with clear_errors(self.path):
+            return dict(zarr.open_array(self.path, path=self.array, mode="r").attrs)
 
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):
@@ -170,12 +192,12 @@ def dimension_names(array: zarr.Array) -> tuple[str, ...]:
     return tuple(getattr(array.metadata, "dimension_names", None) or ())
 
 
-def zarr_shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the arrays of numbers in a zarr store."""
+def zarr_arrays(path: str) -> dict[str, Described]:
+    """Names, shapes and types of the arrays in a zarr store."""
     with clear_errors(path):
         node = zarr.open(path, mode="r")
         members = [("", node)] if isinstance(node, zarr.Array) else node.members(max_depth=None)
-        return {name: array.shape for name, array in members if isinstance(array, zarr.Array) and array.dtype.kind in "iuf"}
+        return {name: (array.shape, array.dtype) for name, array in members if isinstance(array, zarr.Array)}
 
 
 def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

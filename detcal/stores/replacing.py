@@ -3,21 +3,55 @@
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from os.path import lexists
 from pathlib import Path
+from tempfile import TemporaryFile
+from time import monotonic, sleep
 from uuid import uuid4
 
 from detcal.errors import OutputError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+CHANGED_MEANWHILE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}  # by a task that still has files of a folder open
+STORE_FILES = ("zarr.json", ".zgroup", ".zarray")  # one of them lies at the top of a zarr store
+PATIENCE = 5.0  # seconds, for tasks to close their files in a folder that is to be removed
+
+
+def is_zarr_store(path: Path) -> bool:
+    """Whether a folder is a zarr store."""
+    return any((path / name).is_file() for name in STORE_FILES)
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists, or whose folder does not."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)")
+    """Refuse an output that exists, or that cannot be written; whoever overwrites may replace files and stores, but no other folder."""
     if not path.parent.is_dir():
         raise OutputError(f"no such folder: {path.parent}")
+    check_writable(path.parent)
+    if path.is_dir():
+        check_replaceable(path)
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"{path} is a link to what is not there, {path.readlink()}: remove the link, or choose another name")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made: to ask for permissions alone would miss file systems that are read-only."""
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write in {folder}: {error.strerror}") from error
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder that nobody wants to lose."""
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise OutputError(f"{folder} is the current folder, or holds it: choose another name")
+    if not is_zarr_store(folder):
+        raise OutputError(f"{folder} is a folder that is not a zarr store: choose another name, or remove it yourself")
 
 
 @contextmanager
@@ -40,6 +74,8 @@ def replacing(path: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise OutputError(f"no room left on the disk of {path.parent.resolve()}: {path.name} was not written or changed") from error
+            if error.errno in FORBIDDEN and temporary.stem in f"{error.filename} {error.filename2}":  # and not an input
+                raise OutputError(f"cannot write in {path.parent}: {error.strerror}") from error
             raise
 
 
@@ -48,19 +84,32 @@ def take_place(temporary: Path, path: Path) -> None:
     if not path.exists() or (path.is_file() and temporary.is_file()):
         temporary.replace(path)
         return
-    aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")
-    path.rename(aside)
+    aside = temporary.with_suffix(".old")
     try:
+        path.rename(aside)
         temporary.rename(path)
-    except OSError:
-        aside.rename(path)
-        raise
-    remove(aside)
+    finally:  # after Ctrl-C too, which may come between the two
+        if lexists(aside) and not lexists(path):
+            aside.rename(path)
+        remove(aside)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Remove a file, a link or a folder, if there is one.
+
+    A folder disappears at once, so that tasks that still write into it notice, whatever part of it they look at.
+    """
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    gone = path.with_name(f".{uuid4().hex[:8]}.gone")
+    with suppress(FileNotFoundError):  # another task has removed it
+        path.rename(gone)
+    end = monotonic() + PATIENCE
+    while gone.exists():
+        try:
+            shutil.rmtree(gone)
+        except OSError as error:
+            if error.errno not in CHANGED_MEANWHILE or monotonic() > end:
+                raise
+            sleep(0.01)

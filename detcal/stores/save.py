@@ -10,6 +10,7 @@ from typing import Any
 import dask
 import dask.array as da
 import dask.threaded
+import h5py
 import numpy as np
 import xarray as xr
 from dask.base import get_scheduler
@@ -19,9 +20,10 @@ from detcal.errors import InputError
 from detcal.frames import DIMS
 from detcal.stores.calibrations import CALIBRATIONS, from_dataset, to_dataset
 from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_tiff
-from detcal.stores.readers import clear_errors
-from detcal.stores.replacing import check_free, replacing, temporary_beside
-from detcal.stores.zarr_store import prepare_zarr
+from detcal.stores.nexus import load_hdf5
+from detcal.stores.readers import check_readable, clear_errors
+from detcal.stores.replacing import check_free, is_zarr_store, replacing, temporary_beside
+from detcal.stores.zarr_store import Sizes, plan_layouts, prepare_zarr
 
 Compute = Callable[[list[da.Array]], Any]
 
@@ -40,8 +42,8 @@ def save(
     path: str | PathLike[str],
     *,
     overwrite: bool = False,
-    chunks: Mapping[str, int] | None = None,
-    shards: Mapping[str, int] | None = None,
+    chunks: Sizes | None = None,
+    shards: Sizes | None = None,
     attrs: Mapping[str, Any] | None = None,
     compute: Compute = compute_writes,
 ) -> Path:
@@ -56,7 +58,7 @@ def save(
     overwrite
         Replace an output that exists.
     chunks, shards
-        Sizes by dimension of the zarr chunks, and of shards that hold several; by default a chunk is a dask block.
+        For .zarr: sizes by dimension of its chunks, and of shards that hold several; by default a chunk is a dask block.
     attrs
         More provenance for the output's attributes.
     compute
@@ -70,22 +72,46 @@ def save(
     Raises
     ------
     OutputError
-        The output exists, its folder does not, or the disk is full.
+        The output exists or cannot be written there, its folder does not exist, it would replace a folder that is not a
+        zarr store, or the disk is full.
     InputError
-        The object does not fit the kind of file; and whatever computing it raises.
+        The object, or sizes of chunks and shards, do not fit the kind of file; and whatever computing it raises.
     """
     target = Path(path)
-    check_free(target, overwrite)
+    check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
     dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
-    exporter = EXPORTERS.get(target.suffix.lower())
-    if exporter is export_tiff:
-        check_pages(dataset)
+    exporter = exporter_for(target)
     with replacing(target.absolute()) as output:  # a worker may run in another folder
         if exporter is None:
             compute(prepare_zarr(dataset, output, chunks=chunks, shards=shards))
         else:
             export(dataset, output, exporter, compute)
     return target
+
+
+def check_output(
+    obj: Any, path: str | PathLike[str], *, overwrite: bool = False, chunks: Sizes | None = None, shards: Sizes | None = None
+) -> None:
+    """Raise what `save` would raise before it computes anything; nothing is written.
+
+    Raises
+    ------
+    OutputError, InputError
+        As `save`.
+    """
+    target = Path(path)
+    check_free(target, overwrite)
+    dataset, exporter = as_dataset(obj), exporter_for(target)
+    if exporter is not None and (chunks or shards):
+        raise InputError(f"chunks and shards are those of a .zarr, and {target.name} has none: leave them out, or save to .zarr")
+    if exporter is export_tiff:
+        check_pages(dataset)
+    plan_layouts(dataset, chunks, shards)
+
+
+def exporter_for(path: Path) -> Exporter | None:
+    """What writes this kind of file; None for a zarr store."""
+    return EXPORTERS.get(path.suffix.lower())
 
 
 def export(dataset: xr.Dataset, path: Path, exporter: Exporter, compute: Compute) -> None:
@@ -109,14 +135,17 @@ def as_dataset(obj: Any) -> xr.Dataset:
 
 
 def load(path: str | PathLike[str]) -> Any:
-    """A calibration as its own type, or a Dataset, lazily, from a zarr store that `save` wrote.
+    """A calibration as its own type, or a Dataset, lazily, from a zarr store or HDF5 file that `save` wrote.
 
     Raises
     ------
     InputError
-        No such store, or a damaged one.
+        No such file, one of another kind, or a damaged one.
     """
-    if not Path(path).exists():
-        raise InputError(f"no such file: {path}")
+    check_readable(str(path))
+    found = Path(path).absolute()  # a worker may run in another folder
+    store = is_zarr_store(found)
+    if not store and not h5py.is_hdf5(found):
+        raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
     with clear_errors(str(path)):
-        return from_dataset(xr.open_dataset(Path(path).absolute(), engine="zarr", chunks={}))
+        return from_dataset(xr.open_dataset(found, engine="zarr", chunks={}) if store else load_hdf5(str(found)))

@@ -20,6 +20,7 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from detcal.errors import InputError, OutputError
 from detcal.frames import frames_a_block
+from detcal.stores.replacing import remove
 
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
 LARGEST_CHUNK = 2**31  # bytes that the compressor takes at once
@@ -35,10 +36,8 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     InputError
         Sizes of dimensions that there are not, of nothing, or shards that do not hold whole chunks.
     """
-    check_sizes(dataset, chunks)
-    check_sizes(dataset, shards)
-    numbers = {str(name): over_dask(variable) for name, variable in dataset.items() if variable.dtype.kind in NUMBERS}
-    layouts = {name: layout(variable, chunks, shards) for name, variable in numbers.items()}
+    numbers = lazy_numbers(dataset)
+    layouts = plan_layouts(dataset, chunks, shards)
     blocks = {name: variable.copy(data=variable.data.rechunk(layouts[name][1])) for name, variable in numbers.items()}
     dataset = in_memory(dataset, set(numbers)).assign(blocks)
     encoding: dict[str, dict[str, Any]] = {str(name): {"compressors": COMPRESSORS} for name in dataset.variables}
@@ -50,6 +49,24 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
         dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=True, compute=False, encoding=encoding)
     group = zarr.open_group(path, mode="r+")
     return [lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items()]
+
+
+def lazy_numbers(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """The variables that hold numbers, over dask."""
+    return {str(name): over_dask(variable) for name, variable in dataset.items() if variable.dtype.kind in NUMBERS}
+
+
+def plan_layouts(dataset: xr.Dataset, chunks: Sizes | None, shards: Sizes | None) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The layout of each variable that holds numbers.
+
+    Raises
+    ------
+    InputError
+        As `prepare_zarr`.
+    """
+    check_sizes(dataset, chunks)
+    check_sizes(dataset, shards)
+    return {name: layout(variable, chunks, shards) for name, variable in lazy_numbers(dataset).items()}
 
 
 def check_sizes(dataset: xr.Dataset, sizes: Sizes | None) -> None:
@@ -120,7 +137,16 @@ def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_info
     for part, size, length in zip(region, unit, target.shape, strict=True):
         if part.start % size or (part.stop % size and part.stop != length):
             raise InputError(f"cannot write {region}: it cuts through the chunks {unit} of {target.path}")
-    if not store.exists():  # a run that has failed is cleared away while its last tasks go on: do not bring it back
-        raise OutputError(f"the output {store} was given up while it was written")
-    target[region] = block
+    check_kept(store)
+    try:
+        target[region] = block
+    finally:
+        check_kept(store)
     return np.ones((1,) * block.ndim, np.bool_)
+
+
+def check_kept(store: Path) -> None:
+    """Clear a store away that was given up: when a run fails, its last tasks go on, and zarr makes the folders that they miss again."""
+    if not (store / "zarr.json").exists():
+        remove(store)
+        raise OutputError(f"the output {store} was given up while it was written")

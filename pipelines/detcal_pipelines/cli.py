@@ -32,9 +32,12 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
         except DetcalError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(FAILED if isinstance(error, RunError) else BAD_INPUT)
+        except OSError as error:
+            click.echo(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+            sys.exit(BAD_INPUT)
         except KeyboardInterrupt:
             warnings.simplefilter("ignore")  # of what was cut off in the middle
-            click.echo("stopped; nothing was written", err=True)
+            click.echo("stopped; no output was written", err=True)
             sys.exit(INTERRUPTED)
 
     return wrapped
@@ -48,9 +51,12 @@ class Bytes(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number of bytes."""
         try:
-            return int(TypeAdapter(ByteSize).validate_python(value))
+            size = int(TypeAdapter(ByteSize).validate_python(value))
         except ValidationError:
+            size = 0
+        if size <= 0:
             self.fail(f"expected a size such as 1GiB, got {value}", param, ctx)
+        return size
 
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
@@ -83,13 +89,14 @@ def init(name: str) -> None:
 
 @main.command()
 @RECIPE
+@OVERWRITE
 @clear_exit
-def check(recipe: Path) -> None:
+def check(recipe: Path, overwrite: bool) -> None:
     """Find every mistake in a recipe, and open its input."""
-    from detcal_pipelines.steps import build
+    from detcal_pipelines.steps import build, check_result
 
-    found = read_recipe(recipe)
-    build(found, found.input.chunk_frames or 1, lanes=1)
+    found = read_recipe(recipe, {"output": {"overwrite": True}} if overwrite else {})
+    check_result(found, build(found, chunk_frames=1, lanes=1))
     click.echo(f"{recipe} is good: detcal plan {recipe} shows what it will take")
 
 
@@ -129,7 +136,7 @@ def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | 
 @click.argument("path", type=click.Path(path_type=Path))
 @clear_exit
 def tree(path: Path) -> None:
-    """List what a zarr store or HDF5 file holds, without reading its data."""
+    """List what a zarr store or HDF5 file holds."""
     from detcal.stores import tree as draw_tree
 
     click.echo(draw_tree(path))
@@ -142,7 +149,10 @@ def tree(path: Path) -> None:
 )
 @clear_exit
 def demo(memory: int, folder: Path) -> None:
-    """Simulate a beam sweep and a CT scan larger than the memory, fit, correct and show what it did."""
+    """Simulate a sweep and a CT scan, fit, correct, show.
+
+    Together they are larger than the memory that the workers may use.
+    """
     from detcal_pipelines.demo import run_demo
 
     run_demo(folder, memory, Console())

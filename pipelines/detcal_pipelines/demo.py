@@ -1,6 +1,7 @@
 """The demo: a simulated beam sweep and CT scan, larger than the memory, from HDF5 to a picture without rings."""
 
 from pathlib import Path
+from shutil import rmtree
 from time import perf_counter
 from typing import Any
 
@@ -14,11 +15,12 @@ from rich.progress import track
 from rich.table import Table
 
 from detcal import simulate
-from detcal.errors import OutputError
+from detcal.errors import OutputError, PlanError
 from detcal.response import Response
+from detcal.response.memory import fit_response_bytes
 from detcal.response.smoothing import smooth
 from detcal.stores import load, open_frames
-from detcal_pipelines.plan import size
+from detcal_pipelines.plan import WORKER_BYTES, size
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import Outcome, run
 from detcal_pipelines.template import render
@@ -28,15 +30,32 @@ SWEEP_FRAMES, CT_FRAMES, FLAT_FRAMES = 128, 512, 10
 BLOCKS_AT_ONCE = 4  # of the simulation, held by the driver
 ANGLES = np.linspace(0, np.pi, CT_FRAMES, endpoint=False)
 ROWS = slice(508, 516)  # of the detector, that the ring amplitude is taken from
+NEXT = """\
+  detcal init fit_response       # writes fit_response.toml: fill in the beam sweep and the dark
+  detcal run fit_response.toml
+  detcal init correct_response   # writes correct_response.toml: fill in the scan, dark and flat
+  detcal run correct_response.toml"""
 Sinograms = dict[str, NDArray[np.float32]]
 
 
 def run_demo(folder: Path, memory: int, console: Console) -> None:
-    """Simulate, fit, correct and report into `folder`, which must be new."""
+    """Simulate, fit, correct and report into `folder`, which must be new; if that fails, it is removed again."""
     if folder.exists():
         raise OutputError(f"{folder} exists already: remove it, or choose another with --folder")
-    start = perf_counter()
+    least = WORKER_BYTES + fit_response_bytes(SHAPE, frames=1, itemsize=2, order=1)
+    if memory < least:
+        raise PlanError(f"the demo needs {size(least)} of memory, got {size(memory)}")
     folder.mkdir(parents=True)
+    try:
+        simulate_and_run(folder, memory, console)
+    except BaseException:
+        rmtree(folder)
+        raise
+
+
+def simulate_and_run(folder: Path, memory: int, console: Console) -> None:
+    """The demo itself."""
+    start = perf_counter()
     detector = simulate.detector(SHAPE, dead=40, stuck=20)
     written = sum(write_hdf5(folder / f"{name}.h5", stack) for name, stack in scans(detector).items())
     console.print(f"{size(written)} of raw frames in {folder}; the workers may use {size(memory)}\n")
@@ -48,14 +67,7 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
     draw(sinograms, rings, load(folder / "response.zarr"), picture)
     console.print(summary(rings, outcomes, perf_counter() - start))
     console.print(f"Look at [bold]{picture}[/bold]. With data of your own, type next:\n")
-    console.print(
-        "  detcal init fit_response       # writes fit_response.toml: fill in the beam sweep and the dark\n"
-        "  detcal run fit_response.toml\n"
-        "  detcal init correct_response   # writes correct_response.toml: fill in the scan, dark and flat\n"
-        "  detcal run correct_response.toml",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(NEXT, highlight=False, soft_wrap=True)
 
 
 def scans(detector: simulate.Detector) -> dict[str, xr.DataArray]:

@@ -1,5 +1,6 @@
 """A progress bar of the tasks that a cluster has finished."""
 
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -44,7 +45,16 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
             progress.update(bar, completed=total)
         except KilledWorker as error:
             raise RunError(f"a worker was ended during {error.task}: it outgrew its memory, or its machine went away") from None
+        except BaseException:
+            client.cancel(futures)
+            wait_until_idle(client)
+            raise
         finally:
             client.unsubscribe_topic(topic)
-            client.cancel(futures)
             client.unregister_scheduler_plugin(topic)
+
+
+def wait_until_idle(client: Client) -> None:
+    """Wait for tasks that run still: they may write, and the output is to be cleared away after them."""
+    while any((client.call_stack() or {}).values()):
+        sleep(0.05)

@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -27,13 +28,15 @@ from detcal.errors import RecipeError
 
 def in_folder(path: str, info: ValidationInfo) -> str:
     """A path as seen from the recipe's folder; absolute, because workers may run in another."""
-    return str(Path((info.context or {})["folder"], expanduser(path)).absolute())
+    folder = Path((info.context or {})["folder"]).absolute()
+    plain = folder / expanduser(path)
+    return str(plain) if plain.exists() or not has_magic(path) else str(Path(escape(str(folder)), expanduser(path)))
 
 
 def existing(path: str, info: ValidationInfo) -> str:
     """The same, of files that must be there."""
     found = in_folder(path, info)
-    if not (glob(found) if has_magic(found) else Path(found).exists()):
+    if not (Path(found).exists() or glob(found)):
         raise ValueError(f"no such file: {found}")
     return found
 
@@ -66,7 +69,7 @@ Image = Annotated[Source, BeforeValidator(path_alone)]
 class Input(Table):
     """The raw frames."""
 
-    path: InputPath | list[InputPath] = Field(
+    path: InputPath | Annotated[list[InputPath], Field(min_length=1)] = Field(
         description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list or a glob", examples=["scan.h5"]
     )
     dataset: str | None = Field(
@@ -118,9 +121,18 @@ class Output(Table):
 class Compute(Table):
     """What the run may use."""
 
-    memory: ByteSize | None = Field(None, description="of all workers together; by itself half of what is free", examples=["4GiB"])
+    memory: Annotated[ByteSize, Field(gt=0)] | None = Field(
+        None, description="of all workers together; by itself half of what is free", examples=["4GiB"]
+    )
     workers: int | None = Field(None, gt=0, description="processes; by itself one a core", examples=[4])
     scheduler: str | None = Field(None, description="a running cluster in place of processes here", examples=["tcp://host:8786"])
+
+    @model_validator(mode="after")
+    def cluster_has_its_own_limits(self) -> "Compute":
+        """Memory and workers are of processes that the run starts."""
+        if self.scheduler is not None and (self.memory is not None or self.workers is not None):
+            raise ValueError("a scheduler's workers have limits of their own: leave memory and workers out")
+        return self
 
 
 class Recipe(Table):
@@ -153,7 +165,7 @@ def read_recipe(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = No
         With a line for each mistake.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except FileNotFoundError:
         raise RecipeError(f"no such recipe: {path} (detcal init NAME writes one)") from None
@@ -211,6 +223,10 @@ def describe(mistake: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> 
             return f"{where}: missing; one of {', '.join(STEPS)}"
         case "value_error":
             return f"{where}: {mistake['ctx']['error']}"
+        case "model_type":
+            return f"{where}: expected a path, or {{ path, dataset }}, got {mistake['input']!r}"
+        case "byte_size" | "byte_size_unit":
+            return f"{where}: expected a size such as 4GiB, got {mistake['input']!r}"
     return f"{where}: {mistake['msg'].lower()}, got {mistake['input']!r}"
 
 

@@ -10,12 +10,11 @@ from rich.console import Console
 
 from detcal.errors import PlanError
 from detcal.stores import save
-from detcal.stores.replacing import check_free
 from detcal_pipelines.cluster import MemorySampler, local_cluster, remote_cluster, worker_processes
 from detcal_pipelines.plan import Plan, plan
 from detcal_pipelines.progress import compute_with_progress
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import build, compile_kernels, open_input
+from detcal_pipelines.steps import build, check_result, compile_kernels, open_input
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         An output that exists, a plan that does not fit, or input that cannot be used: then nothing was written.
     """
     target = Path(recipe.output.path)
-    check_free(target, recipe.output.overwrite)
+    check_result(recipe, build(recipe, chunk_frames=1, lanes=1))
     if recipe.compute.scheduler is None:
         planned = plan(recipe, *limits)
         for step in recipe.steps:
@@ -58,7 +57,8 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         result = build(recipe, planned.chunk_frames, lanes=planned.workers)
         shards = recipe.output.shard_frames
         label = " → ".join(step.operation for step in recipe.steps)
-        with MemorySampler(worker_processes(client)) as sampler:
+        local = recipe.compute.scheduler is None
+        with MemorySampler(worker_processes(client) if local else []) as sampler:
             start = perf_counter()
             save(
                 result, target, overwrite=recipe.output.overwrite, shards=None if shards is None else {"frame": shards},

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from detcal.errors import InputError
+from detcal.errors import InputError, OutputError
 from detcal.response import Response, correct_response, fit_response
-from detcal.response.memory import correct_response_bytes, fit_response_bytes
-from detcal.stores import load, open_frames
+from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
+from detcal.stores import check_output, load, open_frames
 from detcal_pipelines.recipe import CorrectResponse, FitResponse, Input, Recipe, Source, Step
 
 
@@ -27,15 +27,30 @@ def build(recipe: Recipe, chunk_frames: int, lanes: int) -> Any:
     return result
 
 
+def check_result(recipe: Recipe, result: Any) -> None:
+    """Refuse, before anything runs, an output that could not be written, or that would take the place of an input."""
+    output = recipe.output
+    shards = None if output.shard_frames is None else {"frame": output.shard_frames}
+    inputs = [recipe.input.path] if isinstance(recipe.input.path, str) else recipe.input.path
+    inputs += [source.path for step in recipe.steps for _, source in step if isinstance(source, Source)]
+    target = Path(output.path)
+    for path in map(Path, inputs):
+        if any(place in (each, *each.parents) for place in (target, target.resolve()) for each in (path, path.resolve())):
+            raise OutputError(f"the output {output.path} would take the place of the input {path}: choose another name")
+    check_output(result, output.path, overwrite=output.overwrite, shards=shards)
+
+
 def apply(step: Step, frames: xr.DataArray, lanes: int) -> Any:
     """One step on lazy frames."""
+    depth = frames.data.chunksize[0]
     match step:
         case FitResponse():
             options = step.model_dump(exclude={"operation", "dark", "mask"})
-            return fit_response(frames, open_image(step.dark), mask=open_mask(step.mask), lanes=lanes, **options)
+            return fit_response(frames, open_image(step.dark, depth), mask=open_mask(step.mask), lanes=lanes, **options)
         case CorrectResponse():
             options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
-            return correct_response(frames, open_response(step.response), open_image(step.dark), open_image(step.flat), **options)
+            dark, flat = open_image(step.dark, depth), open_image(step.flat, depth)
+            return correct_response(frames, open_response(step.response), dark, flat, **options)
 
 
 def compile_kernels(step: Step, frames: xr.DataArray) -> None:
@@ -51,9 +66,9 @@ def compile_kernels(step: Step, frames: xr.DataArray) -> None:
     result.compute(scheduler="synchronous")
 
 
-def open_image(source: Source | None) -> xr.DataArray | None:
+def open_image(source: Source | None, chunk_frames: int) -> xr.DataArray | None:
     """An image or its frames, if the recipe names one."""
-    return None if source is None else open_frames(source.path, source.dataset)
+    return None if source is None else open_frames(source.path, source.dataset, chunks={"frame": chunk_frames})
 
 
 def open_mask(source: Source | None) -> Any:
@@ -81,10 +96,13 @@ def open_response(source: Source) -> Response:
 
 
 def task_bytes(step: Step, frames: xr.DataArray, chunk_frames: int) -> int:
-    """What one task of a step holds at its peak."""
-    height, width = frames.shape[1:]
+    """What one task of a step holds at its peak: in its blocks, or before them in those of its dark and flat."""
+    shape = (frames.shape[1], frames.shape[2])
+    itemsize = frames.dtype.itemsize
     match step:
         case FitResponse():
-            return fit_response_bytes((height, width), chunk_frames, frames.dtype.itemsize, step.order)
+            own, sources = fit_response_bytes(shape, chunk_frames, itemsize, step.order), [step.dark]
         case CorrectResponse():
-            return correct_response_bytes((height, width), chunk_frames, frames.dtype.itemsize, order=2)
+            own, sources = correct_response_bytes(shape, chunk_frames, itemsize, order=2), [step.dark, step.flat]
+    images = [image for source in sources if (image := open_image(source, chunk_frames)) is not None]
+    return max(own, *(mean_image_bytes(shape, image.data.chunksize[0], image.dtype.itemsize) for image in images), 0)
