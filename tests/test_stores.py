@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from itertools import cycle
 from math import ceil, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -645,23 +646,24 @@ def test_a_block_does_not_bring_back_a_store_that_was_given_up(tmp_path: Path) -
 
 
 def test_blocks_that_are_written_while_a_store_is_cleared_away_leave_nothing(tmp_path: Path) -> None:
-    block = np.ones((120, 5))
+    block, store = np.random.default_rng(1).random((1, 50_000)), tmp_path / ".a.partial"
 
-    def write_until_given_up(target: zarr.Array) -> None:
-        with pytest.raises(OutputError, match="was given up"):
-            while True:
-                write_block(block, target, tmp_path / ".a.partial", block_info=[{"array-location": [(0, 120), (0, 5)]}])
+    def write_until_given_up(target: zarr.Array) -> str:
+        for number in cycle(range(20)):
+            try:
+                write_block(block, target, store, block_info=[{"array-location": [(number, number + 1), (0, 50_000)]}])
+            except OutputError as error:
+                return str(error)
+        raise AssertionError
 
-    for round_number in range(6):
-        zarr.create_group(tmp_path / ".a.partial")
-        arrays = [
-            zarr.create_array(tmp_path / ".a.partial", name=str(number), shape=(120, 5), chunks=(1, 5), dtype="f4") for number in "012"
-        ]
+    for round_number in range(10):
+        zarr.create_group(store)
+        arrays = [zarr.create_array(store, name=name, shape=(20, 50_000), chunks=(1, 50_000), dtype="f8") for name in "abc"]
         with ThreadPoolExecutor(3) as threads:
             writers = threads.map(write_until_given_up, arrays)
-            time.sleep(0.05 + 0.01 * round_number)
-            remove(tmp_path / ".a.partial")
-        assert len(list(writers)) == 3
+            time.sleep(0.05 + 0.003 * round_number)
+            remove(store)
+        assert set(writers) == {f"the output {store} was given up while it was written"}
         assert list(tmp_path.iterdir()) == []
 
 

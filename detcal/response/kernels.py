@@ -16,12 +16,12 @@ ROWS_A_STRIP = 64  # rows whose sums are added and solved at once
 
 # The planes of the sums: V is the measured signal, S the smoothed one, D = S − V. D is small, so that nothing cancels.
 # The last three are for order 2.
-PLANES = ("n", "V", "V2", "V3", "D", "VD", "DD", "V4", "V5", "V2D")
+N, V, V2, V3, D, VD, DD, V4, V5, V2D = range(10)
 
 
 def count_planes(order: int) -> int:
     """Planes of the sums that a fit of this order needs."""
-    return PLANES.index("V4") if order == 1 else len(PLANES)
+    return V4 if order == 1 else V2D + 1
 
 
 @kernel
@@ -56,17 +56,17 @@ def add_powers(sums, signals, smoothed, cutoff):  # type: ignore[no-untyped-def]
                 v4 += square * square
                 v5 += square * square * v
                 d2 += square * d
-            sums[0, row, column] += n
-            sums[1, row, column] += v1
-            sums[2, row, column] += v2
-            sums[3, row, column] += v3
-            sums[4, row, column] += d0
-            sums[5, row, column] += d1
-            sums[6, row, column] += dd
-            if sums.shape[0] > 7:
-                sums[7, row, column] += v4
-                sums[8, row, column] += v5
-                sums[9, row, column] += d2
+            sums[N, row, column] += n
+            sums[V, row, column] += v1
+            sums[V2, row, column] += v2
+            sums[V3, row, column] += v3
+            sums[D, row, column] += d0
+            sums[VD, row, column] += d1
+            sums[DD, row, column] += dd
+            if sums.shape[0] > V4:
+                sums[V4, row, column] += v4
+                sums[V5, row, column] += v5
+                sums[V2D, row, column] += d2
 
 
 def accumulate(
@@ -151,8 +151,8 @@ def fit_through_origin(sums, gain, gain_error, r_squared):  # type: ignore[no-un
     """Regress S on V through the origin in each pixel: c = ΣVS/ΣV². The common case of `fit_pixels`, in closed form."""
     for row in range(sums.shape[1]):
         for column in range(sums.shape[2]):
-            n, v1, v2, v3 = sums[0, row, column], sums[1, row, column], sums[2, row, column], sums[3, row, column]
-            vd, dd = sums[5, row, column], sums[6, row, column]
+            n, v1, v2, v3 = sums[N, row, column], sums[V, row, column], sums[V2, row, column], sums[V3, row, column]
+            vd, dd = sums[VD, row, column], sums[DD, row, column]
             gain[row, column] = gain_error[row, column] = r_squared[row, column] = np.nan
             if n < 2 or not v2 > 0:
                 continue
@@ -184,14 +184,14 @@ def fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared):  # 
                 coefficients[p, row, column] = np.nan
             gain_error[row, column] = np.nan
             r_squared[row, column] = np.nan
-            n = sums[0, row, column]
+            n = sums[N, row, column]
             if n < size + 1:
                 continue
             for p in range(4):
                 powers[p] = sums[p, row, column]
-            crossed[0], crossed[1] = sums[4, row, column], sums[5, row, column]
+            crossed[0], crossed[1] = sums[D, row, column], sums[VD, row, column]
             if order == 2:
-                powers[4], powers[5], crossed[2] = sums[7, row, column], sums[8, row, column], sums[9, row, column]
+                powers[4], powers[5], crossed[2] = sums[V4, row, column], sums[V5, row, column], sums[V2D, row, column]
             for a in range(size):
                 solution[a] = crossed[a + first]
                 for b in range(size):
@@ -199,7 +199,7 @@ def fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared):  # 
                     weighted[a, b] = powers[a + b + 2 * first + 1]
             if not solve_normal_equations(gram, solution, inverse):
                 continue
-            left = sums[6, row, column]
+            left = sums[DD, row, column]
             for a in range(size):
                 left -= solution[a] * crossed[a + first]
             left = max(left, 0.0)
@@ -216,7 +216,7 @@ def fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared):  # 
             noise = powers[1] - trace
             if noise > 0 and variance >= 0:
                 gain_error[row, column] = np.sqrt(left / noise * variance)
-            total = powers[2] + 2 * crossed[1] + sums[6, row, column]
+            total = powers[2] + 2 * crossed[1] + sums[DD, row, column]
             if intercept:
                 total -= (powers[1] + crossed[0]) ** 2 / n
             if total > 0:
@@ -232,8 +232,8 @@ def find_bad_pixels(sums, order, intercept, gain, bad):  # type: ignore[no-untyp
     fewest = order + 2 if intercept else order + 1
     for row in range(sums.shape[1]):
         for column in range(sums.shape[2]):
-            n, v1, v2 = sums[0, row, column], sums[1, row, column], sums[2, row, column]
-            d0, d1, dd = sums[4, row, column], sums[5, row, column], sums[6, row, column]
+            n, v1, v2 = sums[N, row, column], sums[V, row, column], sums[V2, row, column]
+            d0, d1, dd = sums[D, row, column], sums[VD, row, column], sums[DD, row, column]
             if n < fewest or not v1 > 0:
                 bad[row, column] = True
                 continue
@@ -265,7 +265,7 @@ def solve(
     for start in range(0, shape[0], ROWS_A_STRIP):
         rows = slice(start, start + ROWS_A_STRIP)
         sums = np.sum([lane[:, rows] for lane in lanes], axis=0)
-        frames_used[rows] = sums[0]
+        frames_used[rows] = sums[N]
         if order == 1 and not intercept:
             fit_through_origin(sums, coefficients[1, rows], gain_error[rows], r_squared[rows])
         else:

@@ -99,12 +99,12 @@ def remove(path: Path) -> None:
 
     A folder disappears at once, so that tasks that still write into it notice, whatever part of it they look at.
     """
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
     gone = path.with_name(f".{uuid4().hex[:8]}.gone")
-    with suppress(FileNotFoundError):  # another task has removed it
+    with suppress(FileNotFoundError):  # there is none, or another task has removed it
         path.rename(gone)
+    if gone.is_symlink() or not gone.is_dir():
+        gone.unlink(missing_ok=True)
+        return
     end = monotonic() + PATIENCE
     while gone.exists():
         try:
