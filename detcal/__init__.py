@@ -1,6 +1,7 @@
 """detcal: out-of-core pipelines from raw X-ray detector frames to corrected science data.
 
 response      pixel-wise gain from a beam sweep; correction of CT stacks
+sensor        the blur of a thick sensor as a sparse matrix
 
 `open_frames`, `save` and `load` read and write; `tree` lists what a file holds. Everything is imported on first use, so
 that a worker that only corrects frames does not carry the rest.
@@ -10,12 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detcal import response
+    from detcal import response, sensor
     from detcal.errors import DetcalError
     from detcal.stores import load, open_frames, save, tree
 
 PLACES = {
     "response": "detcal.response",
+    "sensor": "detcal.sensor",
     "DetcalError": "detcal.errors",
     "load": "detcal.stores",
     "open_frames": "detcal.stores",
@@ -23,7 +25,7 @@ PLACES = {
     "tree": "detcal.stores",
 }
 
-__all__ = ["DetcalError", "load", "open_frames", "response", "save", "tree"]
+__all__ = ["DetcalError", "load", "open_frames", "response", "save", "sensor", "tree"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,17 +3,20 @@
 from dataclasses import fields
 from typing import Any
 
+import dask.array as da
 import xarray as xr
 
 from detcal.response.calibration import Response
+from detcal.sensor.calibration import SensorPSF
 
-CALIBRATIONS: dict[str, type] = {kind.__name__: kind for kind in (Response,)}
+CALIBRATIONS: dict[str, type] = {kind.__name__: kind for kind in (Response, SensorPSF)}
 
 
 def to_dataset(calibration: Any) -> xr.Dataset:
     """The Dataset that stores a calibration."""
     values = {field.name: getattr(calibration, field.name) for field in fields(calibration)}
     images = {name: value for name, value in values.items() if isinstance(value, xr.DataArray)}
+    images |= {name: xr.DataArray(value, dims=f"{name}_place") for name, value in values.items() if isinstance(value, da.Array)}
     options = {name: value for name, value in values.items() if value is not None and name not in images}
     return xr.Dataset(images, attrs={"detcal_type": type(calibration).__name__, **options})
 
@@ -23,8 +26,8 @@ def from_dataset(dataset: xr.Dataset) -> Any:
     kind = CALIBRATIONS.get(dataset.attrs.get("detcal_type", ""))
     if kind is None:
         return dataset
-    names = {field.name for field in fields(kind)}
-    images = {str(name): variable for name, variable in dataset.items() if name in names}
+    names = {field.name: field.type for field in fields(kind)}
+    images = {str(name): variable.data if names[name] is da.Array else variable for name, variable in dataset.items() if name in names}
     return kind(**images, **{name: as_tuples(value) for name, value in dataset.attrs.items() if name in names})
 
 

@@ -1,0 +1,94 @@
+"""The point-spread matrix of a thick sensor."""
+
+from dataclasses import dataclass, fields, replace
+from os import PathLike
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import scipy.sparse as sp
+import xarray as xr
+
+from detcal.errors import InputError
+from detcal.frames import as_stack, whole_frames
+from detcal.sensor import kernels
+from detcal.sensor.geometry import PlanarGeometry
+
+
+@dataclass(frozen=True, eq=False)
+class SensorPSF:
+    """b = M·a: what each pixel records, from what enters each pixel's front; CSR, rows recorded, columns entered.
+
+    Attributes
+    ----------
+    data : (coefficient,) float32
+        Share of what enters a pixel that is absorbed in the recording one.
+    indices : (coefficient,) int32
+        Entry pixel of each coefficient, row·columns + column; rising in each row of the matrix.
+    indptr : (pixel + 1,) int64
+        Where each recorded pixel's coefficients begin.
+    mask : (y, x) bool
+        True: records nothing; its share is lost, and its row is empty.
+    shape, pixel_size_m, distance_m, poni_m
+        The plane, as in PlanarGeometry.
+    thickness_m : m
+    attenuation_per_m : 1/m
+    """
+
+    data: da.Array
+    indices: da.Array
+    indptr: da.Array
+    mask: xr.DataArray
+    shape: tuple[int, int]
+    pixel_size_m: tuple[float, float]
+    distance_m: float
+    poni_m: tuple[float, float]
+    thickness_m: float
+    attenuation_per_m: float
+
+    @property
+    def geometry(self) -> PlanarGeometry:
+        """The plane that it was built for."""
+        return PlanarGeometry(self.shape, self.pixel_size_m, self.distance_m, self.poni_m)
+
+    @property
+    def efficiency(self) -> xr.DataArray:
+        """Share of what enters each pixel that is recorded anywhere (y, x), lazily: the column sums."""
+        sums = dask.delayed(np.bincount)(self.indices, weights=self.data, minlength=self.shape[0] * self.shape[1])
+        image = da.from_delayed(sums, (self.shape[0] * self.shape[1],), np.float64).reshape(self.shape)
+        return xr.DataArray(image, dims=("y", "x"), name="efficiency", attrs={"units": "1"})
+
+    def to_scipy(self) -> sp.csr_matrix:
+        """The matrix in memory."""
+        data, indices, indptr = dask.compute(self.data, self.indices, self.indptr)
+        pixels = self.shape[0] * self.shape[1]
+        return sp.csr_matrix((data, indices, indptr), shape=(pixels, pixels))
+
+    def save_npz(self, path: str | PathLike[str]) -> None:
+        """Write the matrix for `scipy.sparse.load_npz`."""
+        sp.save_npz(path, self.to_scipy())
+
+    def apply(self, frames: Any) -> xr.DataArray:
+        """Blur frames (frame, y, x), lazily: what the thick sensor would record; NaN where it records nothing.
+
+        Raises
+        ------
+        InputError
+            If the frames have another shape.
+        """
+        stack = as_stack(frames)
+        if stack.shape[1:] != tuple(self.shape):
+            raise InputError(f"expected frames of shape {tuple(self.shape)} (y, x), as the matrix, got {stack.shape[1:]}")
+        matrix, mask = dask.delayed((self.indptr, self.indices, self.data)), dask.delayed(self.mask.data)
+        blurred = da.map_blocks(
+            kernels.blur_frames, whole_frames(stack), matrix=matrix, mask=mask, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+        )
+        return stack.copy(data=blurred).rename("blurred")
+
+    def compute(self) -> "SensorPSF":
+        """The same with its arrays in memory."""
+        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
+        computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
+        blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
+        return replace(self, **{**computed, **blocks})
