@@ -6,6 +6,7 @@ column and in a row is a product of two overlaps, each of one axis alone.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,50 +218,39 @@ def axis_windows(size: int, pitch: float, poni: float, distance: float, depth: f
     return starts, first, depths
 
 
-def fill_band(
-    rows: tuple[int, int],
-    shape: tuple[int, int],
-    pitch: tuple[float, float],
-    poni: tuple[float, float],
-    distance: float,
-    thickness: float,
-    mu: float,
-    masked: NDArray[np.bool_],
-    offset: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
-    """Coefficients, entry pixels and ends of a band of recorded rows; `offset` coefficients come before it."""
-    row_axis, column_axis = both_axes(shape, pitch, poni, distance, thickness)
-    counts = np.empty((rows[1] - rows[0], shape[1]), np.int64)
-    count_entries(rows, shape[1], masked, row_axis, column_axis, counts)
-    ends = offset + np.cumsum(counts)
-    data = np.empty(ends[-1] - offset, np.float32)
-    indices = np.empty(len(data), np.int32)
-    fill_entries(rows, shape, pitch, poni, distance, mu, masked, row_axis, column_axis, data, indices)
-    return data, indices, ends
+class Slab(NamedTuple):
+    """A plane sensor, and where it stands."""
 
-
-def count_band(
-    rows: tuple[int, int],
-    shape: tuple[int, int],
-    pitch: tuple[float, float],
-    poni: tuple[float, float],
-    distance: float,
-    thickness: float,
-    masked: NDArray[np.bool_],
-) -> int:
-    """How many coefficients a band of recorded rows has."""
-    counts = np.empty((rows[1] - rows[0], shape[1]), np.int64)
-    count_entries(rows, shape[1], masked, *both_axes(shape, pitch, poni, distance, thickness), counts)
-    return int(counts.sum())
+    shape: tuple[int, int]
+    pitch: tuple[float, float]
+    poni: tuple[float, float]
+    distance: float
+    thickness: float
 
 
 @lru_cache(maxsize=4)
-def both_axes(
-    shape: tuple[int, int], pitch: tuple[float, float], poni: tuple[float, float], distance: float, thickness: float
-) -> tuple[Windows, Windows]:
+def both_axes(slab: Slab) -> tuple[Windows, Windows]:
     """Depth windows of the rows and of the columns: as small as the detector's edges, and the same for every band."""
-    rows, columns = (axis_windows(shape[axis], pitch[axis], poni[axis], distance, thickness) for axis in (0, 1))
+    rows, columns = (axis_windows(slab.shape[k], slab.pitch[k], slab.poni[k], slab.distance, slab.thickness) for k in (0, 1))
     return rows, columns
+
+
+def count_band(rows: tuple[int, int], slab: Slab, masked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many coefficients each pixel of a band of recorded rows has."""
+    counts = np.empty((rows[1] - rows[0], slab.shape[1]), np.int64)
+    count_entries(rows, slab.shape[1], masked, *both_axes(slab), counts)
+    return counts
+
+
+def fill_band(
+    rows: tuple[int, int], slab: Slab, mu: float, masked: NDArray[np.bool_], offset: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
+    """Coefficients, entry pixels and ends of a band of recorded rows; `offset` coefficients come before it."""
+    ends = offset + np.cumsum(count_band(rows, slab, masked))
+    data = np.empty(ends[-1] - offset, np.float32)
+    indices = np.empty(len(data), np.int32)
+    fill_entries(rows, slab.shape, slab.pitch, slab.poni, slab.distance, mu, masked, *both_axes(slab), data, indices)
+    return data, indices, ends
 
 
 # ------------------------------------------------------------------------------------------------- use and inversion

@@ -15,7 +15,7 @@ from detcal.sensor.calibration import SensorPSF
 from detcal.sensor.geometry import as_planar, energy_of, mask_of, open_geometry
 
 STEEPEST = np.cos(np.radians(89))  # beyond it a ray crosses more of the sensor than any detector has
-BAND_COEFFICIENTS = 4 * 2**20  # about 50 MiB of coefficients, entries and ends
+BAND_PIXELS = 2**18  # of the detector a task: some ten MiB of coefficients
 
 
 def build_psf(
@@ -51,7 +51,7 @@ def build_psf(
     mask : (y, x) bool, optional
         True: records nothing. By default that of pyFAI's detector.
     tile_rows
-        Rows of the detector a task; the matrix does not depend on it.
+        Rows of the detector a task, by default about 2¹⁸ pixels; the matrix does not depend on it.
 
     Returns
     -------
@@ -78,33 +78,26 @@ def build_psf(
     if not attenuation_per_m > 0:
         raise InputError(f"expected a positive attenuation in 1/m, got {attenuation_per_m}")
     masked = as_mask(mask_of(found) if mask is None else mask, plane.shape)
-    bands = (plane.shape, plane.pixel_size_m, plane.poni_m, plane.distance_m, thickness_m)
-    data, indices, indptr = build_bands(bands, attenuation_per_m, masked, tile_rows)
+    slab = kernels.Slab(plane.shape, plane.pixel_size_m, plane.poni_m, plane.distance_m, thickness_m)
+    data, indices, indptr = build_bands(slab, attenuation_per_m, masked, tile_rows or max(1, BAND_PIXELS // plane.shape[1]))
     return SensorPSF(
         data, indices, indptr, xr.DataArray(masked, dims=("y", "x")), plane.shape, plane.pixel_size_m, plane.distance_m, plane.poni_m,
         thickness_m, attenuation_per_m,
     )  # fmt: skip
 
 
-def build_bands(bands: Any, mu: float, masked: Any, tile_rows: int | None) -> tuple[da.Array, da.Array, da.Array]:
+def build_bands(slab: kernels.Slab, mu: float, masked: Any, tile_rows: int) -> tuple[da.Array, da.Array, da.Array]:
     """data, indices and indptr, a chunk a band. How many coefficients a band has is counted here, which is quick."""
-    height, width = bands[0]
-    depth = tile_rows or height
-    edges = [(start, min(start + depth, height)) for start in range(0, height, depth)]
+    height, width = slab.shape
     parts = []
     offset = 0
-    for rows in edges:
+    for start in range(0, height, tile_rows):
+        rows = (start, min(start + tile_rows, height))
         band_mask = masked[rows[0] : rows[1]]
-        count = kernels.count_band(rows, *bands, band_mask)
-        task = delayed(partial(kernels.fill_band, rows, *bands, mu), pure=True, nout=3)(band_mask, offset)
-        pixels = (rows[1] - rows[0]) * width
-        parts.append(
-            [
-                da.from_delayed(task[0], (count,), np.float32),
-                da.from_delayed(task[1], (count,), np.int32),
-                da.from_delayed(task[2], (pixels,), np.int64),
-            ]
-        )
+        count = int(kernels.count_band(rows, slab, band_mask).sum())
+        task = delayed(partial(kernels.fill_band, rows, slab, mu), pure=True, nout=3)(band_mask, offset)
+        shapes = ((count,), np.float32), ((count,), np.int32), (((rows[1] - rows[0]) * width,), np.int64)
+        parts.append([da.from_delayed(part, shape, dtype) for part, (shape, dtype) in zip(task, shapes, strict=True)])
         offset += count
     data, indices, ends = (da.concatenate(list(part)) for part in zip(*parts, strict=True))
     return data, indices, da.concatenate([da.zeros(1, dtype=np.int64), ends])

@@ -61,7 +61,8 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        remove(temporary)
+        with suppress(PermissionError):  # in a folder that was closed meanwhile: the error that this led to is the one to tell
+            remove(temporary)
 
 
 @contextmanager
