@@ -12,6 +12,8 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
+from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.steps import open_mask
 from distributed import LocalCluster
 
 from detcal import load, open_frames, save, simulate
@@ -265,10 +267,30 @@ def test_a_scheduler_that_does_not_answer(folder):
     assert "no scheduler answers at tcp://127.0.0.1:9" in fails(folder, "run", "fit_response.toml", "--scheduler", "tcp://127.0.0.1:9")
 
 
-def test_a_calibration_of_another_kind(folder):
+def test_what_is_neither_a_response_nor_gains(folder):
     save(xr.Dataset({"a": ("x", np.arange(3))}), folder / "other.zarr")
     change(folder, "correct_response.toml", '"response.zarr"', '"other.zarr"')
-    assert "expected a response in" in fails(folder, "check", "correct_response.toml")
+    assert "no dataset of shape (frame, y, x)" in fails(folder, "check", "correct_response.toml")
+
+
+def test_a_response_in_hdf5_and_masks_of_any_kind_are_taken(folder):
+    response = load(folder / "response.zarr")
+    save(response, folder / "response.h5")
+    save(response.mask, folder / "mask.zarr")
+    change(folder, "correct_response.toml", '"response.zarr"', '"response.h5"')
+    detcal(folder, "run", "correct_response.toml", "--workers", "1")
+    images = [open_frames(folder / name) for name in ("ct.h5", "dark.h5", "flat.h5")]
+    np.testing.assert_array_equal(open_frames(folder / "corrected.zarr"), correct_response(images[0], response, *images[1:]))
+    for mask in ("mask.zarr", "response.h5", "response.zarr"):
+        recipe = detcal_recipe(folder, mask)
+        np.testing.assert_array_equal(open_mask(recipe.steps[0].mask), response.mask)
+
+
+def detcal_recipe(folder, mask):
+    change(folder, "fit_response.toml", '# mask = "first.zarr"', f'mask = "{mask}"')
+    recipe = read_recipe(folder / "fit_response.toml")
+    change(folder, "fit_response.toml", f'mask = "{mask}"', '# mask = "first.zarr"')
+    return recipe
 
 
 @pytest.mark.parametrize("output", [".", "", "sweep.h5", "dark.h5"])

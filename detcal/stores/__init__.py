@@ -2,6 +2,6 @@
 
 from detcal.stores.frames import open_frames
 from detcal.stores.listing import tree
-from detcal.stores.save import check_output, load, save
+from detcal.stores.save import check_output, load, load_calibration, save
 
-__all__ = ["check_output", "load", "open_frames", "save", "tree"]
+__all__ = ["check_output", "load", "load_calibration", "open_frames", "save", "tree"]

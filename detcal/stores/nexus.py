@@ -35,6 +35,13 @@ class Hdf5Array:
             return np.asarray(file[self.name][key])
 
 
+def holds_calibration(path: str) -> bool:
+    """Whether `save` wrote a calibration into an HDF5 file."""
+    with clear_errors(path), h5py.File(path, "r") as file:
+        entry = follow(file, "entry")
+        return isinstance(entry, h5py.Group) and "detcal_type" in entry.attrs
+
+
 def load_hdf5(path: str) -> xr.Dataset:
     """The Dataset of which `save` made an HDF5 file.
 

@@ -20,7 +20,7 @@ from detcal.errors import InputError
 from detcal.frames import DIMS
 from detcal.stores.calibrations import CALIBRATIONS, from_dataset, to_dataset
 from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_tiff
-from detcal.stores.nexus import load_hdf5
+from detcal.stores.nexus import holds_calibration, load_hdf5
 from detcal.stores.readers import check_readable, clear_errors
 from detcal.stores.replacing import check_free, is_zarr_store, replacing, temporary_beside
 from detcal.stores.zarr_store import Sizes, plan_layouts, prepare_zarr
@@ -149,3 +149,19 @@ def load(path: str | PathLike[str]) -> Any:
         raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
     with clear_errors(str(path)):
         return from_dataset(xr.open_dataset(found, engine="zarr", chunks={}) if store else load_hdf5(str(found)))
+
+
+def load_calibration(path: str | PathLike[str]) -> Any:
+    """The calibration that a file holds; None if it holds something else.
+
+    Raises
+    ------
+    InputError
+        No such file, or a damaged one.
+    """
+    check_readable(str(path))
+    found = Path(path).absolute()
+    if is_zarr_store(found):
+        stored = load(found)
+        return stored if isinstance(stored, tuple(CALIBRATIONS.values())) else None
+    return load(found) if h5py.is_hdf5(found) and holds_calibration(str(found)) else None

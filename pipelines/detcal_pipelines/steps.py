@@ -10,7 +10,7 @@ import xarray as xr
 from detcal.errors import InputError, OutputError
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
-from detcal.stores import check_output, load, open_frames
+from detcal.stores import check_output, load_calibration, open_frames
 from detcal_pipelines.recipe import CorrectResponse, FitResponse, Input, Recipe, Source, Step
 
 
@@ -75,24 +75,22 @@ def open_mask(source: Source | None) -> Any:
     """The mask of an earlier response, or an image that is not 0 in bad pixels."""
     if source is None:
         return None
-    if is_calibration(source):
-        return open_response(source).mask
-    return open_frames(source.path, source.dataset)[0] != 0
-
-
-def is_calibration(source: Source) -> bool:
-    """Whether a source is a whole store, not one array."""
-    return Path(source.path).is_dir() and source.dataset is None
+    response = find_response(source)
+    return open_frames(source.path, source.dataset)[0] != 0 if response is None else response.mask
 
 
 def open_response(source: Source) -> Response:
     """A response that `detcal` wrote, or an image of gains."""
-    if is_calibration(source):
-        found = load(source.path)
-        if not isinstance(found, Response):
-            raise InputError(f"expected a response in {source.path}, found {type(found).__name__}: fit_response writes one")
-        return found
-    return Response.from_gain(open_frames(source.path, source.dataset)[0])
+    response = find_response(source)
+    return Response.from_gain(open_frames(source.path, source.dataset)[0]) if response is None else response
+
+
+def find_response(source: Source) -> Response | None:
+    """The response in a file, if it holds one and no single array of it is asked for."""
+    found = None if source.dataset is not None else load_calibration(source.path)
+    if found is not None and not isinstance(found, Response):
+        raise InputError(f"expected a response in {source.path}, found {type(found).__name__}: fit_response writes one")
+    return found
 
 
 def task_bytes(step: Step, frames: xr.DataArray, chunk_frames: int) -> int:
