@@ -38,6 +38,8 @@ def attenuation_per_m(material: str, energy_kev: float, *, absorption: str = "to
         raise InputError(f'expected absorption to be "total" or "energy", got {absorption!r}')
     if not energy_kev > 0:
         raise InputError(f"expected a positive energy in keV, got {energy_kev}")
+    if density_g_cm3 is not None and not 0 < density_g_cm3 < np.inf:
+        raise InputError(f"expected a positive density in g/cm³, got {density_g_cm3}")
     tabulated = ALL_MATERIALS.get(material)
     if tabulated is not None:
         return from_table(tabulated, energy_kev, absorption, density_g_cm3)
@@ -64,6 +66,9 @@ def from_formula(material: str, energy_kev: float, density_g_cm3: float | None) 
         hint = f"; near are {', '.join(near)}" if near else ""
         raise InputError(f"unknown material {material!r}{hint}. A chemical formula needs density_g_cm3")
     try:
-        return float(100 * xraydb.material_mu(material, 1000 * energy_kev, density=density_g_cm3))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {material!r} as a chemical formula: {error}") from error
+        found = float(100 * xraydb.material_mu(material, 1000 * energy_kev, density=density_g_cm3))
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"cannot read {material!r} as a chemical formula: {' '.join(str(error).split())}") from error
+    if not found > 0:
+        raise InputError(f"cannot read {material!r} as a chemical formula: no element in it absorbs")
+    return found

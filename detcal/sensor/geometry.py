@@ -13,6 +13,9 @@ from detcal.errors import InputError
 
 KEV_M = 1.239841984332e-9  # hc
 
+# pyFAI's orientations in which the PONI is counted from the last row, and from the last column
+FLIPPED = ((1, 2), (1, 4))
+
 
 @dataclass(frozen=True)
 class PlanarGeometry:
@@ -41,9 +44,16 @@ class PlanarGeometry:
 
     def __post_init__(self) -> None:
         if len(self.shape) != 2 or min(self.shape) < 1:
-            raise InputError(f"expected a shape (rows, columns), got {self.shape}")
-        if not min(*self.pixel_size_m, self.distance_m) > 0:
-            raise InputError(f"expected positive pixel sizes and distance, got {self.pixel_size_m} m and {self.distance_m} m")
+            raise InputError(f"expected a shape (rows, columns), got {tuple(self.shape)}")
+        lengths = [*self.pixel_size_m, self.distance_m]
+        if not all(0 < length < np.inf for length in lengths):
+            raise InputError(f"expected positive pixel sizes and distance, got {tuple(self.pixel_size_m)} m and {self.distance_m} m")
+        if not np.isfinite(self.poni_m).all():
+            raise InputError(f"expected a poni (y, x) in m, got {tuple(self.poni_m)}")
+        # lists and arrays are taken too
+        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
+        for name in ("pixel_size_m", "poni_m", "rotation_rad"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
 
     def incidence(self) -> NDArray[np.float64]:
         """Cosine of the angle between ray and normal at each pixel's centre (y, x)."""
@@ -82,8 +92,14 @@ def as_planar(geometry: Any) -> PlanarGeometry:
         raise InputError(f"expected a plane detector of equal pixels, got {detector.name}: treat its modules one by one")
     if detector.shape is None or len(detector.shape) != 2:
         raise InputError(f"expected a detector with a shape, got {detector.name}: name its model in the .poni file, or use PlanarGeometry")
+    if detector.pixel1 is None or detector.pixel2 is None:
+        raise InputError(f"expected a detector with a pixel size, got {detector.name}: give it in the .poni file, or use PlanarGeometry")
+    poni = [geometry.poni1, geometry.poni2]
+    for axis, pitch in enumerate((detector.pixel1, detector.pixel2)):
+        if detector.orientation in FLIPPED[axis]:
+            poni[axis] = detector.shape[axis] * pitch - poni[axis]
     return PlanarGeometry(
-        tuple(detector.shape), (detector.pixel1, detector.pixel2), geometry.dist, (geometry.poni1, geometry.poni2),
+        detector.shape, (detector.pixel1, detector.pixel2), geometry.dist, (poni[0], poni[1]),
         (geometry.rot1, geometry.rot2, geometry.rot3),
     )  # fmt: skip
 

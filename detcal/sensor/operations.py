@@ -66,7 +66,7 @@ def build_psf(
     """
     found = open_geometry(geometry)
     plane = as_planar(found)
-    if not thickness_m > 0:
+    if not 0 < thickness_m < np.inf:
         raise InputError(f"expected a positive thickness in m, got {thickness_m}")
     if plane.incidence().min() < STEEPEST:
         raise InputError("expected rays within 89° of the normal everywhere: further out the sensor is crossed lengthwise")
@@ -75,8 +75,10 @@ def build_psf(
         if energy is None:
             raise InputError("the geometry has no wavelength: give energy_kev, or attenuation_per_m")
         attenuation_per_m = find_attenuation(material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
-    if not attenuation_per_m > 0:
+    if not 0 < attenuation_per_m < np.inf:
         raise InputError(f"expected a positive attenuation in 1/m, got {attenuation_per_m}")
+    if tile_rows is not None and tile_rows < 1:
+        raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
     masked = as_mask(mask_of(found) if mask is None else mask, plane.shape)
     slab = kernels.Slab(plane.shape, plane.pixel_size_m, plane.poni_m, plane.distance_m, thickness_m)
     data, indices, indptr = build_bands(slab, attenuation_per_m, masked, tile_rows or max(1, BAND_PIXELS // plane.shape[1]))
