@@ -1,15 +1,19 @@
 """Calibrations as Datasets and back: images become variables, options become attributes."""
 
 from dataclasses import fields
+from importlib import import_module
 from typing import Any
 
 import dask.array as da
 import xarray as xr
 
-from detcal.response.calibration import Response
-from detcal.sensor.calibration import SensorPSF
+# Where each calibration is defined: imported when one is met, since a worker that writes frames needs none of them.
+CALIBRATIONS = {"Response": "detcal.response.calibration", "SensorPSF": "detcal.sensor.calibration"}
 
-CALIBRATIONS: dict[str, type] = {kind.__name__: kind for kind in (Response, SensorPSF)}
+
+def is_calibration(obj: Any) -> bool:
+    """Whether an object is a calibration that can be stored."""
+    return CALIBRATIONS.get(type(obj).__name__) == type(obj).__module__
 
 
 def to_dataset(calibration: Any) -> xr.Dataset:
@@ -23,9 +27,10 @@ def to_dataset(calibration: Any) -> xr.Dataset:
 
 def from_dataset(dataset: xr.Dataset) -> Any:
     """The calibration that a Dataset holds, or the Dataset itself if it holds none."""
-    kind = CALIBRATIONS.get(dataset.attrs.get("detcal_type", ""))
-    if kind is None:
+    name = dataset.attrs.get("detcal_type", "")
+    if name not in CALIBRATIONS:
         return dataset
+    kind = getattr(import_module(CALIBRATIONS[name]), name)
     names = {field.name: field.type for field in fields(kind)}
     images = {str(name): variable.data if names[name] is da.Array else variable for name, variable in dataset.items() if name in names}
     return kind(**images, **{name: as_tuples(value) for name, value in dataset.attrs.items() if name in names})

@@ -18,7 +18,7 @@ from dask.system import CPU_COUNT
 
 from detcal.errors import InputError
 from detcal.frames import DIMS
-from detcal.stores.calibrations import CALIBRATIONS, from_dataset, to_dataset
+from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
 from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_tiff
 from detcal.stores.nexus import holds_calibration, load_hdf5
 from detcal.stores.readers import check_readable, clear_errors
@@ -125,7 +125,7 @@ def as_dataset(obj: Any) -> xr.Dataset:
     """What is to be stored, as named variables."""
     if isinstance(obj, xr.Dataset) and obj.data_vars:
         return obj
-    if isinstance(obj, tuple(CALIBRATIONS.values())):
+    if is_calibration(obj):
         return to_dataset(obj)
     if isinstance(obj, xr.DataArray):
         return obj.to_dataset(name=obj.name or "data")
@@ -163,5 +163,5 @@ def load_calibration(path: str | PathLike[str]) -> Any:
     found = Path(path).absolute()
     if is_zarr_store(found):
         stored = load(found)
-        return stored if isinstance(stored, tuple(CALIBRATIONS.values())) else None
+        return stored if is_calibration(stored) else None
     return load(found) if h5py.is_hdf5(found) and holds_calibration(str(found)) else None

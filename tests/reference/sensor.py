@@ -38,7 +38,8 @@ def cells_of_axis(low, size, distance, thickness, n, graded):
         back = 1 + thickness / distance  # the back of the sensor seen from the sample: an entry point u is at u·back there
         furthest = int(np.ceil(max(abs(low), abs(low + size)) * (back - 1) / size)) + 1
         borders = low + size * np.arange(-furthest, furthest + 2)
-        cuts |= {u for u in (*(borders / back), 0.0) if low < u < low + size}
+        least = 1e-9 * size  # a border that misses the pixel but for rounding cuts nothing off
+        cuts |= {u for u in (*(borders / back), 0.0) if low + least < u < low + size - least}
     cuts = sorted(cuts)
     parts = -(-n // (len(cuts) - 1))
     edges = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in pairwise(cuts)] + [[low + size]])
