@@ -67,6 +67,11 @@ def test_peak_does_not_depend_on_the_number_of_frames(folder):
     assert planned_correction(folder).peak_bytes == more.peak_bytes
 
 
+def test_a_shard_is_the_block_of_a_task(folder):
+    changes = [('"response.zarr"', '{ path = "flat.h5" }'), ("# shard_frames = 64 ", "shard_frames = 12 ")]
+    assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).chunk_frames == 12
+
+
 def planned_correction(folder) -> Plan:
     return planned(folder, "correct_response", 4 * GIB, text_changes=[('"response.zarr"', '{ path = "flat.h5" }')])
 

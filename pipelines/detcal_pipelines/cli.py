@@ -96,7 +96,7 @@ def check(recipe: Path, overwrite: bool) -> None:
     from detcal_pipelines.steps import build, check_result
 
     found = read_recipe(recipe, {"output": {"overwrite": True}} if overwrite else {})
-    check_result(found, build(found, chunk_frames=1, lanes=1))
+    check_result(found, build(found))
     click.echo(f"{recipe} is good: detcal plan {recipe} shows what it will take")
 
 

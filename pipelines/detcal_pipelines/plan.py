@@ -84,7 +84,8 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
     frames = stages[0].frames
     smallest = open_input(recipe.input, 1).data.chunksize[0]
     fewest = most_workers if fixed_workers else 1
-    wanted = recipe.input.chunk_frames
+    # a shard is written by one task
+    wanted = recipe.output.shard_frames or recipe.input.chunk_frames
     depths = [rounded(wanted, smallest, len(frames))] if wanted else halvings(frames.data.chunksize[0], smallest)
     for workers, depth in product(range(most_workers, fewest - 1, -1), depths):
         found = plan_for(stages, depth, workers, budget)

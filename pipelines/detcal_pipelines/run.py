@@ -43,7 +43,7 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         An output that exists, a plan that does not fit, or input that cannot be used: then nothing was written.
     """
     target = Path(recipe.output.path)
-    check_result(recipe, build(recipe, chunk_frames=1, lanes=1))
+    check_result(recipe, build(recipe))
     if recipe.compute.scheduler is None:
         planned = plan(recipe, *limits)
         for step in recipe.steps:
@@ -51,13 +51,13 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         cluster = local_cluster(planned.workers, planned.budget // planned.workers)
     else:
         cluster = remote_cluster(recipe.compute.scheduler)
+    local = recipe.compute.scheduler is None
     with cluster as client:
-        if recipe.compute.scheduler is not None:
+        if not local:
             planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"].values())
         result = build(recipe, planned.chunk_frames, lanes=planned.workers)
         shards = recipe.output.shard_frames
         label = " → ".join(step.operation for step in recipe.steps)
-        local = recipe.compute.scheduler is None
         with MemorySampler(worker_processes(client) if local else []) as sampler:
             start = perf_counter()
             save(

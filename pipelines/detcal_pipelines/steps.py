@@ -19,7 +19,7 @@ def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
     return open_frames(source.path, source.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames})
 
 
-def build(recipe: Recipe, chunk_frames: int, lanes: int) -> Any:
+def build(recipe: Recipe, chunk_frames: int | None = None, lanes: int = 1) -> Any:
     """The lazy result of all steps: a stack or a calibration."""
     result: Any = open_input(recipe.input, chunk_frames)
     for step in recipe.steps:
@@ -31,10 +31,10 @@ def check_result(recipe: Recipe, result: Any) -> None:
     """Refuse, before anything runs, an output that could not be written, or that would take the place of an input."""
     output = recipe.output
     shards = None if output.shard_frames is None else {"frame": output.shard_frames}
-    inputs = [recipe.input.path] if isinstance(recipe.input.path, str) else recipe.input.path
-    inputs += [source.path for step in recipe.steps for _, source in step if isinstance(source, Source)]
+    frames = [recipe.input.path] if isinstance(recipe.input.path, str) else recipe.input.path
+    images = [source.path for step in recipe.steps for _, source in step if isinstance(source, Source)]
     target = Path(output.path)
-    for path in map(Path, inputs):
+    for path in map(Path, frames + images):
         if any(place in (each, *each.parents) for place in (target, target.resolve()) for each in (path, path.resolve())):
             raise OutputError(f"the output {output.path} would take the place of the input {path}: choose another name")
     check_output(result, output.path, overwrite=output.overwrite, shards=shards)
