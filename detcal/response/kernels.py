@@ -69,6 +69,11 @@ def add_powers(sums, signals, smoothed, cutoff):  # type: ignore[no-untyped-def]
                 sums[V2D, row, column] += d2
 
 
+def writable(image: Image) -> Image:
+    """The image, copied if it is read-only, as what came from another worker is: numba would compile that anew, in a worker."""
+    return image if image.flags.writeable else image.copy()
+
+
 def accumulate(
     sums: NDArray[np.float64] | None,
     frames: Array,
@@ -82,6 +87,7 @@ def accumulate(
 ) -> NDArray[np.float64]:
     """The sums, with a block of frames added. The sums that came in are not changed: a task may be run again."""
     sums = np.zeros((count_planes(order), *dark.shape)) if sums is None else sums.copy()
+    dark = writable(dark)
     smoother = ValidSmoother(sigma, boundary, truncate)
     signals = np.empty((min(FRAMES_A_BATCH, len(frames)), *dark.shape), np.float32)
     smoothed = np.empty_like(signals)
@@ -353,8 +359,9 @@ def scale_frames_curved(frames, dark, offset, gain, curvature, out):  # type: ig
 def correct(frames: Array, dark: Image, offset: Image, gain: Image, curvature: Image | None = None) -> Image:
     """A block of frames of any type, corrected to float32."""
     out = np.empty(frames.shape, np.float32)
+    dark, offset, gain = writable(dark), writable(offset), writable(gain)
     if curvature is None:
         scale_frames(frames, dark, offset, gain, out)
     else:
-        scale_frames_curved(frames, dark, offset, gain, curvature, out)
+        scale_frames_curved(frames, dark, offset, gain, writable(curvature), out)
     return out

@@ -1,5 +1,6 @@
 """Memory of a run's worker processes, seen from outside it."""
 
+import os
 import subprocess
 import sys
 import time
@@ -11,8 +12,12 @@ DETCAL = [sys.executable, "-m", "detcal_pipelines"]
 
 
 def peak_of_workers(arguments: list[str], folder: Path) -> tuple[int, str]:
-    """Run detcal in a folder: the largest resident memory of all its child processes together, and what it printed."""
-    run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, stdout=subprocess.PIPE, text=True)
+    """Run detcal in a folder: the largest resident memory of all its child processes together, and what it printed.
+
+    The first run in a folder finds no compiled kernels, as a user's first run does.
+    """
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "compiled")}
+    run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     driver, peak = psutil.Process(run.pid), 0
     while run.poll() is None:
         peak = max(peak, sum(resident(child) for child in driver.children(recursive=True)))
