@@ -139,7 +139,7 @@ def test_the_cases_at_75_degrees_cross_many_pixels_and_those_at_the_edge_lose_sh
         assert kept < absorbed(edge.plane, entry, edge.thickness, edge.mu) - 0.5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     distance=st.floats(0.005, 1),
     pixel_size=st.tuples(st.floats(40e-6, 200e-6), st.floats(40e-6, 200e-6)),
@@ -147,14 +147,14 @@ def test_the_cases_at_75_degrees_cross_many_pixels_and_those_at_the_edge_lose_sh
     offset=st.tuples(st.floats(0, 4), st.floats(0, 5)),
     inside=st.booleans(),
     thickness=st.floats(50e-6, 1e-3),
-    optical=st.floats(0.05, 3),
+    optical=st.floats(0.05, 2.5),
     entry=st.tuples(st.integers(0, 3), st.integers(0, 4)),
 )
 def test_any_column_is_that_of_brute_force_rays(distance, pixel_size, tangent, offset, inside, thickness, optical, entry):
     geometry = plane((4, 5), pixel_size, distance, offset) if inside else beyond((4, 5), pixel_size, distance, *tangent)
     case = Case(geometry, thickness, optical / thickness, [entry])
     found = column(build_psf(geometry, thickness, attenuation_per_m=case.mu).to_scipy().tocsc(), entry, geometry.shape)
-    np.testing.assert_allclose(found, rays(case, entry, n=300), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(found, rays(case, entry, n=400), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("degrees", [0, 5, 15])

@@ -16,6 +16,7 @@ from detcal.jit import kernel
 # Gauss–Legendre on [−1, 1]: 4 points integrate exp over an optical depth of 1.5 to 2e-8.
 NODES, WEIGHTS = (tuple(points) for points in np.polynomial.legendre.leggauss(4))
 OPTICAL_DEPTH_A_PANEL = 1.5
+THINNEST = 1e-12  # of its depth: a thinner window is the rounding of a border that is none
 
 
 @kernel
@@ -149,7 +150,9 @@ def count_entries(rows, columns, masked, row_axis, column_axis, counts):  # type
             if not masked[row - rows[0], column]:
                 for i in range(row_starts[row], row_starts[row + 1]):
                     for j in range(column_starts[column], column_starts[column + 1]):
-                        found += max(row_depths[i, 0], column_depths[j, 0]) < min(row_depths[i, 3], column_depths[j, 3])
+                        opens = max(row_depths[i, 0], column_depths[j, 0])
+                        closes = min(row_depths[i, 3], column_depths[j, 3])
+                        found += closes - opens > THINNEST * closes
             counts[row - rows[0], column] = found
 
 
@@ -194,7 +197,7 @@ def most_nodes(shape, pitch, poni, distance, mu, depth):  # type: ignore[no-unty
 def merge_depths(one, other, breaks):  # type: ignore[no-untyped-def]
     """The depths of both axes where their windows overlap, rising; False if they do not."""
     first, last = max(one[0], other[0]), min(one[3], other[3])
-    if not first < last:
+    if not last - first > THINNEST * last:
         return False
     breaks[0], breaks[5] = first, last
     a, b = min(max(one[1], first), last), min(max(one[2], first), last)
