@@ -67,6 +67,14 @@ def test_peak_does_not_depend_on_the_number_of_frames(folder):
     assert planned_correction(folder).peak_bytes == more.peak_bytes
 
 
+def test_dark_frames_that_lie_in_one_deep_chunk_are_planned_for(folder):
+    shallow = planned(folder, "fit_response", 8 * GIB, workers=1)
+    with h5py.File(folder / "dark.h5", "w") as file:
+        file.create_dataset("entry/data/data", (256, 2048, 2048), np.uint16, chunks=(256, 2048, 2048))
+    deep = planned(folder, "fit_response", 8 * GIB, workers=1)
+    assert deep.peak_bytes > shallow.peak_bytes + 256 * 2048**2 * 2
+
+
 def test_a_shard_is_the_block_of_a_task(folder):
     changes = [('"response.zarr"', '{ path = "flat.h5" }'), ("# shard_frames = 64 ", "shard_frames = 12 ")]
     assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).chunk_frames == 12
