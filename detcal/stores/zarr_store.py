@@ -7,6 +7,7 @@ computed, and ends in a checksum, so that a flipped byte is an error and not dat
 
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,18 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     encoding: dict[str, dict[str, Any]] = {str(name): {"compressors": COMPRESSORS} for name in dataset.variables}
     for name, (chunk, unit) in layouts.items():
         encoding[name] |= {"chunks": chunk, "shards": unit if shards else None, "_FillValue": None}
+    with ThreadPoolExecutor(1) as pool:  # which Ctrl-C waits for: zarr's own threads would write on after the store was cleared away
+        pool.submit(create_store, dataset, path, encoding).result()
+    group = zarr.open_group(path, mode="r+")
+    return [lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items()]
+
+
+def create_store(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Mapping[str, Any]]) -> None:
+    """A store with all that is in memory; the arrays of what is lazy are empty still."""
     with warnings.catch_warnings():
         # xarray warns on opening a store without consolidated metadata, zarr on writing one with it
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
         dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=True, compute=False, encoding=encoding)
-    group = zarr.open_group(path, mode="r+")
-    return [lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items()]
 
 
 def lazy_numbers(dataset: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -42,6 +42,19 @@ def local_cluster(workers: int, worker_bytes: int) -> Iterator[Client]:
 
 
 @contextmanager
+def ended_on_failure(client: Client) -> Iterator[None]:
+    """On an error or Ctrl-C, end our own workers at once: a last task that writes on would bring back an output that is cleared away."""
+    try:
+        yield
+    except BaseException:
+        cluster = client.cluster
+        if cluster is not None:
+            client.close()
+            cluster.close()
+        raise
+
+
+@contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """Children started in here ignore Ctrl-C: the terminal sends it to them too, but the driver stops them in order."""
     if threading.current_thread() is not threading.main_thread():

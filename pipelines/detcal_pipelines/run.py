@@ -6,11 +6,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import dask.array as da
 from rich.console import Console
 
 from detcal.errors import PlanError
 from detcal.stores import save
-from detcal_pipelines.cluster import MemorySampler, local_cluster, remote_cluster, worker_processes
+from detcal_pipelines.cluster import MemorySampler, ended_on_failure, local_cluster, remote_cluster, worker_processes
 from detcal_pipelines.plan import Plan, plan
 from detcal_pipelines.progress import compute_with_progress
 from detcal_pipelines.recipe import Recipe
@@ -58,12 +59,16 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         result = build(recipe, planned.chunk_frames, lanes=planned.workers)
         shards = recipe.output.shard_frames
         label = " → ".join(step.operation for step in recipe.steps)
+
+        def compute(writes: list[da.Array]) -> None:
+            with ended_on_failure(client):
+                compute_with_progress(client, writes, label, console)
+
         with MemorySampler(worker_processes(client) if local else []) as sampler:
             start = perf_counter()
             save(
                 result, target, overwrite=recipe.output.overwrite, shards=None if shards is None else {"frame": shards},
-                attrs={"detcal_recipe": recipe.model_dump_json()},
-                compute=lambda writes: compute_with_progress(client, writes, label, console),
+                attrs={"detcal_recipe": recipe.model_dump_json()}, compute=compute,
             )  # fmt: skip
             seconds = perf_counter() - start
     frames = planned.steps[0].shape_in[0]
