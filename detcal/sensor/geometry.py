@@ -1,11 +1,12 @@
 """Where a plane detector stands: all that the thickness blur needs to know of the experiment."""
 
-from dataclasses import dataclass
-from os import PathLike
+from dataclasses import dataclass, fields
+from numbers import Real
+from os import PathLike, path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
-import pyFAI
 from numpy.typing import NDArray
 from pyFAI.geometry import Geometry
 
@@ -15,6 +16,9 @@ KEV_M = 1.239841984332e-9  # hc
 
 # pyFAI's orientations in which the PONI is counted from the last row, and from the last column
 FLIPPED = ((1, 2), (1, 4))
+
+SAMPLES = 512  # rows, and columns, whose pixels are looked up: all of a large detector would take a GB
+PLACE_PX = 0.01  # pyFAI keeps corners in float32, good to 0.001 of a pixel
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,21 @@ class PlanarGeometry:
     rotation_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or min(self.shape) < 1:
-            raise InputError(f"expected a shape (rows, columns), got {tuple(self.shape)}")
-        lengths = [*self.pixel_size_m, self.distance_m]
-        if not all(0 < length < np.inf for length in lengths):
-            raise InputError(f"expected positive pixel sizes and distance, got {tuple(self.pixel_size_m)} m and {self.distance_m} m")
-        if not np.isfinite(self.poni_m).all():
-            raise InputError(f"expected a poni (y, x) in m, got {tuple(self.poni_m)}")
-        # lists and arrays are taken too
-        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
-        for name in ("pixel_size_m", "poni_m", "rotation_rad"):
-            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        shape = as_floats(self.shape, (2,), "a shape (rows, columns)")
+        pixel_size = as_floats(self.pixel_size_m, (2,), "pixel_size_m as two numbers (y, x) in m")
+        (distance,) = as_floats(self.distance_m, (), "distance_m as a number in m")
+        poni = as_floats(self.poni_m, (2,), "poni_m as two numbers (y, x) in m")
+        rotation = as_floats(self.rotation_rad, (3,), "rotation_rad as three numbers in rad")
+        if not all(size >= 1 and size.is_integer() for size in shape):
+            raise InputError(f"expected a shape (rows, columns), got {tuple(self.shape)}: both are whole numbers from 1 on")
+        if not all(0 < length < np.inf for length in (*pixel_size, distance)):
+            raise InputError(f"expected positive pixel sizes and distance, got {pixel_size} m and {self.distance_m} m")
+        if not np.isfinite([*poni, *rotation]).all():
+            raise InputError(f"expected a finite poni_m (y, x) and rotation_rad, got {poni} m and {rotation} rad")
+        # as floats, whatever came: for an int the kernels would be compiled anew
+        whole = tuple(map(int, shape))
+        for name, value in zip(FIELDS, (whole, pixel_size, distance, poni, rotation), strict=True):
+            object.__setattr__(self, name, value)
 
     def incidence(self) -> NDArray[np.float64]:
         """Cosine of the angle between ray and normal at each pixel's centre (y, x)."""
@@ -63,18 +71,48 @@ class PlanarGeometry:
         return np.asarray(1 / np.sqrt(1 + (y[:, None] ** 2 + x**2) / self.distance_m**2))
 
 
+FIELDS = tuple(field.name for field in fields(PlanarGeometry))
+
+
+def as_floats(given: Any, shape: tuple[int, ...], expected: str) -> tuple[float, ...]:
+    """The numbers of a tuple, list or array of that shape; of shape () the one number."""
+    numbers = np.asarray(given, dtype=object)
+    if numbers.shape != shape or not all(isinstance(number, Real) for number in numbers.flat):
+        raise InputError(f"expected {expected}, got {shorten(repr(given), 200)}")
+    return tuple(map(float, numbers.flat))
+
+
 def open_geometry(geometry: Any) -> Any:
-    """A PlanarGeometry or pyFAI geometry as it is; a .poni file as a pyFAI geometry."""
+    """A PlanarGeometry or pyFAI geometry as it is; a .poni file as a pyFAI geometry.
+
+    Raises
+    ------
+    InputError
+        Something else, no such file, or a file without distance and PONI.
+    """
     if isinstance(geometry, PlanarGeometry | Geometry):
         return geometry
     if not isinstance(geometry, str | PathLike):
         raise InputError(f"expected a pyFAI geometry, a .poni file or a PlanarGeometry, got {type(geometry).__name__}")
+    if not path.exists(geometry):
+        raise InputError(f"no such file: {geometry}")
+    if path.isdir(geometry):
+        raise InputError(f"cannot read {geometry} as a .poni file: it is a folder")
+    return read_poni(str(geometry))
+
+
+def read_poni(file: str) -> Geometry:
+    """A .poni file, of which pyFAI itself would take an empty one, and stand the detector at 1 m."""
+    found = Geometry(dist=np.nan, poni1=np.nan, poni2=np.nan)
     try:
-        return pyFAI.load(str(geometry))
-    except FileNotFoundError:
-        raise InputError(f"no such file: {geometry}") from None
+        found.load(file)
     except Exception as error:  # of any kind: a file that is no .poni may trip the reader anywhere
-        raise InputError(f"cannot read {geometry} as a .poni file: {' '.join(str(error).split())}") from error
+        raise InputError(f"cannot read {file} as a .poni file: {shorten(str(error), 200)}") from error
+    values = {"Distance": found.dist, "Poni1": found.poni1, "Poni2": found.poni2}
+    absent = [name for name, value in values.items() if not np.isfinite(value)]
+    if absent:
+        raise InputError(f"cannot read {file} as a .poni file: expected Distance, Poni1 and Poni2, got no {', '.join(absent)}")
+    return found
 
 
 def as_planar(geometry: Any) -> PlanarGeometry:
@@ -88,26 +126,42 @@ def as_planar(geometry: Any) -> PlanarGeometry:
     if isinstance(geometry, PlanarGeometry):
         return geometry
     detector = geometry.detector
-    if not (detector.IS_FLAT and detector.uniform_pixel):
-        raise InputError(f"expected a plane detector of equal pixels, got {detector.name}: treat its modules one by one")
     if detector.shape is None or len(detector.shape) != 2:
         raise InputError(f"expected a detector with a shape, got {detector.name}: name its model in the .poni file, or use PlanarGeometry")
     if detector.pixel1 is None or detector.pixel2 is None:
         raise InputError(f"expected a detector with a pixel size, got {detector.name}: give it in the .poni file, or use PlanarGeometry")
-    poni = [geometry.poni1, geometry.poni2]
-    for axis, pitch in enumerate((detector.pixel1, detector.pixel2)):
+    if not (detector.IS_FLAT and detector.uniform_pixel and is_regular(detector)):
+        raise InputError(f"expected a plane detector of equal pixels, got {detector.name}: give each plane part of it as a PlanarGeometry")
+    pixel_size, poni = (detector.pixel1, detector.pixel2), [geometry.poni1, geometry.poni2]
+    for axis in range(2):
         if detector.orientation in FLIPPED[axis]:
-            poni[axis] = detector.shape[axis] * pitch - poni[axis]
-    return PlanarGeometry(
-        detector.shape, (detector.pixel1, detector.pixel2), geometry.dist, (poni[0], poni[1]),
-        (geometry.rot1, geometry.rot2, geometry.rot3),
-    )  # fmt: skip
+            poni[axis] = detector.shape[axis] * pixel_size[axis] - poni[axis]
+    return PlanarGeometry(detector.shape, pixel_size, geometry.dist, (poni[0], poni[1]), (geometry.rot1, geometry.rot2, geometry.rot3))
+
+
+def is_regular(detector: Any) -> bool:
+    """Whether pixels lie where equal ones would: a copy of a distorted pyFAI detector is flagged plane and uniform again."""
+    lines = [np.unique(np.linspace(0, size - 1, SAMPLES).astype(int)) for size in detector.shape]
+    index = [numbers.ravel() for numbers in np.meshgrid(*lines, indexing="ij")]
+    if detector._pixel_corners is None:
+        y, x, z = detector.calc_cartesian_positions(*index)
+    else:  # some detectors' positions do not heed their corners
+        z, y, x = detector.get_pixel_corners(correct_binning=True)[tuple(index)].mean(axis=1).T
+    near = z is None or bool((np.abs(z) <= PLACE_PX * detector.pixel1).all())
+    for axis, (place, pitch) in enumerate(((y, detector.pixel1), (x, detector.pixel2))):
+        count = detector.shape[axis] - 1 - index[axis] if detector.orientation in FLIPPED[axis] else index[axis]
+        near = near and bool((np.abs(place - (count + 0.5) * pitch) <= PLACE_PX * pitch).all())
+    return near
 
 
 def energy_of(geometry: Any) -> float | None:
     """Photon energy in keV of a geometry that has a wavelength."""
     wavelength = getattr(geometry, "wavelength", None)
-    return None if wavelength is None else KEV_M / wavelength
+    if wavelength is None:
+        return None
+    if not 0 < wavelength < np.inf:
+        raise InputError(f"expected a positive wavelength in m, got {wavelength}: mend the geometry, or give energy_kev")
+    return KEV_M / wavelength
 
 
 def mask_of(geometry: Any) -> NDArray[np.bool_] | None:

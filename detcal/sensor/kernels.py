@@ -1,4 +1,4 @@
-"""The point-spread matrix of a thick sensor, and its use and inversion on blocks of frames. ndarrays in, ndarrays out.
+"""The point-spread matrix of a thick sensor. ndarrays in, ndarrays out.
 
 Lengths are in metres from the PONI, the foot of the normal from the sample on the detector plane. A ray that enters at u is,
 at depth z, at u·(1 + z/L): so the image of a pixel is the pixel, scaled about the PONI, and the share of its rays in a
@@ -254,61 +254,3 @@ def fill_band(
     indices = np.empty(len(data), np.int32)
     fill_entries(rows, slab.shape, slab.pitch, slab.poni, slab.distance, mu, masked, *both_axes(slab), data, indices)
     return data, indices, ends
-
-
-# ------------------------------------------------------------------------------------------------- use and inversion
-
-LANES = 16  # frames that go through the matrix side by side: each coefficient is then loaded once for all of them
-
-
-@kernel
-def to_lanes(frames, start, stop, mask, lanes):  # type: ignore[no-untyped-def]
-    """Pixels start … stop of LANES frames (frame, pixel) as (pixel, lane): 0 where masked or no number."""
-    for pixel in range(start, stop):
-        dead = mask[pixel]
-        for lane in range(LANES):
-            value = np.float32(frames[lane, pixel])
-            lanes[pixel - start, lane] = np.float32(0) if dead or not abs(value) < np.inf else value
-
-
-@kernel
-def from_lanes(lanes, start, stop, mask, frames):  # type: ignore[no-untyped-def]
-    """The pixels back into LANES frames: NaN where masked."""
-    for pixel in range(start, stop):
-        dead = mask[pixel]
-        for lane in range(LANES):
-            frames[lane, pixel] = np.float32(np.nan) if dead else lanes[pixel - start, lane]
-
-
-@kernel
-def blur_lanes(indptr, indices, data, entered, recorded):  # type: ignore[no-untyped-def]
-    """recorded = M·entered, both (pixel, lane)."""
-    for pixel in range(indptr.size - 1):
-        for lane in range(LANES):
-            recorded[pixel, lane] = 0
-        for k in range(indptr[pixel], indptr[pixel + 1]):
-            share, entry = data[k], indices[k]
-            for lane in range(LANES):
-                recorded[pixel, lane] += share * entered[entry, lane]
-
-
-Matrix = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]  # indptr, indices, data
-
-
-def blur_frames(frames: NDArray[np.generic], matrix: Matrix, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """M·a for a block of frames (frame, y, x): NaN where masked; what is no number enters as 0."""
-    count, pixels = len(frames), mask.size
-    flat = frames.reshape(count, pixels)
-    blurred = np.empty((count, pixels), np.float32)
-    entered, recorded = np.empty((pixels, LANES), np.float32), np.empty((pixels, LANES), np.float32)
-    everywhere = np.zeros(pixels, np.bool_)
-    for start in range(0, count, LANES):
-        some = min(LANES, count - start)
-        # a last group that is short is filled up with its own first frame
-        lanes = np.ascontiguousarray(flat[[*range(start, start + some), *[start] * (LANES - some)]])
-        to_lanes(lanes, 0, pixels, everywhere, entered)
-        blur_lanes(*matrix, entered, recorded)
-        found = np.empty((LANES, pixels), np.float32)
-        from_lanes(recorded, 0, pixels, mask.ravel(), found)
-        blurred[start : start + some] = found[:some]
-    return blurred.reshape(frames.shape)

@@ -1,0 +1,374 @@
+"""The matrix in use, and its inverses, on frames side by side. ndarrays in, ndarrays out.
+
+LANES frames go through the matrix together, pixel by pixel, each in a lane of its own: a coefficient is loaded once for all of
+them. A pixel that was not measured, or records nothing, is NaN in its lane: nothing is taken to enter there, and it has no part
+in what is found elsewhere.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, lsmr
+
+from detcal.jit import kernel
+from detcal.simd import LANES, load, splat, store, where_number, where_positive
+
+Frames = NDArray[np.generic]
+Floats = NDArray[np.float32]
+LONGEST_STEP = 1e3  # that MLEM is drawn out: a lane that stands still would go to infinity
+LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
+
+
+class Matrix(NamedTuple):
+    """M in CSR; the detector; `origin`, the pixel from which rays go outwards; and how many rows away an entry pixel may be."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    data: Floats
+    shape: tuple[int, int]
+    origin: tuple[int, int]
+    reach: int
+
+
+class Valid(NamedTuple):
+    """What counts as measured: numbers that are not below `least`, and not `dummy` (NaN: there is none)."""
+
+    least: float
+    dummy: float
+
+
+ALL_NUMBERS = Valid(-np.inf, np.nan)
+
+
+@kernel
+def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
+    """Pixels start … stop of frames (frame, pixel) as (pixel, lane): NaN if not measured. Lanes to spare are 0."""
+    count = len(frames)
+    for pixel in range(start, stop):
+        for lane in range(count):
+            value = np.float32(frames[lane, pixel])
+            good = abs(value) < np.inf and value >= valid.least and np.float64(frames[lane, pixel]) != valid.dummy
+            lanes[pixel - start, lane] = value if good else np.float32(np.nan)
+        for lane in range(count, LANES):
+            lanes[pixel - start, lane] = 0
+
+
+@kernel
+def from_lanes(lanes, start, stop, frames):  # type: ignore[no-untyped-def]
+    """The pixels back into frames (frame, pixel)."""
+    for pixel in range(start, stop):
+        for lane in range(len(frames)):
+            frames[lane, pixel] = lanes[pixel - start, lane]
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as one that may not be written: what comes from another worker is no other, and kernels are compiled for that alone."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def in_groups(frames: Frames) -> Iterator[tuple[Frames, slice]]:
+    """Groups of up to LANES frames (frame, pixel), and which they are."""
+    flat = read_only(frames.reshape(len(frames), -1))
+    for start in range(0, len(flat), LANES):
+        group = slice(start, min(start + LANES, len(flat)))
+        yield flat[group], group
+
+
+def all_in_lanes(frames: Frames, valid: Valid) -> Floats:
+    """Frames (frame, pixel) as (pixel, lane)."""
+    lanes = np.empty((frames.shape[1], LANES), np.float32)
+    to_lanes(frames, valid, 0, frames.shape[1], lanes)
+    return lanes
+
+
+# -------------------------------------------------------------------------------------------------------------- M·a
+
+
+@kernel
+def blur_lanes(matrix, entered, recorded):  # type: ignore[no-untyped-def]
+    """recorded = M·entered, both (pixel, lane), NaN in a row that is empty."""
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    nothing = splat(np.float32(0))
+    for pixel in range(indptr.size - 1):
+        found = splat(np.float32(np.nan) if indptr[pixel] == indptr[pixel + 1] else np.float32(0))
+        for k in range(indptr[pixel], indptr[pixel + 1]):
+            found = found + data[k] * where_number(load(entered, indices[k]), nothing)
+        store(recorded, pixel, found)
+
+
+def blur_frames(frames: Frames, matrix: Matrix) -> Floats:
+    """M·a for a block of frames (frame, y, x): NaN where nothing is recorded; what is no number enters as 0."""
+    pixels = frames[0].size
+    blurred, recorded = np.empty((len(frames), pixels), np.float32), np.empty((pixels, LANES), np.float32)
+    for some, group in in_groups(frames):
+        blur_lanes(matrix, all_in_lanes(some, ALL_NUMBERS), recorded)
+        from_lanes(recorded, 0, pixels, blurred[group])
+    return blurred.reshape(frames.shape)
+
+
+# ------------------------------------------------------------------------------------------------------------ direct
+
+
+@kernel
+def solve_row(row, step, matrix, left, ring):  # type: ignore[no-untyped-def]
+    """Forward substitution along a row, from the origin's column outwards on both sides.
+
+    left (column, lane): what was recorded, in the end the solution; ring (rows · columns, lane): what enters the rows solved
+    before this one, outwards by `step`, and this one. A row lies there at its number modulo the rows, which are a power of two.
+    """
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    width, origin = matrix.shape[1], matrix.origin[1]
+    last_slot = len(ring) // width - 1
+    nothing = splat(np.float32(0))
+    lowest = row - matrix.reach if step == 1 else row  # entries come by rising rows
+    for side in (1, -1):
+        for column in range(origin if side == 1 else origin - 1, width if side == 1 else -1, side):
+            pixel = row * width + column
+            value = load(left, column)
+            diagonal = np.float32(np.nan)  # of a pixel that records nothing
+            first = lowest * width  # pixel of the row that is looked at, and how far from there to its slot
+            to_slot = (lowest & last_slot) * width - first
+            for k in range(indptr[pixel], indptr[pixel + 1]):
+                entry, share = indices[k], data[k]
+                if entry == pixel:
+                    diagonal = share
+                    continue
+                while entry >= first + width:
+                    first += width
+                    to_slot = (first // width & last_slot) * width - first
+                value = value - share * load(ring, entry + to_slot)
+            value = np.float32(1 / diagonal) * value
+            store(left, column, value)
+            store(ring, (row & last_slot) * width + column, where_number(value, nothing))
+
+
+@kernel
+def solve_lanes(matrix, valid, frames, solved):  # type: ignore[no-untyped-def]
+    """a = M⁻¹·b of up to LANES frames (frame, pixel), row by row from the origin outwards.
+
+    Rays only go outwards, so M is triangular in that order.
+    """
+    (height, width), origin = matrix.shape, matrix.origin[0]
+    slots = 1
+    while slots < matrix.reach + 1:
+        slots *= 2
+    ring, left = np.empty((slots * width, LANES), np.float32), np.empty((width, LANES), np.float32)
+    for step in (1, -1):  # both halves begin with the origin's row
+        ring[:] = 0
+        for row in range(origin, height if step == 1 else -1, step):
+            to_lanes(frames, valid, row * width, (row + 1) * width, left)
+            solve_row(row, step, matrix, left, ring)
+            from_lanes(left, row * width, (row + 1) * width, solved)
+
+
+def solve_frames(frames: Frames, matrix: Matrix, valid: Valid) -> Floats:
+    """The exact solution of M·a = b for a block of frames (frame, y, x): NaN where nothing was measured."""
+    solved = np.empty((len(frames), frames[0].size), np.float32)
+    for some, group in in_groups(frames):
+        solve_lanes(matrix, valid, some, solved[group])
+    return solved.reshape(frames.shape)
+
+
+@kernel
+def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-untyped-def]
+    """Variance of M⁻¹·b from that of b, both (pixel, lane): Σ_j (M⁻¹)_ij²·var_j, with each row of M⁻¹ found from its end.
+
+    From pixel i inwards: what j adds to it is known once all that lies between them is.
+    """
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    (height, width), origin = matrix.shape, matrix.origin
+    influence = np.zeros(height * width)
+    for pixel in range(height * width):
+        if not diagonal[pixel] > 0:
+            store(solved, pixel, splat(np.float32(np.nan)))
+            continue
+        row, column = pixel // width, pixel % width
+        down, right = 1 if row < origin[0] else -1, 1 if column < origin[1] else -1  # inwards
+        rows, columns = 1, 1  # how far inwards there is influence yet
+        total = splat(np.float32(0))
+        influence[pixel] = 1
+        i = 0
+        while i < rows:
+            j = 0
+            while j < columns:
+                source = (row + i * down) * width + column + j * right
+                j += 1
+                found, influence[source] = influence[source] / diagonal[source], 0
+                if not abs(found) * diagonal[pixel] > LEAST_INFLUENCE:  # NaN too: a pixel that records nothing
+                    continue
+                total = total + np.float32(found * found) * load(variance, source)
+                for k in range(indptr[source], indptr[source + 1]):
+                    entry = indices[k]
+                    if entry != source:
+                        influence[entry] -= data[k] * found
+                        rows = max(rows, (entry // width - row) * down + 1)
+                        columns = max(columns, (entry % width - column) * right + 1)
+            i += 1
+        store(solved, pixel, total)
+
+
+def propagate_frames(variance: Frames, matrix: Matrix) -> Floats:
+    """The variance of the exact solution, from that of what was recorded (frame, y, x): NaN where it rests on what is NaN."""
+    pixels = variance[0].size
+    found, solved = np.empty((len(variance), pixels), np.float32), np.empty((pixels, LANES), np.float32)
+    diagonal = diagonal_of(matrix)
+    for some, group in in_groups(variance):
+        propagate_lanes(matrix, diagonal, all_in_lanes(some, ALL_NUMBERS), solved)
+        from_lanes(solved, 0, pixels, found[group])
+    return found.reshape(variance.shape)
+
+
+def diagonal_of(matrix: Matrix) -> Floats:
+    """What each pixel records of what enters it."""
+    return np.asarray(in_scipy(matrix).diagonal())
+
+
+def in_scipy(matrix: Matrix) -> Any:
+    """M for scipy."""
+    pixels = matrix.shape[0] * matrix.shape[1]
+    return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels))
+
+
+# -------------------------------------------------------------------------------------------------------------- LSMR
+
+
+def lsmr_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float) -> Floats:
+    """The least-squares solution, by LSMR, frame by frame."""
+    blur = in_scipy(matrix)
+    back = blur.T.tocsr()
+    lit = np.diff(matrix.indptr) > 0
+    solved = np.empty((len(frames), frames[0].size), np.float32)
+    for some, group in in_groups(frames):
+        for recorded, found in zip(all_in_lanes(some, valid).T, solved[group], strict=False):
+            measured = lit & ~np.isnan(recorded)
+            operator = LinearOperator(
+                blur.shape, lambda a, measured=measured: measured * (blur @ (measured * a.ravel())),
+                lambda b, measured=measured: measured * (back @ (measured * b.ravel())), dtype=np.float32,
+            )  # fmt: skip
+            solution = lsmr(operator, np.where(measured, recorded, 0), atol=tolerance, btol=tolerance, maxiter=iterations)[0]
+            found[:] = np.where(measured, solution, np.nan)
+    return solved.reshape(frames.shape)
+
+
+# -------------------------------------------------------------------------------------------------------------- MLEM
+
+
+@kernel
+def em_step(matrix, sensitivity, recorded, now, new, tolerance, excess):  # type: ignore[no-untyped-def]
+    """new = now·Mᵀ(b / M·now) / Mᵀ1, all (pixel, lane): an iteration of expectation and maximisation.
+
+    Forward and back projection go row by row together, while the rows are in the cache. Where nothing was measured the
+    expectation takes its place, which leaves the maximum as it is without that pixel. excess (1, lane): the largest
+    |new − now| − tolerance·new.
+    """
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    (height, width), reach = matrix.shape, matrix.reach
+    one, nothing, worst = splat(np.float32(1)), splat(np.float32(0)), splat(np.float32(0))
+    new[: min(reach, height) * width] = 0
+    for row in range(height + reach):
+        if row + reach < height:
+            new[(row + reach) * width : (row + reach + 1) * width] = 0
+        for pixel in range(row * width, min(row + 1, height) * width):
+            expected = nothing
+            for k in range(indptr[pixel], indptr[pixel + 1]):
+                expected = expected + data[k] * load(now, indices[k])
+            ratio = where_number(where_positive(expected, load(recorded, pixel) / expected, nothing), one)
+            for k in range(indptr[pixel], indptr[pixel + 1]):
+                store(new, indices[k], load(new, indices[k]) + data[k] * ratio)
+        for pixel in range(max(0, row - reach) * width, (row - reach + 1) * width):  # no row beyond adds to these
+            before = load(now, pixel)
+            after = np.float32(1 / sensitivity[pixel] if sensitivity[pixel] > 0 else 0) * (before * load(new, pixel))
+            store(new, pixel, after)
+            change = after - before
+            over = where_positive(change, change, nothing - change) - tolerance * after
+            worst = where_positive(over - worst, over, worst)
+    store(excess, 0, worst)
+
+
+@kernel
+def step_sums(start, first, second, width, sums):  # type: ignore[no-untyped-def]
+    """In each lane Σr² and Σv², r = first − start, v = second − first − r; in float64 over the rows."""
+    row = np.empty((2, LANES), np.float32)
+    sums[:] = 0
+    for begin in range(0, len(start), width):
+        rr, vv = splat(np.float32(0)), splat(np.float32(0))
+        for pixel in range(begin, begin + width):
+            middle = load(first, pixel)
+            r = middle - load(start, pixel)
+            v = load(second, pixel) - middle - r
+            rr, vv = rr + r * r, vv + v * v
+        store(row, 0, rr)
+        store(row, 1, vv)
+        sums += row
+
+
+@kernel
+def extrapolate(start, first, second, lengths, out):  # type: ignore[no-untyped-def]
+    """start + 2·length·r + length²·v in each lane, but `second` where that is not positive."""
+    length = load(lengths, 0)
+    for pixel in range(len(start)):
+        begin, middle, end = load(start, pixel), load(first, pixel), load(second, pixel)
+        r = middle - begin
+        v = end - middle - r
+        further = begin + length * (np.float32(2) * r + length * v)
+        store(out, pixel, where_positive(further, further, end))
+
+
+def mlem_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float | None) -> Floats:
+    """The non-negative solution of highest Poisson likelihood, for a block of frames (frame, y, x); NaN where nothing was measured."""
+    solved = np.empty((len(frames), frames[0].size), np.float32)
+    sensitivity = in_scipy(matrix).T @ np.ones(frames[0].size, np.float32)
+    dark = np.diff(matrix.indptr) == 0
+    for some, group in in_groups(frames):
+        recorded = np.maximum(all_in_lanes(some, valid), 0)
+        recorded[dark] = np.nan
+        found = maximise_likelihood(recorded, matrix, sensitivity, iterations, tolerance)
+        found[np.isnan(recorded)] = np.nan
+        from_lanes(found, 0, len(found), solved[group])
+    return solved.reshape(frames.shape)
+
+
+def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, iterations: int | None, tolerance: float | None) -> Floats:
+    """MLEM of recorded (pixel, lane), from an even start.
+
+    Without a tolerance, so many iterations. With one, each two iterations are drawn out as far as they seem to lead, and a third
+    follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
+    `tolerance` × (its value + the frame's mean), or after so many.
+    """
+    measured = ~np.isnan(recorded)
+    total = np.where(measured, recorded, 0).sum(0, np.float64)
+    mean = total / np.maximum(measured.sum(0), 1)
+    even = total / np.maximum(sensitivity @ measured, np.finfo(np.float32).tiny)
+    start = np.where(measured, even.astype(np.float32), np.float32(0))
+    first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
+    excess, sums, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
+    running, done = np.ones(LANES, bool), 0
+
+    def iterate(now: Floats, new: Floats) -> bool:
+        """One iteration; what has ended is kept. Whether any goes on."""
+        nonlocal done
+        em_step(matrix, sensitivity, recorded, now, new, np.float32(tolerance or 0), excess)
+        done += 1
+        there = excess[0] <= tolerance * mean if tolerance is not None else np.False_
+        ended = running & (there | (done == iterations))
+        found[:, ended] = new[:, ended]
+        running[ended] = False
+        return bool(running.any())
+
+    while iterate(start, first):
+        if tolerance is None:
+            start, first = first, start
+            continue
+        if not iterate(first, second):
+            break
+        step_sums(start, first, second, matrix.shape[1], sums)
+        lengths[0] = np.sqrt(sums[0] / np.maximum(sums[1], np.finfo(float).tiny)).clip(1, LONGEST_STEP)
+        extrapolate(start, first, second, lengths, first)
+        if not iterate(first, start):
+            break
+    return found
