@@ -12,6 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 LANES = 16
+instruction: Any = intrinsic  # whose declared type has the functions take one argument more than they do
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
 
@@ -26,7 +27,7 @@ lanes_type = LanesType()
 
 
 @register_model(LanesType)
-class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class LanesModel(models.PrimitiveModel):
     """A vector in LLVM."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
@@ -46,13 +47,13 @@ def filled(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
-def check_rows(array: Any) -> None:
-    """Refuse, when a kernel is compiled, what has no rows of lanes."""
-    if not (isinstance(array, types.Array) and array.ndim == 2 and array.layout == "C" and array.dtype == types.float32):
-        raise TypeError(f"expected a contiguous float32 array (n, {LANES}), got {array}")
+def check_rows(array: Any, number: Any = types.float32) -> None:
+    """Refuse, when a kernel is compiled, what has no rows of such numbers."""
+    if not (isinstance(array, types.Array) and array.ndim == 2 and array.layout == "C" and array.dtype == number):
+        raise TypeError(f"expected a contiguous array (n, m) of {number}, got {array}")
 
 
-@intrinsic
+@instruction
 def load(_: Any, array: Any, row: Any) -> Any:
     """A row of an array (n, 16)."""
     check_rows(array)
@@ -64,7 +65,7 @@ def load(_: Any, array: Any, row: Any) -> Any:
     return lanes_type(array, types.intp), code
 
 
-@intrinsic
+@instruction
 def store(_: Any, array: Any, row: Any, value: Any) -> Any:
     """Put a value in a row of an array (n, 16)."""
     check_rows(array)
@@ -77,7 +78,41 @@ def store(_: Any, array: Any, row: Any, value: Any) -> Any:
     return types.void(array, types.intp, lanes_type), code
 
 
-@intrinsic
+@instruction
+def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
+    """Sixteen numbers of any type that lie side by side in a row of an array."""
+    number: Any = array.dtype
+    check_rows(array, number)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        width = cgutils.unpack_tuple(builder, proxy.shape)[1]
+        first = builder.gep(proxy.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
+        vector = ir.VectorType(context.get_data_type(number), LANES)
+        found = builder.load(builder.bitcast(first, vector.as_pointer()), align=number.bitwidth // 8)
+        if isinstance(number, types.Integer):
+            return (builder.sitofp if number.signed else builder.uitofp)(found, VECTOR)
+        return found if number == types.float32 else builder.fptrunc(found, VECTOR)
+
+    return lanes_type(array, types.intp, types.intp), code
+
+
+@instruction
+def measured(_: Any, value: Any, least: Any, dummy: Any) -> Any:
+    """`value`, but NaN where it is infinite, below `least`, or `dummy`."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, least, dummy = arguments[0], filled(builder, arguments[1]), filled(builder, arguments[2])
+        infinite = [ir.Constant(VECTOR, [sign * float("inf")] * LANES) for sign in (-1, 1)]
+        good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_unordered("!=", value, dummy))
+        good = builder.and_(good, builder.fcmp_ordered(">", value, infinite[0]))
+        good = builder.and_(good, builder.fcmp_ordered("<", value, infinite[1]))
+        return builder.select(good, value, ir.Constant(VECTOR, [float("nan")] * LANES))
+
+    return lanes_type(lanes_type, types.float32, types.float32), code
+
+
+@instruction
 def splat(_: Any, number: Any) -> Any:
     """The same number in all lanes."""
 
@@ -87,7 +122,7 @@ def splat(_: Any, number: Any) -> Any:
     return lanes_type(types.float32), code
 
 
-@intrinsic
+@instruction
 def where_number(_: Any, value: Any, other: Any) -> Any:
     """`value`, but `other` in lanes where it is NaN."""
 
@@ -97,7 +132,7 @@ def where_number(_: Any, value: Any, other: Any) -> Any:
     return lanes_type(lanes_type, lanes_type), code
 
 
-@intrinsic
+@instruction
 def where_positive(_: Any, condition: Any, value: Any, other: Any) -> Any:
     """`value` in lanes where `condition` is above 0, else `other`."""
 
@@ -105,6 +140,45 @@ def where_positive(_: Any, condition: Any, value: Any, other: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", arguments[0], ir.Constant(VECTOR, [0.0] * LANES)), *arguments[1:])
 
     return lanes_type(lanes_type, lanes_type, lanes_type), code
+
+
+@instruction
+def transpose(_: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any) -> Any:
+    """Put the 16 × 16 numbers of an array from (row, column) on into another, rows as columns."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, row, column, target, target_row, target_column = arguments
+        places = [places_of(context, builder, *each) for each in (
+            (signature.args[0], source, row, column), (signature.args[3], target, target_row, target_column)
+        )]  # fmt: skip
+        rows = [builder.load(place, align=4) for place in places[0]]
+        for step in (1, 2, 4, 8):  # swap the off-diagonal quarters of blocks of twice the step
+            for i in range(LANES):
+                if not i & step:
+                    upper, lower = rows[i], rows[i | step]
+                    rows[i] = shuffled(builder, upper, lower, [LANES + (e ^ step) if e & step else e for e in range(LANES)])
+                    rows[i | step] = shuffled(builder, upper, lower, [LANES + e if e & step else e | step for e in range(LANES)])
+        for value, place in zip(rows, places[1], strict=True):
+            builder.store(value, place, align=4)
+        return context.get_dummy_value()
+
+    check_rows(source)
+    check_rows(target)
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), code
+
+
+def places_of(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> list[Any]:
+    """Where sixteen rows of sixteen numbers begin in an array."""
+    proxy = cgutils.create_struct_proxy(array_type)(context, builder, array)
+    width = cgutils.unpack_tuple(builder, proxy.shape)[1]
+    first = builder.add(builder.mul(row, width), column)
+    offsets = [builder.add(first, builder.mul(width, ir.Constant(width.type, i))) for i in range(LANES)]
+    return [builder.bitcast(builder.gep(proxy.data, [offset]), VECTOR.as_pointer()) for offset in offsets]
+
+
+def shuffled(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
+    """The lanes of two values in some order."""
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
 
 
 def arithmetic(function: Any, instruction: str) -> None:

@@ -1,8 +1,8 @@
 """The blur of a thick sensor as a sparse matrix, and its inverse."""
 
 from detcal.sensor.attenuation import attenuation_per_m
-from detcal.sensor.calibration import SensorPSF
+from detcal.sensor.calibration import Conditioning, SensorPSF
 from detcal.sensor.geometry import PlanarGeometry
-from detcal.sensor.operations import build_psf
+from detcal.sensor.operations import build_psf, deconvolve
 
-__all__ = ["PlanarGeometry", "SensorPSF", "attenuation_per_m", "build_psf"]
+__all__ = ["Conditioning", "PlanarGeometry", "SensorPSF", "attenuation_per_m", "build_psf", "deconvolve"]

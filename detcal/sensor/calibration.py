@@ -1,6 +1,7 @@
 """The point-spread matrix of a thick sensor."""
 
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from os import PathLike
 from typing import Any
 
@@ -9,11 +10,14 @@ import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 import xarray as xr
+from dask.delayed import Delayed
 
 from detcal.errors import InputError
 from detcal.frames import as_stack, whole_frames
-from detcal.sensor import kernels
+from detcal.sensor import kernels, lanes
 from detcal.sensor.geometry import PlanarGeometry
+
+PATCH = 96  # pixels of a side
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,16 @@ class SensorPSF:
         return PlanarGeometry(self.shape, self.pixel_size_m, self.distance_m, self.poni_m)
 
     @property
+    def slab(self) -> kernels.Slab:
+        """The plane with its thickness, for the kernels."""
+        return kernels.Slab(self.shape, self.pixel_size_m, self.poni_m, self.distance_m, self.thickness_m)
+
+    @property
+    def in_memory(self) -> Delayed:
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process."""
+        return dask.delayed(lanes.Matrix.of)(self.indptr, self.indices, self.data, self.slab)
+
+    @property
     def efficiency(self) -> xr.DataArray:
         """Share of what enters each pixel that is recorded anywhere (y, x), lazily: the column sums."""
         sums = dask.delayed(np.bincount)(self.indices, weights=self.data, minlength=self.shape[0] * self.shape[1])
@@ -77,14 +91,38 @@ class SensorPSF:
         InputError
             If the frames have another shape.
         """
-        stack = as_stack(frames)
-        if stack.shape[1:] != tuple(self.shape):
-            raise InputError(f"expected frames of shape {tuple(self.shape)} (y, x), as the matrix, got {stack.shape[1:]}")
-        matrix, mask = dask.delayed((self.indptr, self.indices, self.data)), dask.delayed(self.mask.data)
+        stack = self.stack_of(frames)
         blurred = da.map_blocks(
-            kernels.blur_frames, whole_frames(stack), matrix=matrix, mask=mask, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+            lanes.blur_frames, whole_frames(stack), matrix=self.in_memory, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
         )
         return stack.copy(data=blurred).rename("blurred")
+
+    def stack_of(self, frames: Any, name: str = "frames") -> xr.DataArray:
+        """Frames (frame, y, x) of the matrix's detector.
+
+        Raises
+        ------
+        InputError
+            If they have another shape.
+        """
+        stack = as_stack(frames, name)
+        if stack.shape[1:] != tuple(self.shape):
+            raise InputError(f"expected {name} of shape {tuple(self.shape)} (y, x), as the matrix, got {stack.shape[1:]}")
+        return stack
+
+    def conditioning(self) -> "Conditioning":
+        """How well the blur can be undone, estimated at the corners, along the edges and in the middle of the detector.
+
+        White noise goes through the exact inverse of patches of the detector that are large beside the blur.
+        """
+        mask = np.asarray(self.mask)
+        found = []
+        for corner in product(*map(sides, self.shape)):
+            patch = mask[tuple(slice(start, start + PATCH) for start in corner)]
+            y, x = (poni - start * pitch for poni, start, pitch in zip(self.poni_m, corner, self.pixel_size_m, strict=True))
+            found.append(lanes.condition_patch(self.slab._replace(shape=patch.shape, poni=(y, x)), self.attenuation_per_m, patch))
+        noise, diagonal = zip(*found, strict=True)
+        return Conditioning(max(noise), min(diagonal))
 
     def compute(self) -> "SensorPSF":
         """The same with its arrays in memory."""
@@ -92,3 +130,25 @@ class SensorPSF:
         computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
         blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
         return replace(self, **{**computed, **blocks})
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """How well a blur can be undone.
+
+    Attributes
+    ----------
+    noise_amplification
+        Largest noise of the exact solution where the recorded noise is white, over that of dividing by the efficiency.
+    smallest_diagonal
+        Smallest share of what enters a pixel that the pixel itself records.
+    """
+
+    noise_amplification: float
+    smallest_diagonal: float
+
+
+def sides(size: int) -> list[int]:
+    """Where a patch begins at either end of an axis, and in its middle."""
+    last = max(0, size - PATCH)
+    return sorted({0, last // 2, last})

@@ -14,10 +14,12 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 from detcal.jit import kernel
-from detcal.simd import LANES, load, splat, store, where_number, where_positive
+from detcal.sensor.kernels import Slab, fill_band, spans
+from detcal.simd import LANES, load, load_from, measured, splat, store, transpose, where_number, where_positive
 
 Frames = NDArray[np.generic]
 Floats = NDArray[np.float32]
+TILE = 8  # pixels of a side: over which noise is averaged
 LONGEST_STEP = 1e3  # that MLEM is drawn out: a lane that stands still would go to infinity
 LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
 
@@ -31,6 +33,16 @@ class Matrix(NamedTuple):
     shape: tuple[int, int]
     origin: tuple[int, int]
     reach: int
+
+    @classmethod
+    def of(cls, indptr: NDArray[np.int64], indices: NDArray[np.int32], data: Floats, slab: Slab) -> "Matrix":
+        """The matrix of a slab."""
+        first, last = (np.empty(slab.shape[0], np.int64) for _ in range(2))
+        spans(slab.shape[0], slab.pitch[0], slab.poni[0], slab.distance, slab.thickness, first, last)
+        row, column = (min(max(int(slab.poni[k] // slab.pitch[k]), 0), slab.shape[k] - 1) for k in (0, 1))
+        rows = np.arange(slab.shape[0])
+        reach = int(np.abs([rows - first, last - rows])[:, last >= first].max(initial=0))
+        return cls(read_only(indptr), read_only(indices), read_only(data), slab.shape, (row, column), reach)
 
 
 class Valid(NamedTuple):
@@ -46,20 +58,31 @@ ALL_NUMBERS = Valid(-np.inf, np.nan)
 @kernel
 def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
     """Pixels start … stop of frames (frame, pixel) as (pixel, lane): NaN if not measured. Lanes to spare are 0."""
+    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
     count = len(frames)
-    for pixel in range(start, stop):
+    tile = np.zeros((LANES, LANES), np.float32)
+    for pixel in range(start, stop, LANES):
+        size = min(LANES, stop - pixel)
         for lane in range(count):
-            value = np.float32(frames[lane, pixel])
-            good = abs(value) < np.inf and value >= valid.least and np.float64(frames[lane, pixel]) != valid.dummy
-            lanes[pixel - start, lane] = value if good else np.float32(np.nan)
-        for lane in range(count, LANES):
-            lanes[pixel - start, lane] = 0
+            if size == LANES:
+                store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy))
+            else:
+                for k in range(size):
+                    tile[lane, k] = frames[lane, pixel + k]
+                store(tile, lane, measured(load(tile, lane), least, dummy))
+        if size == LANES:
+            transpose(tile, 0, 0, lanes, pixel - start, 0)
+        else:
+            lanes[pixel - start : stop - start] = tile[:, :size].T
 
 
 @kernel
 def from_lanes(lanes, start, stop, frames):  # type: ignore[no-untyped-def]
-    """The pixels back into frames (frame, pixel)."""
-    for pixel in range(start, stop):
+    """The pixels (pixel, lane) back into frames (frame, pixel)."""
+    whole = stop - (stop - start) % LANES if len(frames) == LANES else start
+    for pixel in range(start, whole, LANES):
+        transpose(lanes, pixel - start, 0, frames, 0, pixel)
+    for pixel in range(whole, stop):
         for lane in range(len(frames)):
             frames[lane, pixel] = lanes[pixel - start, lane]
 
@@ -82,7 +105,7 @@ def in_groups(frames: Frames) -> Iterator[tuple[Frames, slice]]:
 def all_in_lanes(frames: Frames, valid: Valid) -> Floats:
     """Frames (frame, pixel) as (pixel, lane)."""
     lanes = np.empty((frames.shape[1], LANES), np.float32)
-    to_lanes(frames, valid, 0, frames.shape[1], lanes)
+    to_lanes(frames, valid, 0, len(lanes), lanes)
     return lanes
 
 
@@ -107,7 +130,7 @@ def blur_frames(frames: Frames, matrix: Matrix) -> Floats:
     blurred, recorded = np.empty((len(frames), pixels), np.float32), np.empty((pixels, LANES), np.float32)
     for some, group in in_groups(frames):
         blur_lanes(matrix, all_in_lanes(some, ALL_NUMBERS), recorded)
-        from_lanes(recorded, 0, pixels, blurred[group])
+        from_lanes(recorded, 0, len(recorded), blurred[group])
     return blurred.reshape(frames.shape)
 
 
@@ -131,17 +154,15 @@ def solve_row(row, step, matrix, left, ring):  # type: ignore[no-untyped-def]
             pixel = row * width + column
             value = load(left, column)
             diagonal = np.float32(np.nan)  # of a pixel that records nothing
-            first = lowest * width  # pixel of the row that is looked at, and how far from there to its slot
-            to_slot = (lowest & last_slot) * width - first
+            slot, first = lowest & last_slot, lowest * width  # of the entry pixels' row, and its first pixel
             for k in range(indptr[pixel], indptr[pixel + 1]):
                 entry, share = indices[k], data[k]
                 if entry == pixel:
                     diagonal = share
                     continue
                 while entry >= first + width:
-                    first += width
-                    to_slot = (first // width & last_slot) * width - first
-                value = value - share * load(ring, entry + to_slot)
+                    slot, first = slot + 1 & last_slot, first + width
+                value = value - share * load(ring, slot * width + entry - first)
             value = np.float32(1 / diagonal) * value
             store(left, column, value)
             store(ring, (row & last_slot) * width + column, where_number(value, nothing))
@@ -212,14 +233,19 @@ def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-unty
         store(solved, pixel, total)
 
 
-def propagate_frames(variance: Frames, matrix: Matrix) -> Floats:
-    """The variance of the exact solution, from that of what was recorded (frame, y, x): NaN where it rests on what is NaN."""
+def propagate_frames(variance: Frames, frames: Frames, matrix: Matrix, valid: Valid) -> Floats:
+    """The variance of the exact solution, from that of what was recorded, both (frame, y, x).
+
+    NaN where nothing is recorded, and where it rests on a pixel that was not measured in its frame.
+    """
     pixels = variance[0].size
     found, solved = np.empty((len(variance), pixels), np.float32), np.empty((pixels, LANES), np.float32)
     diagonal = diagonal_of(matrix)
-    for some, group in in_groups(variance):
-        propagate_lanes(matrix, diagonal, all_in_lanes(some, ALL_NUMBERS), solved)
-        from_lanes(solved, 0, pixels, found[group])
+    for (some, group), (recorded, _) in zip(in_groups(variance), in_groups(frames), strict=True):
+        given = all_in_lanes(some, ALL_NUMBERS)
+        given[np.isnan(all_in_lanes(recorded, valid))] = np.nan
+        propagate_lanes(matrix, diagonal, given, solved)
+        from_lanes(solved, 0, len(solved), found[group])
     return found.reshape(variance.shape)
 
 
@@ -234,12 +260,36 @@ def in_scipy(matrix: Matrix) -> Any:
     return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels))
 
 
+def condition_patch(slab: Slab, mu: float, mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Largest noise of the exact solution over that of a division by the efficiency; and the smallest diagonal. 0 and 1 if all is masked.
+
+    White noise is solved, and averaged over LANES frames and squares of TILE × TILE pixels.
+    """
+    data, indices, ends = fill_band((0, slab.shape[0]), slab, mu, mask, 0)
+    matrix = Matrix.of(np.concatenate([[0], ends]), indices, data, slab)
+    y, x = ((np.arange(size) + 0.5) * pitch - poni for size, pitch, poni in zip(slab.shape, slab.pitch, slab.poni, strict=True))
+    efficiency = -np.expm1(-mu * slab.thickness * np.sqrt(1 + (y[:, None] ** 2 + x**2) / slab.distance**2))
+    noise = np.random.default_rng(0).standard_normal((LANES, *slab.shape), np.float32)
+    power = ((solve_frames(noise, matrix, ALL_NUMBERS) * efficiency) ** 2).mean(0)
+    power[~(power < np.inf)] = np.inf  # grown beyond all numbers
+    power[mask] = 0
+    diagonal = diagonal_of(matrix)[~mask.ravel()]
+    amplification = in_tiles(power) / np.maximum(in_tiles(~mask), 1)
+    return float(np.sqrt(amplification.max())), float(diagonal.min(initial=1))
+
+
+def in_tiles(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums over squares of TILE × TILE pixels."""
+    rows, columns = (np.arange(0, size, TILE) for size in image.shape)
+    return np.asarray(np.add.reduceat(np.add.reduceat(image, rows, 0, float), columns, 1, float))
+
+
 # -------------------------------------------------------------------------------------------------------------- LSMR
 
 
 def lsmr_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float) -> Floats:
     """The least-squares solution, by LSMR, frame by frame."""
-    blur = in_scipy(matrix)
+    blur = in_scipy(matrix).astype(float)
     back = blur.T.tocsr()
     lit = np.diff(matrix.indptr) > 0
     solved = np.empty((len(frames), frames[0].size), np.float32)
@@ -248,7 +298,7 @@ def lsmr_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | 
             measured = lit & ~np.isnan(recorded)
             operator = LinearOperator(
                 blur.shape, lambda a, measured=measured: measured * (blur @ (measured * a.ravel())),
-                lambda b, measured=measured: measured * (back @ (measured * b.ravel())), dtype=np.float32,
+                lambda b, measured=measured: measured * (back @ (measured * b.ravel())), dtype=float,
             )  # fmt: skip
             solution = lsmr(operator, np.where(measured, recorded, 0), atol=tolerance, btol=tolerance, maxiter=iterations)[0]
             found[:] = np.where(measured, solution, np.nan)

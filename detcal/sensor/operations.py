@@ -1,5 +1,8 @@
 """Building, applying and inverting the point-spread matrix as lazy graphs."""
 
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -9,7 +12,8 @@ import xarray as xr
 from dask import delayed
 
 from detcal.errors import InputError
-from detcal.sensor import kernels
+from detcal.frames import whole_frames
+from detcal.sensor import kernels, lanes
 from detcal.sensor.attenuation import attenuation_per_m as find_attenuation
 from detcal.sensor.calibration import SensorPSF
 from detcal.sensor.geometry import as_planar, energy_of, mask_of, open_geometry
@@ -115,3 +119,113 @@ def as_mask(mask: Any, shape: tuple[int, int]) -> Any:
     if masked.all():
         raise InputError("the mask leaves no pixel")
     return masked
+
+
+METHODS = ("direct", "lsmr", "mlem")
+LARGEST_AMPLIFICATION = 10.0
+
+
+def deconvolve(
+    frames: Any,
+    psf: SensorPSF,
+    method: str = "direct",
+    iterations: int | None = None,
+    tolerance: float | None = None,
+    *,
+    variance: Any = None,
+    dummy: float | None = None,
+) -> xr.DataArray | xr.Dataset:
+    """Undo the blur of a thick sensor, lazily: what entered each pixel's front, from what the pixels recorded.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        What was recorded. Not measured are NaN, infinite, `dummy`, and negative numbers of an integer type: such a pixel takes no
+        part in what is found for others, and nothing is taken to enter there, as for pixels that the matrix masks.
+    psf
+        From `build_psf`.
+    method
+        "direct" solves M·a = b exactly, pixel by pixel outwards from the PONI: without bias, and linear, but it amplifies noise.
+        "lsmr" is the least-squares solution by LSMR (Fong and Saunders 2011). "mlem" is the non-negative solution of highest
+        Poisson likelihood (Shepp and Vardi 1982); negative counts are taken as 0.
+    iterations
+        At most so many, of "lsmr" and "mlem". For "mlem" without a tolerance: just so many from an even start, of which fewer are
+        smoother.
+    tolerance
+        Of "lsmr": its atol and btol, by default 1e-6. Of "mlem": ends once an iteration changes no pixel by more than the tolerance ×
+        (its value + the frame's mean), by default 1e-4; the iterations are then drawn out (SQUAREM, Varadhan and Roland 2008).
+    variance : (frame, y, x), optional
+        Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j.
+    dummy : number, optional
+        Marks what was not measured, in the frames and in the result, which else has NaN there.
+
+    Returns
+    -------
+    DataArray (frame, y, x) float32, or Dataset
+        deconvolved, and variance if it was given. Attributes say how well the blur can be undone (see `SensorPSF.conditioning`).
+
+    Raises
+    ------
+    InputError
+        An unknown method, options that it does not have, frames of another shape than the matrix, all pixels masked.
+
+    Warns
+    -----
+    UserWarning
+        If the exact solution amplifies noise more than tenfold somewhere.
+    """
+    check_options(method, iterations, tolerance, variance)
+    stack = psf.stack_of(frames)
+    condition = psf.conditioning()
+    if method == "direct" and condition.noise_amplification > LARGEST_AMPLIFICATION:
+        warnings.warn(
+            f"the exact solution amplifies noise {condition.noise_amplification:.3g} times somewhere: "
+            'method="mlem" with few iterations is smoother',
+            stacklevel=2,
+        )
+    valid = lanes.Valid(0.0 if stack.dtype.kind in "iu" else -np.inf, np.nan if dummy is None else float(dummy))
+    matrix, blocks = psf.in_memory, whole_frames(stack)
+    inverses: dict[str, Callable[..., Any]] = {
+        "direct": lanes.solve_frames,
+        "lsmr": partial(lanes.lsmr_frames, iterations=iterations, tolerance=1e-6 if tolerance is None else tolerance),
+        "mlem": partial(lanes.mlem_frames, iterations=iterations, tolerance=1e-4 if tolerance is iterations is None else tolerance),
+    }
+    names = {"units": "counts", "method": method, **asdict(condition)}
+    solved = in_blocks(inverses[method], blocks, matrix=matrix, valid=valid, dummy=dummy)
+    sharp = stack.copy(data=solved).assign_attrs(names).rename("deconvolved")
+    if variance is None:
+        return sharp
+    recorded = psf.stack_of(variance, "variance")
+    if recorded.shape != stack.shape:
+        raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
+    given = whole_frames(recorded).rechunk(blocks.chunks)
+    propagated = in_blocks(lanes.propagate_frames, given, blocks, matrix=matrix, valid=valid, dummy=dummy)
+    return xr.Dataset({"deconvolved": sharp, "variance": stack.copy(data=propagated).assign_attrs(units="counts²").rename("variance")})
+
+
+def in_blocks(function: Callable[..., Any], *blocks: da.Array, matrix: Any, valid: lanes.Valid, dummy: float | None) -> da.Array:
+    """Blocks of frames through the matrix, one task each."""
+    task = partial(with_dummy, function, dummy=dummy)
+    return da.map_blocks(task, *blocks, matrix=matrix, valid=valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+
+
+def with_dummy(function: Callable[..., Any], *frames: Any, dummy: float | None, **options: Any) -> Any:
+    """What a function makes of frames, with the dummy for NaN."""
+    found = function(*frames, **options)
+    if dummy is not None:
+        np.copyto(found, np.float32(dummy), where=np.isnan(found))
+    return found
+
+
+def check_options(method: str, iterations: int | None, tolerance: float | None, variance: Any) -> None:
+    """Refuse a method that there is not, and options that the method has not."""
+    if method not in METHODS:
+        raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
+    if method == "direct" and not iterations is tolerance is None:
+        raise InputError('iterations and tolerance are of "lsmr" and "mlem": the direct solution has none')
+    if method != "direct" and variance is not None:
+        raise InputError(f'the variance is that of method="direct", not of {method!r}')
+    if iterations is not None and iterations < 1:
+        raise InputError(f"expected iterations of at least 1, got {iterations}")
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise InputError(f"expected a tolerance between 0 and 1, got {tolerance}")
