@@ -90,8 +90,10 @@ def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
         first = builder.gep(proxy.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
         vector = ir.VectorType(context.get_data_type(number), LANES)
         found = builder.load(builder.bitcast(first, vector.as_pointer()), align=number.bitwidth // 8)
-        if isinstance(number, types.Integer):
-            return (builder.sitofp if number.signed else builder.uitofp)(found, VECTOR)
+        if number in types.signed_domain:
+            return builder.sitofp(found, VECTOR)
+        if number in types.unsigned_domain:
+            return builder.uitofp(found, VECTOR)
         return found if number == types.float32 else builder.fptrunc(found, VECTOR)
 
     return lanes_type(array, types.intp, types.intp), code

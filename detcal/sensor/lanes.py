@@ -41,7 +41,7 @@ class Matrix(NamedTuple):
         spans(slab.shape[0], slab.pitch[0], slab.poni[0], slab.distance, slab.thickness, first, last)
         row, column = (min(max(int(slab.poni[k] // slab.pitch[k]), 0), slab.shape[k] - 1) for k in (0, 1))
         rows = np.arange(slab.shape[0])
-        reach = int(np.abs([rows - first, last - rows])[:, last >= first].max(initial=0))
+        reach = int(max((rows - first).max(), (last - rows).max()))
         return cls(read_only(indptr), read_only(indices), read_only(data), slab.shape, (row, column), reach)
 
 

@@ -100,7 +100,7 @@ def build_bands(slab: kernels.Slab, mu: float, masked: Any, tile_rows: int) -> t
     for start in range(0, height, tile_rows):
         rows = (start, min(start + tile_rows, height))
         band_mask = masked[rows[0] : rows[1]]
-        count = int(kernels.count_band(rows, slab, band_mask).sum())
+        count = int(kernels.count_band(rows, slab, mu, band_mask).sum())
         task = delayed(partial(kernels.fill_band, rows, slab, mu), pure=True, nout=3)(band_mask, offset)
         shapes = ((count,), np.float32), ((count,), np.int32), (((rows[1] - rows[0]) * width,), np.int64)
         parts.append([da.from_delayed(part, shape, dtype) for part, (shape, dtype) in zip(task, shapes, strict=True)])
