@@ -238,6 +238,14 @@ def test_column_sums_are_what_the_sensor_absorbs(geometry, thickness, mu, margin
     assert (found.values <= wanted + 1e-6).all()
 
 
+def test_nothing_is_stored_of_what_no_ray_reaches():
+    """At 75° and 30 per mm the sensor is a hundred mean free paths deep: a coefficient from there would be 0 in float32."""
+    found = build_psf(beyond((40, 30), SQUARE, 0.1, 0.8 * TAN_75, 0.6 * TAN_75), 1e-3, attenuation_per_m=3e4).to_scipy()
+    assert found.data.min() > np.finfo(np.float32).tiny
+    whole = build_psf(beyond((40, 30), SQUARE, 0.1, 0.8 * TAN_75, 0.6 * TAN_75), 1e-3, attenuation_per_m=3e3).to_scipy()
+    assert found.nnz < whole.nnz
+
+
 def test_what_falls_into_a_dead_pixel_is_lost_and_nothing_else_changes():
     geometry = plane((20, 24), SQUARE, 0.01, (9.3, 11.6))
     dead = np.random.default_rng(3).random(geometry.shape) < 0.15
