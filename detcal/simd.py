@@ -183,7 +183,7 @@ def shuffled(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
 
 
-def arithmetic(function: Any, instruction: str) -> None:
+def arithmetic(function: Any, name: str) -> None:
     """Let an operator of Python work on two values of sixteen, or on a float32 and sixteen."""
 
     @type_callable(function)
@@ -195,12 +195,12 @@ def arithmetic(function: Any, instruction: str) -> None:
 
     @lower_builtin(function, lanes_type, lanes_type)
     def two(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return getattr(builder, instruction)(*arguments)
+        return getattr(builder, name)(*arguments)
 
     @lower_builtin(function, types.float32, lanes_type)
     def number_and_lanes(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return getattr(builder, instruction)(filled(builder, arguments[0]), arguments[1])
+        return getattr(builder, name)(filled(builder, arguments[0]), arguments[1])
 
 
-for function, instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
-    arithmetic(function, instruction)
+for function, name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+    arithmetic(function, name)
