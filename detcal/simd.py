@@ -183,6 +183,34 @@ def shuffled(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
 
 
+@instruction
+def where_between(_: Any, value: Any, low: Any, high: Any, then: Any, other: Any) -> Any:
+    """`then` in lanes where low ≤ value ≤ high, else `other`; NaN is between nothing."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, low, high, then, other = arguments
+        between = builder.and_(builder.fcmp_ordered(">=", value, low), builder.fcmp_ordered("<=", value, high))
+        return builder.select(between, then, other)
+
+    return lanes_type(*[lanes_type] * 5), code
+
+
+def extreme(order: str) -> Any:
+    """Of two values, in each lane the one that comes first; the second one if either is NaN."""
+
+    @instruction
+    def first(_: Any, one: Any, other: Any) -> Any:
+        def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(order, *arguments), *arguments)
+
+        return lanes_type(lanes_type, lanes_type), code
+
+    return first
+
+
+smaller, larger = extreme("<"), extreme(">")
+
+
 def arithmetic(function: Any, name: str) -> None:
     """Let an operator of Python work on two values of sixteen, or on a float32 and sixteen."""
 

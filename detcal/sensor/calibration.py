@@ -14,7 +14,7 @@ from dask.delayed import Delayed
 
 from detcal.errors import InputError
 from detcal.frames import as_stack, whole_frames
-from detcal.sensor import kernels, lanes
+from detcal.sensor import inversion, kernels
 from detcal.sensor.geometry import PlanarGeometry
 
 PATCH = 96  # pixels of a side
@@ -64,7 +64,7 @@ class SensorPSF:
     @property
     def in_memory(self) -> Delayed:
         """The matrix as the kernels take it, lazily: one copy for all tasks of a process."""
-        return dask.delayed(lanes.Matrix.of)(self.indptr, self.indices, self.data, self.slab)
+        return dask.delayed(inversion.Matrix.of)(self.indptr, self.indices, self.data, self.slab)
 
     @property
     def efficiency(self) -> xr.DataArray:
@@ -93,7 +93,7 @@ class SensorPSF:
         """
         stack = self.stack_of(frames)
         blurred = da.map_blocks(
-            lanes.blur_frames, whole_frames(stack), matrix=self.in_memory, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+            inversion.blur_frames, whole_frames(stack), matrix=self.in_memory, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
         )
         return stack.copy(data=blurred).rename("blurred")
 
@@ -120,7 +120,7 @@ class SensorPSF:
         for corner in product(*map(sides, self.shape)):
             patch = mask[tuple(slice(start, start + PATCH) for start in corner)]
             y, x = (poni - start * pitch for poni, start, pitch in zip(self.poni_m, corner, self.pixel_size_m, strict=True))
-            found.append(lanes.condition_patch(self.slab._replace(shape=patch.shape, poni=(y, x)), self.attenuation_per_m, patch))
+            found.append(inversion.condition_patch(self.slab._replace(shape=patch.shape, poni=(y, x)), self.attenuation_per_m, patch))
         noise, diagonal = zip(*found, strict=True)
         return Conditioning(max(noise), min(diagonal))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from numbers import Real
-from os import PathLike, path
+from os import PathLike
 from textwrap import shorten
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyFAI.geometry import Geometry
 
 from detcal.errors import InputError
+from detcal.poni import read_poni
 
 KEV_M = 1.239841984332e-9  # hc
 
@@ -94,25 +95,7 @@ def open_geometry(geometry: Any) -> Any:
         return geometry
     if not isinstance(geometry, str | PathLike):
         raise InputError(f"expected a pyFAI geometry, a .poni file or a PlanarGeometry, got {type(geometry).__name__}")
-    if not path.exists(geometry):
-        raise InputError(f"no such file: {geometry}")
-    if path.isdir(geometry):
-        raise InputError(f"cannot read {geometry} as a .poni file: it is a folder")
-    return read_poni(str(geometry))
-
-
-def read_poni(file: str) -> Geometry:
-    """A .poni file, of which pyFAI itself would take an empty one, and stand the detector at 1 m."""
-    found = Geometry(dist=np.nan, poni1=np.nan, poni2=np.nan)
-    try:
-        found.load(file)
-    except Exception as error:  # of any kind: a file that is no .poni may trip the reader anywhere
-        raise InputError(f"cannot read {file} as a .poni file: {shorten(str(error), 200)}") from error
-    values = {"Distance": found.dist, "Poni1": found.poni1, "Poni2": found.poni2}
-    absent = [name for name, value in values.items() if not np.isfinite(value)]
-    if absent:
-        raise InputError(f"cannot read {file} as a .poni file: expected Distance, Poni1 and Poni2, got no {', '.join(absent)}")
-    return found
+    return read_poni(geometry)
 
 
 def as_planar(geometry: Any) -> PlanarGeometry:

@@ -13,7 +13,8 @@ from dask import delayed
 
 from detcal.errors import InputError
 from detcal.frames import whole_frames
-from detcal.sensor import kernels, lanes
+from detcal.lanes import Valid
+from detcal.sensor import inversion, kernels
 from detcal.sensor.attenuation import attenuation_per_m as find_attenuation
 from detcal.sensor.calibration import SensorPSF
 from detcal.sensor.geometry import as_planar, energy_of, mask_of, open_geometry
@@ -183,12 +184,12 @@ def deconvolve(
             'method="mlem" with few iterations is smoother',
             stacklevel=2,
         )
-    valid = lanes.Valid(0.0 if stack.dtype.kind in "iu" else -np.inf, np.nan if dummy is None else float(dummy))
+    valid = Valid.of(stack.dtype, dummy)
     matrix, blocks = psf.in_memory, whole_frames(stack)
     inverses: dict[str, Callable[..., Any]] = {
-        "direct": lanes.solve_frames,
-        "lsmr": partial(lanes.lsmr_frames, iterations=iterations, tolerance=1e-6 if tolerance is None else tolerance),
-        "mlem": partial(lanes.mlem_frames, iterations=iterations, tolerance=1e-4 if tolerance is iterations is None else tolerance),
+        "direct": inversion.solve_frames,
+        "lsmr": partial(inversion.lsmr_frames, iterations=iterations, tolerance=1e-6 if tolerance is None else tolerance),
+        "mlem": partial(inversion.mlem_frames, iterations=iterations, tolerance=1e-4 if tolerance is iterations is None else tolerance),
     }
     names = {"units": "counts", "method": method, **asdict(condition)}
     solved = in_blocks(inverses[method], blocks, matrix=matrix, valid=valid, dummy=dummy)
@@ -199,11 +200,11 @@ def deconvolve(
     if recorded.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
     given = whole_frames(recorded).rechunk(blocks.chunks)
-    propagated = in_blocks(lanes.propagate_frames, given, blocks, matrix=matrix, valid=valid, dummy=dummy)
+    propagated = in_blocks(inversion.propagate_frames, given, blocks, matrix=matrix, valid=valid, dummy=dummy)
     return xr.Dataset({"deconvolved": sharp, "variance": stack.copy(data=propagated).assign_attrs(units="counts²").rename("variance")})
 
 
-def in_blocks(function: Callable[..., Any], *blocks: da.Array, matrix: Any, valid: lanes.Valid, dummy: float | None) -> da.Array:
+def in_blocks(function: Callable[..., Any], *blocks: da.Array, matrix: Any, valid: Valid, dummy: float | None) -> da.Array:
     """Blocks of frames through the matrix, one task each."""
     task = partial(with_dummy, function, dummy=dummy)
     return da.map_blocks(task, *blocks, matrix=matrix, valid=valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))

@@ -13,7 +13,7 @@ from pyFAI.ext.parallax_raytracing import Raytracing
 from scipy.sparse.linalg import lsmr
 
 from detcal.sensor import PlanarGeometry, build_psf
-from detcal.sensor import lanes as kernels
+from detcal.sensor import inversion as kernels
 from tests.benchmarks.timing import in_turn, report
 
 SHAPE, PITCH, DISTANCE, PONI, WAVELENGTH, THICKNESS = (1043, 981), 172e-6, 0.2845, (0.08865, 0.08931), 0.6968e-10, 450e-6

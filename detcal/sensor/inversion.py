@@ -1,11 +1,9 @@
 """The matrix in use, and its inverses, on frames side by side. ndarrays in, ndarrays out.
 
 LANES frames go through the matrix together, pixel by pixel, each in a lane of its own: a coefficient is loaded once for all of
-them. A pixel that was not measured, or records nothing, is NaN in its lane: nothing is taken to enter there, and it has no part
-in what is found elsewhere.
+them. Nothing is taken to enter a pixel that was not measured, or that records nothing, and it has no part in what is found elsewhere.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +12,10 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 from detcal.jit import kernel
+from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, all_in_lanes, from_lanes, in_groups, read_only, to_lanes
 from detcal.sensor.kernels import Slab, fill_band, spans
-from detcal.simd import LANES, load, load_from, measured, splat, store, transpose, where_number, where_positive
+from detcal.simd import LANES, load, splat, store, where_number, where_positive
 
-Frames = NDArray[np.generic]
-Floats = NDArray[np.float32]
 TILE = 8  # pixels of a side: over which noise is averaged
 LONGEST_STEP = 1e3  # that MLEM is drawn out: a lane that stands still would go to infinity
 LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
@@ -43,70 +40,6 @@ class Matrix(NamedTuple):
         rows = np.arange(slab.shape[0])
         reach = int(max((rows - first).max(), (last - rows).max()))
         return cls(read_only(indptr), read_only(indices), read_only(data), slab.shape, (row, column), reach)
-
-
-class Valid(NamedTuple):
-    """What counts as measured: numbers that are not below `least`, and not `dummy` (NaN: there is none)."""
-
-    least: float
-    dummy: float
-
-
-ALL_NUMBERS = Valid(-np.inf, np.nan)
-
-
-@kernel
-def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
-    """Pixels start … stop of frames (frame, pixel) as (pixel, lane): NaN if not measured. Lanes to spare are 0."""
-    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
-    count = len(frames)
-    tile = np.zeros((LANES, LANES), np.float32)
-    for pixel in range(start, stop, LANES):
-        size = min(LANES, stop - pixel)
-        for lane in range(count):
-            if size == LANES:
-                store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy))
-            else:
-                for k in range(size):
-                    tile[lane, k] = frames[lane, pixel + k]
-                store(tile, lane, measured(load(tile, lane), least, dummy))
-        if size == LANES:
-            transpose(tile, 0, 0, lanes, pixel - start, 0)
-        else:
-            lanes[pixel - start : stop - start] = tile[:, :size].T
-
-
-@kernel
-def from_lanes(lanes, start, stop, frames):  # type: ignore[no-untyped-def]
-    """The pixels (pixel, lane) back into frames (frame, pixel)."""
-    whole = stop - (stop - start) % LANES if len(frames) == LANES else start
-    for pixel in range(start, whole, LANES):
-        transpose(lanes, pixel - start, 0, frames, 0, pixel)
-    for pixel in range(whole, stop):
-        for lane in range(len(frames)):
-            frames[lane, pixel] = lanes[pixel - start, lane]
-
-
-def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """The array as one that may not be written: what comes from another worker is no other, and kernels are compiled for that alone."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def in_groups(frames: Frames) -> Iterator[tuple[Frames, slice]]:
-    """Groups of up to LANES frames (frame, pixel), and which they are."""
-    flat = read_only(frames.reshape(len(frames), -1))
-    for start in range(0, len(flat), LANES):
-        group = slice(start, min(start + LANES, len(flat)))
-        yield flat[group], group
-
-
-def all_in_lanes(frames: Frames, valid: Valid) -> Floats:
-    """Frames (frame, pixel) as (pixel, lane)."""
-    lanes = np.empty((frames.shape[1], LANES), np.float32)
-    to_lanes(frames, valid, 0, len(lanes), lanes)
-    return lanes
 
 
 # -------------------------------------------------------------------------------------------------------------- M·a

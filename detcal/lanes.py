@@ -1,0 +1,85 @@
+"""Frames side by side, pixel by pixel, each in a lane of its own (see simd): a kernel then treats sixteen at once.
+
+A pixel that was not measured is NaN in its lane.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detcal.jit import kernel
+from detcal.simd import LANES, load, load_from, measured, store, transpose
+
+Frames = NDArray[np.generic]
+Floats = NDArray[np.float32]
+
+
+class Valid(NamedTuple):
+    """What counts as measured: numbers that are not below `least`, and not `dummy` (NaN: there is none)."""
+
+    least: float
+    dummy: float
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any], dummy: float | None) -> "Valid":
+        """For frames of a type: counts below 0 are no counts."""
+        return cls(0.0 if dtype.kind in "iu" else -np.inf, np.nan if dummy is None else float(dummy))
+
+
+ALL_NUMBERS = Valid(-np.inf, np.nan)
+
+
+@kernel
+def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
+    """Pixels start … stop of frames (frame, pixel) as (pixel, lane): NaN if not measured. Lanes to spare are 0."""
+    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
+    count = len(frames)
+    tile = np.zeros((LANES, LANES), np.float32)
+    for pixel in range(start, stop, LANES):
+        size = min(LANES, stop - pixel)
+        for lane in range(count):
+            if size == LANES:
+                store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy))
+            else:
+                for k in range(size):
+                    tile[lane, k] = frames[lane, pixel + k]
+                store(tile, lane, measured(load(tile, lane), least, dummy))
+        if size == LANES:
+            transpose(tile, 0, 0, lanes, pixel - start, 0)
+        else:
+            lanes[pixel - start : stop - start] = tile[:, :size].T
+
+
+@kernel
+def from_lanes(lanes, start, stop, frames):  # type: ignore[no-untyped-def]
+    """The pixels (pixel, lane) back into frames (frame, pixel)."""
+    whole = stop - (stop - start) % LANES if len(frames) == LANES else start
+    for pixel in range(start, whole, LANES):
+        transpose(lanes, pixel - start, 0, frames, 0, pixel)
+    for pixel in range(whole, stop):
+        for lane in range(len(frames)):
+            frames[lane, pixel] = lanes[pixel - start, lane]
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as one that may not be written: what comes from another worker is no other, and kernels are compiled for that alone."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def in_groups(frames: Frames) -> Iterator[tuple[Frames, slice]]:
+    """Groups of up to LANES frames (frame, pixel), and which they are."""
+    flat = read_only(frames.reshape(len(frames), -1))
+    for start in range(0, len(flat), LANES):
+        group = slice(start, min(start + LANES, len(flat)))
+        yield flat[group], group
+
+
+def all_in_lanes(frames: Frames, valid: Valid) -> Floats:
+    """Frames (frame, pixel) as (pixel, lane)."""
+    lanes = np.empty((frames.shape[1], LANES), np.float32)
+    to_lanes(frames, valid, 0, len(lanes), lanes)
+    return lanes
