@@ -1,7 +1,8 @@
 """detcal: out-of-core pipelines from raw X-ray detector frames to corrected science data.
 
 response      pixel-wise gain from a beam sweep; correction of CT stacks
-sensor        the blur of a thick sensor as a sparse matrix
+sensor        the blur of a thick sensor as a sparse matrix, and its inverse
+azimuthal     integration, sigma-clipping and quantiles of diffraction frames in rings
 
 `open_frames`, `save` and `load` read and write; `tree` lists what a file holds. Everything is imported on first use, so
 that a worker that only corrects frames does not carry the rest.
@@ -11,11 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detcal import response, sensor
+    from detcal import azimuthal, response, sensor
     from detcal.errors import DetcalError
     from detcal.stores import load, open_frames, save, tree
 
 PLACES = {
+    "azimuthal": "detcal.azimuthal",
     "response": "detcal.response",
     "sensor": "detcal.sensor",
     "DetcalError": "detcal.errors",
@@ -25,7 +27,7 @@ PLACES = {
     "tree": "detcal.stores",
 }
 
-__all__ = ["DetcalError", "load", "open_frames", "response", "save", "sensor", "tree"]
+__all__ = ["DetcalError", "azimuthal", "load", "open_frames", "response", "save", "sensor", "tree"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,11 @@ import dask.array as da
 import xarray as xr
 
 # Where each calibration is defined: imported when one is met, since a worker that writes frames needs none of them.
-CALIBRATIONS = {"Response": "detcal.response.calibration", "SensorPSF": "detcal.sensor.calibration"}
+CALIBRATIONS = {
+    "Response": "detcal.response.calibration",
+    "SensorPSF": "detcal.sensor.calibration",
+    "AzimuthalBins": "detcal.azimuthal.calibration",
+}
 
 
 def is_calibration(obj: Any) -> bool:

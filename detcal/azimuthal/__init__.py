@@ -1,0 +1,16 @@
+"""Frames in rings: integration, sigma-clipping, quantiles."""
+
+from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.geometry import build_bins
+from detcal.azimuthal.operations import integrate, median_filter, outlier_mask, quantile_filter, radial_background, sigma_clip
+
+__all__ = [
+    "AzimuthalBins",
+    "build_bins",
+    "integrate",
+    "median_filter",
+    "outlier_mask",
+    "quantile_filter",
+    "radial_background",
+    "sigma_clip",
+]

@@ -1,0 +1,83 @@
+"""Which pixels lie in which ring."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import numpy as np
+import xarray as xr
+from dask.delayed import Delayed
+
+from detcal.azimuthal.kernels import Rings
+from detcal.errors import InputError
+from detcal.frames import as_stack
+
+
+@dataclass(frozen=True, eq=False)
+class AzimuthalBins:
+    """The pixels of each ring, or of each part of one, and what their counts are divided by. From `build_bins`.
+
+    Attributes
+    ----------
+    starts : (edge,) int64
+        Where each bin's entries begin, and where the last one's end. Bins go by radius, then by azimuth.
+    pixels : (entry,) int32
+        Pixel of each entry, row·columns + column. Masked pixels are in no bin.
+    shares : (entry,) float32
+        The part of the pixel's area that lies in the bin: 1 if pixels are not split.
+    norm : (y, x) float32
+        Flat · polarisation · solid angle: what counts are divided by.
+    dark : (y, x) float32
+        What is taken off them, counts.
+    radius : (y, x) float32
+        Of the pixels' centres, in the unit.
+    centres : (radial,) float64
+        Of the bins, in the unit.
+    azimuths : (azimuthal,) float64, or None
+        Of the bins, in degrees, for 2-D integration.
+    unit, split
+        As in `build_bins`.
+    """
+
+    starts: xr.DataArray
+    pixels: xr.DataArray
+    shares: xr.DataArray
+    norm: xr.DataArray
+    dark: xr.DataArray
+    radius: xr.DataArray
+    centres: xr.DataArray
+    unit: str
+    split: str
+    azimuths: xr.DataArray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the detector, rows and columns."""
+        height, width = self.norm.shape
+        return height, width
+
+    @property
+    def in_memory(self) -> Delayed:
+        """The bins as the kernels take them, lazily: one copy for all tasks of a process."""
+        images = self.starts, self.pixels, self.shares, self.norm, self.dark
+        return dask.delayed(as_rings)(*(image.data for image in images))
+
+    def stack_of(self, frames: Any, name: str = "frames") -> xr.DataArray:
+        """Frames (frame, y, x) of the bins' detector.
+
+        Raises
+        ------
+        InputError
+            If they have another shape.
+        """
+        stack = as_stack(frames, name)
+        if stack.shape[1:] != self.shape:
+            raise InputError(f"expected {name} of shape {self.shape} (y, x), as the bins, got {stack.shape[1:]}")
+        return stack
+
+
+def as_rings(starts: Any, pixels: Any, shares: Any, norm: Any, dark: Any) -> Rings:
+    """The entries with what belongs to their pixels."""
+    order = np.asarray(pixels)
+    entries = order, np.asarray(shares), np.asarray(norm).ravel()[order], np.asarray(dark).ravel()[order]
+    return Rings.of(np.asarray(starts), *entries)

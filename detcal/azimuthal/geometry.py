@@ -1,0 +1,158 @@
+"""Rings on a detector. pyFAI does the geometry: where pixels lie, how they are cut, what they see of the sphere."""
+
+import warnings
+from difflib import get_close_matches
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pyFAI import units
+from pyFAI.geometry import Geometry
+from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+
+from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.errors import InputError
+from detcal.frames import as_image
+from detcal.poni import read_poni
+
+UNITS = (
+    "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
+    "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None",
+)  # fmt: skip
+SPLITS = ("no", "bbox", "full")
+Range = tuple[float, float]
+
+
+def build_bins(
+    geometry: Any,
+    npt: int = 1000,
+    unit: str = "q_nm^-1",
+    split: str = "no",
+    mask: Any = None,
+    radial_range: Range | None = None,
+    azimuth_range: Range | None = None,
+    polarization: float | None = None,
+    solid_angle: bool = True,
+    flat: Any = None,
+    dark: Any = None,
+    *,
+    npt_azimuth: int | None = None,
+) -> AzimuthalBins:
+    """Sort the pixels of a detector into rings.
+
+    Parameters
+    ----------
+    geometry
+        .poni file, or pyFAI geometry.
+    npt
+        Number of rings.
+    unit
+        Of the radius: scattering vector ("q_nm^-1", "q_A^-1"), angle ("2th_deg", "2th_rad"), distance from the beam on the detector
+        ("r_mm", "r_m"), and others of pyFAI's.
+    split
+        "no": a pixel belongs to the ring of its centre. "bbox", "full": to all that its bounding box, or its outline, lies in, with
+        shares.
+    mask : (y, x) bool, optional
+        True: in no ring. By default that of pyFAI's detector.
+    radial_range : in the unit, optional
+    azimuth_range : degrees, optional
+    polarization : −1 … 1, optional
+        Polarisation factor, 1 for a beam that is polarised horizontally.
+    solid_angle
+        Divide by the solid angle that a pixel covers, relative to one at the PONI.
+    flat, dark : (y, x) or (frame, y, x), optional
+        Frames are averaged.
+    npt_azimuth
+        Cut each ring in so many parts, for 2-D integration.
+
+    Raises
+    ------
+    InputError
+        An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left.
+
+    Warns
+    -----
+    UserWarning
+        For more rings than pixels.
+    """
+    check_options(npt, npt_azimuth, unit, split)
+    integrator = as_integrator(geometry, unit)
+    height, width = map(int, integrator.detector.shape)
+    shape = height, width
+    masked = as_mask(integrator.detector.mask if mask is None else mask, shape)
+    if npt * (npt_azimuth or 1) > masked.size:
+        warnings.warn(f"{npt * (npt_azimuth or 1)} bins for {masked.size} pixels: most will be empty", stacklevel=2)
+    norm = np.ones(shape) if flat is None else as_image(flat, shape, "a flat").compute().astype(float)
+    if solid_angle:
+        norm *= integrator.solidAngleArray(shape)
+    if polarization is not None:
+        norm *= polarisation(integrator, shape, polarization)
+    offset = np.zeros(shape) if dark is None else as_image(dark, shape, "a dark").compute()
+    masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
+    scale = units.to_unit(unit).scale
+    engine = integrator.setup_sparse_integrator(
+        shape, npt if npt_azimuth is None else (npt, npt_azimuth), mask=masked, unit=unit, split=split, algo="CSR", scale=False,
+        pos0_range=None if radial_range is None else tuple(value / scale for value in rising(radial_range, "radial_range")),
+        pos1_range=None if azimuth_range is None else integrator.normalize_azimuth_range(azimuth_range),
+    )  # fmt: skip
+    if not engine.indptr[-1]:
+        raise InputError("no pixel is left in the rings: look at mask, flat, radial_range and azimuth_range")
+    flat_rings = npt_azimuth is None
+    centres = np.asarray(engine.bin_centers if flat_rings else engine.bin_centers0, float) * scale
+    azimuths = None if flat_rings else xr.DataArray(np.rad2deg(np.asarray(engine.bin_centers1, float)), dims="azimuthal")
+    entries = {"pixels": np.asarray(engine.indices, np.int32), "shares": np.asarray(engine.data, np.float32)}
+    radius = integrator.array_from_unit(shape, "center", unit)
+    images = {"norm": np.where(masked, 1, norm), "dark": np.where(masked, 0, offset), "radius": radius}
+    arrays = {name: xr.DataArray(values, dims="entry") for name, values in entries.items()}
+    arrays |= {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
+    starts, radial = xr.DataArray(np.asarray(engine.indptr, np.int64), dims="edge"), xr.DataArray(centres, dims="radial")
+    return AzimuthalBins(starts=starts, centres=radial, azimuths=azimuths, unit=unit, split=split, **arrays)
+
+
+def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> None:
+    """Refuse what there is not."""
+    if npt < 1 or (npt_azimuth is not None and npt_azimuth < 1):
+        raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
+    if unit not in UNITS:
+        near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or UNITS
+        raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
+    if split not in SPLITS:
+        raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
+
+
+def as_integrator(geometry: Any, unit: str) -> AzimuthalIntegrator:
+    """A pyFAI integrator of our own at a geometry that fits the unit."""
+    if isinstance(geometry, str | PathLike):
+        geometry = read_poni(geometry)
+    if not isinstance(geometry, Geometry):
+        raise InputError(f"expected a .poni file or a pyFAI geometry, got {type(geometry).__name__}")
+    if geometry.detector.shape is None:
+        raise InputError(f"expected a detector with a shape, got {geometry.detector.name}: name its model in the .poni file")
+    if geometry.wavelength is None and not unit.startswith(("2th", "r_")):
+        raise InputError(f"the geometry has no wavelength, which {unit} needs: add it, or take 2th_deg or r_mm")
+    place = geometry.dist, geometry.poni1, geometry.poni2, geometry.rot1, geometry.rot2, geometry.rot3
+    return AzimuthalIntegrator(*place, detector=geometry.detector, wavelength=geometry.wavelength)
+
+
+def polarisation(integrator: AzimuthalIntegrator, shape: tuple[int, ...], factor: float) -> NDArray[np.floating[Any]]:
+    """What polarisation leaves of the scattering."""
+    if not -1 <= factor <= 1:
+        raise InputError(f"expected a polarisation factor between -1 and 1, got {factor}")
+    return np.asarray(integrator.polarization(shape, factor=factor))
+
+
+def rising(limits: Range, name: str) -> Range:
+    """The two ends of a range."""
+    if np.shape(limits) != (2,) or not limits[0] < limits[1]:
+        raise InputError(f"expected {name} as two rising numbers, got {limits}")
+    return float(limits[0]), float(limits[1])
+
+
+def as_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The mask as an array of booleans; none is all False."""
+    masked = np.zeros(shape, np.bool_) if mask is None else np.array(mask) != 0
+    if masked.shape != shape:
+        raise InputError(f"expected a mask of shape {shape} (y, x), as the detector, got {masked.shape}")
+    return masked

@@ -1,0 +1,304 @@
+"""Integrating, clipping and filtering frames in rings, as lazy graphs."""
+
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask import delayed
+from numpy.typing import NDArray
+
+from detcal.azimuthal import kernels
+from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.kernels import Rings
+from detcal.errors import InputError
+from detcal.frames import whole_frames
+from detcal.lanes import ALL_NUMBERS, Valid, in_groups
+
+ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
+QUANTITIES = ("intensity", "sem", "std", "count")
+
+
+def integrate(
+    frames: Any, bins: AzimuthalBins, error_model: str = "poisson", *, variance: Any = None, dummy: float | None = None
+) -> xr.Dataset:
+    """Average each frame in rings, lazily: ⟨I⟩ = Σc·(raw − dark) / Σc·norm, c the share of a pixel in the ring.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        Counts. Not measured are NaN, infinite, `dummy`, and negative numbers of an integer type.
+    bins
+        From `build_bins`.
+    error_model
+        How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
+    variance : (frame, y, x), optional
+        Of each reading, in place of a model; negative or NaN: no reading.
+    dummy : number, optional
+        Marks what was not measured.
+
+    Returns
+    -------
+    Dataset (frame, radial), or (frame, azimuthal, radial)
+        intensity; sem, the standard error of the mean √VV/Σω with ω = c·norm; std, the standard deviation of a pixel √(VV/Σω²), where
+        VV = Σc²·variance, or Σω²(I − ⟨I⟩)² for "azimuthal"; count, the number of pixels. In a ring without pixels NaN, and count 0;
+        of a single pixel the azimuthal errors are NaN.
+
+    Raises
+    ------
+    InputError
+        Frames of another shape than the bins, an unknown error model.
+
+    Notes
+    -----
+    Azimuthal variances: Schubert and Gertz, SSDBM 2018.
+    """
+    if error_model == "hybrid":
+        raise InputError('the "hybrid" error model is for sigma_clip: here take "poisson" or "azimuthal"')
+    return profiles_of(frames, bins, error_model, variance, dummy, threshold=1.0, most=0)
+
+
+def sigma_clip(
+    frames: Any,
+    bins: AzimuthalBins,
+    threshold: float = 5.0,
+    max_iterations: int = 5,
+    error_model: str = "azimuthal",
+    *,
+    variance: Any = None,
+    dummy: float | None = None,
+) -> xr.Dataset:
+    """Average each frame in rings without outliers, lazily.
+
+    As `integrate`, but up to `max_iterations` times pixels that are further than k·std from the mean are left out, with
+    k = max(threshold, √(2·ln(n/√(2π)))), n ≥ 3 the ring's pixels (Chauvenet's criterion: of n normal values half a one is so far out).
+
+    Parameters
+    ----------
+    frames, bins, variance, dummy
+        As for `integrate`.
+    threshold
+        In standard deviations.
+    max_iterations
+        0 leaves nothing out.
+    error_model
+        "azimuthal" or "poisson"; "hybrid" clips by the spread, and gives the errors of "poisson". With "poisson" and a variance, a ring of
+        which more than half would go at once is clipped about its median: its mean had gone to an outlier.
+
+    Returns
+    -------
+    Dataset
+        As `integrate`, of what is kept.
+
+    Raises
+    ------
+    InputError
+        Frames of another shape than the bins, an unknown error model, a threshold that is not positive.
+    """
+    check_clipping(threshold, max_iterations, error_model, variance)
+    return profiles_of(frames, bins, error_model, variance, dummy, threshold=threshold, most=max_iterations)
+
+
+def outlier_mask(
+    frames: Any,
+    bins: AzimuthalBins,
+    threshold: float = 5.0,
+    max_iterations: int = 5,
+    error_model: str = "azimuthal",
+    *,
+    variance: Any = None,
+    dummy: float | None = None,
+) -> xr.DataArray:
+    """The pixels that `sigma_clip` with the same options leaves out (frame, y, x) bool, lazily: in any of their rings, if they are split.
+
+    Pixels without a reading, and those in no ring, are no outliers.
+    """
+    check_clipping(threshold, max_iterations, error_model, variance)
+    blocks, options, stack = clipping_task(frames, bins, error_model, variance, dummy)
+    found = da.map_blocks(
+        outlier_block, *blocks, threshold=threshold, most=max_iterations, **options, dtype=np.bool_, meta=np.empty((0, 0, 0), np.bool_)
+    )
+    return stack.copy(data=found).rename("outlier").drop_attrs()
+
+
+def quantile_filter(
+    frames: Any, bins: AzimuthalBins, quantiles: tuple[float, float] = (0.4, 0.6), *, dummy: float | None = None
+) -> xr.Dataset:
+    """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
+
+    Pixels are sorted by I = (raw − dark)/norm and weigh c·norm, c the share in the ring. On an edge of the range lies part of a pixel's
+    weight, so that a narrow range is never empty. A single quantile that falls between two pixels is the mean of both.
+
+    Parameters
+    ----------
+    frames, bins, dummy
+        As for `integrate`.
+    quantiles
+        Rising, from 0 to 1.
+
+    Returns
+    -------
+    Dataset (frame, radial), or (frame, azimuthal, radial)
+        intensity, and count, the number of pixels with a reading. In a ring without any NaN and 0.
+
+    Raises
+    ------
+    InputError
+        Frames of another shape than the bins, quantiles that are none.
+    """
+    if np.shape(quantiles) != (2,) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
+        raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
+    stack = bins.stack_of(frames)
+    low, high = map(float, quantiles)
+    blocks, valid = whole_frames(stack), Valid.of(stack.dtype, dummy)
+    return as_profiles(("intensity", "count"), stack, bins, partial(quantile_block, quantiles=(low, high)), [blocks], valid=valid)
+
+
+def median_filter(frames: Any, bins: AzimuthalBins, *, dummy: float | None = None) -> xr.Dataset:
+    """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5)."""
+    return quantile_filter(frames, bins, (0.5, 0.5), dummy=dummy)
+
+
+def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArray:
+    """Profiles drawn back on the image, lazily: the counts that a frame would have if it were the same all around.
+
+    Parameters
+    ----------
+    profile : (frame, radial)
+        As `intensity` of a filter with these bins; linear between the bins' centres, NaN beyond them and next to NaN.
+    bins
+        Not those of a 2-D integration.
+
+    Returns
+    -------
+    DataArray (frame, y, x) float32
+        profile·norm + dark: frames − background are the spots.
+
+    Raises
+    ------
+    InputError
+        If the profile has other dimensions.
+    """
+    if bins.azimuths is not None or profile.dims != ("frame", "radial") or profile.sizes["radial"] != len(bins.centres):
+        raise InputError(f"expected a profile (frame, radial) of {len(bins.centres)} bins, got {dict(profile.sizes)}")
+    values = da.asarray(profile.data).rechunk({1: -1})
+    images = delayed(tuple(np.asarray(image) for image in (bins.centres, bins.radius, bins.norm, bins.dark)))
+    drawn = da.map_blocks(
+        draw, values, images=images, dtype=np.float32, new_axis=2, chunks=(values.chunks[0], *((size,) for size in bins.shape)),
+        meta=np.empty((0, 0, 0), np.float32),
+    )  # fmt: skip
+    return xr.DataArray(drawn, dims=("frame", "y", "x"), name="background", attrs={"units": "counts"})
+
+
+def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
+    """Profiles (frame, radial) on the detector."""
+    centres, radius, norm, dark = images
+    drawn = [np.interp(radius, centres, profile, left=np.nan, right=np.nan) * norm + dark for profile in profiles]
+    return np.asarray(drawn, np.float32)
+
+
+# ------------------------------------------------------------------------------------------------- from blocks to rings
+
+
+def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
+    """Refuse what clips nothing, or everything."""
+    if not threshold > 0:
+        raise InputError(f"expected a positive threshold, got {threshold}")
+    if max_iterations < 0:
+        raise InputError(f"expected max_iterations of 0 or more, got {max_iterations}")
+    if error_model == "no" and variance is None:
+        raise InputError('sigma-clipping needs an error model: "azimuthal", "poisson" or "hybrid", or a variance')
+
+
+def profiles_of(
+    frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None, *, threshold: float, most: int
+) -> xr.Dataset:
+    """Clipped statistics of each ring."""
+    blocks, options, stack = clipping_task(frames, bins, error_model, variance, dummy)
+    task = partial(clip_block, threshold=threshold, most=most, model=options["model"])
+    return as_profiles(QUANTITIES, stack, bins, task, blocks, valid=options["valid"])
+
+
+def clipping_task(
+    frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None
+) -> tuple[list[da.Array], dict[str, Any], xr.DataArray]:
+    """The blocks of the frames, and of their variance; what the kernels need to know; the frames."""
+    if error_model not in ERROR_MODELS:
+        raise InputError(f"expected error_model to be one of {', '.join(ERROR_MODELS)}, got {error_model!r}")
+    stack = bins.stack_of(frames)
+    blocks = [whole_frames(stack)]
+    if variance is not None:
+        given = bins.stack_of(variance, "variance")
+        if given.shape != stack.shape:
+            raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
+        blocks.append(whole_frames(given).rechunk(blocks[0].chunks))
+    model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
+    return blocks, {"valid": Valid.of(stack.dtype, dummy), "model": model, "rings": bins.in_memory}, stack
+
+
+def as_profiles(
+    names: tuple[str, ...], stack: xr.DataArray, bins: AzimuthalBins, task: Any, blocks: list[da.Array], *, valid: Valid
+) -> xr.Dataset:
+    """The profiles that a task makes of each block (frame, quantity, ring)."""
+    rings = len(bins.starts) - 1
+    found = da.map_blocks(
+        task, *blocks, rings=bins.in_memory, valid=valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+        chunks=(blocks[0].chunks[0], (len(names),), (rings,)),
+    )  # fmt: skip
+    coords: dict[str, Any] = {str(name): values for name, values in stack.coords.items() if values.dims == ("frame",)}
+    coords["radial"] = bins.centres.assign_attrs(units=bins.unit)
+    dims: tuple[str, ...] = ("frame", "radial")
+    if bins.azimuths is not None:  # bins go by radius, then by azimuth
+        found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
+        coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
+        dims = ("frame", "azimuthal", "radial")
+    return xr.Dataset({name: (dims, found[:, k]) for k, name in enumerate(names)}, coords)
+
+
+def clip_block(
+    frames: NDArray[Any], noise: NDArray[Any] | None = None, *, rings: Rings, valid: Valid, model: int, threshold: float, most: int
+) -> NDArray[np.float32]:
+    """Statistics (frame, quantity, ring) of a block."""
+    profiles, _ = clip(frames, noise, rings, valid, model, threshold, most)
+    return profiles
+
+
+def clip(
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: Valid, model: int, threshold: float, most: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
+    profiles, intervals = (
+        np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
+        np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
+    )
+    for some, group in in_groups(frames):
+        for batch in range(len(rings.batches) - 1):
+            image = kernels.load_batch(some, valid, rings, batch)
+            spread = image if noise is None else kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch)
+            kernels.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
+    return profiles, intervals
+
+
+def outlier_block(
+    frames: NDArray[Any], noise: NDArray[Any] | None = None, *, rings: Rings, valid: Valid, model: int, threshold: float, most: int
+) -> NDArray[np.bool_]:
+    """What is left out of a block."""
+    _, intervals = clip(frames, noise, rings, valid, model, threshold, most)
+    marked = np.zeros((len(frames), frames[0].size), np.bool_)
+    for some, group in in_groups(frames):
+        for batch in range(len(rings.batches) - 1):
+            image = kernels.load_batch(some, valid, rings, batch)
+            marks = np.zeros_like(image)
+            kernels.mark_batch(image, rings, batch, intervals[group], marks)
+            kernels.unload_marks(marks, rings, batch, marked[group])
+    return marked.reshape(frames.shape)
+
+
+def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
+    """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
+    profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
+    for some, group in in_groups(frames):
+        for batch in range(len(rings.batches) - 1):
+            kernels.quantile_batch(kernels.load_batch(some, valid, rings, batch), rings, batch, quantiles, profiles[group])
+    return profiles
