@@ -1,0 +1,59 @@
+"""Statistics of rings, one ring and one frame at a time, in float64. Slow and clear."""
+
+import numpy as np
+
+
+def entries_of(frame, bins, ring, variance=None):
+    """I, share, norm and variance of a reading, for the pixels of a ring that have one."""
+    begin, end = bins.starts.values[ring : ring + 2]
+    pixels, shares = bins.pixels.values[begin:end], bins.shares.values[begin:end].astype(float)
+    raw = np.asarray(frame, float).ravel()[pixels]
+    norm, dark = (image.values.ravel()[pixels].astype(float) for image in (bins.norm, bins.dark))
+    noise = np.maximum(raw, 1) + dark if variance is None else np.asarray(variance, float).ravel()[pixels]
+    measured = np.isfinite(raw) & (np.ones(raw.shape, bool) if variance is None else np.isfinite(noise) & (noise >= 0))
+    return tuple(values[measured] for values in ((raw - dark) / norm, shares, norm, noise))
+
+
+def statistics(intensity, share, norm, noise, model):
+    """Mean, standard error of the mean, standard deviation, number of pixels."""
+    if not len(intensity):
+        return np.nan, np.nan, np.nan, 0.0
+    weight = share * norm
+    mean = (weight * intensity).sum() / weight.sum()
+    total = (weight**2 * (intensity - mean) ** 2).sum() if model == "azimuthal" else (share**2 * noise).sum()
+    if model == "no" or (model == "azimuthal" and share.sum() <= 1):
+        total = np.nan
+    return mean, np.sqrt(total) / weight.sum(), np.sqrt(total / (weight**2).sum()), share.sum()
+
+
+def clip(intensity, share, norm, noise, model, threshold, most):
+    """Which pixels are kept."""
+    kept = np.ones(len(intensity), bool)
+    for _ in range(most):
+        if not kept.any():
+            break
+        chosen = [values[kept] for values in (intensity, share, norm, noise)]
+        mean, _, std, count = statistics(*chosen, model)
+        limit = max(threshold, np.sqrt(2 * np.log(max(3, count) / np.sqrt(2 * np.pi)))) * np.nan_to_num(std)
+        left = kept & (abs(intensity - mean) <= limit)
+        if model != "azimuthal" and share[left].sum() < count / 2:
+            left = kept & (abs(intensity - quantile_mean(*chosen[:3], 0.5, 0.5)) <= limit)
+        if (left == kept).all():
+            break
+        kept = left
+    return kept
+
+
+def quantile_mean(intensity, share, norm, low, high):
+    """∫ of I over the weight between two quantiles, over their distance; the quantile itself if they are one."""
+    if not len(intensity):
+        return np.nan
+    order = np.argsort(intensity, kind="stable")
+    values, weights = intensity[order], (share * norm)[order]
+    ends = np.cumsum(weights)
+    begins, whole = ends - weights, ends[-1]
+    if low == high:
+        near = (ends >= (low - 1e-9) * whole) & (begins <= (low + 1e-9) * whole)
+        return (values[near][0] + values[near][-1]) / 2
+    inside = np.minimum(ends, high * whole) - np.maximum(begins, low * whole)
+    return (values * inside.clip(0)).sum() / inside.clip(0).sum()
