@@ -1,0 +1,110 @@
+"""Rings beside pyFAI's fastest engines, on stacks of 16 frames: python -m tests.benchmarks.bench_azimuthal [FOLDER]
+
+With a folder also the whole way: a bitshuffle-LZ4 stack of 1000 frames of 4 Mpx to profiles in zarr (about 4 GB there).
+"""
+
+import logging
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import dask
+import dask.array as da
+import h5py
+import hdf5plugin
+import numpy as np
+import pyFAI
+
+from detcal import open_frames, save
+from detcal.azimuthal import build_bins, integrate, median_filter, quantile_filter, sigma_clip
+from tests.benchmarks.timing import in_turn, report
+
+FRAMES = 16
+
+
+def geometry_of(name: str) -> pyFAI.geometry.Geometry:
+    """The beam in the middle of the detector, 0.2 m away."""
+    detector = pyFAI.detector_factory(name)
+    poni = [size * pitch / 2 for size, pitch in zip(detector.shape, (detector.pixel1, detector.pixel2), strict=True)]
+    return pyFAI.load({"detector": name, "distance": 0.2, "poni1": poni[0], "poni2": poni[1], "wavelength": 1e-10})
+
+
+def counts(geometry: pyFAI.geometry.Geometry, frames: int, mean: float = 100, seed: int = 0) -> np.ndarray:
+    """Poisson counts with hot pixels; −1 in gaps."""
+    rng = np.random.default_rng(seed)
+    stack = rng.poisson(mean, (frames, *geometry.detector.shape)).astype(np.int32)
+    stack[rng.random(stack.shape) < 5e-4] += 5000
+    if geometry.detector.mask is not None:
+        stack[:, geometry.detector.mask != 0] = -1
+    return stack
+
+
+def bench_detector(name: str) -> None:
+    """Clipping, quantiles and integration of one detector."""
+    geometry = geometry_of(name)
+    stack = counts(geometry, FRAMES)
+    npt = max(stack.shape[1:])
+    frames = da.from_array(stack, chunks=(FRAMES // 2, -1, -1), name=False)  # a block a thread
+    common = {"npt": npt, "unit": "q_nm^-1", "dummy": -1}
+    for split in ("no", "full"):
+        bins, method = build_bins(geometry, npt, split=split), (split, "csr", "cython")
+        pairs = {
+            "sigma_clip": (
+                lambda bins=bins: sigma_clip(frames, bins),
+                lambda image, method=method: geometry.sigma_clip(
+                    image, **common, method=method, error_model="azimuthal", thres=5, max_iter=5
+                ),
+                6,
+            ),
+            "median": (
+                lambda bins=bins: median_filter(frames, bins),
+                lambda image, method=method: geometry.medfilt1d_ng(image, **common, method=method, percentile=50),
+                8,
+            ),
+            "40–60 % quantiles": (
+                lambda bins=bins: quantile_filter(frames, bins),
+                lambda image, method=method: geometry.medfilt1d_ng(image, **common, method=method, percentile=(40, 60)),
+                8,
+            ),
+            "integrate": (
+                lambda bins=bins: integrate(frames, bins),
+                lambda image, method=method: geometry.integrate1d_ng(image, **common, method=method, error_model="poisson"),
+                4,
+            ),
+        }
+        for job, (ours, peer, aim) in pairs.items():
+            seconds, peers = in_turn(
+                lambda ours=ours: dask.compute(ours()), lambda peer=peer: [peer(image) for image in stack[:4]], rounds=3
+            )
+            report(f"{name}, {job}, split {split}: a frame", seconds / FRAMES, peers / 4, aim)
+
+
+def bench_file(folder: Path, frames: int = 1000) -> None:
+    """From an HDF5 file to profiles in zarr, and how much of it is decoding."""
+    geometry = geometry_of("Eiger 4M")
+    block = counts(geometry, FRAMES, mean=3).clip(0).astype(np.uint32)
+    path = folder / "eiger.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset(
+            "data", (frames, *block.shape[1:]), np.uint32, chunks=(1, *block.shape[1:]), **hdf5plugin.Bitshuffle(cname="lz4")
+        )
+        for start in range(0, frames, FRAMES):
+            data[start : start + FRAMES] = block[: min(FRAMES, frames - start)]
+    bins = build_bins(geometry, 2000)
+    stack = open_frames(path, chunks={"frame": FRAMES})
+    start = perf_counter()
+    stack.data.map_blocks(lambda frames: frames[:, :1, :1], dtype=np.uint32, chunks=(stack.data.chunks[0], (1,), (1,))).compute()
+    reading = perf_counter() - start
+    start = perf_counter()
+    save(sigma_clip(stack, bins), folder / "profiles.zarr", overwrite=True)
+    whole = perf_counter() - start
+    print(f"{frames} frames of {block[0].size / 1e6:.1f} Mpx, HDF5 to profiles: {frames / whole:.0f} frames a second; decoding alone takes "
+          f"{reading / whole:.0%} of the time")  # fmt: skip
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    if len(sys.argv) > 1:
+        bench_file(Path(sys.argv[1]))
+    for detector in ("Pilatus 1M", "Eiger 4M", "Pilatus 6M"):
+        bench_detector(detector)
