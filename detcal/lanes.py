@@ -72,7 +72,7 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 def in_groups(frames: Frames) -> Iterator[tuple[Frames, slice]]:
     """Groups of up to LANES frames (frame, pixel), and which they are."""
-    flat = read_only(frames.reshape(len(frames), -1))
+    flat = read_only(np.ascontiguousarray(frames).reshape(len(frames), -1))
     for start in range(0, len(flat), LANES):
         group = slice(start, min(start + LANES, len(flat)))
         yield flat[group], group

@@ -16,7 +16,9 @@ from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, all_in_lanes, from_
 from detcal.sensor.kernels import Slab, fill_band, spans
 from detcal.simd import LANES, load, splat, store, where_number, where_positive
 
-TILE = 8  # pixels of a side: over which noise is averaged
+TILE = 8  # pixels a side: over which noise is averaged
+BAND_ROWS = 64  # of the detector, that noise goes through at a time
+MOST_ITERATIONS = 10_000  # of MLEM, for tolerances that float32 does not reach
 LONGEST_STEP = 1e3  # that MLEM is drawn out: a lane that stands still would go to infinity
 LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
 
@@ -71,8 +73,8 @@ def blur_frames(frames: Frames, matrix: Matrix) -> Floats:
 
 
 @kernel
-def solve_row(row, step, matrix, left, ring):  # type: ignore[no-untyped-def]
-    """Forward substitution along a row, from the origin's column outwards on both sides.
+def solve_row(row, step, matrix, first_row, left, ring):  # type: ignore[no-untyped-def]
+    """Forward substitution along a row, from the origin's column outwards on both sides; the matrix begins at row `first_row`.
 
     left (column, lane): what was recorded, in the end the solution; ring (rows · columns, lane): what enters the rows solved
     before this one, outwards by `step`, and this one. A row lies there at its number modulo the rows, which are a power of two.
@@ -88,7 +90,8 @@ def solve_row(row, step, matrix, left, ring):  # type: ignore[no-untyped-def]
             value = load(left, column)
             diagonal = np.float32(np.nan)  # of a pixel that records nothing
             slot, first = lowest & last_slot, lowest * width  # of the entry pixels' row, and its first pixel
-            for k in range(indptr[pixel], indptr[pixel + 1]):
+            place = pixel - first_row * width
+            for k in range(indptr[place], indptr[place + 1]):
                 entry, share = indices[k], data[k]
                 if entry == pixel:
                     diagonal = share
@@ -102,21 +105,27 @@ def solve_row(row, step, matrix, left, ring):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def slots_of(reach):  # type: ignore[no-untyped-def]
+    """Rows of a ring that holds as many as rays cross: a power of two."""
+    slots = 1
+    while slots < reach + 1:
+        slots *= 2
+    return slots
+
+
+@kernel
 def solve_lanes(matrix, valid, frames, solved):  # type: ignore[no-untyped-def]
     """a = M⁻¹·b of up to LANES frames (frame, pixel), row by row from the origin outwards.
 
     Rays only go outwards, so M is triangular in that order.
     """
     (height, width), origin = matrix.shape, matrix.origin[0]
-    slots = 1
-    while slots < matrix.reach + 1:
-        slots *= 2
-    ring, left = np.empty((slots * width, LANES), np.float32), np.empty((width, LANES), np.float32)
+    ring, left = np.empty((slots_of(matrix.reach) * width, LANES), np.float32), np.empty((width, LANES), np.float32)
     for step in (1, -1):  # both halves begin with the origin's row
         ring[:] = 0
         for row in range(origin, height if step == 1 else -1, step):
             to_lanes(frames, valid, row * width, (row + 1) * width, left)
-            solve_row(row, step, matrix, left, ring)
+            solve_row(row, step, matrix, 0, left, ring)
             from_lanes(left, row * width, (row + 1) * width, solved)
 
 
@@ -152,8 +161,11 @@ def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-unty
             while j < columns:
                 source = (row + i * down) * width + column + j * right
                 j += 1
-                found, influence[source] = influence[source] / diagonal[source], 0
-                if not abs(found) * diagonal[pixel] > LEAST_INFLUENCE:  # NaN too: a pixel that records nothing
+                found, influence[source] = influence[source], 0
+                if not diagonal[source] > 0:  # it records nothing, and nothing is taken to enter there
+                    continue
+                found /= diagonal[source]
+                if abs(found) * diagonal[pixel] < LEAST_INFLUENCE:
                     continue
                 total = total + np.float32(found * found) * load(variance, source)
                 for k in range(indptr[source], indptr[source + 1]):
@@ -193,22 +205,37 @@ def in_scipy(matrix: Matrix) -> Any:
     return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels))
 
 
-def condition_patch(slab: Slab, mu: float, mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """Largest noise of the exact solution over that of a division by the efficiency; and the smallest diagonal. 0 and 1 if all is masked.
+def noise_and_diagonal(slab: Slab, mu: float, mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Largest noise of the exact solution over that of a division by the efficiency; and the smallest diagonal.
 
-    White noise is solved, and averaged over LANES frames and squares of TILE × TILE pixels.
+    Random signs are solved, band by band outwards with a matrix of its own for each, so that no more than that is held; their squares
+    are averaged over LANES frames and squares of TILE × TILE pixels. 0 and 1 if all is masked.
     """
-    data, indices, ends = fill_band((0, slab.shape[0]), slab, mu, mask, 0)
-    matrix = Matrix.of(np.concatenate([[0], ends]), indices, data, slab)
+    matrix = Matrix.of(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), slab)  # for where it begins
+    (height, width), origin = slab.shape, matrix.origin[0]
+    power, smallest, rng = np.zeros(slab.shape), 1.0, np.random.default_rng(0)
+    for step in (1, -1):
+        ring = np.zeros((slots_of(matrix.reach) * width, LANES), np.float32)
+        for row in range(origin, height if step == 1 else -1, step * BAND_ROWS):
+            rows = (row, min(row + BAND_ROWS, height)) if step == 1 else (max(row - BAND_ROWS, -1) + 1, row + 1)
+            data, indices, ends = fill_band(rows, slab, mu, mask[rows[0] : rows[1]], 0)
+            indptr = np.concatenate([[0], ends])
+            own = indices == np.repeat(np.arange(rows[0] * width, rows[1] * width, dtype=np.int32), np.diff(indptr))
+            smallest = min(smallest, float(data[own].min(initial=1)))
+            signs = np.unpackbits(rng.integers(0, 256, (rows[1] - rows[0]) * width * LANES // 8, np.uint8)).reshape(-1, width, LANES)
+            solved = 2 * signs.astype(np.float32) - 1
+            band = matrix._replace(indptr=indptr, indices=indices, data=data)
+            for number in range(rows[1] - rows[0])[::step]:
+                solve_row(rows[0] + number, step, band, rows[0], solved[number], ring)
+            with np.errstate(over="ignore", invalid="ignore"):
+                power[rows[0] : rows[1]] = np.square(solved, dtype=np.float64).mean(2)
     y, x = ((np.arange(size) + 0.5) * pitch - poni for size, pitch, poni in zip(slab.shape, slab.pitch, slab.poni, strict=True))
     efficiency = -np.expm1(-mu * slab.thickness * np.sqrt(1 + (y[:, None] ** 2 + x**2) / slab.distance**2))
-    noise = np.random.default_rng(0).standard_normal((LANES, *slab.shape), np.float32)
-    power = ((solve_frames(noise, matrix, ALL_NUMBERS) * efficiency) ** 2).mean(0)
+    power *= efficiency**2
     power[~(power < np.inf)] = np.inf  # grown beyond all numbers
     power[mask] = 0
-    diagonal = diagonal_of(matrix)[~mask.ravel()]
     amplification = in_tiles(power) / np.maximum(in_tiles(~mask), 1)
-    return float(np.sqrt(amplification.max())), float(diagonal.min(initial=1))
+    return float(np.sqrt(amplification.max())), smallest
 
 
 def in_tiles(image: NDArray[Any]) -> NDArray[np.float64]:
@@ -317,7 +344,7 @@ def mlem_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | 
 
 
 def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, iterations: int | None, tolerance: float | None) -> Floats:
-    """MLEM of recorded (pixel, lane), from an even start.
+    """MLEM of recorded (pixel, lane), which is rescaled, from an even start.
 
     Without a tolerance, so many iterations. With one, each two iterations are drawn out as far as they seem to lead, and a third
     follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
@@ -325,12 +352,15 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
     """
     measured = ~np.isnan(recorded)
     total = np.where(measured, recorded, 0).sum(0, np.float64)
+    unit = np.exp2(np.floor(np.log2(np.where(total > 0, total / np.maximum(measured.sum(0), 1), 1)))).astype(np.float32)
+    recorded /= unit  # a power of two, so that squares stay within what float32 holds, and no digit changes
+    total = total / unit
     mean = total / np.maximum(measured.sum(0), 1)
     even = total / np.maximum(sensitivity @ measured, np.finfo(np.float32).tiny)
     start = np.where(measured, even.astype(np.float32), np.float32(0))
     first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
     excess, sums, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
-    running, done = np.ones(LANES, bool), 0
+    running, done, most = np.ones(LANES, bool), 0, iterations or MOST_ITERATIONS
 
     def iterate(now: Floats, new: Floats) -> bool:
         """One iteration; what has ended is kept. Whether any goes on."""
@@ -338,7 +368,7 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
         em_step(matrix, sensitivity, recorded, now, new, np.float32(tolerance or 0), excess)
         done += 1
         there = excess[0] <= tolerance * mean if tolerance is not None else np.False_
-        ended = running & (there | (done == iterations))
+        ended = running & (there | (done == most))
         found[:, ended] = new[:, ended]
         running[ended] = False
         return bool(running.any())
@@ -354,4 +384,5 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
         extrapolate(start, first, second, lengths, first)
         if not iterate(first, start):
             break
+    found *= unit
     return found

@@ -78,3 +78,55 @@ def absorbed_fraction(entry, pixel_size, distance, poni, thickness, mu, points=2
     y, x = ((entry[axis] + 0.5 + nodes / 2) * pixel_size[axis] - poni[axis] for axis in (0, 1))
     secant = np.sqrt(1 + (y[:, None] ** 2 + x**2) / distance**2)
     return float(weights @ -np.expm1(-mu * thickness * secant) @ weights / 4)
+
+
+# ------------------------------------------------------------------------------------------------------ the blur undone
+
+
+def undo(matrix, recorded, method=np.linalg.solve):
+    """What entered the pixels (pixel,), of a dense matrix M and of what they recorded; NaN where nothing was measured.
+
+    There `recorded` is no number, or M's row is empty: those pixels' rows and columns are taken out of the problem.
+    """
+    measured = np.isfinite(recorded) & matrix.any(axis=1)
+    entered = np.full(len(recorded), np.nan)
+    entered[measured] = method(matrix[np.ix_(measured, measured)], recorded[measured])
+    return entered
+
+
+def least_squares(matrix, recorded):
+    """The a for which |M·a − b|² is least."""
+    return np.linalg.lstsq(matrix, recorded)[0]
+
+
+def likeliest(matrix, recorded, iterations):
+    """Plain MLEM (Shepp and Vardi 1982) from an even start."""
+    sensitivity = matrix.sum(axis=0)
+    entered = np.full(len(recorded), recorded.sum() / sensitivity.sum())
+    for _ in range(iterations):
+        expected = matrix @ entered
+        ratio = np.divide(recorded, expected, out=np.zeros_like(expected), where=expected > 0)
+        entered = entered * (matrix.T @ ratio) / sensitivity
+    return entered
+
+
+def propagated(matrix, variance):
+    """Variance of M⁻¹·b from that of b, whose pixels are independent."""
+    return np.linalg.inv(matrix) ** 2 @ variance
+
+
+def influence(matrix):
+    """|M⁻¹|: how much a recorded pixel (column) moves a solved one (row), of what its own does; 0 of pixels that record nothing."""
+    records = np.flatnonzero(matrix.any(axis=1))
+    inverse = np.linalg.inv(matrix[np.ix_(records, records)])
+    found = np.zeros_like(matrix)
+    found[np.ix_(records, records)] = np.abs(inverse / inverse.diagonal()[:, None])
+    return found
+
+
+def noise_amplification(matrix, efficiency, side=8):
+    """Noise of M⁻¹·b over that of b / efficiency, for white noise b: the largest over squares of side × side pixels, on average."""
+    records = matrix.any(axis=1)
+    power = undo(matrix, np.where(records, 1.0, np.nan), propagated).reshape(efficiency.shape) * efficiency**2
+    squares = (power[y : y + side, x : x + side] for y in range(0, efficiency.shape[0], side) for x in range(0, efficiency.shape[1], side))
+    return float(np.sqrt(max(np.nanmean(square) for square in squares if np.isfinite(square).any())))
