@@ -352,6 +352,15 @@ def test_what_is_no_geometry(geometry):
         build_bins(geometry)
 
 
+def test_a_geometry_without_a_model_takes_a_shape(tmp_path):
+    (tmp_path / "old.poni").write_text("PixelSize1: 1e-4\nPixelSize2: 1e-4\nDistance: 0.1\nPoni1: 0.002\nPoni2: 0.003\nWavelength: 1e-10\n")
+    assert build_bins(tmp_path / "old.poni", 10, shape=(40, 60)).shape == (40, 60)
+    with pytest.raises(InputError, match="or give shape="):
+        build_bins(tmp_path / "old.poni", 10)
+    with pytest.raises(InputError, match=r"expected the shape \(195, 487\)"):
+        build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), 10, "2th_deg", shape=(40, 60))
+
+
 def test_files_that_are_no_geometry(tmp_path):
     (tmp_path / "cut.poni").write_text("poni_version: 2.1\nDistance: 0.1\n")
     with pytest.raises(InputError, match="cannot read"):

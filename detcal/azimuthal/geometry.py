@@ -1,6 +1,7 @@
 """Rings on a detector. pyFAI does the geometry: where pixels lie, how they are cut, what they see of the sphere."""
 
 import warnings
+from copy import copy
 from difflib import get_close_matches
 from os import PathLike
 from typing import Any
@@ -39,6 +40,7 @@ def build_bins(
     dark: Any = None,
     *,
     npt_azimuth: int | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> AzimuthalBins:
     """Sort the pixels of a detector into rings.
 
@@ -66,6 +68,8 @@ def build_bins(
         Frames are averaged.
     npt_azimuth
         Cut each ring in so many parts, for 2-D integration.
+    shape : rows, columns
+        Of a detector that the geometry gives no model for, but pixel sizes.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def build_bins(
         For more rings than pixels.
     """
     check_options(npt, npt_azimuth, unit, split)
-    integrator = as_integrator(geometry, unit)
+    integrator = as_integrator(geometry, unit, shape)
     height, width = map(int, integrator.detector.shape)
     shape = height, width
     masked = as_mask(integrator.detector.mask if mask is None else mask, shape)
@@ -122,18 +126,23 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
 
 
-def as_integrator(geometry: Any, unit: str) -> AzimuthalIntegrator:
+def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None) -> AzimuthalIntegrator:
     """A pyFAI integrator of our own at a geometry that fits the unit."""
     if isinstance(geometry, str | PathLike):
         geometry = read_poni(geometry)
     if not isinstance(geometry, Geometry):
         raise InputError(f"expected a .poni file or a pyFAI geometry, got {type(geometry).__name__}")
-    if geometry.detector.shape is None:
-        raise InputError(f"expected a detector with a shape, got {geometry.detector.name}: name its model in the .poni file")
+    detector = copy(geometry.detector)
+    if detector.shape is None:
+        detector.shape = shape
+    if detector.shape is None:
+        raise InputError(f"expected a detector with a shape, got {detector.name}: name its model in the .poni file, or give shape=")
+    if shape is not None and tuple(detector.shape) != tuple(shape):
+        raise InputError(f"expected the shape {tuple(detector.shape)} of {detector.name}, got {tuple(shape)}: leave shape= out")
     if geometry.wavelength is None and not unit.startswith(("2th", "r_")):
         raise InputError(f"the geometry has no wavelength, which {unit} needs: add it, or take 2th_deg or r_mm")
     place = geometry.dist, geometry.poni1, geometry.poni2, geometry.rot1, geometry.rot2, geometry.rot3
-    return AzimuthalIntegrator(*place, detector=geometry.detector, wavelength=geometry.wavelength)
+    return AzimuthalIntegrator(*place, detector=detector, wavelength=geometry.wavelength)
 
 
 def polarisation(integrator: AzimuthalIntegrator, shape: tuple[int, ...], factor: float) -> NDArray[np.floating[Any]]:
