@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 from detcal_pipelines.plan import Plan, plan, size
 from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.steps import SENSOR_LIBRARIES, build
 from detcal_pipelines.template import render
 
+from detcal import save
 from detcal.errors import PlanError
+from detcal.sensor import PlanarGeometry, build_psf
+from detcal.sensor.memory import build_psf_bytes
+from detcal.sensor.operations import BAND_PIXELS, METHODS
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def test_plan_of_a_fit(folder):
     assert found.workers == 2
     assert found.bytes_in == 1000 * 2048**2 * 2
     assert found.bytes_out == 2048**2 * (4 * 4 + 4 + 1)
-    assert found.blocks * found.chunk_frames >= 1000
+    assert found.blocks * found.depth >= 1000
     assert found.steps[0].task_bytes > 2 * 7 * 8 * 2048**2  # at least the sums that come in and go out
 
 
@@ -49,7 +54,7 @@ def test_less_memory_means_smaller_blocks_then_fewer_workers(folder):
             each = planned(folder, "fit_response", budget)
         except PlanError:
             break
-        found.append((each.workers, each.chunk_frames))
+        found.append((each.workers, each.depth))
         budget = each.peak_bytes - 1
     assert found == sorted(found, reverse=True)
     assert (found[0], found[-1][0]) == ((2, 8), 1)
@@ -77,7 +82,7 @@ def test_dark_frames_that_lie_in_one_deep_chunk_are_planned_for(folder):
 
 def test_a_shard_is_the_block_of_a_task(folder):
     changes = [('"response.zarr"', '{ path = "flat.h5" }'), ("# shard_frames = 64 ", "shard_frames = 12 ")]
-    assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).chunk_frames == 12
+    assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).depth == 12
 
 
 def planned_correction(folder) -> Plan:
@@ -98,9 +103,72 @@ def test_a_chunk_that_cannot_fit_is_refused_with_one_that_would(folder):
     with pytest.raises(PlanError, match=r"chunk_frames = 500 .* chunk_frames = (\d+) would fit") as caught:
         planned(folder, "fit_response", 2 * GIB, text_changes=chunk)
     fits = int(re.search(r"= (\d+) would fit", str(caught.value))[1])
-    assert planned(folder, "fit_response", 2 * GIB, text_changes=[(chunk[0][0], f"chunk_frames = {fits} ")]).chunk_frames == fits
+    assert planned(folder, "fit_response", 2 * GIB, text_changes=[(chunk[0][0], f"chunk_frames = {fits} ")]).depth == fits
     with pytest.raises(PlanError):
         planned(folder, "fit_response", 2 * GIB, text_changes=[(chunk[0][0], f"chunk_frames = {fits + 1} ")])
+
+
+# ---------------------------------------------------------------------------------------------------------- sensor
+
+
+@pytest.fixture
+def thick(tmp_path):
+    """A recipe of a large detector, the matrix of a small one, and headers of its frames."""
+    large = "{ shape = [2162, 2068], pixel_size_m = [75e-6, 75e-6], distance_m = 0.1, poni_m = [0.08, 0.08] }"
+    (tmp_path / "detector.poni").touch()
+    text = render("build_psf").replace('"detector.poni"', large).replace("# energy_kev", "energy_kev")
+    (tmp_path / "build_psf.toml").write_text(text)
+    psf = build_psf(PlanarGeometry((300, 400), (75e-6, 75e-6), 0.1, (0.01, 0.01)), energy_kev=17.4)
+    save(psf, tmp_path / "psf.zarr")
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("data", (1000, 300, 400), np.int32)
+    return tmp_path
+
+
+def planned_matrix(folder, budget, workers=2, **changes) -> Plan:
+    return plan(read_recipe(folder / "build_psf.toml", changes), budget, workers)
+
+
+def test_plan_of_a_matrix(thick):
+    roomy, tight = planned_matrix(thick, 8 * GIB), planned_matrix(thick, 870 * MIB)
+    assert roomy.workers == tight.workers == 2
+    assert roomy.depth == BAND_PIXELS // 2068
+    assert tight.depth < roomy.depth
+    assert tight.peak_bytes <= 870 * MIB
+    assert tight.bytes_out == roomy.bytes_out > 8 * 5 * 2162 * 2068
+    assert tight.blocks * tight.depth >= 2162
+
+
+def test_the_largest_band_is_planned_for(thick):
+    """No band that the run builds has more coefficients than the plan counts with."""
+    found = planned_matrix(thick, 870 * MIB)
+    psf = build(read_recipe(thick / "build_psf.toml"), found.depth)
+    pixels = found.depth * 2068
+    assert build_psf_bytes(pixels, max(psf.data.chunks[0])) <= 1.02 * (found.steps[0].task_bytes - SENSOR_LIBRARIES)
+
+
+def test_bands_that_cannot_fit_are_refused_with_some_that_would(thick):
+    text = (thick / "build_psf.toml").read_text()
+    (thick / "build_psf.toml").write_text(text.replace("# tile_rows = 64 ", "tile_rows = 2000 "))
+    with pytest.raises(PlanError, match=r"tile_rows = 2000 and 1 worker, .* tile_rows = (\d+) would fit") as caught:
+        planned_matrix(thick, GIB)
+    fits = re.search(r"= (\d+) would fit", str(caught.value))[1]
+    (thick / "build_psf.toml").write_text(text.replace("# tile_rows = 64 ", f"tile_rows = {fits} "))
+    assert planned_matrix(thick, GIB).depth == int(fits)
+
+
+def test_lanes_are_filled_before_workers_are_added(thick):
+    """Sixteen frames are deconvolved in the time of one, so that two workers with four each, which would fit too, are slower than one."""
+    found = {budget: planned(thick, "deconvolve", budget * MIB) for budget in (440, 800, 2000)}
+    assert [(each.workers, each.depth) for each in found.values()] == [(1, 16), (1, 128), (2, 128)]
+    for budget, each in found.items():
+        assert each.peak_bytes <= budget * MIB
+
+
+def test_methods_cost_what_they_hold(thick):
+    method = '# method = "direct"', 'method = "{}"'
+    peaks = [planned(thick, "deconvolve", 8 * GIB, text_changes=[(method[0], method[1].format(name))]).peak_bytes for name in METHODS]
+    assert peaks[0] < min(peaks[1:])
 
 
 def test_sizes_are_for_people():

@@ -15,7 +15,8 @@ RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("sweep.h5", "ct.h5", "dark.h5", "flat.h5", "response.zarr", "first.zarr"):
+    names = "sweep.h5", "ct.h5", "dark.h5", "flat.h5", "response.zarr", "first.zarr", "scan.h5", "psf.zarr", "detector.poni", "mask.edf"
+    for name in names:
         (tmp_path / name).touch()
     return tmp_path
 
@@ -56,7 +57,7 @@ pth = "response.zarr"
     ("step", "message"),
     [
         ('operation = "fit_respons"', "steps[0].operation (line 4): unknown operation; did you mean fit_response?"),
-        ("sigma = 3", "steps[0].operation (line 3): missing; one of fit_response, correct_response"),
+        ("sigma = 3", "steps[0].operation (line 3): missing; one of fit_response, correct_response, build_psf, deconvolve"),
         (
             'operation = "fit_response"\ndark = { path = "dark.h5", datset = "x" }',
             "steps[0].dark.datset (line 5): unknown key; did you mean dataset?",
@@ -70,6 +71,48 @@ def test_mistakes_in_a_step(folder, step, message):
     with pytest.raises(RecipeError) as caught:
         read(folder, f'[input]\npath = "sweep.h5"\n[[steps]]\n{step}\n[output]\npath = "out.zarr"\n')
     assert str(caught.value).splitlines()[1].strip() == message
+
+
+PLANE = "shape = [30, 40], pixel_size_m = [1e-4, 1e-4], distance_m = 0.1, poni_m = [0, 0]"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "messages"),
+    [
+        ('"none.poni"', ["steps[0].geometry (line 3): no such file: {folder}/none.poni"]),
+        ("5", ["steps[0].geometry (line 3): expected a path, or {{ shape, pixel_size_m, distance_m, poni_m }}, got 5"]),
+        (f"{{ {PLANE}, poni = 1 }}", ["steps[0].geometry.poni (line 3): unknown key; did you mean poni_m?"]),
+        (
+            '{ shape = [30, 40], pixel_size_m = [1e-4, 1e-4], distance_m = "far" }',
+            [
+                "steps[0].geometry.distance_m (line 3): input should be a valid number, got 'far'",
+                "steps[0].geometry.poni_m (line 3): missing",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_geometry(folder, geometry, messages):
+    with pytest.raises(RecipeError) as caught:
+        read(folder, f'[[steps]]\noperation = "build_psf"\ngeometry = {geometry}\n[output]\npath = "out.zarr"\n')
+    found = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    assert found == [message.format(folder=folder) for message in messages]
+
+
+def test_a_plane_may_stand_in_place_of_a_poni_file(folder):
+    recipe = read(folder, render("build_psf").replace('"detector.poni"', f"{{ {PLANE} }}"))
+    assert recipe.steps[0].geometry.shape == [30, 40]
+    assert '"pixel_size_m":[0.0001,0.0001]' in recipe.model_dump_json()
+
+
+def test_all_steps_but_build_psf_take_frames(folder):
+    frames = '[input]\npath = "scan.h5"\n'
+    with pytest.raises(RecipeError, match=r"input \(line 1\): build_psf takes no frames: leave \[input\] out"):
+        read(folder, frames + render("build_psf"))
+    text = render("deconvolve")
+    with pytest.raises(RecipeError, match="input: missing: deconvolve takes frames"):
+        read(folder, text[text.index("# Undo") :])
+    with pytest.raises(RecipeError, match="steps: build_psf takes no frames, and gives none: make it the only step"):
+        read(folder, text + '[[steps]]\noperation = "build_psf"\ngeometry = "detector.poni"\n')
 
 
 def test_a_scheduler_has_its_own_limits(folder):
@@ -125,6 +168,6 @@ def test_lines_that_are_commented_out_are_valid_too(folder, name):
     lines = [line for line in render(name).splitlines() if "scheduler" not in line]  # which excludes memory and workers
     text = "\n".join(line[2:] if line.startswith("# ") and " = " in line else line for line in lines)
     given = tomllib.loads(text)
-    for table in ("input", "output", "compute"):
+    for table in {"input", "output", "compute"} & set(given):
         assert len(given[table]) >= 2
     read(folder, text)

@@ -7,11 +7,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import dask
+import dask.array as da
 import h5py
 import numpy as np
 import psutil
 import pytest
 import xarray as xr
+from dask import delayed
+from detcal_pipelines.progress import optimise_together
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.steps import open_mask
 from distributed import LocalCluster
@@ -138,6 +142,20 @@ def test_a_running_cluster_is_used(folder):
         done = detcal(folder, "run", "fit_response.toml", "--scheduler", cluster.scheduler_address)
     assert "Wrote" in done.stdout
     np.testing.assert_allclose(load(folder / "new.zarr").gain, load(folder / "response.zarr").gain, rtol=1e-6)
+
+
+def test_what_outputs_share_runs_once():
+    runs = []
+
+    def both(number: int) -> tuple[np.ndarray, np.ndarray]:
+        runs.append(number)
+        return np.zeros(number), np.ones(number)
+
+    parts = [delayed(both, nout=2)(number) for number in (3, 4)]
+    arrays = [da.concatenate([da.from_delayed(part[k], (3 + i,), float) for i, part in enumerate(parts)]) + 1 for k in (0, 1)]
+    found = dask.compute(*optimise_together(arrays), optimize_graph=False, scheduler="synchronous")
+    np.testing.assert_array_equal(found, [np.full(7, 1.0), np.full(7, 2.0)])
+    assert sorted(runs) == [3, 4]
 
 
 # ---------------------------------------------------------------------------------------------------------- memory

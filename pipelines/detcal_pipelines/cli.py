@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def wrapped(*args: Any, **options: Any) -> None:
+        warnings.showwarning = show_plainly
         try:
             command(*args, **options)
         except DetcalError as error:
@@ -41,6 +42,17 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
             sys.exit(INTERRUPTED)
 
     return wrapped
+
+
+def show_plainly(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in the source that Python would add."""
+    show_once(" ".join(str(message).split()))
+
+
+@cache
+def show_once(warning: str) -> None:
+    """What a run does several times, to plan it first, it warns of once."""
+    click.echo(f"warning: {warning}", err=True)
 
 
 class Bytes(click.ParamType):

@@ -130,7 +130,7 @@ def summary(rings: dict[str, float], outcomes: list[Outcome], seconds: float) ->
     for heading in ("", "fit_response", "correct_response"):
         table.add_column(heading)
     rows = {
-        "frames a second": [f"{outcome.frames_a_second:.0f}" for outcome in outcomes],
+        "frames a second": [f"{outcome.rate:.0f}" for outcome in outcomes],
         "bytes in": [size(outcome.plan.bytes_in) for outcome in outcomes],
         "bytes out, on disk": [size(outcome.stored_bytes) for outcome in outcomes],
         "peak memory, planned": [size(outcome.plan.peak_bytes) for outcome in outcomes],

@@ -6,11 +6,13 @@ from itertools import product
 from math import ceil
 from typing import Any
 
-import numpy as np
+import dask.array as da
 import xarray as xr
 
 from detcal.errors import PlanError
-from detcal_pipelines.recipe import Recipe, Step
+from detcal.sensor import SensorPSF
+from detcal.simd import LANES
+from detcal_pipelines.recipe import Deconvolve, Recipe
 from detcal_pipelines.steps import apply, open_input, task_bytes
 
 MIB = 2**20
@@ -23,12 +25,22 @@ ENCODED_COPIES = 2
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What the work is cut into: blocks of frames, or bands of a detector's rows."""
+
+    unit: str
+    setting: str  # of the recipe: how many a task
+    length: int
+    smallest: int
+    sizes: list[int]  # that are tried, the largest first
+
+
+@dataclass(frozen=True)
 class PlannedStep:
     """One step of a plan."""
 
     operation: str
-    shape_in: tuple[int, ...]
-    dtype_in: np.dtype[Any]
+    takes: str
     gives: str
     bytes_out: int
     task_bytes: int
@@ -39,11 +51,16 @@ class Plan:
     """A run that fits."""
 
     steps: tuple[PlannedStep, ...]
-    blocks: int
-    chunk_frames: int
+    cut: Cut
+    depth: int
     workers: int
     bytes_in: int
     budget: int
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks or bands there are."""
+        return ceil(self.cut.length / self.depth)
 
     @property
     def bytes_out(self) -> int:
@@ -52,8 +69,8 @@ class Plan:
 
     @property
     def worker_bytes(self) -> int:
-        """Peak of one worker process."""
-        return WORKER_BYTES + max(step.task_bytes for step in self.steps)
+        """Peak of one worker process, whose tasks take a block through all steps."""
+        return WORKER_BYTES + sum(step.task_bytes for step in self.steps)
 
     @property
     def peak_bytes(self) -> int:
@@ -62,7 +79,7 @@ class Plan:
 
 
 def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool = False) -> Plan:
-    """The plan with the most workers, and then the largest blocks, that fits the budget.
+    """The plan with the most workers, each with full lanes where they matter, and then the largest blocks, that fits the budget.
 
     Parameters
     ----------
@@ -81,21 +98,19 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
         If nothing fits: which step is too large, and what would fit.
     """
     stages = trace(recipe)
-    frames = stages[0].frames
-    smallest = open_input(recipe.input, 1).data.chunksize[0]
+    cut = cut_of(recipe, stages[0])
     fewest = most_workers if fixed_workers else 1
-    # a shard is written by one task
-    wanted = recipe.output.shard_frames or recipe.input.chunk_frames
-    depths = [rounded(wanted, smallest, len(frames))] if wanted else halvings(frames.data.chunksize[0], smallest)
-    for workers, depth in product(range(most_workers, fewest - 1, -1), depths):
-        found = plan_for(stages, depth, workers, budget)
+    arrangements = product(range(most_workers, fewest - 1, -1), cut.sizes)
+    for workers, depth in sorted(arrangements, key=lambda each: -each[0] * filled_lanes(recipe, each[1])):
+        found = plan_for(stages, cut, depth, workers, budget)
         if found.peak_bytes <= budget:
             return found
-    possible = range(smallest, found.chunk_frames + 1, smallest)
-    fitting = bisect_right(possible, budget, key=lambda depth: plan_for(stages, depth, fewest, budget).peak_bytes)
+    found = plan_for(stages, cut, cut.sizes[-1], fewest, budget)
+    possible = range(cut.smallest, found.depth + 1, cut.smallest)
+    fitting = bisect_right(possible, budget, key=lambda depth: plan_for(stages, cut, depth, fewest, budget).peak_bytes)
     if fitting:
-        raise PlanError(f"{needs(found)}: chunk_frames = {possible[fitting - 1]} would fit")
-    least = plan_for(stages, smallest, fewest, budget)
+        raise PlanError(f"{needs(found)}: {cut.setting} = {possible[fitting - 1]} would fit")
+    least = plan_for(stages, cut, cut.smallest, fewest, budget)
     raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; give --memory that or more")
 
 
@@ -103,19 +118,48 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
 class Stage:
     """A step, what goes into it and what it gives, lazily."""
 
-    step: Step
-    frames: xr.DataArray
+    step: Any
+    frames: Any
     result: Any
 
 
 def trace(recipe: Recipe) -> list[Stage]:
     """The stages of a recipe; blocks do not matter to it."""
     stages: list[Stage] = []
-    frames = open_input(recipe.input, None)
+    frames = None if recipe.input is None else open_input(recipe.input, None)
     for step in recipe.steps:
         stages.append(Stage(step, frames, apply(step, frames, lanes=1)))
         frames = stages[-1].result
     return stages
+
+
+def cut_of(recipe: Recipe, first: Stage) -> Cut:
+    """What there is to cut, and the sizes to try: what is asked for, or else a default and smaller ones."""
+    if recipe.input is None:
+        rows, columns = first.result.shape
+        band = first.result.indptr.chunks[0][1] // columns
+        if first.step.tile_rows:
+            return Cut("rows", "tile_rows", rows, 1, [min(first.step.tile_rows, rows)])
+        smallest = max(1, band // 8)  # what a worker keeps in mind of each task is no longer small beside a smaller one
+        return Cut("rows", "tile_rows", rows, smallest, halvings(band, smallest))
+    length, smallest = len(first.frames), open_input(recipe.input, 1).data.chunksize[0]
+    default = first.frames.data.chunksize[0]
+    if deconvolves(recipe):  # which fills its lanes, and half of that too
+        default = LANES << max(0, (default // LANES).bit_length() - 1)
+    # a shard is written by one task
+    wanted = recipe.output.shard_frames or recipe.input.chunk_frames
+    sizes = [wanted] if wanted else halvings(default, smallest)
+    return Cut("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes])
+
+
+def filled_lanes(recipe: Recipe, depth: int) -> float:
+    """Share of the lanes at work on a block: to deconvolve a single frame takes as long as LANES of them."""
+    return depth / LANES / ceil(depth / LANES) if deconvolves(recipe) else 1.0
+
+
+def deconvolves(recipe: Recipe) -> bool:
+    """Whether one of the steps takes LANES frames together."""
+    return any(isinstance(step, Deconvolve) for step in recipe.steps)
 
 
 def halvings(largest: int, smallest: int) -> list[int]:
@@ -127,30 +171,38 @@ def halvings(largest: int, smallest: int) -> list[int]:
 
 
 def rounded(depth: int, unit: int, frames: int) -> int:
-    """Frames a block: whole chunks of the file, and no more than there are."""
+    """Frames or rows a task: whole chunks of the file, and no more than there are."""
     return min(frames, ceil(depth / unit) * unit)
 
 
-def plan_for(stages: list[Stage], depth: int, workers: int, budget: int) -> Plan:
+def plan_for(stages: list[Stage], cut: Cut, depth: int, workers: int, budget: int) -> Plan:
     """The plan for given blocks and workers, whether it fits or not."""
-    length = len(stages[0].frames)
-    steps = tuple(plan_step(stage, depth, length) for stage in stages)
-    blocks = ceil(length / depth)
-    return Plan(steps, blocks, depth, min(workers, blocks), stages[0].frames.nbytes, budget)
+    steps = tuple(plan_step(stage, depth, written=stage is stages[-1]) for stage in stages)
+    bytes_in = 0 if stages[0].frames is None else stages[0].frames.nbytes
+    return Plan(steps, cut, depth, min(workers, ceil(cut.length / depth)), bytes_in, budget)
 
 
-def plan_step(stage: Stage, depth: int, length: int) -> PlannedStep:
-    """Shapes, bytes and memory of one step, for blocks of `depth` of `length` frames."""
-    held = task_bytes(stage.step, stage.frames, depth)
-    if isinstance(stage.result, xr.DataArray):
-        bytes_out = stage.result.nbytes
-        gives = f"{stage.result.shape} {stage.result.dtype}"
-        held += ENCODED_COPIES * bytes_out * depth // length
+def plan_step(stage: Stage, depth: int, written: bool) -> PlannedStep:
+    """What goes in and comes out of one step, and its memory for blocks of `depth` frames or rows, with what it takes to write them."""
+    result, frames = stage.result, stage.frames
+    held = task_bytes(stage.step, frames, result, depth)
+    if isinstance(result, xr.DataArray):
+        bytes_out = result.nbytes
+        gives = f"{result.shape} {result.dtype}"
+        held += written * ENCODED_COPIES * bytes_out * depth // len(result)
     else:
-        images = [image for image in vars(stage.result).values() if isinstance(image, xr.DataArray)]
-        bytes_out = sum(image.nbytes for image in images)
-        gives = f"{type(stage.result).__name__} of {len(images)} images {stage.result.shape}"
-    return PlannedStep(stage.step.operation, stage.frames.shape, stage.frames.dtype, gives, bytes_out, held)
+        arrays = [array for array in vars(result).values() if isinstance(array, xr.DataArray | da.Array)]
+        bytes_out = sum(int(array.nbytes) for array in arrays)
+        gives = f"{type(result).__name__} of {contents(result, arrays)}"
+    takes = f"{result.shape} pixels" if frames is None else f"{frames.shape} {frames.dtype}"
+    return PlannedStep(stage.step.operation, takes, gives, bytes_out, held)
+
+
+def contents(calibration: Any, arrays: list[Any]) -> str:
+    """What a calibration is made of."""
+    if isinstance(calibration, SensorPSF):
+        return f"{calibration.data.size / 1e6:.4g} million coefficients"
+    return f"{len(arrays)} images {calibration.shape}"
 
 
 def needs(found: Plan) -> str:
@@ -161,7 +213,7 @@ def needs(found: Plan) -> str:
 
 def arrangement(planned: Plan) -> str:
     """Blocks and workers in words."""
-    return f"chunk_frames = {planned.chunk_frames} and {planned.workers} worker{'s' if planned.workers > 1 else ''}"
+    return f"{planned.cut.setting} = {planned.depth} and {planned.workers} worker{'s' if planned.workers > 1 else ''}"
 
 
 def size(count: float) -> str:

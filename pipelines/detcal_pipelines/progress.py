@@ -6,6 +6,9 @@ from uuid import uuid4
 
 import dask
 from dask.array import Array
+from dask.array.optimization import optimize
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
 from distributed import Client, KilledWorker, Scheduler, SchedulerPlugin, wait
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -30,15 +33,16 @@ class FinishedTasks(SchedulerPlugin):
 
 def compute_with_progress(client: Client, writes: list[Array], label: str, console: Console) -> None:
     """Compute on the cluster, with a bar; on Ctrl-C or an error what is left is cancelled."""
-    writes = list(dask.optimize(*writes))
-    total = len({key for write in writes for key in dict(write.__dask_graph__())})
+    writes = optimise_together(writes)
+    total = len(dict(writes[0].__dask_graph__()))
     topic = f"detcal-{uuid4().hex}"
     client.register_plugin(FinishedTasks(topic))
     counts = (BarColumn(), MofNCompleteColumn(), TextColumn("tasks"))
     with Progress(TextColumn("{task.description}"), *counts, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task(label, total=total)
         client.subscribe_topic(topic, lambda _: progress.advance(bar))
-        futures = client.compute(writes, optimize_graph=False)
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):  # masks and images may be among the tasks
+            futures = client.compute(writes, optimize_graph=False)
         try:
             wait(futures)
             client.gather(futures)
@@ -52,6 +56,14 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
         finally:
             client.unsubscribe_topic(topic)
             client.unregister_scheduler_plugin(topic)
+
+
+def optimise_together(arrays: list[Array]) -> list[Array]:
+    """The arrays over one graph: dask would optimise that of each alone, and run a task that several share once for each."""
+    graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
+    graph = optimize(graph, list(flatten([array.__dask_keys__() for array in arrays])))
+    rebuilds = [array.__dask_postpersist__() for array in arrays]
+    return [rebuild(graph, *rest) for rebuild, rest in rebuilds]
 
 
 def wait_until_idle(client: Client) -> None:

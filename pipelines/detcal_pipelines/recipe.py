@@ -15,7 +15,9 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -66,6 +68,22 @@ class Source(Table):
 Image = Annotated[Source, BeforeValidator(path_alone)]
 
 
+class Plane(Table):
+    """A plane detector, as detcal.sensor.PlanarGeometry."""
+
+    shape: Annotated[list[int], Field(min_length=2, max_length=2)]
+    pixel_size_m: Annotated[list[float], Field(min_length=2, max_length=2)]
+    distance_m: float
+    poni_m: Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+PLANE = "[plane]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+Geometry = Annotated[
+    Annotated[Plane, Tag(PLANE)] | Annotated[InputPath, Tag("[path]")],
+    Discriminator(lambda given: "[path]" if isinstance(given, str) else PLANE),
+]
+
+
 class Input(Table):
     """The raw frames."""
 
@@ -107,7 +125,37 @@ class CorrectResponse(Table):
     )
 
 
-Step = Annotated[FitResponse | CorrectResponse, Field(discriminator="operation")]
+class BuildPSF(Table):
+    """The blur of a thick sensor as a sparse matrix; there are no frames, and so no [input]."""
+
+    operation: Literal["build_psf"]
+    geometry: Geometry = Field(description=".poni file, or { shape, pixel_size_m, distance_m, poni_m }", examples=["detector.poni"])
+    thickness_m: float = Field(450e-6, gt=0, description="of the sensor, m")
+    material: str = Field("Si", description="of the sensor: Si, CdTe, GaAs, … or a chemical formula, with its density")
+    energy_kev: float | None = Field(None, gt=0, description="of the photons; by itself the geometry's", examples=[17.4])
+    attenuation_per_m: float | None = Field(None, gt=0, description="in place of a material and an energy, 1/m", examples=[1500.0])
+    absorption: Literal["total", "energy"] = Field("total", description="total: all that leaves the beam; energy: what stays in the sensor")
+    density_g_cm3: float | None = Field(None, gt=0, description="in place of the tabulated one, g/cm³", examples=[2.33])
+    mask: Image | None = Field(
+        None, description="pixels that record nothing: an image (not 0), or a response; by itself the geometry's", examples=["mask.edf"]
+    )
+    tile_rows: int | None = Field(None, gt=0, description="rows of the detector a task; by itself what the memory allows", examples=[64])
+
+
+class Deconvolve(Table):
+    """Undo the blur of a thick sensor."""
+
+    operation: Literal["deconvolve"]
+    psf: InputPath = Field(description="what build_psf wrote", examples=["psf.zarr"])
+    method: Literal["direct", "lsmr", "mlem"] = Field(
+        "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
+    )
+    iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
+    tolerance: float | None = Field(None, gt=0, lt=1, description="lsmr, mlem: when to end", examples=[1e-4])
+    dummy: float | None = Field(None, description="marks what was not measured, also in the result, which else has NaN", examples=[-1])
+
+
+Step = Annotated[FitResponse | CorrectResponse | BuildPSF | Deconvolve, Field(discriminator="operation")]
 
 
 class Output(Table):
@@ -138,22 +186,37 @@ class Compute(Table):
 class Recipe(Table):
     """A whole recipe."""
 
-    input: Input
     steps: list[Step] = Field(min_length=1)
+    input: Input | None = Field(None, validate_default=True)
     output: Output
     compute: Compute = Compute()
 
     @field_validator("steps")
     @classmethod
     def calibration_comes_last(cls, steps: list[Step]) -> list[Step]:
-        """Steps need frames, which a step that calibrates does not give."""
+        """Steps need frames, which a step that calibrates does not give; build_psf takes none either."""
+        if len(steps) > 1 and any(isinstance(step, BuildPSF) for step in steps):
+            raise ValueError("build_psf takes no frames, and gives none: make it the only step")
         for step in steps[:-1]:
             if isinstance(step, FitResponse):
                 raise ValueError(f"{step.operation} gives a calibration, not frames: make it the last step")
         return steps
 
+    @field_validator("input")
+    @classmethod
+    def frames_where_they_are_needed(cls, frames: Input | None, info: ValidationInfo) -> Input | None:
+        """There must be some, but for build_psf."""
+        for first in info.data.get("steps", [])[:1]:
+            if frames is None and not isinstance(first, BuildPSF):
+                raise ValueError(f"missing: {first.operation} takes frames")
+            if frames is not None and isinstance(first, BuildPSF):
+                raise ValueError(f"{first.operation} takes no frames: leave [input] out")
+        return frames
 
-STEPS: dict[str, type[Table]] = {"fit_response": FitResponse, "correct_response": CorrectResponse}
+
+STEPS: dict[str, type[Table]] = {
+    "fit_response": FitResponse, "correct_response": CorrectResponse, "build_psf": BuildPSF, "deconvolve": Deconvolve,
+}  # fmt: skip
 
 
 def read_recipe(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Recipe:
@@ -224,7 +287,8 @@ def describe(mistake: ErrorDetails, lines: dict[tuple[str | int, ...], int]) -> 
         case "value_error":
             return f"{where}: {mistake['ctx']['error']}"
         case "model_type":
-            return f"{where}: expected a path, or {{ path, dataset }}, got {mistake['input']!r}"
+            table = Plane if PLANE in mistake["loc"] else Source
+            return f"{where}: expected a path, or {{ {', '.join(table.model_fields)} }}, got {mistake['input']!r}"
         case "byte_size" | "byte_size_unit":
             return f"{where}: expected a size such as 4GiB, got {mistake['input']!r}"
     return f"{where}: {mistake['msg'].lower()}, got {mistake['input']!r}"
@@ -239,7 +303,7 @@ def suggest(wrong: str, known: list[str]) -> str:
 def known_keys(place: tuple[str | int, ...]) -> list[str]:
     """The keys that may stand where an unknown one was found."""
     if place[0] == "steps":
-        return list((Source if len(place) > 4 else STEPS[str(place[2])]).model_fields)
+        return list((Plane if PLANE in place else Source if len(place) > 4 else STEPS[str(place[2])]).model_fields)
     tables: dict[str, type[Table]] = {"input": Input, "output": Output, "compute": Compute}
     return list((Recipe if len(place) == 1 else tables[str(place[0])]).model_fields)
 

@@ -12,8 +12,8 @@ def plan_table(planned: Plan) -> Table:
     for heading in ("step", "in", "out", "bytes out", "memory a task"):
         table.add_column(heading, no_wrap=heading == "step")
     for step in planned.steps:
-        table.add_row(step.operation, f"{step.shape_in} {step.dtype_in}", step.gives, size(step.bytes_out), size(step.task_bytes))
-    blocks = f"{planned.blocks} × {planned.chunk_frames} frames"
+        table.add_row(step.operation, step.takes, step.gives, size(step.bytes_out), size(step.task_bytes))
+    blocks = f"{planned.blocks} × {planned.depth} {planned.cut.unit}"
     workers = f"{planned.workers} worker{'s' if planned.workers > 1 else ''} of {size(planned.worker_bytes)}"
     table.caption = (
         f"{blocks}, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)\n"
@@ -26,7 +26,7 @@ def outcome_table(outcome: Outcome) -> Table:
     """What was planned and what was measured."""
     table = Table(title=f"Wrote {outcome.output}", title_justify="left", show_header=False)
     table.add_row("time", f"{outcome.seconds:.1f} s")
-    table.add_row("frames a second", f"{outcome.frames_a_second:.0f}")
+    table.add_row(f"{outcome.plan.cut.unit} a second", f"{outcome.rate:.0f}")
     table.add_row("bytes in", size(outcome.plan.bytes_in))
     table.add_row("bytes out", f"{size(outcome.plan.bytes_out)}, {size(outcome.stored_bytes)} on disk")
     table.add_row("peak memory, planned", f"{size(outcome.plan.peak_bytes)} of {size(outcome.plan.budget)}")

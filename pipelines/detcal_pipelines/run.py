@@ -15,7 +15,7 @@ from detcal_pipelines.cluster import MemorySampler, ended_on_failure, local_clus
 from detcal_pipelines.plan import Plan, plan
 from detcal_pipelines.progress import compute_with_progress
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import build, check_result, compile_kernels, open_input
+from detcal_pipelines.steps import build, check_result, compile_kernels
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,13 @@ class Outcome:
     plan: Plan
     output: Path
     seconds: float
-    frames: int
     stored_bytes: int
     peak_bytes: int | None  # of the worker processes; None if they run elsewhere
 
     @property
-    def frames_a_second(self) -> float:
-        """Frames read, fitted or corrected, and written a second."""
-        return self.frames / self.seconds
+    def rate(self) -> float:
+        """Frames, or rows of a matrix's detector, read, worked on and written a second."""
+        return self.plan.cut.length / self.seconds
 
 
 def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
@@ -47,8 +46,7 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
     check_result(recipe, build(recipe))
     if recipe.compute.scheduler is None:
         planned = plan(recipe, *limits)
-        for step in recipe.steps:
-            compile_kernels(step, open_input(recipe.input, None))
+        compile_kernels(recipe)
         cluster = local_cluster(planned.workers, planned.budget // planned.workers)
     else:
         cluster = remote_cluster(recipe.compute.scheduler)
@@ -56,7 +54,7 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
     with cluster as client:
         if not local:
             planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"].values())
-        result = build(recipe, planned.chunk_frames, lanes=planned.workers)
+        result = build(recipe, planned.depth, lanes=planned.workers)
         shards = recipe.output.shard_frames
         label = " → ".join(step.operation for step in recipe.steps)
 
@@ -71,8 +69,7 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
                 attrs={"detcal_recipe": recipe.model_dump_json()}, compute=compute,
             )  # fmt: skip
             seconds = perf_counter() - start
-    frames = planned.steps[0].shape_in[0]
-    return Outcome(planned, target, seconds, frames, stored_bytes(target), sampler.peak or None)
+    return Outcome(planned, target, seconds, stored_bytes(target), sampler.peak or None)
 
 
 def plan_for_cluster(recipe: Recipe, workers: Iterable[dict[str, Any]]) -> Plan:

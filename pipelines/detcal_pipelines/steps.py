@@ -10,8 +10,12 @@ import xarray as xr
 from detcal.errors import InputError, OutputError
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
+from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
+from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_output, load_calibration, open_frames
-from detcal_pipelines.recipe import CorrectResponse, FitResponse, Input, Recipe, Source, Step
+from detcal_pipelines.recipe import BuildPSF, CorrectResponse, Deconvolve, FitResponse, Input, Plane, Recipe, Source, Step
+
+SENSOR_LIBRARIES = 64 * 2**20  # bytes of a worker process: pyFAI and xraydb come with detcal.sensor
 
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
@@ -19,11 +23,11 @@ def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
     return open_frames(source.path, source.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames})
 
 
-def build(recipe: Recipe, chunk_frames: int | None = None, lanes: int = 1) -> Any:
-    """The lazy result of all steps: a stack or a calibration."""
-    result: Any = open_input(recipe.input, chunk_frames)
+def build(recipe: Recipe, depth: int | None = None, lanes: int = 1) -> Any:
+    """The lazy result of all steps, in tasks of so many frames or rows: a stack or a calibration."""
+    result: Any = None if recipe.input is None else open_input(recipe.input, depth)
     for step in recipe.steps:
-        result = apply(step, result, lanes)
+        result = apply(step, result, lanes, depth)
     return result
 
 
@@ -31,39 +35,66 @@ def check_result(recipe: Recipe, result: Any) -> None:
     """Refuse, before anything runs, an output that could not be written, or that would take the place of an input."""
     output = recipe.output
     shards = None if output.shard_frames is None else {"frame": output.shard_frames}
-    frames = [recipe.input.path] if isinstance(recipe.input.path, str) else recipe.input.path
-    images = [source.path for step in recipe.steps for _, source in step if isinstance(source, Source)]
     target = Path(output.path)
-    for path in map(Path, frames + images):
+    for path in map(Path, input_paths(recipe)):
         if any(place in (each, *each.parents) for place in (target, target.resolve()) for each in (path, path.resolve())):
             raise OutputError(f"the output {output.path} would take the place of the input {path}: choose another name")
     check_output(result, output.path, overwrite=output.overwrite, shards=shards)
 
 
-def apply(step: Step, frames: xr.DataArray, lanes: int) -> Any:
-    """One step on lazy frames."""
-    depth = frames.data.chunksize[0]
+def input_paths(recipe: Recipe) -> list[str]:
+    """Every file that a recipe reads."""
+    paths = [] if recipe.input is None else [recipe.input.path] if isinstance(recipe.input.path, str) else recipe.input.path
+    for step in recipe.steps:
+        paths = [*paths, *(source.path for _, source in step if isinstance(source, Source))]
+        match step:
+            case BuildPSF(geometry=str(path)) | Deconvolve(psf=path):
+                paths.append(path)
+    return paths
+
+
+def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> Any:
+    """One step on lazy frames, or on none if it begins with a geometry."""
     match step:
         case FitResponse():
             options = step.model_dump(exclude={"operation", "dark", "mask"})
-            return fit_response(frames, open_image(step.dark, depth), mask=open_mask(step.mask), lanes=lanes, **options)
+            dark = open_image(step.dark, frames.data.chunksize[0])
+            return fit_response(frames, dark, mask=open_mask(step.mask), lanes=lanes, **options)
         case CorrectResponse():
             options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
-            dark, flat = open_image(step.dark, depth), open_image(step.flat, depth)
+            dark, flat = (open_image(source, frames.data.chunksize[0]) for source in (step.dark, step.flat))
             return correct_response(frames, open_response(step.response), dark, flat, **options)
+        case BuildPSF():
+            options = step.model_dump(exclude={"operation", "geometry", "mask", "tile_rows"})
+            geometry = PlanarGeometry(**dict(step.geometry)) if isinstance(step.geometry, Plane) else step.geometry
+            return build_psf(geometry, mask=open_mask(step.mask), tile_rows=tile_rows, **options)
+        case Deconvolve():
+            return deconvolve(frames, open_psf(step.psf), **step.model_dump(exclude={"operation", "psf"}))
 
 
-def compile_kernels(step: Step, frames: xr.DataArray) -> None:
-    """Run a step on a few pixels of the frames' type: workers then load its machine code, and need no compiler's memory."""
-    tiny = np.ones((2, 4, 4), frames.dtype)
-    unit = Response.from_gain(np.ones((4, 4)), sigma=1.0)
+def compile_kernels(recipe: Recipe) -> None:
+    """Run the steps on a few pixels of the frames' type: workers then load their machine code, and need no compiler's memory."""
+    result: Any = None if recipe.input is None else np.ones((2, 4, 4), open_input(recipe.input, None).dtype)
+    for step in recipe.steps:
+        result = try_out(step, result).compute(scheduler="synchronous")
+
+
+def try_out(step: Step, frames: Any) -> Any:
+    """A step on a few pixels, lazily."""
+    near = PlanarGeometry((4, 4), (1e-4, 1e-4), 1e-3, (0.0, 0.0))
     match step:
         case FitResponse():
-            result: Any = fit_response(tiny, sigma=1.0, cutoff=0.0, order=step.order, intercept=step.intercept).gain
+            return fit_response(frames, sigma=1.0, cutoff=0.0, order=step.order, intercept=step.intercept).gain
         case CorrectResponse():
+            unit = Response.from_gain(np.ones((4, 4)), sigma=1.0)
             curved = replace(unit, curvature=unit.offset)
-            result = correct_response(tiny, curved, flat=tiny) + correct_response(tiny, unit, flat=tiny)
-    result.compute(scheduler="synchronous")
+            return correct_response(frames, curved, flat=frames) + correct_response(frames, unit, flat=frames)
+        case BuildPSF():
+            return build_psf(near, attenuation_per_m=1e3).data
+        case Deconvolve():
+            # blurred so much that it is not undone before every kernel has run
+            ramp = np.arange(frames.size, dtype=frames.dtype).reshape(frames.shape)
+            return deconvolve(ramp, build_psf(near, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"}))
 
 
 def open_image(source: Source | None, chunk_frames: int) -> xr.DataArray | None:
@@ -85,6 +116,15 @@ def open_response(source: Source) -> Response:
     return Response.from_gain(open_frames(source.path, source.dataset)[0]) if response is None else response
 
 
+def open_psf(path: str) -> SensorPSF:
+    """The matrix that a file holds."""
+    found = load_calibration(path)
+    if not isinstance(found, SensorPSF):
+        kind = "no calibration" if found is None else type(found).__name__
+        raise InputError(f"expected the matrix of a sensor in {path}, found {kind}: build_psf writes one")
+    return found
+
+
 def find_response(source: Source) -> Response | None:
     """The response in a file, if it holds one and no single array of it is asked for."""
     found = None if source.dataset is not None else load_calibration(source.path)
@@ -93,14 +133,26 @@ def find_response(source: Source) -> Response | None:
     return found
 
 
-def task_bytes(step: Step, frames: xr.DataArray, chunk_frames: int) -> int:
-    """What one task of a step holds at its peak: in its blocks, or before them in those of its dark and flat."""
+def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
+    """What one task of a step, of so many frames or rows, holds at its peak: in its blocks, or before in those of its dark and flat."""
+    if isinstance(step, BuildPSF):
+        pixels = depth * result.shape[1]
+        return SENSOR_LIBRARIES + build_psf_bytes(pixels, int(most_coefficients(result) * pixels))
     shape = (frames.shape[1], frames.shape[2])
     itemsize = frames.dtype.itemsize
+    sources: list[Source | None] = []
     match step:
         case FitResponse():
-            own, sources = fit_response_bytes(shape, chunk_frames, itemsize, step.order), [step.dark]
+            own, sources = fit_response_bytes(shape, depth, itemsize, step.order), [step.dark]
         case CorrectResponse():
-            own, sources = correct_response_bytes(shape, chunk_frames, itemsize, order=2), [step.dark, step.flat]
-    images = [image for source in sources if (image := open_image(source, chunk_frames)) is not None]
+            own, sources = correct_response_bytes(shape, depth, itemsize, order=2), [step.dark, step.flat]
+        case Deconvolve():
+            own = SENSOR_LIBRARIES + deconvolve_bytes(shape, depth, itemsize, open_psf(step.psf).data.size, step.method)
+    images = [image for source in sources if (image := open_image(source, depth)) is not None]
     return max(own, *(mean_image_bytes(shape, image.data.chunksize[0], image.dtype.itemsize) for image in images), 0)
+
+
+def most_coefficients(psf: SensorPSF) -> float:
+    """Coefficients a pixel in that of the matrix's bands which has most."""
+    counts, ends = psf.data.chunks[0], psf.indptr.chunks[0][1:]
+    return max(count / pixels for count, pixels in zip(counts, ends, strict=True))

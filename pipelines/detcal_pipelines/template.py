@@ -19,6 +19,16 @@ READY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         ("correct_response",),
         {"input.path": "ct.h5", "output.path": "corrected.zarr", "dark": "dark.h5", "flat": "flat.h5"},
     ),
+    "build_psf": (
+        "From a detector's geometry to the blur of its thick sensor.",
+        ("build_psf",),
+        {"output.path": "psf.zarr", "geometry": "detector.poni"},
+    ),
+    "deconvolve": (
+        "From the frames of a thick sensor to what entered its pixels.",
+        ("deconvolve",),
+        {"input.path": "scan.h5", "output.path": "deconvolved.zarr", "psf": "psf.zarr"},
+    ),
 }
 
 
@@ -27,12 +37,17 @@ def render(name: str) -> str:
     purpose, steps, values = READY[name]
     parts = [
         f"# {purpose}\n# Paths are as seen from this file. Lines that are commented out show the defaults, or an example.\n",
-        section("[input]", Input, {key[6:]: value for key, value in values.items() if key.startswith("input.")}),
+        *([section("[input]", Input, part(values, "input."))] if "input.path" in values else []),
         *(section("[[steps]]", STEPS[step], {"operation": step, **values}) for step in steps),
-        section("[output]", Output, {key[7:]: value for key, value in values.items() if key.startswith("output.")}),
+        section("[output]", Output, part(values, "output.")),
         section("[compute]", Compute, {}),
     ]
     return "\n".join(parts)
+
+
+def part(values: dict[str, Any], table: str) -> dict[str, Any]:
+    """The values of one table."""
+    return {key.removeprefix(table): value for key, value in values.items() if key.startswith(table)}
 
 
 def section(header: str, table: type[Table], values: dict[str, Any]) -> str:
