@@ -3,9 +3,10 @@
 from detcal.simd import LANES
 
 LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
+TASKS_OF_A_BAND = 100_000  # bytes that a worker holds of them, their results aside, until the run ends
 
 
-def build_psf_bytes(pixels: int, coefficients: int) -> int:
+def build_psf_bytes(pixels: int, coefficients: int, bands: int) -> int:
     """Building bands of so many pixels and coefficients, and writing them.
 
     A worker holds the band that it fills beside three that are not written yet, since a chunk of the store is cut from
@@ -14,7 +15,7 @@ def build_psf_bytes(pixels: int, coefficients: int) -> int:
     band = 8 * coefficients + 8 * pixels
     filling = 2 * 8 * pixels
     chunk = 3 * 4 * coefficients
-    return 4 * band + filling + chunk
+    return 4 * band + filling + chunk + TASKS_OF_A_BAND * bands
 
 
 def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coefficients: int, method: str) -> int:

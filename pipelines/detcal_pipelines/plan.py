@@ -110,7 +110,8 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
     fitting = bisect_right(possible, budget, key=lambda depth: plan_for(stages, cut, depth, fewest, budget).peak_bytes)
     if fitting:
         raise PlanError(f"{needs(found)}: {cut.setting} = {possible[fitting - 1]} would fit")
-    least = plan_for(stages, cut, cut.smallest, fewest, budget)
+    every = [plan_for(stages, cut, depth, fewest, budget) for depth in (cut.smallest, *cut.sizes)]
+    least = min(every, key=lambda each: each.peak_bytes)
     raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; give --memory that or more")
 
 
@@ -138,10 +139,9 @@ def cut_of(recipe: Recipe, first: Stage) -> Cut:
     if recipe.input is None:
         rows, columns = first.result.shape
         band = first.result.indptr.chunks[0][1] // columns
-        if first.step.tile_rows:
-            return Cut("rows", "tile_rows", rows, 1, [min(first.step.tile_rows, rows)])
         smallest = max(1, band // 8)  # what a worker keeps in mind of each task is no longer small beside a smaller one
-        return Cut("rows", "tile_rows", rows, smallest, halvings(band, smallest))
+        sizes = [min(first.step.tile_rows, rows)] if first.step.tile_rows else halvings(band, smallest)
+        return Cut("rows", "tile_rows", rows, smallest, sizes)
     length, smallest = len(first.frames), open_input(recipe.input, 1).data.chunksize[0]
     default = first.frames.data.chunksize[0]
     if deconvolves(recipe):  # which fills its lanes, and half of that too

@@ -1,6 +1,8 @@
 """From a recipe to the lazy object that it describes, and what each of its steps costs."""
 
 from dataclasses import replace
+from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_output, load_calibration, open_frames
 from detcal_pipelines.recipe import BuildPSF, CorrectResponse, Deconvolve, FitResponse, Input, Plane, Recipe, Source, Step
 
-SENSOR_LIBRARIES = 64 * 2**20  # bytes of a worker process: pyFAI and xraydb come with detcal.sensor
+SENSOR_LIBRARIES = 72 * 2**20  # bytes of a worker process: pyFAI and xraydb come with detcal.sensor
 
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
@@ -117,7 +119,13 @@ def open_response(source: Source) -> Response:
 
 
 def open_psf(path: str) -> SensorPSF:
-    """The matrix that a file holds."""
+    """The matrix that a file holds: the same object each time, since it keeps what it has found out of itself."""
+    return load_psf(path, Path(path).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def load_psf(path: str, modified: int) -> SensorPSF:
+    """The matrix that a file held when it was modified."""
     found = load_calibration(path)
     if not isinstance(found, SensorPSF):
         kind = "no calibration" if found is None else type(found).__name__
@@ -137,7 +145,7 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
     """What one task of a step, of so many frames or rows, holds at its peak: in its blocks, or before in those of its dark and flat."""
     if isinstance(step, BuildPSF):
         pixels = depth * result.shape[1]
-        return SENSOR_LIBRARIES + build_psf_bytes(pixels, int(most_coefficients(result) * pixels))
+        return SENSOR_LIBRARIES + build_psf_bytes(pixels, int(most_coefficients(result) * pixels), ceil(result.shape[0] / depth))
     shape = (frames.shape[1], frames.shape[2])
     itemsize = frames.dtype.itemsize
     sources: list[Source | None] = []
