@@ -356,7 +356,8 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
     recorded /= unit  # a power of two, so that squares stay within what float32 holds, and no digit changes
     total = total / unit
     mean = total / np.maximum(measured.sum(0), 1)
-    even = total / np.maximum(sensitivity @ measured, np.finfo(np.float32).tiny)
+    reached = (measured * sensitivity[:, None]).sum(0, np.float64)  # not by BLAS, whose last digits go with its threads
+    even = total / np.maximum(reached, np.finfo(np.float32).tiny)
     start = np.where(measured, even.astype(np.float32), np.float32(0))
     first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
     excess, sums, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
