@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 from detcal.jit import kernel
 from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, all_in_lanes, from_lanes, in_groups, read_only, to_lanes
 from detcal.sensor.kernels import Slab, fill_band, spans
-from detcal.simd import LANES, load, splat, store, where_number, where_positive
+from detcal.simd import LANES, load, splat, store, where_between, where_number, where_positive
 
 TILE = 8  # pixels a side: over which noise is averaged
 BAND_ROWS = 64  # of the detector, that noise goes through at a time
@@ -301,6 +301,25 @@ def em_step(matrix, sensitivity, recorded, now, new, tolerance, excess):  # type
 
 
 @kernel
+def measured_sums(recorded, sensitivity, width, sums):  # type: ignore[no-untyped-def]
+    """In each lane, over what was measured: Σb, its number, and Σ sensitivity; in float64 over the rows."""
+    row = np.empty((3, LANES), np.float32)
+    nothing, lowest, highest = splat(np.float32(0)), splat(np.float32(-np.inf)), splat(np.float32(np.inf))
+    sums[:] = 0
+    for begin in range(0, len(recorded), width):
+        total = count = reached = nothing
+        for pixel in range(begin, begin + width):
+            value = load(recorded, pixel)
+            total = total + where_number(value, nothing)
+            count = count + where_between(value, lowest, highest, splat(np.float32(1)), nothing)
+            reached = reached + where_between(value, lowest, highest, splat(sensitivity[pixel]), nothing)
+        store(row, 0, total)
+        store(row, 1, count)
+        store(row, 2, reached)
+        sums += row
+
+
+@kernel
 def step_sums(start, first, second, width, sums):  # type: ignore[no-untyped-def]
     """In each lane Σr² and Σv², r = first − start, v = second − first − r; in float64 over the rows."""
     row = np.empty((2, LANES), np.float32)
@@ -335,7 +354,8 @@ def mlem_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | 
     sensitivity = in_scipy(matrix).T @ np.ones(frames[0].size, np.float32)
     dark = np.diff(matrix.indptr) == 0
     for some, group in in_groups(frames):
-        recorded = np.maximum(all_in_lanes(some, valid), 0)
+        recorded = all_in_lanes(some, valid)
+        np.maximum(recorded, 0, out=recorded)
         recorded[dark] = np.nan
         found = maximise_likelihood(recorded, matrix, sensitivity, iterations, tolerance)
         found[np.isnan(recorded)] = np.nan
@@ -350,17 +370,17 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
     follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
     `tolerance` × (its value + the frame's mean), or after so many.
     """
-    measured = ~np.isnan(recorded)
-    total = np.where(measured, recorded, 0).sum(0, np.float64)
-    unit = np.exp2(np.floor(np.log2(np.where(total > 0, total / np.maximum(measured.sum(0), 1), 1)))).astype(np.float32)
+    sums = np.empty((3, LANES))
+    measured_sums(recorded, sensitivity, matrix.shape[1], sums)
+    total, count, reached = sums
+    unit = np.exp2(np.floor(np.log2(np.where(total > 0, total / np.maximum(count, 1), 1)))).astype(np.float32)
     recorded /= unit  # a power of two, so that squares stay within what float32 holds, and no digit changes
-    total = total / unit
-    mean = total / np.maximum(measured.sum(0), 1)
-    reached = (measured * sensitivity[:, None]).sum(0, np.float64)  # not by BLAS, whose last digits go with its threads
-    even = total / np.maximum(reached, np.finfo(np.float32).tiny)
-    start = np.where(measured, even.astype(np.float32), np.float32(0))
+    mean = total / unit / np.maximum(count, 1)
+    start = np.empty_like(recorded)
+    start[:] = total / unit / np.maximum(reached, np.finfo(np.float32).tiny)
+    start[np.isnan(recorded)] = 0
     first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
-    excess, sums, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
+    excess, squares, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
     running, done, most = np.ones(LANES, bool), 0, iterations or MOST_ITERATIONS
 
     def iterate(now: Floats, new: Floats) -> bool:
@@ -380,8 +400,8 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
             continue
         if not iterate(first, second):
             break
-        step_sums(start, first, second, matrix.shape[1], sums)
-        lengths[0] = np.sqrt(sums[0] / np.maximum(sums[1], np.finfo(float).tiny)).clip(1, LONGEST_STEP)
+        step_sums(start, first, second, matrix.shape[1], squares)
+        lengths[0] = np.sqrt(squares[0] / np.maximum(squares[1], np.finfo(float).tiny)).clip(1, LONGEST_STEP)
         extrapolate(start, first, second, lengths, first)
         if not iterate(first, start):
             break
