@@ -390,7 +390,8 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
         done += 1
         there = excess[0] <= tolerance * mean if tolerance is not None else np.False_
         ended = running & (there | (done == most))
-        found[:, ended] = new[:, ended]
+        if ended.any():
+            np.copyto(found, new, where=ended)
         running[ended] = False
         return bool(running.any())
 
