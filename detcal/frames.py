@@ -59,6 +59,20 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
     return stack.astype(native(stack.dtype), copy=False)
 
 
+def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "frames") -> xr.DataArray:
+    """As `as_stack`, of frames that have the shape of a calibration.
+
+    Raises
+    ------
+    InputError
+        As `as_stack`, or if they have another shape.
+    """
+    stack = as_stack(data, name)
+    if stack.shape[1:] != tuple(shape):
+        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the {owner}, got {stack.shape[1:]}")
+    return stack
+
+
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type as kernels are compiled for: in this machine's byte order, and no half-precision reals."""
     return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")

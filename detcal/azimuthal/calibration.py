@@ -9,8 +9,6 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from detcal.azimuthal.kernels import Rings
-from detcal.errors import InputError
-from detcal.frames import as_stack
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +59,6 @@ class AzimuthalBins:
         """The bins as the kernels take them, lazily: one copy for all tasks of a process."""
         images = self.starts, self.pixels, self.shares, self.norm, self.dark
         return dask.delayed(as_rings)(*(image.data for image in images))
-
-    def stack_of(self, frames: Any, name: str = "frames") -> xr.DataArray:
-        """Frames (frame, y, x) of the bins' detector.
-
-        Raises
-        ------
-        InputError
-            If they have another shape.
-        """
-        stack = as_stack(frames, name)
-        if stack.shape[1:] != self.shape:
-            raise InputError(f"expected {name} of shape {self.shape} (y, x), as the bins, got {stack.shape[1:]}")
-        return stack
 
 
 def as_rings(starts: Any, pixels: Any, shares: Any, norm: Any, dark: Any) -> Rings:

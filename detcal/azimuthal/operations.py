@@ -13,7 +13,7 @@ from detcal.azimuthal import kernels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.kernels import Rings
 from detcal.errors import InputError
-from detcal.frames import whole_frames
+from detcal.frames import as_stack_of, whole_frames
 from detcal.lanes import ALL_NUMBERS, Valid, in_groups
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
@@ -149,7 +149,7 @@ def quantile_filter(
     """
     if np.shape(quantiles) != (2,) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
-    stack = bins.stack_of(frames)
+    stack = as_stack_of(bins.shape, "bins", frames)
     low, high = map(float, quantiles)
     blocks, valid = whole_frames(stack), Valid.of(stack.dtype, dummy)
     return as_profiles(("intensity", "count"), stack, bins, partial(quantile_block, quantiles=(low, high)), [blocks], valid=valid)
@@ -226,10 +226,10 @@ def clipping_task(
     """The blocks of the frames, and of their variance; what the kernels need to know; the frames."""
     if error_model not in ERROR_MODELS:
         raise InputError(f"expected error_model to be one of {', '.join(ERROR_MODELS)}, got {error_model!r}")
-    stack = bins.stack_of(frames)
+    stack = as_stack_of(bins.shape, "bins", frames)
     blocks = [whole_frames(stack)]
     if variance is not None:
-        given = bins.stack_of(variance, "variance")
+        given = as_stack_of(bins.shape, "bins", variance, "variance")
         if given.shape != stack.shape:
             raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
         blocks.append(whole_frames(given).rechunk(blocks[0].chunks))

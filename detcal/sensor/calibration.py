@@ -12,8 +12,7 @@ import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 
-from detcal.errors import InputError
-from detcal.frames import as_stack, whole_frames
+from detcal.frames import as_stack_of, whole_frames
 from detcal.sensor import inversion, kernels
 from detcal.sensor.geometry import PlanarGeometry
 
@@ -89,24 +88,11 @@ class SensorPSF:
         InputError
             If the frames have another shape.
         """
-        stack = self.stack_of(frames)
+        stack = as_stack_of(self.shape, "matrix", frames)
         blurred = da.map_blocks(
             inversion.blur_frames, whole_frames(stack), matrix=self.in_memory, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
         )
         return stack.copy(data=blurred).rename("blurred")
-
-    def stack_of(self, frames: Any, name: str = "frames") -> xr.DataArray:
-        """Frames (frame, y, x) of the matrix's detector.
-
-        Raises
-        ------
-        InputError
-            If they have another shape.
-        """
-        stack = as_stack(frames, name)
-        if stack.shape[1:] != tuple(self.shape):
-            raise InputError(f"expected {name} of shape {tuple(self.shape)} (y, x), as the matrix, got {stack.shape[1:]}")
-        return stack
 
     @cached_property
     def conditioning(self) -> "Conditioning":

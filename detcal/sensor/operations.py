@@ -12,7 +12,7 @@ import xarray as xr
 from dask import delayed
 
 from detcal.errors import InputError
-from detcal.frames import whole_frames
+from detcal.frames import as_stack_of, whole_frames
 from detcal.lanes import Valid
 from detcal.sensor import inversion, kernels
 from detcal.sensor.attenuation import attenuation_per_m as find_attenuation
@@ -182,7 +182,7 @@ def deconvolve(
     known, take `psf.apply(light)` off the frames first.
     """
     check_options(method, iterations, tolerance, variance, dummy)
-    stack = psf.stack_of(frames)
+    stack = as_stack_of(psf.shape, "matrix", frames)
     condition = psf.conditioning
     if method == "direct" and condition.noise_amplification > LARGEST_AMPLIFICATION:
         warnings.warn(
@@ -202,7 +202,7 @@ def deconvolve(
     sharp = stack.copy(data=solved).assign_attrs(names).rename("deconvolved")
     if variance is None:
         return sharp
-    recorded = psf.stack_of(variance, "variance")
+    recorded = as_stack_of(psf.shape, "matrix", variance, "variance")
     if recorded.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
     given = whole_frames(recorded).rechunk(blocks.chunks)
