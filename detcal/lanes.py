@@ -34,22 +34,26 @@ ALL_NUMBERS = Valid(-np.inf, np.nan)
 @kernel
 def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
     """Pixels start … stop of frames (frame, pixel) as (pixel, lane): NaN if not measured. Lanes to spare are 0."""
-    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
-    count = len(frames)
     tile = np.zeros((LANES, LANES), np.float32)
     for pixel in range(start, stop, LANES):
-        size = min(LANES, stop - pixel)
-        for lane in range(count):
-            if size == LANES:
-                store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy))
-            else:
-                for k in range(size):
-                    tile[lane, k] = frames[lane, pixel + k]
-                store(tile, lane, measured(load(tile, lane), least, dummy))
+        tile_to_lanes(frames, valid, pixel, min(LANES, stop - pixel), tile, lanes, pixel - start)
+
+
+@kernel
+def tile_to_lanes(frames, valid, pixel, size, tile, lanes, row):  # type: ignore[no-untyped-def]
+    """The same of up to LANES neighbours, to rows of `lanes`; `tile` (LANES, LANES) is 0 at first, and kept from one call to the next."""
+    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
+    for lane in range(len(frames)):
         if size == LANES:
-            transpose(tile, 0, 0, lanes, pixel - start, 0)
+            store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy))
         else:
-            lanes[pixel - start : stop - start] = tile[:, :size].T
+            for k in range(size):
+                tile[lane, k] = frames[lane, pixel + k]
+            store(tile, lane, measured(load(tile, lane), least, dummy))
+    if size == LANES:
+        transpose(tile, 0, 0, lanes, row, 0)
+    else:
+        lanes[row : row + size] = tile[:, :size].T
 
 
 @kernel

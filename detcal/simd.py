@@ -100,6 +100,26 @@ def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
 
 
 @instruction
+def prefetch(_: Any, array: Any, column: Any) -> Any:
+    """Ask for sixteen numbers in each row of an array (n, m), from a column on, to be in the cache soon."""
+    check_rows(array, array.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        rows, width = cgutils.unpack_tuple(builder, proxy.shape)
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, number, number, number]))
+        with cgutils.for_range(builder, rows) as loop:
+            first = builder.add(builder.mul(loop.index, width), arguments[1])
+            for place in (first, builder.add(first, ir.Constant(first.type, LANES - 1))):  # they may lie in two lines of the cache
+                options = [ir.Constant(number, value) for value in (0, 3, 1)]  # to read, to keep, data
+                builder.call(ask, [builder.bitcast(builder.gep(proxy.data, [place]), byte), *options])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
+
+
+@instruction
 def measured(_: Any, value: Any, least: Any, dummy: Any) -> Any:
     """`value`, but NaN where it is infinite, below `least`, or `dummy`."""
 

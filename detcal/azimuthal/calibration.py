@@ -1,6 +1,7 @@
 """Which pixels lie in which ring."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dask
@@ -54,11 +55,13 @@ class AzimuthalBins:
         height, width = self.norm.shape
         return height, width
 
-    @property
+    @cached_property
     def in_memory(self) -> Delayed:
-        """The bins as the kernels take them, lazily: one copy for all tasks of a process."""
-        images = self.starts, self.pixels, self.shares, self.norm, self.dark
-        return dask.delayed(as_rings)(*(image.data for image in images))
+        """The bins as the kernels take them, lazily: one copy for all tasks of a process. Bins that are not lazy are arranged once."""
+        arrays = [image.data for image in (self.starts, self.pixels, self.shares, self.norm, self.dark)]
+        if any(map(dask.is_dask_collection, arrays)):
+            return dask.delayed(as_rings)(*arrays)
+        return dask.delayed(Rings)(*as_rings(*arrays))
 
 
 def as_rings(starts: Any, pixels: Any, shares: Any, norm: Any, dark: Any) -> Rings:

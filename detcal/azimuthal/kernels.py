@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.jit import kernel
-from detcal.lanes import Floats, Frames, Valid, read_only, to_lanes
-from detcal.simd import LANES, larger, load, smaller, splat, store, where_between, where_number
+from detcal.lanes import Floats, Frames, Valid, read_only, tile_to_lanes
+from detcal.simd import LANES, larger, load, prefetch, smaller, splat, store, where_between, where_number
 
 # How the variance of a pixel's reading is known: not, as Poisson's, from the spread in its ring, so while outliers are sought and
 # as Poisson's in the end, or given.
@@ -22,6 +22,7 @@ NONE, POISSON, AZIMUTHAL, HYBRID, GIVEN = range(5)
 BATCH = 2**15  # entries of rings that are treated together: 2 MiB in lanes
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64
 SAMPLE = 31  # entries of a ring that are sorted, to say where a quantile may lie
+AHEAD = 8  # tiles that are asked for before they are loaded
 TIE = 1e-3  # of a pixel's mean weight: as near as this to the border of two pixels, a quantile is between them
 
 
@@ -71,20 +72,27 @@ def place_tiles(pixels, slots, rows):  # type: ignore[no-untyped-def]
     return tiles
 
 
-def load_batch(frames: Frames, valid: Valid, rings: Rings, batch: int) -> Floats:
+def room(rings: Rings) -> Floats:
+    """For the pixels of any one batch (row, lane)."""
+    return np.empty((LANES * int(np.diff(rings.tile_starts).max()), LANES), np.float32)
+
+
+def load_batch(frames: Frames, valid: Valid, rings: Rings, batch: int, into: Floats) -> Floats:
     """The pixels of a batch (row, lane), of up to LANES frames (frame, pixel)."""
     tiles = rings.tiles[rings.tile_starts[batch] : rings.tile_starts[batch + 1]]
-    lanes = np.empty((len(tiles) * LANES, LANES), np.float32)
-    load_tiles(frames, valid, tiles, lanes)
-    return lanes
+    load_tiles(frames, valid, tiles, into)
+    return into[: LANES * len(tiles)]
 
 
 @kernel
 def load_tiles(frames, valid, tiles, lanes):  # type: ignore[no-untyped-def]
     """Tiles of LANES neighbouring pixels, one after the other, as (pixel, lane)."""
+    scratch, pixels = np.zeros((LANES, LANES), np.float32), frames.shape[1]
     for k in range(tiles.size):
+        if k + AHEAD < tiles.size:
+            prefetch(frames, tiles[k + AHEAD] * LANES)
         start = tiles[k] * LANES
-        to_lanes(frames, valid, start, min(start + LANES, frames.shape[1]), lanes[k * LANES : (k + 1) * LANES])
+        tile_to_lanes(frames, valid, start, min(LANES, pixels - start), scratch, lanes, k * LANES)
 
 
 @kernel

@@ -272,10 +272,13 @@ def clip(
         np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
         np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
     )
+    pixels = kernels.room(rings)
+    variances = pixels if noise is None else kernels.room(rings)
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
-            image = kernels.load_batch(some, valid, rings, batch)
-            spread = image if noise is None else kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch)
+            image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
+            if noise is not None:
+                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
             kernels.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
     return profiles, intervals
 
@@ -285,10 +288,10 @@ def outlier_block(
 ) -> NDArray[np.bool_]:
     """What is left out of a block."""
     _, intervals = clip(frames, noise, rings, valid, model, threshold, most)
-    marked = np.zeros((len(frames), frames[0].size), np.bool_)
+    marked, pixels = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
-            image = kernels.load_batch(some, valid, rings, batch)
+            image = kernels.load_batch(some, valid, rings, batch, pixels)
             marks = np.zeros_like(image)
             kernels.mark_batch(image, rings, batch, intervals[group], marks)
             kernels.unload_marks(marks, rings, batch, marked[group])
@@ -297,8 +300,9 @@ def outlier_block(
 
 def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
     """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
-    profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
+    profiles, pixels = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32), kernels.room(rings)
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
-            kernels.quantile_batch(kernels.load_batch(some, valid, rings, batch), rings, batch, quantiles, profiles[group])
+            image = kernels.load_batch(some, valid, rings, batch, pixels)
+            kernels.quantile_batch(image, rings, batch, quantiles, profiles[group])
     return profiles

@@ -83,6 +83,7 @@ def bench_file(folder: Path, frames: int = 1000) -> None:
     """From an HDF5 file to profiles in zarr, and how much of it is decoding."""
     geometry = geometry_of("Eiger 4M")
     block = counts(geometry, FRAMES, mean=3).clip(0).astype(np.uint32)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "eiger.h5"
     with h5py.File(path, "w") as file:
         data = file.create_dataset(
