@@ -16,19 +16,19 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     Raises
     ------
     InputError
-        No such file, or a file without distance and PONI.
+        No such file, or a file without distance, PONI and rotations: one that was cut short.
     """
     if not path.exists(file):
         raise InputError(f"no such file: {file}")
     if path.isdir(file):
         raise InputError(f"cannot read {file} as a .poni file: it is a folder")
-    found = kind(dist=np.nan, poni1=np.nan, poni2=np.nan)
+    place = {"Distance": "dist", "Poni1": "poni1", "Poni2": "poni2", "Rot1": "rot1", "Rot2": "rot2", "Rot3": "rot3"}
+    found = kind(**dict.fromkeys(place.values(), np.nan))
     try:
         found.load(str(file))
     except Exception as error:  # of any kind: a file that is no .poni may trip the reader anywhere
         raise InputError(f"cannot read {file} as a .poni file: {shorten(str(error), 200)}") from error
-    values = {"Distance": found.dist, "Poni1": found.poni1, "Poni2": found.poni2}
-    absent = [name for name, value in values.items() if not np.isfinite(value)]
+    absent = [key for key, name in place.items() if not np.isfinite(getattr(found, name))]
     if absent:
-        raise InputError(f"cannot read {file} as a .poni file: expected Distance, Poni1 and Poni2, got no {', '.join(absent)}")
+        raise InputError(f"cannot read {file} as a .poni file: expected {', '.join(place)}, got no {', '.join(absent)}")
     return found

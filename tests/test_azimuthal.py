@@ -1,6 +1,9 @@
 """Frames in rings against slow statistics, closed forms, and pyFAI where it is right."""
 
 import logging
+import re
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyFAI
@@ -148,12 +151,28 @@ def test_results_do_not_depend_on_blocks_or_neighbours():
     rng = np.random.default_rng(4)
     bins = random_rings(rng)
     frames = random_frames(rng, bins.shape, 37)
-    calls = [lambda stack: sigma_clip(stack, bins, 2.0, 5, model) for model in MODELS] + [lambda stack: quantile_filter(stack, bins)]  # noqa: B023
+    noise = xr.DataArray(rng.uniform(1, 200, frames.shape), dims=("frame", "y", "x")).chunk({"frame": 3, "y": 4})
+    calls = [
+        *(partial(sigma_clip, bins=bins, threshold=2.0, error_model=model) for model in MODELS),
+        *(partial(job, bins=bins, threshold=2.0, variance=noise) for job in (sigma_clip, outlier_mask)),
+        partial(integrate, bins=bins, variance=noise),
+        partial(outlier_mask, bins=bins, threshold=2.0),
+        partial(quantile_filter, bins=bins),
+    ]
     for call in calls:
         whole = call(xr.DataArray(frames, dims=("frame", "y", "x")).chunk({"frame": 37})).compute()
         for size in (1, 5, 16, 17):
             parts = call(xr.DataArray(frames, dims=("frame", "y", "x")).chunk({"frame": size, "x": 7})).compute()
             xr.testing.assert_identical(parts, whole)
+
+
+def test_profiles_know_their_frames():
+    frames = xr.DataArray(np.ones((3, 1, 4)), dims=("frame", "y", "x"), coords={"frame": [4, 5, 9], "angle": ("frame", [0.1, 0.2, 0.3])})
+    for job in (integrate, sigma_clip, median_filter):
+        found = job(frames, make_bins([[0, 0, 1, 1]]))
+        assert found.frame.values.tolist() == [4, 5, 9]
+        assert found.angle.values.tolist() == [0.1, 0.2, 0.3]
+        assert found.radial.attrs["units"] == "r_mm"
 
 
 # ------------------------------------------------------------------------- what other tools get wrong, and what is right
@@ -202,6 +221,16 @@ def test_poisson_variance_has_the_dark_in_it():
     bins = make_bins([[0, 0]], dark=[[50.0, 50]])
     found = integrate(np.array([[[150.0, 150]]]), bins).compute()
     same(found["std"].item(), np.sqrt(150 + 50))
+
+
+def test_spread_keeps_its_digits_when_what_was_far_off_has_gone():
+    """The first pixels of a ring say about what its deviations are summed; here all of them go."""
+    frames = np.random.default_rng(8).normal(100, 1, (1, 1, 5000)).astype(np.float32)
+    frames[..., :40] = 1e7
+    found = sigma_clip(frames, make_bins(np.zeros((1, 5000), int)), max_iterations=1).compute()
+    assert found["count"].item() == 4960
+    same(found["std"].item(), frames[0, 0, 40:].astype(float).std(), 1e-5, 0)
+    same(found.intensity.item(), frames[0, 0, 40:].astype(float).mean())
 
 
 def test_constant_rings_keep_all_their_pixels():
@@ -264,6 +293,31 @@ def test_integration_is_pyfais(pilatus, split, unit):
     agree(found, peer, ("intensity", "sem", "std"))
 
 
+@pytest.mark.parametrize("solid_angle", [True, False])
+def test_flat_and_dark_are_used_as_by_pyfai(pilatus, solid_angle):
+    geometry, frame = pilatus
+    rng = np.random.default_rng(7)
+    flat, dark = rng.uniform(0.5, 1.5, frame.shape), rng.uniform(0, 50, frame.shape)
+    method = ("no", "csr", "cython")
+    peer = geometry.integrate1d_ng(frame, NPT, method=method, flat=flat, dark=dark, dummy=-1, correctSolidAngle=solid_angle, unit="q_nm^-1")
+    found = integrate(frame, build_bins(geometry, NPT, flat=flat, dark=dark, solid_angle=solid_angle), "no").compute()
+    agree(found, peer, ("intensity",))
+
+
+def test_images_of_many_frames_are_averaged(pilatus):
+    geometry, frame = pilatus
+    flat = np.random.default_rng(7).uniform(0.5, 1.5, (3, *frame.shape))
+    flat[0, 100, 200], flat[:, 101, 200] = np.nan, np.nan
+    dark = np.full(flat.shape, 7.0)
+    dark[:, 102, 200] = np.nan
+    bins = build_bins(geometry, NPT, flat=flat, dark=dark, solid_angle=False)
+    seen = geometry.detector.mask == 0
+    seen[101:103, 200] = False  # without flat, or dark: in no ring
+    np.testing.assert_array_equal(np.sort(bins.pixels), np.flatnonzero(seen))
+    np.testing.assert_allclose(bins.norm.values[seen], np.nanmean(flat[:, seen], axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(bins.dark.values[seen], 7)
+
+
 def test_integration_in_two_dimensions_is_pyfais(pilatus):
     geometry, frame = pilatus
     peer = geometry.integrate2d_ng(frame, 50, 36, method=("bbox", "csr", "cython"), unit="q_nm^-1", error_model="poisson", dummy=-1)
@@ -295,6 +349,21 @@ def test_background_takes_the_rings_away_and_leaves_the_spots(pilatus):
     assert np.abs(rest[spotless]).max() < 0.05 * smooth.max()  # beside the beam a ring is a few pixels
 
 
+def test_background_is_the_profile_in_counts():
+    """Linear between the bins' centres, with norm and dark, and nothing beyond them."""
+    rng = np.random.default_rng(9)
+    norm, dark = rng.uniform(0.5, 1.5, (4, 6)), rng.uniform(0, 5, (4, 6))
+    bins = replace(make_bins(np.arange(24).reshape(4, 6) // 8, norm, dark), radius=image_of(np.linspace(-0.5, 2.5, 24).reshape(4, 6)))
+    profiles = xr.DataArray(np.array([[10.0, 30, 20], [1, 2, 3]], np.float32), dims=("frame", "radial"))
+    radius = bins.radius.values
+    inside = (radius >= 0) & (radius <= 2)
+    drawn = radial_background(profiles, bins).compute()
+    slopes = np.where(radius < 1, 10 + 20 * radius, 40 - 10 * radius), 1 + radius
+    for found, values in zip(drawn.values, slopes, strict=True):
+        np.testing.assert_allclose(found[inside], (values * norm + dark)[inside], rtol=1e-5)
+        assert np.isnan(found[~inside]).all()
+
+
 def test_bins_come_back_from_a_store(tmp_path, pilatus):
     geometry, frame = pilatus
     for options in ({}, {"split": "full", "npt_azimuth": 12}):
@@ -312,6 +381,29 @@ def test_dummies_and_negative_counts_are_not_measured():
     assert integrate(np.array([[[-3.0, 4, 5]]]), bins).compute().intensity.item() == 2
 
 
+@pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf, 1e9])
+def test_what_is_not_measured_is_as_if_it_were_masked(what):
+    """In whatever job; nor is it an outlier."""
+    rng = np.random.default_rng(9)
+    frames = rng.poisson(100, (2, 6, 7)).astype(np.float32)
+    frames[:, 2, 3] = 3000
+    mask = rng.random((6, 7)) < 0.2
+    mask[2, 3] = False
+    rings = np.arange(42).reshape(6, 7) % 2
+    whole, part = make_bins(rings), make_bins(np.where(mask, -1, rings))
+    spoilt = np.where(mask, np.float32(what), frames)
+    dummy = what if np.isfinite(what) else None
+    for job in (integrate, sigma_clip, median_filter, quantile_filter):
+        found, wanted = job(spoilt, whole, dummy=dummy).compute(), job(frames, part).compute()
+        for name in found:
+            same(found[name], wanted[name])
+    for model in MODELS:
+        outliers = outlier_mask(spoilt, whole, 3.0, 5, model, dummy=dummy).values
+        np.testing.assert_array_equal(outliers, outlier_mask(frames, part, 3.0, 5, model).values)
+        assert outliers[:, 2, 3].all()
+        assert not outliers[:, mask].any()
+
+
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
@@ -320,12 +412,22 @@ def test_dummies_and_negative_counts_are_not_measured():
     [
         ({"unit": "q_nm"}, "unknown unit 'q_nm'; near are q_nm"),
         ({"split": "half"}, "expected split to be one of no, bbox, full"),
-        ({"npt": 0}, "expected at least 1 ring"),
+        ({"npt": 0}, "expected at least 1 ring, and 1 part of each, got 0 and None"),
+        ({"npt": -3}, "got -3 and None"),
+        ({"npt_azimuth": 0}, "got 100 and 0"),
         ({"mask": np.ones((619, 487))}, "no pixel is left"),
         ({"mask": np.ones((3, 4))}, r"expected a mask of shape \(619, 487\)"),
-        ({"radial_range": (2, 1)}, "expected radial_range as two rising numbers"),
+        ({"radial_range": (2, 1)}, r"expected radial_range as two rising numbers, got \(2, 1\)"),
+        ({"radial_range": (2, 2)}, r"expected radial_range as two rising numbers, got \(2, 2\)"),
+        ({"radial_range": (np.nan, 2)}, "expected radial_range as two rising numbers"),
+        ({"radial_range": 2}, "expected radial_range as two rising numbers, got 2"),
         ({"radial_range": (900, 901)}, "no pixel is left"),
+        ({"radial_range": (35, 36), "azimuth_range": (170, 171)}, "no pixel is left .* look at mask, flat, radial_range and azimuth_range"),
         ({"flat": np.zeros((619, 487))}, "no pixel is left"),
+        ({"flat": np.full((619, 487), np.nan)}, "no pixel is left"),
+        ({"dark": np.full((619, 487), np.nan)}, "no pixel is left"),
+        ({"flat": np.ones((3, 4))}, r"expected a flat of shape \(619, 487\)"),
+        ({"dark": np.ones((3, 4))}, r"expected a dark of shape \(619, 487\)"),
         ({"polarization": 2}, "polarisation factor between -1 and 1"),
     ],
 )
@@ -334,16 +436,22 @@ def test_bins_that_cannot_be(pilatus, options, message):
         build_bins(pilatus[0], **{"npt": 100, **options})
 
 
-def test_q_needs_a_wavelength(pilatus):
-    geometry = pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1})
-    with pytest.raises(InputError, match="no wavelength, which q_nm"):
-        build_bins(geometry)
-    assert build_bins(geometry, 10, "2th_deg").unit == "2th_deg"
+@pytest.mark.parametrize("unit", ["q_nm^-1", "q_A^-1", "d*2_nm^-2", "log(1+q.A)_None", "arcsinh(q.nm)_None"])
+def test_q_needs_a_wavelength(unit):
+    with pytest.raises(InputError, match=re.escape(f"no wavelength, which {unit} needs: add it, or take 2th_deg or r_mm")):
+        build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), unit=unit)
+
+
+@pytest.mark.parametrize("unit", ["2th_deg", "2th_rad", "r_mm", "r_m"])
+def test_angles_and_distances_need_none(unit):
+    assert build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), 10, unit).unit == unit
 
 
 def test_more_rings_than_pixels_warn(pilatus):
     with pytest.warns(UserWarning, match="bins for 301453 pixels"):
         build_bins(pilatus[0], 400_000)
+    with pytest.warns(UserWarning, match="400000 bins for 301453 pixels: most will be empty"):
+        build_bins(pilatus[0], 1000, npt_azimuth=400)
 
 
 @pytest.mark.parametrize("geometry", [None, 3, np.zeros((4, 4))])
@@ -353,37 +461,136 @@ def test_what_is_no_geometry(geometry):
 
 
 def test_a_geometry_without_a_model_takes_a_shape(tmp_path):
-    (tmp_path / "old.poni").write_text("PixelSize1: 1e-4\nPixelSize2: 1e-4\nDistance: 0.1\nPoni1: 0.002\nPoni2: 0.003\nWavelength: 1e-10\n")
-    assert build_bins(tmp_path / "old.poni", 10, shape=(40, 60)).shape == (40, 60)
+    (tmp_path / "old.poni").write_text(
+        "PixelSize1: 1e-4\nPixelSize2: 1e-4\nDistance: 0.1\nPoni1: 0.002\nPoni2: 0.003\nRot1: 0\nRot2: 0\nRot3: 0\nWavelength: 1e-10\n"
+    )
+    geometry = pyFAI.load(str(tmp_path / "old.poni"))
+    for source in (tmp_path / "old.poni", geometry):
+        assert build_bins(source, 10, shape=(40, 60)).shape == (40, 60)
+    assert geometry.detector.shape is None  # it is left as it was
     with pytest.raises(InputError, match="or give shape="):
         build_bins(tmp_path / "old.poni", 10)
     with pytest.raises(InputError, match=r"expected the shape \(195, 487\)"):
         build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), 10, "2th_deg", shape=(40, 60))
 
 
-def test_files_that_are_no_geometry(tmp_path):
-    (tmp_path / "cut.poni").write_text("poni_version: 2.1\nDistance: 0.1\n")
-    with pytest.raises(InputError, match="cannot read"):
-        build_bins(tmp_path / "cut.poni")
-    with pytest.raises(InputError, match="no such file"):
+PONI = """poni_version: 2.1
+Detector: Pilatus100k
+Detector_config: {"orientation": 3}
+Distance: 0.1
+Poni1: 0.01
+Poni2: 0.02
+Rot1: 0.0
+Rot2: 0.0
+Rot3: 0.0
+Wavelength: 1e-10
+"""
+
+
+@pytest.fixture
+def poni(tmp_path):
+    """Writes a .poni file."""
+
+    def write(text):
+        (tmp_path / "a.poni").write_text(text)
+        return tmp_path / "a.poni"
+
+    logging.disable(logging.CRITICAL)
+    yield write
+    logging.disable(logging.NOTSET)
+
+
+def test_a_poni_file_is_a_geometry(poni):
+    found, geometry = (build_bins(each, 100) for each in (poni(PONI), pyFAI.load(str(poni(PONI)))))
+    np.testing.assert_array_equal(found.pixels, geometry.pixels)
+    np.testing.assert_array_equal(found.starts, geometry.starts)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ("poni_version", "got no Distance, Poni1, Poni2"),
+        ("Detector_config", "cannot read .*a.poni as a .poni file"),
+        ('"orientation"', "cannot read .*a.poni as a .poni file"),
+        ("Distance", "got no Distance, Poni1, Poni2"),
+        ("0.1\n", "cannot read .*a.poni as a .poni file: could not convert"),
+        ("Poni1", "got no Poni1, Poni2, Rot1, Rot2, Rot3"),
+        ("Poni2", "got no Poni2, Rot1, Rot2, Rot3"),
+        ("Rot1", "expected Distance, Poni1, Poni2, Rot1, Rot2, Rot3, got no Rot1, Rot2, Rot3"),
+        ("Rot3", "got no Rot3"),
+        ("0.0\nRot3", "cannot read .*a.poni as a .poni file: could not convert"),
+        ("Wavelength", "the geometry has no wavelength"),
+        ("-10\n", "cannot read .*a.poni as a .poni file: could not convert"),
+    ],
+)
+def test_truncated_poni_files(poni, end, message):
+    with pytest.raises(InputError, match=message):
+        build_bins(poni(PONI[: PONI.index(end)]))
+
+
+def test_poni_files_of_a_newer_version(poni):
+    with pytest.raises(InputError, match=r"cannot read .*a.poni as a .poni file: PONI file version 99.0 too recent"):
+        build_bins(poni(PONI.replace("2.1", "99")))
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"no such file: .*none.poni"):
         build_bins(tmp_path / "none.poni")
+
+
+JOBS = (integrate, sigma_clip, outlier_mask, quantile_filter, median_filter)
+SHAPE = r"expected frames of shape \(3, 4\) \(y, x\), as the bins, got"
+THRESHOLDS = [(job, threshold) for job in (sigma_clip, outlier_mask) for threshold in (-1.0, 0, np.nan)]
+NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan), (0.5,), (0.2, 0.5, 0.7), 0.5)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda frames, bins: integrate(frames[:, :2], bins), r"expected frames of shape \(3, 4\)"),
+        *((lambda frames, bins, job=job: job(frames[:, :2], bins), SHAPE) for job in JOBS),
+        *((lambda frames, bins, job=job: job(frames.swapaxes(1, 2), bins), SHAPE) for job in JOBS),
+        *((lambda frames, bins, job=job: job(frames[0, 0], bins), r"expected frames of shape \(frame, y, x\)") for job in JOBS),
+        *((lambda frames, bins, job=job, k=k: job(frames, bins, k), f"expected a positive threshold, got {k}") for job, k in THRESHOLDS),
+        *((lambda frames, bins, q=q: quantile_filter(frames, bins, q), f"from 0 to 1, got {re.escape(str(q))}") for q in NO_QUANTILES),
         (lambda frames, bins: integrate(frames, bins, "gauss"), "expected error_model to be one of"),
         (lambda frames, bins: integrate(frames, bins, "hybrid"), "for sigma_clip"),
         (lambda frames, bins: integrate(frames, bins, variance=frames[:1, :, :2]), "expected variance of shape"),
         (lambda frames, bins: sigma_clip(frames, bins, error_model="no"), "needs an error model"),
-        (lambda frames, bins: sigma_clip(frames, bins, -1.0), "expected a positive threshold"),
+        (lambda frames, bins: outlier_mask(frames, bins, error_model="no"), "needs an error model"),
+        (lambda frames, bins: outlier_mask(frames, bins, variance=frames[:1]), "expected a variance of shape"),
         (lambda frames, bins: sigma_clip(frames, bins, max_iterations=-1), "max_iterations of 0 or more"),
-        (lambda frames, bins: quantile_filter(frames, bins, (0.6, 0.4)), "two rising quantiles"),
-        (lambda frames, bins: quantile_filter(frames, bins, (0.5, 1.4)), "two rising quantiles"),
         (lambda frames, bins: radial_background(integrate(frames, bins).intensity[:, 1:], bins), r"expected a profile \(frame, radial\)"),
     ],
 )
 def test_requests_that_cannot_be(call, message):
     with pytest.raises(InputError, match=message):
         call(np.ones((2, 3, 4)), make_bins(np.arange(12).reshape(3, 4) // 4))
+
+
+@pytest.mark.parametrize("split", ["no", "bbox", "full"])
+def test_azimuths_go_from_minus_180_or_from_0(split, poni):
+    """A range that lies across 180° holds what its two halves hold; one all around holds everything."""
+    geometry = poni(PONI)
+    pixels = [
+        set(build_bins(geometry, 20, split=split, azimuth_range=limits).pixels.values)
+        for limits in ((170, 190), (170, 180), (-180, -170), (0, 360), (-180, 180))
+    ]
+    assert pixels[0] >= pixels[1] | pixels[2]
+    assert len(pixels[0] - pixels[1] - pixels[2]) < 3  # pyFAI's full splitting leaves out slivers next to the cut
+    assert len(pixels[0]) > 50
+    assert pixels[3] == pixels[4] == set(build_bins(geometry, 20, split=split).pixels.values)
+
+
+@pytest.mark.parametrize("limits", [(-10, 190), (0, 400), (-190, 0), (10, 10), (20, 10), (np.nan, 10), (0, np.inf), 5])
+def test_azimuths_that_there_are_not(limits, poni):
+    with pytest.raises(InputError, match="expected azimuth_range"):
+        build_bins(poni(PONI), 20, azimuth_range=limits)
+
+
+@pytest.mark.parametrize("change", [{"dist": 0}, {"dist": -1}, {"wavelength": -1e-10}, {"rot1": np.nan}])
+def test_geometries_that_cannot_be(change, poni):
+    geometry = pyFAI.load(str(poni(PONI)))
+    for name, value in change.items():
+        setattr(geometry, name, value)
+    with pytest.raises(InputError, match="expected a distance and a wavelength above 0"):
+        build_bins(geometry, 20)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from detcal_pipelines.plan import Plan, plan, size
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import SENSOR_LIBRARIES, build
+from detcal_pipelines.steps import PYFAI_BYTES, build
 from detcal_pipelines.template import render
 
 from detcal import save
@@ -144,7 +144,7 @@ def test_the_largest_band_is_planned_for(thick):
     found = planned_matrix(thick, 870 * MIB)
     psf = build(read_recipe(thick / "build_psf.toml"), found.depth)
     pixels = found.depth * 2068
-    assert build_psf_bytes(pixels, max(psf.data.chunks[0]), found.blocks) <= 1.02 * (found.steps[0].task_bytes - SENSOR_LIBRARIES)
+    assert build_psf_bytes(pixels, max(psf.data.chunks[0]), found.blocks) <= 1.02 * (found.steps[0].task_bytes - PYFAI_BYTES)
 
 
 def test_bands_that_cannot_fit_are_refused_with_some_that_would(thick):

@@ -57,7 +57,8 @@ pth = "response.zarr"
     ("step", "message"),
     [
         ('operation = "fit_respons"', "steps[0].operation (line 4): unknown operation; did you mean fit_response?"),
-        ("sigma = 3", "steps[0].operation (line 3): missing; one of fit_response, correct_response, build_psf, deconvolve"),
+        ("sigma = 3", "steps[0].operation (line 3): missing; one of fit_response, correct_response, build_psf, deconvolve, "
+         "sigma_clip, median_filter, integrate"),
         (
             'operation = "fit_response"\ndark = { path = "dark.h5", datset = "x" }',
             "steps[0].dark.datset (line 5): unknown key; did you mean dataset?",

@@ -162,7 +162,7 @@ def test_what_outputs_share_runs_once():
 
 
 @pytest.mark.parametrize("name", ["fit_response", "correct_response"])
-def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, name):
+def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled, name):
     """Twice the frames, the same peak; benchmarks/bench_memory.py does the same with 8 GiB and more."""
     detector = simulate.detector((512, 512))
     save(Response.from_gain(detector.gain), tmp_path / "response.zarr")
@@ -177,7 +177,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
             stack = file.create_dataset("data", (frames, 512, 512), np.uint16)
             for frame in range(frames):
                 stack[frame] = image[0] // (1 + frame % 7)
-        peak, output = peak_of_workers(["run", f"{name}.toml", "--memory", "800MiB", "--workers", "2", "--overwrite"], tmp_path)
+        peak, output = peak_of_workers(["run", f"{name}.toml", "--memory", "800MiB", "--workers", "2", "--overwrite"], tmp_path, compiled)
         planned, unit = re.search(r"peak memory, planned\W+([\d.]+) (\w+) of 800 MiB", output).groups()
         assert unit == "MiB"
         assert peak <= float(planned) * MIB <= 800 * MIB

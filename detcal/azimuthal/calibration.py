@@ -61,7 +61,7 @@ class AzimuthalBins:
         arrays = [image.data for image in (self.starts, self.pixels, self.shares, self.norm, self.dark)]
         if any(map(dask.is_dask_collection, arrays)):
             return dask.delayed(as_rings)(*arrays)
-        return dask.delayed(Rings)(*as_rings(*arrays))
+        return dask.delayed(Rings.from_arrays)(*as_rings(*arrays))
 
 
 def as_rings(starts: Any, pixels: Any, shares: Any, norm: Any, dark: Any) -> Rings:

@@ -60,6 +60,7 @@ def build_bins(
         True: in no ring. By default that of pyFAI's detector.
     radial_range : in the unit, optional
     azimuth_range : degrees, optional
+        From −180 to 180, or from 0 to 360.
     polarization : −1 … 1, optional
         Polarisation factor, 1 for a beam that is polarised horizontally.
     solid_angle
@@ -99,7 +100,7 @@ def build_bins(
     engine = integrator.setup_sparse_integrator(
         shape, npt if npt_azimuth is None else (npt, npt_azimuth), mask=masked, unit=unit, split=split, algo="CSR", scale=False,
         pos0_range=None if radial_range is None else tuple(value / scale for value in rising(radial_range, "radial_range")),
-        pos1_range=None if azimuth_range is None else integrator.normalize_azimuth_range(azimuth_range),
+        pos1_range=None if azimuth_range is None else azimuths_within(azimuth_range, integrator, npt_azimuth),
     )  # fmt: skip
     if not engine.indptr[-1]:
         raise InputError("no pixel is left in the rings: look at mask, flat, radial_range and azimuth_range")
@@ -117,7 +118,7 @@ def build_bins(
 
 def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> None:
     """Refuse what there is not."""
-    if npt < 1 or (npt_azimuth is not None and npt_azimuth < 1):
+    if npt != int(npt) or npt < 1 or (npt_azimuth is not None and npt_azimuth < 1):
         raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
     if unit not in UNITS:
         near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or UNITS
@@ -142,6 +143,10 @@ def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None) -> Az
     if geometry.wavelength is None and not unit.startswith(("2th", "r_")):
         raise InputError(f"the geometry has no wavelength, which {unit} needs: add it, or take 2th_deg or r_mm")
     place = geometry.dist, geometry.poni1, geometry.poni2, geometry.rot1, geometry.rot2, geometry.rot3
+    if not (np.isfinite(place).all() and geometry.dist > 0) or (geometry.wavelength is not None and not geometry.wavelength > 0):
+        raise InputError(
+            f"expected a distance and a wavelength above 0, and numbers for PONI and rotations, got {place} and {geometry.wavelength}"
+        )
     return AzimuthalIntegrator(*place, detector=detector, wavelength=geometry.wavelength)
 
 
@@ -152,9 +157,22 @@ def polarisation(integrator: AzimuthalIntegrator, shape: tuple[int, ...], factor
     return np.asarray(integrator.polarization(shape, factor=factor))
 
 
+def azimuths_within(limits: Range, integrator: AzimuthalIntegrator, parts: int | None) -> Range | None:
+    """A range of azimuths in radians; the integrator's are cut where the range is not. None if it is all around and its parts do not
+    matter: pixels that are split where azimuths are cut would be lost."""
+    low, high = rising(limits, "azimuth_range")
+    if low < -180 or high > 360 or (low < 0 and high > 180):
+        raise InputError(f"expected azimuth_range in degrees from -180 to 180, or from 0 to 360, got {limits}")
+    if high > 180:
+        integrator.setChiDiscAtZero()
+    if high - low == 360 and parts is None:
+        return None
+    return float(np.deg2rad(low)), float(np.deg2rad(high))
+
+
 def rising(limits: Range, name: str) -> Range:
     """The two ends of a range."""
-    if np.shape(limits) != (2,) or not limits[0] < limits[1]:
+    if np.shape(limits) != (2,) or not -np.inf < limits[0] < limits[1] < np.inf:
         raise InputError(f"expected {name} as two rising numbers, got {limits}")
     return float(limits[0]), float(limits[1])
 

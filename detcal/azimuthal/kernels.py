@@ -6,7 +6,7 @@ once, LANES frames at a time, into a buffer that stays in the cache; what comes 
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,12 @@ class Rings(NamedTuple):
         rows, slots = np.empty(len(pixels), np.int32), np.zeros(pixels.max() // LANES + 1, np.int32)
         tiles = [place_tiles(pixels[first:last], slots, rows[first:last]) for first, last in pairwise(starts[batches])]
         tile_starts = np.cumsum([0, *map(len, tiles)])
-        arrays = starts, rows, shares, norms, darks, batches, np.concatenate(tiles), tile_starts
-        return cls(*(read_only(array) for array in arrays))
+        return cls.from_arrays(starts, rows, shares, norms, darks, batches, np.concatenate(tiles), tile_starts)
+
+    @classmethod
+    def from_arrays(cls, *arrays: NDArray[Any]) -> "Rings":
+        """The same of its arrays, wherever they come from."""
+        return cls(*map(read_only, arrays))
 
 
 @kernel

@@ -12,7 +12,7 @@ import xarray as xr
 from detcal.errors import PlanError
 from detcal.sensor import SensorPSF
 from detcal.simd import LANES
-from detcal_pipelines.recipe import Deconvolve, Recipe
+from detcal_pipelines.recipe import Deconvolve, InRings, Recipe
 from detcal_pipelines.steps import apply, open_input, task_bytes
 
 MIB = 2**20
@@ -144,7 +144,7 @@ def cut_of(recipe: Recipe, first: Stage) -> Cut:
         return Cut("rows", "tile_rows", rows, smallest, sizes)
     length, smallest = len(first.frames), open_input(recipe.input, 1).data.chunksize[0]
     default = first.frames.data.chunksize[0]
-    if deconvolves(recipe):  # which fills its lanes, and half of that too
+    if fills_lanes(recipe):  # by blocks of this, and by half of them too
         default = LANES << max(0, (default // LANES).bit_length() - 1)
     # a shard is written by one task
     wanted = recipe.output.shard_frames or recipe.input.chunk_frames
@@ -153,13 +153,13 @@ def cut_of(recipe: Recipe, first: Stage) -> Cut:
 
 
 def filled_lanes(recipe: Recipe, depth: int) -> float:
-    """Share of the lanes at work on a block: to deconvolve a single frame takes as long as LANES of them."""
-    return depth / LANES / ceil(depth / LANES) if deconvolves(recipe) else 1.0
+    """Share of the lanes at work on a block: a single frame takes as long as LANES of them."""
+    return depth / LANES / ceil(depth / LANES) if fills_lanes(recipe) else 1.0
 
 
-def deconvolves(recipe: Recipe) -> bool:
+def fills_lanes(recipe: Recipe) -> bool:
     """Whether one of the steps takes LANES frames together."""
-    return any(isinstance(step, Deconvolve) for step in recipe.steps)
+    return any(isinstance(step, Deconvolve | InRings) for step in recipe.steps)
 
 
 def halvings(largest: int, smallest: int) -> list[int]:
@@ -190,6 +190,10 @@ def plan_step(stage: Stage, depth: int, written: bool) -> PlannedStep:
         bytes_out = result.nbytes
         gives = f"{result.shape} {result.dtype}"
         held += written * ENCODED_COPIES * bytes_out * depth // len(result)
+    elif isinstance(result, xr.Dataset):
+        bytes_out = sum(array.nbytes for array in result.values())
+        sizes = next(iter(result.values())).shape
+        gives = f"{', '.join(map(str, result))} {sizes} float32"
     else:
         arrays = [array for array in vars(result).values() if isinstance(array, xr.DataArray | da.Array)]
         bytes_out = sum(int(array.nbytes) for array in arrays)

@@ -155,7 +155,61 @@ class Deconvolve(Table):
     dummy: float | None = Field(None, description="marks what was not measured, also in the result, which else has NaN", examples=[-1])
 
 
-Step = Annotated[FitResponse | CorrectResponse | BuildPSF | Deconvolve, Field(discriminator="operation")]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class InRings(Table):
+    """What all steps have in common that bring frames to profiles."""
+
+    operation: str
+    geometry: InputPath = Field(description=".poni file", examples=["detector.poni"])
+    npt: int = Field(1000, gt=0, description="number of rings")
+    unit: str = Field("q_nm^-1", description="of the radius: q_nm^-1, q_A^-1, 2th_deg, 2th_rad, r_mm, …")
+    split: Literal["no", "bbox", "full"] = Field("no", description="no: a pixel is in one ring; bbox, full: in all that it touches")
+    npt_azimuth: int | None = Field(None, gt=0, description="cut each ring in so many parts", examples=[36])
+    radial_range: Ends | None = Field(None, description="in the unit; by itself the whole detector", examples=[[1.0, 50.0]])
+    azimuth_range: Ends | None = Field(None, description="degrees; by itself all around", examples=[[-90.0, 90.0]])
+    mask: Image | None = Field(
+        None, description="bad pixels: an image (not 0: bad), or a response; by itself the detector's", examples=["mask.edf"]
+    )
+    dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
+    flat: Image | None = Field(None, description="flat image or frames, dark taken off", examples=["flat.h5"])
+    polarization: float | None = Field(None, ge=-1, le=1, description="factor, 1 for a beam polarised horizontally", examples=[0.99])
+    solid_angle: bool = Field(True, description="divide by the solid angle of the pixels")
+    dummy: float | None = Field(None, description="marks what was not measured, beside NaN and negative counts", examples=[4294967295])
+
+
+class SigmaClip(InRings):
+    """Average in rings without outliers."""
+
+    operation: Literal["sigma_clip"]
+    threshold: float = Field(5.0, gt=0, description="further from the mean than so many standard deviations: left out")
+    max_iterations: int = Field(5, ge=0, description="clip at most so many times")
+    error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
+        "azimuthal",
+        description="azimuthal: by the spread in the ring; poisson: by the counts; hybrid: clip by the one, errors of the other",
+    )
+
+
+class MedianFilter(InRings):
+    """The median of each ring, or the mean between two quantiles."""
+
+    operation: Literal["median_filter"]
+    quantiles: Ends = Field([0.5, 0.5], description="from 0 to 1: the mean of what lies between")
+
+
+class Integrate(InRings):
+    """Average in rings."""
+
+    operation: Literal["integrate"]
+    error_model: Literal["poisson", "azimuthal", "no"] = Field(
+        "poisson", description="poisson: errors by the counts; azimuthal: by the spread in the ring; no: none"
+    )
+
+
+Step = Annotated[
+    FitResponse | CorrectResponse | BuildPSF | Deconvolve | SigmaClip | MedianFilter | Integrate, Field(discriminator="operation")
+]
 
 
 class Output(Table):
@@ -193,13 +247,14 @@ class Recipe(Table):
 
     @field_validator("steps")
     @classmethod
-    def calibration_comes_last(cls, steps: list[Step]) -> list[Step]:
+    def only_the_last_gives_no_frames(cls, steps: list[Step]) -> list[Step]:
         """Steps need frames, which a step that calibrates does not give; build_psf takes none either."""
         if len(steps) > 1 and any(isinstance(step, BuildPSF) for step in steps):
             raise ValueError("build_psf takes no frames, and gives none: make it the only step")
         for step in steps[:-1]:
-            if isinstance(step, FitResponse):
-                raise ValueError(f"{step.operation} gives a calibration, not frames: make it the last step")
+            if isinstance(step, FitResponse | InRings):
+                given = "a calibration" if isinstance(step, FitResponse) else "profiles"
+                raise ValueError(f"{step.operation} gives {given}, not frames: make it the last step")
         return steps
 
     @field_validator("input")
@@ -216,6 +271,7 @@ class Recipe(Table):
 
 STEPS: dict[str, type[Table]] = {
     "fit_response": FitResponse, "correct_response": CorrectResponse, "build_psf": BuildPSF, "deconvolve": Deconvolve,
+    "sigma_clip": SigmaClip, "median_filter": MedianFilter, "integrate": Integrate,
 }  # fmt: skip
 
 

@@ -8,16 +8,35 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pyFAI.detectors import Detector
+from pyFAI.geometry import Geometry
 
+from detcal.azimuthal import AzimuthalBins, build_bins, integrate, quantile_filter, sigma_clip
+from detcal.azimuthal.memory import profiles_bytes
 from detcal.errors import InputError, OutputError
+from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_output, load_calibration, open_frames
-from detcal_pipelines.recipe import BuildPSF, CorrectResponse, Deconvolve, FitResponse, Input, Plane, Recipe, Source, Step
+from detcal_pipelines.recipe import (
+    BuildPSF,
+    CorrectResponse,
+    Deconvolve,
+    FitResponse,
+    Input,
+    InRings,
+    Integrate,
+    MedianFilter,
+    Plane,
+    Recipe,
+    SigmaClip,
+    Source,
+    Step,
+)
 
-SENSOR_LIBRARIES = 72 * 2**20  # bytes of a worker process: pyFAI and xraydb come with detcal.sensor
+PYFAI_BYTES = 72 * 2**20  # of a worker process: pyFAI and xraydb come with detcal.sensor, and nearly as much with detcal.azimuthal
 
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
@@ -50,7 +69,7 @@ def input_paths(recipe: Recipe) -> list[str]:
     for step in recipe.steps:
         paths = [*paths, *(source.path for _, source in step if isinstance(source, Source))]
         match step:
-            case BuildPSF(geometry=str(path)) | Deconvolve(psf=path):
+            case BuildPSF(geometry=str(path)) | Deconvolve(psf=path) | InRings(geometry=path):
                 paths.append(path)
     return paths
 
@@ -72,6 +91,20 @@ def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> 
             return build_psf(geometry, mask=open_mask(step.mask), tile_rows=tile_rows, **options)
         case Deconvolve():
             return deconvolve(frames, open_psf(step.psf), **step.model_dump(exclude={"operation", "psf"}))
+        case InRings():
+            return profiles(step, frames, bins_of(step, (frames.shape[1], frames.shape[2])))
+
+
+def profiles(step: InRings, frames: Any, bins: AzimuthalBins) -> xr.Dataset:
+    """Frames in rings."""
+    match step:
+        case SigmaClip():
+            return sigma_clip(frames, bins, step.threshold, step.max_iterations, step.error_model, dummy=step.dummy)
+        case MedianFilter(quantiles=(low, high)):
+            return quantile_filter(frames, bins, (low, high), dummy=step.dummy)
+        case Integrate():
+            return integrate(frames, bins, step.error_model, dummy=step.dummy)
+    raise TypeError(f"{type(step).__name__} is no step in rings")
 
 
 def compile_kernels(recipe: Recipe) -> None:
@@ -85,6 +118,8 @@ def try_out(step: Step, frames: Any) -> Any:
     """A step on a few pixels, lazily."""
     near = PlanarGeometry((4, 4), (1e-4, 1e-4), 1e-3, (0.0, 0.0))
     match step:
+        case InRings():
+            return profiles(step, frames, build_bins(Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=(4, 4))), 2, "r_mm"))
         case FitResponse():
             return fit_response(frames, sigma=1.0, cutoff=0.0, order=step.order, intercept=step.intercept).gain
         case CorrectResponse():
@@ -133,6 +168,23 @@ def load_psf(path: str, modified: int) -> SensorPSF:
     return found
 
 
+def bins_of(step: InRings, shape: tuple[int, int]) -> AzimuthalBins:
+    """The rings of a step for frames of a shape: the same object each time, since pyFAI takes a second for them."""
+    files = [step.geometry, *(source.path for _, source in step if isinstance(source, Source))]
+    return build_bins_once(type(step), step.model_dump_json(), shape, tuple(Path(path).stat().st_mtime_ns for path in files))
+
+
+@lru_cache(maxsize=4)
+def build_bins_once(kind: type[InRings], options: str, shape: tuple[int, int], modified: tuple[int, ...]) -> AzimuthalBins:
+    """The rings of a step as its files were when they were modified."""
+    step = kind.model_validate_json(options, context={"folder": "."})
+    dark, flat = (None if source is None else open_frames(source.path, source.dataset) for source in (step.dark, step.flat))
+    mask = open_mask(step.mask)
+    others = step.model_dump(include={*InRings.model_fields} - {"operation", "geometry", "mask", "dark", "flat", "dummy"})
+    modelled = read_poni(step.geometry).detector.shape is not None
+    return build_bins(step.geometry, mask=mask, dark=dark, flat=flat, shape=None if modelled else shape, **others)
+
+
 def find_response(source: Source) -> Response | None:
     """The response in a file, if it holds one and no single array of it is asked for."""
     found = None if source.dataset is not None else load_calibration(source.path)
@@ -145,7 +197,7 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
     """What one task of a step, of so many frames or rows, holds at its peak: in its blocks, or before in those of its dark and flat."""
     if isinstance(step, BuildPSF):
         pixels = depth * result.shape[1]
-        return SENSOR_LIBRARIES + build_psf_bytes(pixels, int(most_coefficients(result) * pixels), ceil(result.shape[0] / depth))
+        return PYFAI_BYTES + build_psf_bytes(pixels, int(most_coefficients(result) * pixels), ceil(result.shape[0] / depth))
     shape = (frames.shape[1], frames.shape[2])
     itemsize = frames.dtype.itemsize
     sources: list[Source | None] = []
@@ -155,7 +207,11 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
         case CorrectResponse():
             own, sources = correct_response_bytes(shape, depth, itemsize, order=2), [step.dark, step.flat]
         case Deconvolve():
-            own = SENSOR_LIBRARIES + deconvolve_bytes(shape, depth, itemsize, open_psf(step.psf).data.size, step.method)
+            own = PYFAI_BYTES + deconvolve_bytes(shape, depth, itemsize, open_psf(step.psf).data.size, step.method)
+        case InRings():
+            bins = bins_of(step, shape)
+            counts = np.diff(bins.starts)
+            own = PYFAI_BYTES + profiles_bytes(shape, depth, itemsize, int(counts.sum()), int(counts.max()), len(counts))
     images = [image for source in sources if (image := open_image(source, depth)) is not None]
     return max(own, *(mean_image_bytes(shape, image.data.chunksize[0], image.dtype.itemsize) for image in images), 0)
 

@@ -29,6 +29,21 @@ READY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         ("deconvolve",),
         {"input.path": "scan.h5", "output.path": "deconvolved.zarr", "psf": "psf.zarr"},
     ),
+    "sigma_clip": (
+        "From diffraction frames to profiles without spots and hot pixels.",
+        ("sigma_clip",),
+        {"input.path": "scan.h5", "output.path": "profiles.zarr", "geometry": "detector.poni"},
+    ),
+    "median_filter": (
+        "From diffraction frames to the median of each ring.",
+        ("median_filter",),
+        {"input.path": "scan.h5", "output.path": "medians.zarr", "geometry": "detector.poni"},
+    ),
+    "integrate": (
+        "From diffraction frames to the mean of each ring.",
+        ("integrate",),
+        {"input.path": "scan.h5", "output.path": "integrated.zarr", "geometry": "detector.poni"},
+    ),
 }
 
 

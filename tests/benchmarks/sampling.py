@@ -11,12 +11,12 @@ import psutil
 DETCAL = [sys.executable, "-m", "detcal_pipelines"]
 
 
-def peak_of_workers(arguments: list[str], folder: Path) -> tuple[int, str]:
+def peak_of_workers(arguments: list[str], folder: Path, compiled: Path) -> tuple[int, str]:
     """Run detcal in a folder: the largest resident memory of all its child processes together, and what it printed.
 
-    The first run in a folder finds no compiled kernels, as a user's first run does.
+    Compiled kernels are kept in `compiled`; a user's first run finds none.
     """
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "compiled")}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(compiled)}
     run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     driver, peak = psutil.Process(run.pid), 0
     while run.poll() is None:
