@@ -195,7 +195,7 @@ def test_a_poni_file_that_has_been_refined_again_gives_the_last(tmp_path):
 def test_files_that_are_no_poni_are_told_as_such(tmp_path, content):
     path = tmp_path / "a.txt"
     path.write_text(content)
-    refused("cannot read .*a.txt as a .poni file: expected Distance, .*, Rot3, got no Distance, Poni1, Poni2, Rot1, Rot2, Rot3", open_geometry, path)
+    refused("cannot read .*a.txt as a .poni file: expected Distance, .*got no Distance, Poni1, Poni2, Rot1, .*", open_geometry, path)
 
 
 @pytest.mark.parametrize("name", ["Distance", "Poni1", "Poni2"])
