@@ -1,0 +1,189 @@
+"""Centres of dots, and grids walked from dot to dot. ndarrays in, ndarrays out."""
+
+from heapq import heappop, heappush
+from math import erf, exp, floor, hypot, nan, sqrt
+
+import numpy as np
+
+from detcal.jit import kernel
+
+PARAMETERS = 6  # of a dot: a plane's three, the dot's height, and its centre's two
+ROUNDS = 12  # of Gauss-Newton steps; few are needed
+SMALL_STEP = 1e-4  # of a pixel, that ends them
+
+
+@kernel
+def solve(matrix, vector):  # type: ignore[no-untyped-def]
+    """x of matrix·x = vector, symmetric and positive, in place; False if it is singular."""
+    size = vector.size
+    for k in range(size):
+        pivot = matrix[k, k]
+        if not pivot > 1e-12:
+            return False
+        for i in range(k + 1, size):
+            factor = matrix[i, k] / pivot
+            for j in range(k, size):
+                matrix[i, j] -= factor * matrix[k, j]
+            vector[i] -= factor * vector[k]
+    for k in range(size - 1, -1, -1):
+        for j in range(k + 1, size):
+            vector[k] -= matrix[k, j] * vector[j]
+        vector[k] /= matrix[k, k]
+    return True
+
+
+@kernel
+def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, reach):  # type: ignore[no-untyped-def]
+    """Centre (y, x), height, background and quality of the dot at (y, x), by least squares.
+
+    The model is a plane and a round dot, b + b_y·dy + b_x·dx + a·(1 + slope·d)·D(|d|), with the profile of a disc with a blurred edge,
+    D(r) = ½ − ½·erf((r − radius)/(√2·blur)). Pixels count within `reach` of the centre, those that are NaN do not.
+    Quality is the share of the variation in there that the model explains; NaN if there is no dot.
+    """
+    matrix, vector, terms = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS), np.empty(PARAMETERS)
+    height, level, quality = nan, nan, nan
+    start_y, start_x, amplitude = y, x, 0.0
+    scale = 1 / (sqrt(2.0) * blur)
+    for step in range(ROUNDS):
+        matrix[:], vector[:] = 0, 0
+        weights, total, squares = 0.0, 0.0, 0.0
+        for i in range(max(0, floor(y - reach)), min(picture.shape[0], floor(y + reach) + 2)):
+            for j in range(max(0, floor(x - reach)), min(picture.shape[1], floor(x + reach) + 2)):
+                value = picture[i, j]
+                dy, dx = i - y, j - x
+                away = hypot(dy, dx)
+                weight = min(1.0, reach + 0.5 - away)
+                if not (weight > 0 and value == value):
+                    continue
+                edge = (away - radius) * scale
+                tilt = 1 + slope_y * dy + slope_x * dx
+                profile = 0.5 - 0.5 * erf(edge)
+                fall = scale * exp(-edge * edge) / sqrt(np.pi) / max(away, 1e-6)  # of the profile, over the distance
+                terms[0], terms[1], terms[2], terms[3] = 1, dy, dx, tilt * profile
+                terms[4], terms[5] = tilt * fall * dy, tilt * fall * dx
+                for k in range(PARAMETERS):
+                    vector[k] += weight * terms[k] * value
+                    for m in range(k + 1):
+                        matrix[k, m] += weight * terms[k] * terms[m]
+                weights, total, squares = weights + weight, total + weight * value, squares + weight * value * value
+        for k in range(PARAMETERS):
+            for m in range(k):
+                matrix[m, k] = matrix[k, m]
+        right = vector.copy()
+        if weights < 2 * PARAMETERS or not solve(matrix, vector):
+            return nan, nan, nan, nan, nan
+        amplitude, level = vector[3], vector[0]
+        explained = 0.0
+        for k in range(PARAMETERS):
+            explained += vector[k] * right[k]
+        variation = squares - total * total / weights
+        quality = 1 - (squares - explained) / variation if variation > 0 else nan
+        # the linear terms in the centre are height times shift
+        shift_y, shift_x = vector[4] / amplitude, vector[5] / amplitude
+        length = hypot(shift_y, shift_x)
+        if not length < 1e6:
+            return nan, nan, nan, nan, nan
+        if length > 0.5 * radius:
+            shift_y, shift_x = shift_y * 0.5 * radius / length, shift_x * 0.5 * radius / length
+        y, x = y + shift_y, x + shift_x
+        if hypot(y - start_y, x - start_x) > reach:
+            return nan, nan, nan, nan, nan
+        if length < SMALL_STEP:
+            break
+    height = amplitude
+    return y, x, height, level, quality
+
+
+@kernel
+def fit_dots(picture, places, slopes, radius, blur, reach):  # type: ignore[no-untyped-def]
+    """`fit_dot` for places (dot, 2) with slopes (dot, 2): centre, height, background, quality (dot, 5)."""
+    found = np.empty((len(places), 5))
+    for k in range(len(places)):
+        y, x, height, level, quality = fit_dot(
+            picture, places[k, 0], places[k, 1], slopes[k, 0], slopes[k, 1], radius, blur, reach
+        )
+        found[k, 0], found[k, 1], found[k, 2], found[k, 3], found[k, 4] = y, x, height, level, quality
+    return found
+
+
+@kernel
+def radial_profile(picture, dots, reach, bins):  # type: ignore[no-untyped-def]
+    """Mean of (value − background)/height of dots as `fit_dots` gives them, by distance from the centre in `bins` up to `reach`."""
+    sums, counts = np.zeros(bins), np.zeros(bins)
+    for k in range(len(dots)):
+        y, x, height, level = dots[k, 0], dots[k, 1], dots[k, 2], dots[k, 3]
+        for i in range(max(0, floor(y - reach)), min(picture.shape[0], floor(y + reach) + 2)):
+            for j in range(max(0, floor(x - reach)), min(picture.shape[1], floor(x + reach) + 2)):
+                place = int(hypot(i - y, j - x) / reach * bins)
+                if place < bins and picture[i, j] == picture[i, j]:
+                    sums[place] += (picture[i, j] - level) / height
+                    counts[place] += 1
+    return sums / counts
+
+
+# ------------------------------------------------------------------------------------------------------ walking the grid
+
+
+@kernel
+def nearest_to(place_y, place_x, candidates, places):  # type: ignore[no-untyped-def]
+    """The candidate nearest to a place, and its distance."""
+    best, distance = -1, np.inf
+    for other in candidates:
+        if other >= len(places):
+            break
+        away = hypot(places[other, 0] - place_y, places[other, 1] - place_x)
+        if away < distance:
+            best, distance = other, away
+    return best, distance
+
+
+@kernel
+def step_at(dot, step_y, step_x, tolerance, neighbours, places):  # type: ignore[no-untyped-def]
+    """A grid step as measured at a dot: half the way between its neighbours on both sides, or to the one that there is."""
+    length = tolerance * hypot(step_y, step_x)
+    y, x = places[dot]
+    ahead, miss_ahead = nearest_to(y + step_y, x + step_x, neighbours[dot], places)
+    behind, miss_behind = nearest_to(y - step_y, x - step_x, neighbours[dot], places)
+    if miss_ahead < length and miss_behind < length:
+        return (places[ahead, 0] - places[behind, 0]) / 2, (places[ahead, 1] - places[behind, 1]) / 2
+    if miss_ahead < length:
+        return places[ahead, 0] - y, places[ahead, 1] - x
+    if miss_behind < length:
+        return y - places[behind, 0], x - places[behind, 1]
+    return step_y, step_x
+
+
+@kernel
+def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # type: ignore[no-untyped-def]
+    """Number the dots of the grid around `seed`, from each dot to its neighbours, the surest first.
+
+    places (dot, 2) and each dot's nearest dots, `neighbours` (dot, k); down and right are the grid's steps at the seed (y, x). A neighbour
+    is sought at each of `steps` (row, column), within `tolerance` of a step of where it should be. nodes (dot, 2): row and column,
+    which are large numbers for dots that are not reached.
+    """
+    count = len(places)
+    basis = np.zeros((count, 4))
+    taken = {(0, 0): seed}
+    basis[seed] = down[0], down[1], right[0], right[1]
+    nodes[seed] = 0, 0
+    queue = [(0.0, seed)]
+    done = 0
+    while done < count and len(queue) > 0:
+        _, dot = heappop(queue)
+        done += 1
+        down_y, down_x = step_at(dot, basis[dot, 0], basis[dot, 1], tolerance, neighbours, places)
+        right_y, right_x = step_at(dot, basis[dot, 2], basis[dot, 3], tolerance, neighbours, places)
+        basis[dot] = down_y, down_x, right_y, right_x
+        size = sqrt(abs(down_y * right_x - down_x * right_y))
+        for k in range(len(steps)):
+            i, j = steps[k]
+            row, column = nodes[dot, 0] + i, nodes[dot, 1] + j
+            if (row, column) in taken:
+                continue
+            place_y, place_x = places[dot, 0] + i * down_y + j * right_y, places[dot, 1] + i * down_x + j * right_x
+            other, miss = nearest_to(place_y, place_x, neighbours[dot], places)
+            if miss < tolerance * size and nodes[other, 0] > count:
+                nodes[other] = row, column
+                basis[other] = basis[dot]
+                taken[(row, column)] = other
+                heappush(queue, (miss / size + 0.1 * (abs(i) + abs(j)), other))
