@@ -7,9 +7,12 @@ import numpy as np
 
 from detcal.jit import kernel
 
-PARAMETERS = 6  # of a dot: a plane's three, the dot's height, and its centre's two
-ROUNDS = 12  # of Gauss-Newton steps; few are needed
+PARAMETERS = 9  # of a dot: a plane's three, the dot's height, its centre's two, and its ellipse's three
+ROUNDS = 25  # of Gauss-Newton steps at most; few are needed
+ROUND_FIRST = 3  # steps in which the dot is taken to be of the usual shape
 SMALL_STEP = 1e-4  # of a pixel, that ends them
+DAMPING = 0.02  # of the ellipse, which tiny dots hardly show
+LARGEST_STRAIN = 0.6  # by which a dot is taken to be narrower or wider than usual
 
 
 @kernel
@@ -33,64 +36,78 @@ def solve(matrix, vector):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, reach):  # type: ignore[no-untyped-def]
+def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach):  # type: ignore[no-untyped-def]
     """Centre (y, x), height, background and quality of the dot at (y, x), by least squares.
 
-    The model is a plane and a round dot, b + b_y·dy + b_x·dx + a·(1 + slope·d)·D(|d|), with the profile of a disc with a blurred edge,
-    D(r) = ½ − ½·erf((r − radius)/(√2·blur)). Pixels count within `reach` of the centre, those that are NaN do not.
-    Quality is the share of the variation in there that the model explains; NaN if there is no dot.
+    The model is a plane and a dot, b + b_y·dy + b_x·dx + a·(1 + slope·d)·D(|M·d|), with the profile of a disc with a blurred edge,
+    D(r) = ½ − ½·erf((r − radius)/(√2·blur)), and a symmetric matrix M, near unity, that makes an ellipse of it. Pixels count within
+    `usual_reach` of the centre, or more if the dot is larger; those that are NaN do not.
+    Quality is the share of the variation in there that the model explains; all is NaN if there is no dot.
     """
     matrix, vector, terms = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS), np.empty(PARAMETERS)
     height, level, quality = nan, nan, nan
-    start_y, start_x, amplitude = y, x, 0.0
+    start_y, start_x = y, x
+    yy, xx, yx = 1.0, 1.0, 0.0  # of M
     scale = 1 / (sqrt(2.0) * blur)
     for step in range(ROUNDS):
+        used = PARAMETERS if step >= ROUND_FIRST else PARAMETERS - 3
+        reach = usual_reach / sqrt(yy * xx - yx * yx)
         matrix[:], vector[:] = 0, 0
         weights, total, squares = 0.0, 0.0, 0.0
         for i in range(max(0, floor(y - reach)), min(picture.shape[0], floor(y + reach) + 2)):
             for j in range(max(0, floor(x - reach)), min(picture.shape[1], floor(x + reach) + 2)):
                 value = picture[i, j]
                 dy, dx = i - y, j - x
-                away = hypot(dy, dx)
-                weight = min(1.0, reach + 0.5 - away)
+                weight = min(1.0, reach + 0.5 - hypot(dy, dx))
                 if not (weight > 0 and value == value):
                     continue
+                v, h = yy * dy + yx * dx, yx * dy + xx * dx
+                away = max(hypot(v, h), 1e-6)
                 edge = (away - radius) * scale
                 tilt = 1 + slope_y * dy + slope_x * dx
-                profile = 0.5 - 0.5 * erf(edge)
-                fall = scale * exp(-edge * edge) / sqrt(np.pi) / max(away, 1e-6)  # of the profile, over the distance
-                terms[0], terms[1], terms[2], terms[3] = 1, dy, dx, tilt * profile
-                terms[4], terms[5] = tilt * fall * dy, tilt * fall * dx
-                for k in range(PARAMETERS):
+                fall = tilt * scale * exp(-edge * edge) / sqrt(np.pi) / away  # of the profile, over the distance
+                terms[0], terms[1], terms[2], terms[3] = 1, dy, dx, tilt * (0.5 - 0.5 * erf(edge))
+                terms[4], terms[5] = fall * (yy * v + yx * h), fall * (yx * v + xx * h)
+                terms[6], terms[7], terms[8] = -fall * v * dy, -fall * h * dx, -fall * (v * dx + h * dy)
+                for k in range(used):
                     vector[k] += weight * terms[k] * value
                     for m in range(k + 1):
                         matrix[k, m] += weight * terms[k] * terms[m]
                 weights, total, squares = weights + weight, total + weight * value, squares + weight * value * value
-        for k in range(PARAMETERS):
+        if weights < 2 * PARAMETERS:
+            return nan, nan, nan, nan, nan
+        for k in range(used):
             for m in range(k):
                 matrix[m, k] = matrix[k, m]
-        right = vector.copy()
-        if weights < 2 * PARAMETERS or not solve(matrix, vector):
+        for k in range(PARAMETERS - 3, used):
+            matrix[k, k] *= 1 + DAMPING
+        right = vector[:used].copy()
+        if not solve(matrix[:used, :used], vector[:used]):
             return nan, nan, nan, nan, nan
-        amplitude, level = vector[3], vector[0]
+        height, level = vector[3], vector[0]
         explained = 0.0
-        for k in range(PARAMETERS):
+        for k in range(used):
             explained += vector[k] * right[k]
         variation = squares - total * total / weights
         quality = 1 - (squares - explained) / variation if variation > 0 else nan
-        # the linear terms in the centre are height times shift
-        shift_y, shift_x = vector[4] / amplitude, vector[5] / amplitude
+        # the terms in the centre and in M are height times shift
+        shift_y, shift_x = vector[4] / height, vector[5] / height
         length = hypot(shift_y, shift_x)
         if not length < 1e6:
             return nan, nan, nan, nan, nan
         if length > 0.5 * radius:
             shift_y, shift_x = shift_y * 0.5 * radius / length, shift_x * 0.5 * radius / length
         y, x = y + shift_y, x + shift_x
-        if hypot(y - start_y, x - start_x) > reach:
+        if hypot(y - start_y, x - start_x) > usual_reach:
             return nan, nan, nan, nan, nan
-        if length < SMALL_STEP:
-            break
-    height = amplitude
+        if used == PARAMETERS:
+            strain = hypot(hypot(vector[6], vector[7]), vector[8]) / abs(height)
+            part = min(1.0, 0.2 / max(strain, 1e-9)) / height
+            yy = min(max(yy + part * vector[6], 1 / (1 + LARGEST_STRAIN)), 1 + LARGEST_STRAIN)
+            xx = min(max(xx + part * vector[7], 1 / (1 + LARGEST_STRAIN)), 1 + LARGEST_STRAIN)
+            yx = min(max(yx + part * vector[8], -0.5 / (1 + LARGEST_STRAIN)), 0.5 / (1 + LARGEST_STRAIN))
+            if length < SMALL_STEP and strain < 100 * SMALL_STEP:
+                break
     return y, x, height, level, quality
 
 

@@ -21,6 +21,7 @@ Places = NDArray[np.float64]
 FEWEST = 16  # dots: a grid of 4 × 4
 RATIO = 1.6  # of the widths of the two Gaussians whose difference marks blobs (Marr and Hildreth 1980)
 NOISE = 6.0  # standard deviations, by which a blob must stand out
+FAINT = 0.15  # of the strong ones: what is less is no dot
 MOST_BLOBS = 40_000
 PROFILE_DOTS = 400
 BLURS = (0.3, 4.0)  # pixels: widths of the dots' edges, of a sharp disc in square pixels and of one that is all edge
@@ -141,6 +142,7 @@ def find_blobs(picture: Picture, dots: str, diameter: float | None, spacing: flo
     """The blobs of the size and sign that make the strongest grid."""
     found: list[Blobs] = []
     filled = np.where(np.isfinite(picture), picture, np.float32(np.nanmedian(picture)))
+    noise = pixel_noise(filled)
     signs = {"auto": (1, -1), "bright": (1,), "dark": (-1,)}[dots]
     binning = 1
     while min(filled.shape) >= 16:
@@ -148,7 +150,7 @@ def find_blobs(picture: Picture, dots: str, diameter: float | None, spacing: flo
             radius = np.sqrt(2 * RATIO) * width * binning
             if diameter is None or 1 / 1.5 < 2 * radius / diameter < 1.5:
                 difference = gaussian_filter(filled, width) - gaussian_filter(filled, RATIO * width)
-                found += [mark_blobs(difference, sign, width, binning, float(radius), spacing) for sign in signs]
+                found += [mark_blobs(difference, sign, width, binning, float(radius), noise, spacing) for sign in signs]
         height, width_ = (size // 2 * 2 for size in filled.shape)
         filled = filled[:height, :width_].reshape(height // 2, 2, width_ // 2, 2).mean(axis=(1, 3))
         binning *= 2
@@ -162,17 +164,24 @@ def find_blobs(picture: Picture, dots: str, diameter: float | None, spacing: flo
     return best
 
 
-def mark_blobs(difference: Picture, sign: int, width: float, binning: int, radius: float, spacing: float | None) -> Blobs:
+def pixel_noise(filled: Picture) -> float:
+    """Standard deviation of the noise of a pixel, of what neighbours have not in common (Immerkær 1996), in the median."""
+    rows = filled[:-2] - 2 * filled[1:-1] + filled[2:]
+    both = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
+    return float(1.4826 * np.median(np.abs(both[::2, ::2])) / 6)
+
+
+def mark_blobs(difference: Picture, sign: int, width: float, binning: int, radius: float, noise: float, spacing: float | None) -> Blobs:
     """The maxima of a difference of Gaussians that stand out of its noise."""
     signed = sign * difference
     size = 2 * max(1, round(width if spacing is None else spacing / binning / 4)) + 1
-    noise = 1.4826 * np.median(np.abs(signed[::3, ::3]))
-    top = (signed == maximum_filter(signed, size)) & (signed > NOISE * noise)
-    rows, columns = np.nonzero(top)
+    least = NOISE * noise * np.sqrt((1 + 1 / RATIO**2 - 4 / (1 + RATIO**2)) / (4 * np.pi)) / (width * binning)
+    rows, columns = np.nonzero((signed == maximum_filter(signed, size)) & (signed > least))
     strengths = signed[rows, columns].astype(float)
-    if len(strengths) > MOST_BLOBS:
-        strongest = np.sort(np.argpartition(strengths, -MOST_BLOBS)[-MOST_BLOBS:])
-        rows, columns, strengths = rows[strongest], columns[strongest], strengths[strongest]
+    if len(strengths):
+        least = max(FAINT * np.quantile(strengths, 0.98), np.partition(strengths, -MOST_BLOBS)[-MOST_BLOBS] if len(strengths) > MOST_BLOBS else 0)
+    strong = strengths >= least
+    rows, columns, strengths = rows[strong], columns[strong], strengths[strong]
     places = (np.column_stack([rows, columns]) + 0.5) * binning - 0.5
     return Blobs(places, strengths, has_even_neighbours(places), radius, sign)
 
