@@ -204,3 +204,39 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
                 basis[other] = basis[dot]
                 taken[(row, column)] = other
                 heappush(queue, (miss / size + 0.1 * (abs(i) + abs(j)), other))
+
+
+# --------------------------------------------------------------------------------------------------------------- hull
+
+
+@kernel
+def row_spans(vertices, rows, first, last):  # type: ignore[no-untyped-def]
+    """Where each row y of `rows` enters and leaves a convex polygon (vertex, 2): x in first and last; first > last if it misses it."""
+    for k in range(len(rows)):
+        first[k], last[k] = np.inf, -np.inf
+        for i in range(len(vertices)):
+            y0, x0 = vertices[i - 1]
+            y1, x1 = vertices[i]
+            if min(y0, y1) <= rows[k] <= max(y0, y1):
+                part = (rows[k] - y0) / (y1 - y0) if y1 != y0 else 0.0
+                x = x0 + part * (x1 - x0)
+                first[k], last[k] = min(first[k], x), max(last[k], x)
+                if y1 == y0:
+                    first[k], last[k] = min(first[k], x1), max(last[k], x1)
+
+
+@kernel
+def nearest_on_hull(vertices, places):  # type: ignore[no-untyped-def]
+    """The place on the outline of a polygon (vertex, 2) that is nearest to each place: number of its edge, and how far along it."""
+    found = np.empty(len(places))
+    for k in range(len(places)):
+        best = np.inf
+        for i in range(len(vertices)):
+            y0, x0 = vertices[i]
+            dy, dx = vertices[(i + 1) % len(vertices), 0] - y0, vertices[(i + 1) % len(vertices), 1] - x0
+            along = ((places[k, 0] - y0) * dy + (places[k, 1] - x0) * dx) / (dy * dy + dx * dx)
+            along = min(max(along, 0.0), 1.0)
+            away = (places[k, 0] - y0 - along * dy) ** 2 + (places[k, 1] - x0 - along * dx) ** 2
+            if away < best:
+                best, found[k] = away, i + min(along, 0.9999999)
+    return found
