@@ -3,9 +3,14 @@
 from dataclasses import dataclass, fields, replace
 
 import dask
+import dask.array as da
 import numpy as np
+import scipy.sparse as sp
 import xarray as xr
+from dask.delayed import Delayed
 from numpy.typing import NDArray
+
+from detcal.distortion.resampling import Resampling
 
 CORNER_DIMS = ("y_corner", "x_corner", "axis")
 
@@ -119,3 +124,49 @@ class DistortionMap:
         """The same with its arrays in memory."""
         arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), xr.DataArray)}
         return replace(self, **dict(zip(arrays, dask.compute(*arrays.values()), strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class OverlapMatrix:
+    """How distorted pixels overlap those of an even grid, in CSR: rows are even pixels, columns distorted ones. From `build_overlaps`.
+
+    Attributes
+    ----------
+    data : (coefficient,) float32
+        Share of the distorted pixel's area that lies in the even one; shares of a pixel that lies on the grid sum to 1.
+    indices : (coefficient,) int32
+        Distorted pixel of each coefficient, row·columns + column; rising in each row of the matrix.
+    indptr : (pixel + 1,) int64
+        Where each even pixel's coefficients begin.
+    areas : (y, x) float32
+        Of the distorted pixels, in even ones; 0 for pixels that take no part.
+    shape : rows, columns
+        Of the even grid.
+    pixel_size_m, origin_m : (y, x), m
+        Of the even grid, and the place of its outer corner in the map's plane.
+    """
+
+    data: da.Array
+    indices: da.Array
+    indptr: da.Array
+    areas: xr.DataArray
+    shape: tuple[int, int]
+    pixel_size_m: tuple[float, float]
+    origin_m: tuple[float, float]
+
+    @property
+    def in_memory(self) -> Delayed:
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process."""
+        return dask.delayed(Resampling.of)(self.indptr, self.indices, self.data, self.areas.data, self.shape)
+
+    def to_scipy(self) -> sp.csr_matrix:
+        """The matrix in memory."""
+        data, indices, indptr = dask.compute(self.data, self.indices, self.indptr)
+        return sp.csr_matrix((data, indices, indptr), shape=(self.shape[0] * self.shape[1], self.areas.size))
+
+    def compute(self) -> "OverlapMatrix":
+        """The same with its arrays in memory."""
+        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
+        computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
+        blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
+        return replace(self, **{**computed, **blocks})

@@ -11,7 +11,7 @@ from detcal.distortion import kernels
 from detcal.distortion.calibration import CORNER_DIMS, DistortionMap, GridPoints
 from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, index_grid
 from detcal.distortion.points import FEWEST, find_grid_points
-from detcal.distortion.smooth import Model, fit_local_cubic, fit_polynomial, rms
+from detcal.distortion.smooth import Model, Polynomial, fit_local_cubic, fit_polynomial, rms
 from detcal.errors import InputError
 
 METHODS = ("auto", "polynomial", "cubic")
@@ -28,7 +28,7 @@ class Fit(NamedTuple):
     affine: Places
     model: Model
     method: str
-    order: int | None
+    order: int
     residuals: Places
     kept: NDArray[np.bool_]
 
@@ -57,8 +57,8 @@ def fit_distortion(
     pitch_m : m
         Distance between neighbouring holes.
     method
-        "polynomial" of the order that predicts left-out dots best; "cubic", local cubics through all dots, which follow faults of a taper
-        and the dots' noise; "auto": whichever predicts better.
+        "polynomial" of the order that predicts left-out dots best; "cubic", such a polynomial and local cubics through what it misses, which
+        follow faults of a taper, and the dots' noise; "auto": whichever predicts better.
     order
         Of the polynomial, in place of the best.
     points
@@ -117,7 +117,7 @@ def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, 
         astray = stand_out(places[kept], missed)
         if not astray.any():
             model, residuals, name = choose_model(places[kept], values, polynomial, missed, method)
-            return Fit(origin, affine, model, name, getattr(model, "order", None), residuals, kept)
+            return Fit(origin, affine, model, name, polynomial.order, residuals, kept)
         kept[np.flatnonzero(kept)[astray]] = False
         if kept.sum() < max(FEWEST, len(kept) / 2):
             raise InputError(f"expected one smooth grid, got {len(kept)} dots of which more than half do not fit each other")
@@ -137,10 +137,10 @@ def stand_out(places: Places, residuals: Places) -> NDArray[np.bool_]:
     return np.asarray(distance > max(LEAST_OUTLIER_PX, OUTLIER * usual))
 
 
-def choose_model(places: Places, values: Places, polynomial: Model, missed: Places, method: str) -> tuple[Model, Places, str]:
+def choose_model(places: Places, values: Places, polynomial: Polynomial, missed: Places, method: str) -> tuple[Model, Places, str]:
     """The model by name, or the one that predicts left-out points better; its left-out residuals, and its name."""
     if method != "polynomial":
-        cubic, missed_too = fit_local_cubic(places, values)
+        cubic, missed_too = fit_local_cubic(places, values, polynomial.shape, polynomial.order)
         both = np.isfinite(missed_too).all(axis=1)
         if method == "cubic" or (both.any() and rms(missed_too[both]) < rms(missed[both])):
             return cubic, missed_too, "cubic"

@@ -53,16 +53,17 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class LocalCubic:
-    """Piecewise cubics with a continuous gradient on a triangulation (Alfeld 1984); NaN outside of it."""
+    """A polynomial, and what it misses as piecewise cubics with a continuous gradient on a triangulation (Alfeld 1984); NaN outside."""
 
-    inner: CloughTocher2DInterpolator
+    smooth: Polynomial
+    local: CloughTocher2DInterpolator
 
     def at(self, places: Places) -> Places:
-        return np.asarray(self.inner(places))
+        return np.asarray(self.smooth.at(places) + self.local(places))
 
     def on_corners(self, shape: tuple[int, int]) -> Places:
         y, x = np.meshgrid(*(np.arange(size + 1) - 0.5 for size in shape), indexing="ij")
-        return self.at(np.stack([y, x], axis=-1))
+        return np.asarray(self.smooth.on_corners(shape) + self.local(np.stack([y, x], axis=-1)))
 
 
 def scale(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -101,8 +102,8 @@ def fit_polynomial(places: Places, values: Places, shape: tuple[int, int], order
     return Polynomial(coefficients, shape), trials[best]
 
 
-def fit_local_cubic(places: Places, values: Places) -> tuple[LocalCubic, Places]:
-    """The local cubics through all points, and by how much points miss those through the others, in five parts (point, 2).
+def fit_local_cubic(places: Places, values: Places, shape: tuple[int, int], order: int) -> tuple[LocalCubic, Places]:
+    """Local cubics through all points, beside a polynomial, and by how much points miss those through the others, in five parts.
 
     NaN for points outside the others.
     """
@@ -110,5 +111,11 @@ def fit_local_cubic(places: Places, values: Places) -> tuple[LocalCubic, Places]
     residuals = np.empty_like(values)
     for fold in range(FOLDS):
         out = folds == fold
-        residuals[out] = values[out] - CloughTocher2DInterpolator(places[~out], values[~out])(places[out])
-    return LocalCubic(CloughTocher2DInterpolator(places, values)), residuals
+        residuals[out] = values[out] - through(places[~out], values[~out], shape, order).at(places[out])
+    return through(places, values, shape, order), residuals
+
+
+def through(places: Places, values: Places, shape: tuple[int, int], order: int) -> LocalCubic:
+    """Local cubics through all points."""
+    smooth, _ = fit_polynomial(places, values, shape, order)
+    return LocalCubic(smooth, CloughTocher2DInterpolator(places, values - smooth.at(places)))
