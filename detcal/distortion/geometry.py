@@ -154,9 +154,9 @@ def as_map(fit: Fit, points: GridPoints, chosen: NDArray[np.int64], nodes: Nodes
     # metres a pixel, in the grid's frame, are a rotation times a symmetric matrix, which is what is seen without the rotation
     left, sizes, right = np.linalg.svd(pitch_m * np.linalg.inv(fit.affine))
     stretch = right.T @ np.diag(sizes) @ right
-    y, x = np.meshgrid(*(np.arange(size + 1.0) for size in shape), indexing="ij")
-    y, x = y + displacements[..., 0], x + displacements[..., 1]
-    corners = np.stack([stretch[0, 0] * y + stretch[0, 1] * x, stretch[1, 0] * y + stretch[1, 1] * x], axis=-1)
+    displacements[..., 0] += np.arange(shape[0] + 1.0)[:, None]
+    displacements[..., 1] += np.arange(shape[1] + 1.0)
+    corners = displacements @ stretch  # symmetric
     masked = outside[:-1, :-1] | outside[1:, :-1] | outside[:-1, 1:] | outside[1:, 1:]
     known = np.isfinite(fit.residuals).all(axis=1)
 

@@ -138,6 +138,26 @@ def radial_profile(picture, dots, reach, bins):  # type: ignore[no-untyped-def]
     return sums / counts
 
 
+@kernel
+def local_maxima(image, least):  # type: ignore[no-untyped-def]
+    """Rows and columns (place, 2) of pixels above `least` that none of their eight neighbours exceeds; of equal ones the first."""
+    height, width = image.shape
+    found = np.empty((height * width // 4 + 1, 2), np.int64)
+    count = 0
+    for i in range(1, height - 1):
+        for j in range(1, width - 1):
+            value = image[i, j]
+            if not value > least or value < image[i, j + 1] or value <= image[i, j - 1]:
+                continue
+            top = True
+            for k in range(j - 1, j + 2):
+                top = top and value > image[i - 1, k] and value >= image[i + 1, k]
+            if top:
+                found[count] = i, j
+                count += 1
+    return found[:count].copy()
+
+
 # ------------------------------------------------------------------------------------------------------ walking the grid
 
 

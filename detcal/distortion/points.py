@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter
 from scipy.optimize import curve_fit
 from scipy.spatial import cKDTree
 from scipy.special import erf
@@ -20,10 +20,11 @@ Places = NDArray[np.float64]
 
 FEWEST = 16  # dots: a grid of 4 × 4
 RATIO = 1.6  # of the widths of the two Gaussians whose difference marks blobs (Marr and Hildreth 1980)
+WIDTHS = (1.0, RATIO, RATIO**2)  # of Gaussians, in pixels of a binning
 NOISE = 6.0  # standard deviations, by which a blob must stand out
 FAINT = 0.15  # of the strong ones: what is less is no dot
 MOST_BLOBS = 40_000
-PROFILE_DOTS = 400
+PROFILE_DOTS = 100
 BLURS = (0.3, 4.0)  # pixels: widths of the dots' edges, of a sharp disc in square pixels and of one that is all edge
 LEAST_QUALITY = 0.5  # of the usual one
 HEIGHTS = (0.3, 3.0)  # of a dot, relative to those of its neighbours
@@ -90,7 +91,7 @@ def find_grid_points(
         if value is not None and not 1 < value < np.inf:
             raise InputError(f"expected {name} above 1 pixel, got {value}")
     picture = as_picture(image, mask)
-    blobs = find_blobs(picture, dots, dot_diameter_px, spacing_px)
+    blobs = find_blobs(picture, dots, dot_diameter_px)
     spacing = spacing_of(blobs) if spacing_px is None else spacing_px
     fitted, shape = fit_shape(picture, blobs, spacing, dot_diameter_px)
     if 2 * shape.radius > TOUCHING * spacing:
@@ -138,7 +139,7 @@ def as_picture(image: Any, mask: Any) -> Picture:
 # ------------------------------------------------------------------------------------------------------------ blobs
 
 
-def find_blobs(picture: Picture, dots: str, diameter: float | None, spacing: float | None) -> Blobs:
+def find_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
     """The blobs of the size and sign that make the strongest grid."""
     found: list[Blobs] = []
     filled = np.where(np.isfinite(picture), picture, np.float32(np.nanmedian(picture)))
@@ -146,13 +147,14 @@ def find_blobs(picture: Picture, dots: str, diameter: float | None, spacing: flo
     signs = {"auto": (1, -1), "bright": (1,), "dark": (-1,)}[dots]
     binning = 1
     while min(filled.shape) >= 16:
-        for width in (1.0, RATIO**0.5, RATIO, RATIO**1.5) if binning == 1 else (RATIO**0.5, RATIO):
-            radius = np.sqrt(2 * RATIO) * width * binning
+        smooth = [gaussian_filter(filled, width) for width in WIDTHS]
+        for width, fine, coarse in zip(WIDTHS, smooth, smooth[1:], strict=False):
+            radius = float(np.sqrt(2 * RATIO) * width * binning)
             if diameter is None or 1 / 1.5 < 2 * radius / diameter < 1.5:
-                difference = gaussian_filter(filled, width) - gaussian_filter(filled, RATIO * width)
-                found += [mark_blobs(difference, sign, width, binning, float(radius), noise, spacing) for sign in signs]
-        height, width_ = (size // 2 * 2 for size in filled.shape)
-        filled = filled[:height, :width_].reshape(height // 2, 2, width_ // 2, 2).mean(axis=(1, 3))
+                found += [mark_blobs(sign * (fine - coarse), sign, width, binning, radius, noise) for sign in signs]
+        height, length = (size // 2 * 2 for size in filled.shape)
+        even = filled[:height, :length]
+        filled = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
         binning *= 2
     best = max(found, key=lambda blobs: grid_strength(blobs), default=None)
     if best is None or best.regular.sum() < 4:
@@ -171,12 +173,10 @@ def pixel_noise(filled: Picture) -> float:
     return float(1.4826 * np.median(np.abs(both[::2, ::2])) / 6)
 
 
-def mark_blobs(difference: Picture, sign: int, width: float, binning: int, radius: float, noise: float, spacing: float | None) -> Blobs:
-    """The maxima of a difference of Gaussians that stand out of its noise."""
-    signed = sign * difference
-    size = 2 * max(1, round(width if spacing is None else spacing / binning / 4)) + 1
+def mark_blobs(signed: Picture, sign: int, width: float, binning: int, radius: float, noise: float) -> Blobs:
+    """The maxima of a difference of Gaussians, of a picture binned to so many pixels, that stand out of the noise of a pixel."""
     least = NOISE * noise * np.sqrt((1 + 1 / RATIO**2 - 4 / (1 + RATIO**2)) / (4 * np.pi)) / (width * binning)
-    rows, columns = np.nonzero((signed == maximum_filter(signed, size)) & (signed > least))
+    rows, columns = kernels.local_maxima(signed, np.float32(least)).T
     strengths = signed[rows, columns].astype(float)
     if len(strengths):
         least = max(FAINT * np.quantile(strengths, 0.98), np.partition(strengths, -MOST_BLOBS)[-MOST_BLOBS] if len(strengths) > MOST_BLOBS else 0)

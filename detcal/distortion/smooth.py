@@ -12,6 +12,7 @@ Places = NDArray[np.float64]
 
 HIGHEST_ORDER = 15
 POINTS_A_TERM = 2.5  # at least
+PATIENCE = 3  # orders that do no better than the best, before higher ones are given up
 FOLDS = 5
 SEED = 0  # of the folds
 
@@ -92,8 +93,13 @@ def rms(residuals: Places) -> float:
 def fit_polynomial(places: Places, values: Places, shape: tuple[int, int], order: int | None = None) -> tuple[Polynomial, Places]:
     """The polynomial of an order, by default of the best one, and its left-out residuals (point, 2)."""
     orders = [n for n in range(1, HIGHEST_ORDER + 1) if (n + 1) * (n + 2) // 2 * POINTS_A_TERM <= len(places)] if order is None else [order]
-    trials = {n: left_out_residuals(design(places, shape, n), values) for n in orders}
-    best = min(trials, key=lambda n: rms(trials[n]))
+    trials: dict[int, Places] = {}
+    best = orders[0]
+    for n in orders:
+        trials[n] = left_out_residuals(design(places, shape, n), values)
+        best = n if rms(trials[n]) < rms(trials[best]) else best
+        if n > best + PATIENCE:
+            break
     solved = np.linalg.lstsq(design(places, shape, best), values, rcond=None)[0]
     coefficients, start = np.zeros((best + 1, best + 1, 2)), 0
     for i in range(best + 1):
