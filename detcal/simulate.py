@@ -279,8 +279,10 @@ def hole_grid(
         Between holes in the middle of the image.
     dot_diameter_px
         By default a quarter of the pitch.
-    rotation_deg, shear, stretch
-        Of the grid; `stretch` is rows' pitch over columns'.
+    rotation_deg
+        Of the grid.
+    shear, stretch
+        Of the camera: columns that rows are shifted by, a row; how much lower pixels are than wide.
     barrel
         By which the corners of the image are drawn in, relative to their distance from its middle; negative: pincushion.
     missing
@@ -299,7 +301,7 @@ def hole_grid(
     rng = np.random.default_rng(seed)
     angle = np.radians(rotation_deg)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    affine = pitch_px * turn @ np.array([[stretch, 0.0], [shear, 1.0]])
+    affine = pitch_px * np.array([[stretch, 0.0], [shear, 1.0]]) @ turn
     middle = (np.array(shape) - 1) / 2
     centre, scale = middle + 0.01 * np.array(shape) * (0.7, -0.4), float(np.hypot(*middle))
     diameter = pitch_px / 4 if dot_diameter_px is None else dot_diameter_px

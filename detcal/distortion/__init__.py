@@ -3,6 +3,7 @@
 from detcal.distortion.calibration import DistortionMap, GridPoints, OverlapMatrix
 from detcal.distortion.geometry import fit_distortion
 from detcal.distortion.operations import build_overlaps, correct_distortion, uncorrect
+from detcal.distortion.plots import plot_distortion
 from detcal.distortion.points import find_grid_points
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "correct_distortion",
     "find_grid_points",
     "fit_distortion",
+    "plot_distortion",
     "uncorrect",
 ]

@@ -1,5 +1,6 @@
 """From one image of a hole grid to the map of the camera's distortion."""
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from detcal.errors import InputError
 METHODS = ("auto", "polynomial", "cubic")
 OUTLIER = 6.0  # standard deviations, as the median tells them
 LEAST_OUTLIER_PX = 0.1
+MOST_SCATTER = 0.05  # of the spacing, by which left-out dots are missed in the mean
 NEIGHBOURS = 9  # nearest dots, itself among them, with which a dot's residual is compared
 OUTLINE_STEP_PX = 1.0  # along the outermost dots, at which displacements beyond them are taken
 
@@ -80,7 +82,7 @@ def fit_distortion(
     Hammersley et al. (1994), Nucl. Instrum. Methods A 346, 312; there the displacements are splines. With strong barrel or pincushion the
     pixel size is a mean over the dots that were seen.
     """
-    if not (np.isscalar(pitch_m) and 0 < float(pitch_m) < np.inf):
+    if not (isinstance(pitch_m, Real) and 0 < pitch_m < np.inf):
         raise InputError(f"expected a positive pitch_m in m, the distance between neighbouring holes, got {pitch_m}")
     if method not in METHODS:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
@@ -91,6 +93,12 @@ def fit_distortion(
     numbered, nodes = index_grid(places)
     check_one_grid(numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
+    known = np.isfinite(fit.residuals).all(axis=1)
+    if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
+        raise InputError(
+            f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "
+            "or two grids in one; dots= and dot_diameter_px= choose which are looked at"
+        )
     chosen = np.flatnonzero(numbered)[fit.kept]
     return as_map(fit, found, chosen, nodes[chosen], float(pitch_m))
 
@@ -132,9 +140,10 @@ def fit_even_grid(places: Places, nodes: Nodes) -> tuple[Places, Places]:
 def stand_out(places: Places, residuals: Places) -> NDArray[np.bool_]:
     """Which points' residuals are far from those of their neighbours: a fault of a taper has neighbours, dust has none."""
     _, others = cKDTree(places).query(places, min(NEIGHBOURS, len(places)))
-    distance = np.linalg.norm(residuals - np.median(residuals[others], axis=1), axis=1)
-    usual = float(np.median(distance)) / 1.1774  # Rayleigh's distribution: σ of its median
-    return np.asarray(distance > max(LEAST_OUTLIER_PX, OUTLIER * usual))
+    differences = np.linalg.norm(residuals[others[:, 1:]] - residuals[:, None], axis=-1)
+    alone = np.partition(differences, 1, axis=1)[:, 1]  # two others along a fault move alike
+    usual = float(np.median(np.linalg.norm(residuals, axis=1))) / 1.1774  # σ of Rayleigh's distribution, by its median
+    return np.asarray(alone > max(LEAST_OUTLIER_PX, OUTLIER * usual))
 
 
 def choose_model(places: Places, values: Places, polynomial: Polynomial, missed: Places, method: str) -> tuple[Model, Places, str]:

@@ -31,6 +31,7 @@ HEIGHTS = (0.3, 3.0)  # of a dot, relative to those of its neighbours
 NEIGHBOURS = 12  # dots that a dot is compared with
 ALIKE = 0.15  # of their distance, by which a dot's four neighbours may lie unevenly about it
 TOUCHING = 0.9  # diameter over spacing
+MOST_BETWEEN = 0.25  # of a dot's height, halfway between dots
 
 
 class Blobs(NamedTuple):
@@ -94,8 +95,6 @@ def find_grid_points(
     blobs = find_blobs(picture, dots, dot_diameter_px)
     spacing = spacing_of(blobs) if spacing_px is None else spacing_px
     fitted, shape = fit_shape(picture, blobs, spacing, dot_diameter_px)
-    if 2 * shape.radius > TOUCHING * spacing:
-        raise InputError(f"the dots touch: they are {2 * shape.radius:.1f} pixels wide and {spacing:.1f} apart; dots= picks bright or dark ones")
     slopes = slopes_of(fitted)
     refined = kernels.fit_dots(picture, fitted[:, :2].copy(), slopes, shape.radius, shape.blur, reach_of(shape, spacing))
     good = refined[whole_dots(picture, refined, shape)]
@@ -103,6 +102,7 @@ def find_grid_points(
     good = good[without_doubles(good, spacing)]
     if len(good) < FEWEST:
         raise InputError(f"too few dots: expected at least {FEWEST}, got {len(good)} of {2 * shape.radius:.1f} pixels in the image")
+    check_apart(picture, good, shape, spacing)
     good = good[np.lexsort((good[:, 1], good[:, 0]))]
 
     def line(values: NDArray[np.float64], units: str) -> xr.DataArray:
@@ -248,8 +248,9 @@ def mean_shape(picture: Picture, fitted: NDArray[np.float64], shape: Shape, spac
         return np.asarray(level + height * (0.5 - 0.5 * erf((r - radius) / (np.sqrt(2) * blur))))
 
     low, high = (0.5, reach) if diameter is None else (0.49 * diameter, 0.51 * diameter)
-    start = (min(max(shape.radius, low), high), shape.blur, 1.0, 0.0)
-    limits = ((low, BLURS[0], 0.2, -2.0), (high, max(BLURS[1], shape.radius), 5.0, 2.0))
+    widest = max(BLURS[1], shape.radius)
+    start = (min(max(shape.radius, low), high), min(max(shape.blur, BLURS[0]), widest), 1.0, 0.0)
+    limits = ((low, BLURS[0], 0.2, -2.0), (high, widest, 5.0, 2.0))
     weights = 1 / np.sqrt(at[known] + 0.5)
     (radius, blur, *_), _ = curve_fit(disc, at[known], profile[known], start, sigma=weights, bounds=limits)
     return Shape(float(radius), float(blur))
@@ -291,6 +292,19 @@ def alike(dots: NDArray[np.float64], sign: int) -> NDArray[np.bool_]:
         relative = dots[chosen, 2] / np.median(dots[chosen][others, 2], axis=1)
         good[chosen] = (relative > HEIGHTS[0]) & (relative < HEIGHTS[1])
     return np.asarray(good)
+
+
+def check_apart(picture: Picture, dots: NDArray[np.float64], shape: Shape, spacing: float) -> None:
+    """Refuse dots that touch, or between which there is no background: halfway to a neighbour the image is as at a dot."""
+    pairs = cKDTree(dots[:, :2]).query_pairs(1.25 * spacing, output_type="ndarray")
+    one, other = dots[pairs[:, 0]], dots[pairs[:, 1]]
+    rows, columns = np.round((one[:, :2] + other[:, :2]) / 2).astype(int).T
+    between = (picture[rows, columns] - (one[:, 3] + other[:, 3]) / 2) / ((one[:, 2] + other[:, 2]) / 2)
+    if 2 * shape.radius > TOUCHING * spacing or (len(pairs) and np.nanmedian(between) > MOST_BETWEEN):
+        raise InputError(
+            f"the dots touch: they are {2 * shape.radius:.1f} pixels wide and {spacing:.1f} apart, without background between them; "
+            "dots= chooses bright or dark ones"
+        )
 
 
 def without_doubles(dots: NDArray[np.float64], spacing: float) -> NDArray[np.bool_]:
