@@ -257,4 +257,6 @@ def test_damaged_map_files_are_refused(warp, tmp_path):
     with pytest.raises(InputError, match=r"cut\.h5"):
         detcal.load(tmp_path / "cut.h5")
     with pytest.raises(InputError, match="DistortionMap"):
-        detcal.distortion.correct_distortion(np.zeros((1, 400, 480)), detcal.load(detcal.save(np.zeros((2, 3, 3)), tmp_path / "other.zarr")))
+        detcal.distortion.correct_distortion(
+            np.zeros((1, 400, 480)), detcal.load(detcal.save(np.zeros((2, 3, 3)), tmp_path / "other.zarr"))
+        )

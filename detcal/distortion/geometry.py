@@ -107,7 +107,9 @@ def check_one_grid(numbered: NDArray[np.bool_], nodes: Nodes) -> None:
     """Refuse too few dots, dots on a line, and dots of two grids."""
     count, total = int(numbered.sum()), len(numbered)
     if count < FEWEST or np.ptp(nodes[numbered], axis=0).min() < 2:
-        raise InputError(f"too few dots: expected a grid of at least {FEWEST}, of three rows and columns, got one of {count} of {total} dots")
+        raise InputError(
+            f"too few dots: expected a grid of at least {FEWEST}, of three rows and columns, got one of {count} of {total} dots"
+        )
     if count < LEAST_SHARE * total:
         raise InputError(
             f"expected one grid, got one of {count} dots and {total - count} dots that are not of it: two grids, or a part of the image "

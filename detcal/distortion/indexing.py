@@ -77,7 +77,9 @@ def lies_between(places: Places, nodes: Nodes) -> NDArray[np.bool_]:
     at = {(row, column): k for k, (row, column) in enumerate(nodes.tolist())}
     fine = np.ones(len(places), np.bool_)
     for step in ((1, 0), (0, 1)):
-        pairs = [(at.get((row - step[0], column - step[1]), -1), at.get((row + step[0], column + step[1]), -1)) for row, column in nodes.tolist()]
+        pairs = [
+            (at.get((row - step[0], column - step[1]), -1), at.get((row + step[0], column + step[1]), -1)) for row, column in nodes.tolist()
+        ]
         behind, ahead = np.array(pairs).T
         both = (behind >= 0) & (ahead >= 0)
         middle, length = (places[ahead] + places[behind]) / 2, np.linalg.norm(places[ahead] - places[behind], axis=1) / 2

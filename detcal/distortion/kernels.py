@@ -116,9 +116,7 @@ def fit_dots(picture, places, slopes, radius, blur, reach):  # type: ignore[no-u
     """`fit_dot` for places (dot, 2) with slopes (dot, 2): centre, height, background, quality (dot, 5)."""
     found = np.empty((len(places), 5))
     for k in range(len(places)):
-        y, x, height, level, quality = fit_dot(
-            picture, places[k, 0], places[k, 1], slopes[k, 0], slopes[k, 1], radius, blur, reach
-        )
+        y, x, height, level, quality = fit_dot(picture, places[k, 0], places[k, 1], slopes[k, 0], slopes[k, 1], radius, blur, reach)
         found[k, 0], found[k, 1], found[k, 2], found[k, 3], found[k, 4] = y, x, height, level, quality
     return found
 

@@ -44,9 +44,7 @@ def plot_distortion(warp: DistortionMap, *, magnify: float = 5.0) -> "Figure":
     shown = np.where(warp.mask.values[..., None], np.nan, moved)[thin]
     limit = np.nanmax(np.abs(shown), initial=0) or 1.0
     for axis, name, image in zip(maps, ("y", "x"), np.moveaxis(shown, -1, 0), strict=True):
-        drawn = axis.imshow(
-            image, cmap="RdBu", vmin=-limit, vmax=limit, extent=(-0.5, warp.shape[1] - 0.5, warp.shape[0] - 0.5, -0.5)
-        )
+        drawn = axis.imshow(image, cmap="RdBu", vmin=-limit, vmax=limit, extent=(-0.5, warp.shape[1] - 0.5, warp.shape[0] - 0.5, -0.5))
         axis.set_title(f"displacement along {name} (px)")
     figure.colorbar(drawn, ax=maps)
     if warp.cross_validated_rms_px is not None:

@@ -179,7 +179,9 @@ def mark_blobs(signed: Picture, sign: int, width: float, binning: int, radius: f
     rows, columns = kernels.local_maxima(signed, np.float32(least)).T
     strengths = signed[rows, columns].astype(float)
     if len(strengths):
-        least = max(FAINT * np.quantile(strengths, 0.98), np.partition(strengths, -MOST_BLOBS)[-MOST_BLOBS] if len(strengths) > MOST_BLOBS else 0)
+        least = max(
+            FAINT * np.quantile(strengths, 0.98), np.partition(strengths, -MOST_BLOBS)[-MOST_BLOBS] if len(strengths) > MOST_BLOBS else 0
+        )
     strong = strengths >= least
     rows, columns, strengths = rows[strong], columns[strong], strengths[strong]
     places = (np.column_stack([rows, columns]) + 0.5) * binning - 0.5

@@ -169,9 +169,7 @@ class Resampling(NamedTuple):
     source: tuple[int, int]
 
     @classmethod
-    def of(
-        cls, indptr: NDArray[np.int64], indices: NDArray[np.int32], data: Floats, areas: Floats, shape: tuple[int, int]
-    ) -> "Resampling":
+    def of(cls, indptr: NDArray[np.int64], indices: NDArray[np.int32], data: Floats, areas: Floats, shape: tuple[int, int]) -> "Resampling":
         """From the matrix in CSR, and the areas (y, x)."""
         corners = [(i, j) for i in range(0, shape[0], TILE) for j in range(0, shape[1], TILE)]
         tiles = np.array([(i, min(i + TILE, shape[0]), j, min(j + TILE, shape[1])) for i, j in corners], np.int64)

@@ -41,7 +41,13 @@ def add_detector(entry: h5py.Group, dataset: xr.Dataset) -> None:
     detector.create_dataset("pixel_size", data=np.array(dataset.attrs["pixel_size_m"], float)).attrs["units"] = "m"
     detector.create_dataset("mask", data=mask.astype(np.int8), compression="gzip", shuffle=True)
     stored = detector.create_dataset(
-        "pixel_corners", (*mask.shape, 4, 3), np.float32, chunks=(1, mask.shape[1], 4, 3), compression="gzip", compression_opts=1, shuffle=True
+        "pixel_corners",
+        (*mask.shape, 4, 3),
+        np.float32,
+        chunks=(1, mask.shape[1], 4, 3),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
     )
     stored.attrs.update({"units": "m", "interpretation": "vertex"})
     for start in range(0, mask.shape[0], ROWS_A_BLOCK):

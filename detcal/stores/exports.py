@@ -104,7 +104,9 @@ def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
 def check_pages(dataset: xr.Dataset, suffix: str) -> None:
     """Refuse what does not fit into an image file."""
     if len(dataset) != 1:
-        raise InputError(f"a {suffix} holds one stack or image, not {', '.join(map(str, dataset))}: save one of them, or save to .zarr or .h5")
+        raise InputError(
+            f"a {suffix} holds one stack or image, not {', '.join(map(str, dataset))}: save one of them, or save to .zarr or .h5"
+        )
     variable = next(iter(dataset.values()))
     if variable.ndim not in (2, 3) or 0 in variable.shape or variable.dtype.kind not in "iuf":
         raise InputError(f"a {suffix} holds (frame, y, x) or (y, x) numbers, not {variable.dims} {variable.shape} of {variable.dtype}")

@@ -73,7 +73,9 @@ def main() -> None:
         found.calc_init()
         return found
 
-    ours, peer = in_turn(lambda: dask.compute(*[getattr(build_overlaps(warp), name) for name in ("data", "indices", "indptr")]), peer_operator, 3)
+    ours, peer = in_turn(
+        lambda: dask.compute(*[getattr(build_overlaps(warp), name) for name in ("data", "indices", "indptr")]), peer_operator, 3
+    )
     report("building the operator", ours, peer, 3)
     matrix, operator = build_overlaps(warp).compute(), peer_operator()
     stack = np.random.default_rng(1).poisson(200, (FRAMES, *warp.shape)).astype(np.uint16)

@@ -7,7 +7,7 @@ def clip_half_plane(polygon, axis, border, keep_above):
     """The part of a polygon [(y, x), …] on one side of a line along an axis (Sutherland and Hodgman 1974)."""
     sign = 1 if keep_above else -1
     found = []
-    for (a, b) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+    for a, b in zip(polygon, polygon[1:] + polygon[:1], strict=True):
         inside_a, inside_b = sign * (a[axis] - border) >= 0, sign * (b[axis] - border) >= 0
         if inside_a:
             found.append(a)
