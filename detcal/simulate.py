@@ -305,7 +305,8 @@ def hole_grid(
     middle = (np.array(shape) - 1) / 2
     centre, scale = middle + 0.01 * np.array(shape) * (0.7, -0.4), float(np.hypot(*middle))
     diameter = pitch_px / 4 if dot_diameter_px is None else dot_diameter_px
-    model = HoleGrid(np.empty(0, np.float32), *(np.empty(0),) * 2, *(np.empty(0, np.int64),) * 2, affine, centre, barrel, scale)
+    none, nodeless = np.empty(0), np.empty(0, np.int64)
+    model = HoleGrid(np.empty((0, 0), np.float32), none, none, nodeless, nodeless, affine, centre, barrel, scale)
     reach = int(1.6 * scale / pitch_px / min(1, stretch)) + 2
     nodes = np.stack(np.meshgrid(*(np.arange(-reach, reach + 1),) * 2, indexing="ij"), -1).reshape(-1, 2)
     places = model.to_pixels(nodes.astype(float))
@@ -319,7 +320,8 @@ def hole_grid(
     mean = lamp * (background + peak * (1 - light if dark_dots else light))
     image = rng.poisson(mean.clip(0)).astype(np.float32)
     inside = (places > diameter).all(axis=1) & (places < np.array(shape) - 1 - diameter).all(axis=1)
-    return HoleGrid(image, *places[inside].T, *nodes[inside].T, affine, centre, barrel, scale)
+    (y, x), (row, column) = places[inside].T, nodes[inside].T
+    return HoleGrid(image, y, x, row, column, affine, centre, barrel, scale)
 
 
 def add_dot(light: NDArray[np.float64], place: NDArray[np.float64], model: HoleGrid, radius: float, blur_px: float) -> None:

@@ -141,7 +141,8 @@ def test_the_figure_has_dots_arrows_and_two_maps():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": np.zeros((2, 5, 5))}, "as the map"), ({"conserve": "energy"}, "conserve"), ({"mask": np.zeros((2, 2))}, "mask of shape"),
+        ({"frames": np.zeros((2, 5, 5))}, "as the map"), ({"conserve": "energy"}, "conserve"),
+        ({"mask": np.zeros((2, 2))}, "mask of shape"),
         ({"mask": np.ones((11, 13))}, "no pixel"), ({"shape": (0, 4)}, "a shape"), ({"shape": "all"}, "a shape"),
         ({"pixel_size_m": 0.0}, "pixel_size_m"), ({"pixel_size_m": 1e-7}, "larger pixel_size_m"), ({"origin_m": np.nan}, "origin_m"),
         ({"variance": "gauss"}, "variance"), ({"variance": np.zeros((3, 11, 13))}, "variance of shape"), ({"warp": 3}, "DistortionMap"),

@@ -95,11 +95,14 @@ class DistortionMap:
     @classmethod
     def of_corners(cls, corners_m: NDArray[np.float64], pixel_size_m: tuple[float, float], mask: NDArray[np.bool_]) -> "DistortionMap":
         """A map without dots."""
-        empty = {name: xr.DataArray(np.empty(0), dims="point") for name in ("point_y", "point_x", "point_quality")}
-        nodes = {name: xr.DataArray(np.empty(0, np.int64), dims="point") for name in ("row", "column")}
+
+        def none(dtype: type = float) -> xr.DataArray:
+            return xr.DataArray(np.empty(0, dtype), dims="point")
+
         return cls(
             corners_m=xr.DataArray(corners_m, dims=CORNER_DIMS), mask=xr.DataArray(mask, dims=("y", "x")), pixel_size_m=pixel_size_m,
-            residual_px=xr.DataArray(np.empty((0, 2)), dims=("point", "axis")), **empty, **nodes,
+            point_y=none(), point_x=none(), point_quality=none(), row=none(int), column=none(int),
+            residual_px=xr.DataArray(np.empty((0, 2)), dims=("point", "axis")),
         )  # fmt: skip
 
     @property

@@ -59,8 +59,8 @@ def fit_distortion(
     pitch_m : m
         Distance between neighbouring holes.
     method
-        "polynomial" of the order that predicts left-out dots best; "cubic", such a polynomial and local cubics through what it misses, which
-        follow faults of a taper, and the dots' noise; "auto": whichever predicts better.
+        "polynomial" of the order that predicts left-out dots best; "cubic", such a polynomial and local cubics through what it misses,
+        which follow faults of a taper, and the dots' noise; "auto": whichever predicts better.
     order
         Of the polynomial, in place of the best.
     points
@@ -136,7 +136,7 @@ def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, 
 def fit_even_grid(places: Places, nodes: Nodes) -> tuple[Places, Places]:
     """Origin and steps of the even grid nearest to the points, by least squares."""
     solved = np.linalg.lstsq(np.column_stack([np.ones(len(nodes)), nodes]), places, rcond=None)[0]
-    return solved[0], solved[1:].T
+    return np.asarray(solved[0], float), np.asarray(solved[1:].T, float)
 
 
 def stand_out(places: Places, residuals: Places) -> NDArray[np.bool_]:
@@ -163,7 +163,7 @@ def as_map(fit: Fit, points: GridPoints, chosen: NDArray[np.int64], nodes: Nodes
     shape = points.shape
     displacements, outside = displaced_corners(fit.model, np.column_stack([points.y.values[chosen], points.x.values[chosen]]), shape)
     # metres a pixel, in the grid's frame, are a rotation times a symmetric matrix, which is what is seen without the rotation
-    left, sizes, right = np.linalg.svd(pitch_m * np.linalg.inv(fit.affine))
+    _, sizes, right = np.linalg.svd(pitch_m * np.linalg.inv(fit.affine))
     stretch = right.T @ np.diag(sizes) @ right
     displacements[..., 0] += np.arange(shape[0] + 1.0)[:, None]
     displacements[..., 1] += np.arange(shape[1] + 1.0)

@@ -95,10 +95,10 @@ def place_grid(
     if shape == "cover":
         rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).astype(int).tolist()
         return size, origin, (rows, columns)
-    rows, columns = pair(shape, 'a shape (rows, columns), or "cover"')
-    if not (rows >= 1 and columns >= 1 and rows == int(rows) and columns == int(columns)):
+    wanted = pair(shape, 'a shape (rows, columns), or "cover"')
+    if not all(number >= 1 and number.is_integer() for number in wanted):
         raise InputError(f'expected a shape (rows, columns), or "cover", got {shape}')
-    return size, origin, (int(rows), int(columns))
+    return size, origin, (int(wanted[0]), int(wanted[1]))
 
 
 def pair(values: Any, expected: str) -> tuple[float, float]:
@@ -297,9 +297,15 @@ def uncorrect(
     matrix = as_overlaps(warp, {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m})
     stack = as_stack_of(matrix.shape, "map's even grid", frames)
     height, width = camera_shape(matrix)
-    options = {"valid": Valid.of(stack.dtype, dummy), "mean": conserve == "mean", "iterations": iterations, "tolerance": tolerance}
+    solve = partial(
+        resampling.unresample_frames,
+        valid=Valid.of(stack.dtype, dummy),
+        mean=conserve == "mean",
+        iterations=iterations,
+        tolerance=tolerance,
+    )
     found = da.blockwise(
-        partial(resampling.unresample_frames, **options), "fyx", whole_frames(stack), "fvu", matrix.in_memory, None,
+        solve, "fyx", whole_frames(stack), "fvu", matrix.in_memory, None,
         new_axes={"y": height, "x": width}, concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip
     values = found if dummy is None else da.where(da.isnan(found), np.float32(dummy), found)

@@ -273,7 +273,7 @@ def slopes_of(dots: NDArray[np.float64]) -> Places:
 def whole_dots(picture: Picture, dots: NDArray[np.float64], shape: Shape) -> NDArray[np.bool_]:
     """Which dots neither the edge of the image nor a pixel without value cuts."""
     margin = shape.radius + shape.blur
-    fine = np.isfinite(dots).all(axis=1)
+    fine = np.asarray(np.isfinite(dots).all(axis=1))
     places = np.where(fine[:, None], dots[:, :2], 0)
     inside = (places >= margin).all(axis=1) & (places <= np.array(picture.shape) - 1 - margin).all(axis=1)
     unknown = np.argwhere(~np.isfinite(picture))

@@ -177,8 +177,9 @@ class Resampling(NamedTuple):
         windows = np.zeros_like(tiles)
         order_by_tiles(indptr, indices, data, shape[1], areas.shape[1], tiles, windows, starts, places, shares)
         source = areas.shape[0], areas.shape[1]
-        arrays = (starts, places, shares, np.ascontiguousarray(areas, np.float32).ravel(), tiles, windows)
-        return cls(*(read_only(array) for array in arrays), shape, source)
+        lines = (starts, places, shares, np.ascontiguousarray(areas, np.float32).ravel(), tiles, windows)
+        starts, places, shares, flat, tiles, windows = (read_only(line) for line in lines)
+        return cls(starts, places, shares, flat, tiles, windows, shape, source)
 
 
 @kernel
@@ -292,7 +293,7 @@ def resample_frames(frames: Frames, variance: Frames | None, matrix: Resampling,
         for some, group in in_groups(variance):
             sum_lanes(squared, some, mean, found[2, group])
         if mean:
-            found[2] /= found[1] ** 2
+            found[2] /= np.where(np.isnan(found[0]), 1, found[1]) ** 2
         found[2, np.isnan(found[0])] = np.nan
     return found.reshape(-1, len(frames), *matrix.shape)
 

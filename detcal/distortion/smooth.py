@@ -1,7 +1,7 @@
 """Smooth displacements through scattered points: polynomials of an order that cross-validation picks, or local cubics."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -47,7 +47,7 @@ class Polynomial:
         """The highest total order."""
         return len(self.coefficients) - 1
 
-    def scaled(self, values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    def scaled(self, values: NDArray[Any], axis: int) -> NDArray[np.float64]:
         """Pixels as −1 … 1."""
         return scale(values, self.shape[axis])
 
@@ -67,7 +67,7 @@ class LocalCubic:
         return np.asarray(self.smooth.on_corners(shape) + self.local(np.stack([y, x], axis=-1)))
 
 
-def scale(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def scale(values: NDArray[Any], size: int) -> NDArray[np.float64]:
     """Pixels of an axis as −1 … 1."""
     return np.asarray((2 * values - (size - 1)) / max(size, 2))
 

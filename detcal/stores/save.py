@@ -55,8 +55,8 @@ def save(
     obj
         DataArray, Dataset, array, or a calibration such as Response.
     path
-        .zarr (any other name without a known suffix too), .h5, .hdf5 or .nxs (NeXus NXdata; a DistortionMap also as NXdetector), .tif or .tiff (a page a
-        frame), .edf (a block a frame).
+        .zarr (any other name without a known suffix too), .h5, .hdf5 or .nxs (NeXus NXdata; a DistortionMap also as NXdetector), .tif or
+        .tiff (a page a frame), .edf (a block a frame).
     overwrite
         Replace an output that exists.
     chunks, shards
