@@ -2,6 +2,7 @@
 
 response      pixel-wise gain from a beam sweep; correction of CT stacks
 sensor        the blur of a thick sensor as a sparse matrix, and its inverse
+distortion    map of a camera's distortion from an image of a hole grid; resampling of frames
 azimuthal     integration, sigma-clipping and quantiles of diffraction frames in rings
 
 `open_frames`, `save` and `load` read and write; `tree` lists what a file holds. Everything is imported on first use, so
@@ -12,12 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detcal import azimuthal, response, sensor
+    from detcal import azimuthal, distortion, response, sensor
     from detcal.errors import DetcalError
     from detcal.stores import load, open_frames, save, tree
 
 PLACES = {
     "azimuthal": "detcal.azimuthal",
+    "distortion": "detcal.distortion",
     "response": "detcal.response",
     "sensor": "detcal.sensor",
     "DetcalError": "detcal.errors",
@@ -27,7 +29,7 @@ PLACES = {
     "tree": "detcal.stores",
 }
 
-__all__ = ["DetcalError", "azimuthal", "load", "open_frames", "response", "save", "sensor", "tree"]
+__all__ = ["DetcalError", "azimuthal", "distortion", "load", "open_frames", "response", "save", "sensor", "tree"]
 
 
 def __getattr__(name: str) -> Any:

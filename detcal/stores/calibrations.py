@@ -12,6 +12,9 @@ CALIBRATIONS = {
     "Response": "detcal.response.calibration",
     "SensorPSF": "detcal.sensor.calibration",
     "AzimuthalBins": "detcal.azimuthal.calibration",
+    "GridPoints": "detcal.distortion.calibration",
+    "DistortionMap": "detcal.distortion.calibration",
+    "OverlapMatrix": "detcal.distortion.calibration",
 }
 
 

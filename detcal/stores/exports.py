@@ -11,9 +11,11 @@ import h5py
 import numpy as np
 import tifffile
 import xarray as xr
+from fabio.edfimage import EdfFrame
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.stores.detector_files import add_detector
 from detcal.stores.hdf5 import DIMS_MARK, JSON_MARK, TYPE_MARK
 from detcal.stores.zarr_store import NUMBERS
 
@@ -29,7 +31,7 @@ def blocks(variable: xr.DataArray) -> Iterator[tuple[tuple[slice, ...], NDArray[
 
 
 def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
-    """NeXus: an NXdata group for each variable, the first one the default plot."""
+    """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector."""
     with open(path, "w+b", buffering=0) as raw, h5py.File(FileToClose(raw), "w") as file:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
@@ -40,6 +42,8 @@ def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
             group.attrs.update({"NX_class": "NXdata", "signal": str(name), "axes": axes})
             for member in (variable, *variable.coords.values()):
                 add_dataset(group, member)
+        if dataset.attrs.get("detcal_type") == "DistortionMap":
+            add_detector(entry, dataset)
         file.flush()  # what cannot be written is to fail here, while the file can still be closed
 
 
@@ -97,13 +101,15 @@ def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
     return values | {name: json.dumps(values[name]) for name in as_json} | ({JSON_MARK: as_json} if as_json else {})
 
 
-def check_pages(dataset: xr.Dataset) -> None:
-    """Refuse what does not fit into a .tif."""
+def check_pages(dataset: xr.Dataset, suffix: str) -> None:
+    """Refuse what does not fit into an image file."""
     if len(dataset) != 1:
-        raise InputError(f"a .tif holds one stack or image, not {', '.join(map(str, dataset))}: save one of them, or save to .zarr or .h5")
+        raise InputError(
+            f"a {suffix} holds one stack or image, not {', '.join(map(str, dataset))}: save one of them, or save to .zarr or .h5"
+        )
     variable = next(iter(dataset.values()))
     if variable.ndim not in (2, 3) or 0 in variable.shape or variable.dtype.kind not in "iuf":
-        raise InputError(f"a .tif holds (frame, y, x) or (y, x) numbers, not {variable.dims} {variable.shape} of {variable.dtype}")
+        raise InputError(f"a {suffix} holds (frame, y, x) or (y, x) numbers, not {variable.dims} {variable.shape} of {variable.dtype}")
 
 
 def export_tiff(dataset: xr.Dataset, path: Path) -> None:
@@ -112,6 +118,15 @@ def export_tiff(dataset: xr.Dataset, path: Path) -> None:
     with tifffile.TiffWriter(path, bigtiff=variable.nbytes > 2**31) as file:
         for frame in frames(variable):
             file.write(frame, contiguous=True)
+
+
+def export_edf(dataset: xr.Dataset, path: Path) -> None:
+    """A block of ESRF's data format for each frame of the only variable."""
+    with open(path, "wb") as file:
+        for number, frame in enumerate(frames(next(iter(dataset.values())))):
+            block = EdfFrame(data=frame, header={})
+            block._index = number  # as fabio numbers the frames of a file itself
+            file.write(block.get_edf_block())
 
 
 def frames(variable: xr.DataArray) -> Iterator[NDArray[Any]]:
@@ -126,4 +141,5 @@ def frames(variable: xr.DataArray) -> Iterator[NDArray[Any]]:
 
 EXPORTERS: dict[str, Exporter] = {
     ".h5": export_hdf5, ".hdf5": export_hdf5, ".nxs": export_hdf5, ".tif": export_tiff, ".tiff": export_tiff,
+    ".edf": export_edf,
 }  # fmt: skip

@@ -42,6 +42,13 @@ def holds_calibration(path: str) -> bool:
         return isinstance(entry, h5py.Group) and "detcal_type" in entry.attrs
 
 
+def written_by_detcal(path: str) -> bool:
+    """Whether `save` wrote an HDF5 file."""
+    with clear_errors(path), h5py.File(path, "r") as file:
+        entry = follow(file, "entry")
+        return isinstance(entry, h5py.Group) and "detcal_version" in entry.attrs
+
+
 def load_hdf5(path: str) -> xr.Dataset:
     """The Dataset of which `save` made an HDF5 file.
 
@@ -56,7 +63,8 @@ def load_hdf5(path: str) -> xr.Dataset:
             raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}: open_frames opens stacks of others")
         default = entry.attrs["default"]
         variables, coords = {}, {}
-        for name in sorted(entry, key=lambda name: (name != default, name)):  # the default plot is that of the first one
+        data = [name for name in entry if entry[name].attrs.get("NX_class") == "NXdata"]
+        for name in sorted(data, key=lambda name: (name != default, name)):  # the default plot is that of the first one
             members = {member: lazy_variable(path, entry[name][member]) for member in entry[name]}
             variables[name] = members.pop(name)
             coords.update(members)

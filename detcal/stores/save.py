@@ -19,8 +19,9 @@ from dask.system import CPU_COUNT
 from detcal.errors import InputError
 from detcal.frames import DIMS
 from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
-from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_tiff
-from detcal.stores.nexus import holds_calibration, load_hdf5
+from detcal.stores.detector_files import holds_detector, read_detector, read_spline
+from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
+from detcal.stores.nexus import holds_calibration, load_hdf5, written_by_detcal
 from detcal.stores.readers import check_readable, clear_errors
 from detcal.stores.replacing import check_free, is_zarr_store, replacing, temporary_beside
 from detcal.stores.zarr_store import Sizes, plan_layouts, prepare_zarr
@@ -54,7 +55,8 @@ def save(
     obj
         DataArray, Dataset, array, or a calibration such as Response.
     path
-        .zarr (any other name without a known suffix too), .h5, .hdf5 or .nxs (NeXus NXdata), .tif or .tiff (a page a frame).
+        .zarr (any other name without a known suffix too), .h5, .hdf5 or .nxs (NeXus NXdata; a DistortionMap also as NXdetector), .tif or
+        .tiff (a page a frame), .edf (a block a frame).
     overwrite
         Replace an output that exists.
     chunks, shards
@@ -104,8 +106,8 @@ def check_output(
     dataset, exporter = as_dataset(obj), exporter_for(target)
     if exporter is not None and (chunks or shards):
         raise InputError(f"chunks and shards are those of a .zarr, and {target.name} has none: leave them out, or save to .zarr")
-    if exporter is export_tiff:
-        check_pages(dataset)
+    if exporter in (export_tiff, export_edf):
+        check_pages(dataset, target.suffix.lower())
     plan_layouts(dataset, chunks, shards)
 
 
@@ -137,6 +139,8 @@ def as_dataset(obj: Any) -> xr.Dataset:
 def load(path: str | PathLike[str]) -> Any:
     """A calibration as its own type, or a Dataset, lazily, from a zarr store or HDF5 file that `save` wrote.
 
+    Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps.
+
     Raises
     ------
     InputError
@@ -144,9 +148,13 @@ def load(path: str | PathLike[str]) -> Any:
     """
     check_readable(str(path))
     found = Path(path).absolute()  # a worker may run in another folder
+    if found.suffix.lower() == ".spline":
+        return read_spline(str(found))
     store = is_zarr_store(found)
     if not store and not h5py.is_hdf5(found):
         raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
+    if not store and not written_by_detcal(str(found)) and holds_detector(str(found)):
+        return read_detector(str(found))
     with clear_errors(str(path)):
         return from_dataset(xr.open_dataset(found, engine="zarr", chunks={}) if store else load_hdf5(str(found)))
 
@@ -164,4 +172,5 @@ def load_calibration(path: str | PathLike[str]) -> Any:
     if is_zarr_store(found):
         stored = load(found)
         return stored if is_calibration(stored) else None
-    return load(found) if h5py.is_hdf5(found) and holds_calibration(str(found)) else None
+    known = found.suffix.lower() == ".spline" or (h5py.is_hdf5(found) and holds_calibration(str(found)))
+    return load(found) if known else None

@@ -1,0 +1,175 @@
+"""What the calibration of a distorted camera gives: the dots that were found, and the map that they tell of."""
+
+from dataclasses import dataclass, fields, replace
+
+import dask
+import dask.array as da
+import numpy as np
+import scipy.sparse as sp
+import xarray as xr
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from detcal.distortion.resampling import Resampling
+
+CORNER_DIMS = ("y_corner", "x_corner", "axis")
+
+
+@dataclass(frozen=True, eq=False)
+class GridPoints:
+    """Dots of a grid in an image. From `find_grid_points`.
+
+    Attributes
+    ----------
+    y, x : (point,) px
+        Centres; those of pixels lie at whole numbers.
+    quality : (point,)
+        Share of the image's variation about the dot that a round dot explains, 0 … 1.
+    height : (point,) counts
+        Of the dot above the background; negative for dark dots.
+    dot_diameter_px, spacing_px
+        Of the dots in the mean.
+    shape : rows, columns
+        Of the image.
+    """
+
+    y: xr.DataArray
+    x: xr.DataArray
+    quality: xr.DataArray
+    height: xr.DataArray
+    dot_diameter_px: float
+    spacing_px: float
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, eq=False)
+class DistortionMap:
+    """Where the pixels of a distorted camera really lie. From `fit_distortion`, or read from a detector file by `detcal.load`.
+
+    The plane is that of the grid, turned so that its axes are those of the image in the mean, and begins at the outer corner of the first
+    pixel of an even camera that fits best: an undistorted camera has corners at whole pixels times their size.
+
+    Attributes
+    ----------
+    corners_m : (y_corner, x_corner, axis) float64, m
+        Corners of the pixels, one more than pixels each way, as (y, x). Beyond the outermost dots, where nothing is known, displacements
+        are those of the nearest place within.
+    mask : (y, x) bool
+        True: the pixel is not within the outermost dots.
+    pixel_size_m : (y, x), m
+        Of the even camera.
+    point_y, point_x : (point,) px
+        Dots that the map was fitted to; pixel centres lie at whole numbers.
+    point_quality : (point,)
+        As in GridPoints.
+    row, column : (point,) int64
+        Place of the dots in the grid.
+    residual_px : (point, axis) px
+        By how much a map from the other dots misses this one, as (y, x). NaN for dots outside the others, with local cubics.
+    cross_validated_rms_px : px, or None
+        Root mean square of the distances in `residual_px`: the error of the map where there is no dot, and that of a dot's centre. None
+        if the map was read from a file that does not tell.
+    pitch_m : m, or None
+        Of the grid.
+    method, order
+        Of the fit, as in `fit_distortion`.
+    """
+
+    corners_m: xr.DataArray
+    mask: xr.DataArray
+    pixel_size_m: tuple[float, float]
+    point_y: xr.DataArray
+    point_x: xr.DataArray
+    point_quality: xr.DataArray
+    row: xr.DataArray
+    column: xr.DataArray
+    residual_px: xr.DataArray
+    cross_validated_rms_px: float | None = None
+    pitch_m: float | None = None
+    method: str | None = None
+    order: int | None = None
+
+    @classmethod
+    def of_corners(cls, corners_m: NDArray[np.float64], pixel_size_m: tuple[float, float], mask: NDArray[np.bool_]) -> "DistortionMap":
+        """A map without dots."""
+
+        def none(dtype: type = float) -> xr.DataArray:
+            return xr.DataArray(np.empty(0, dtype), dims="point")
+
+        return cls(
+            corners_m=xr.DataArray(corners_m, dims=CORNER_DIMS), mask=xr.DataArray(mask, dims=("y", "x")), pixel_size_m=pixel_size_m,
+            point_y=none(), point_x=none(), point_quality=none(), row=none(int), column=none(int),
+            residual_px=xr.DataArray(np.empty((0, 2)), dims=("point", "axis")),
+        )  # fmt: skip
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the camera."""
+        height, width = self.mask.shape
+        return height, width
+
+    @property
+    def points(self) -> xr.Dataset:
+        """The dots: y, x, quality, row, column (point,), and residual_px (point, axis)."""
+        named = {"y": self.point_y, "x": self.point_x, "quality": self.point_quality, "row": self.row, "column": self.column}
+        return xr.Dataset({**named, "residual_px": self.residual_px})
+
+    @property
+    def displacement_px(self) -> NDArray[np.float64]:
+        """By how much the corners (y_corner, x_corner, axis) lie off those of an even camera, in its pixels, as (y, x)."""
+        even = np.stack(np.meshgrid(*(np.arange(size + 1.0) for size in self.shape), indexing="ij"), axis=-1)
+        return np.asarray(self.corners_m.values / self.pixel_size_m - even)
+
+    def compute(self) -> "DistortionMap":
+        """The same with its arrays in memory."""
+        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), xr.DataArray)}
+        return replace(self, **dict(zip(arrays, dask.compute(*arrays.values()), strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class OverlapMatrix:
+    """How distorted pixels overlap those of an even grid, in CSR: rows are even pixels, columns distorted ones. From `build_overlaps`.
+
+    Attributes
+    ----------
+    data : (coefficient,) float32
+        Share of the distorted pixel's area that lies in the even one; shares of a pixel that lies on the grid sum to 1.
+    indices : (coefficient,) int32
+        Distorted pixel of each coefficient, row·columns + column; rising in each row of the matrix.
+    indptr : (pixel + 1,) int64
+        Where each even pixel's coefficients begin.
+    areas : (y, x) float32
+        Of the distorted pixels, in even ones; 0 for pixels that take no part.
+    shape : rows, columns
+        Of the even grid.
+    pixel_size_m, origin_m : (y, x), m
+        Of the even grid, and the place of its outer corner in the map's plane.
+    """
+
+    data: da.Array
+    indices: da.Array
+    indptr: da.Array
+    areas: xr.DataArray
+    shape: tuple[int, int]
+    pixel_size_m: tuple[float, float]
+    origin_m: tuple[float, float]
+
+    @property
+    def in_memory(self) -> Delayed:
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process."""
+        return dask.delayed(Resampling.of)(self.indptr, self.indices, self.data, self.areas.data, self.shape)
+
+    def to_scipy(self) -> sp.csr_matrix:
+        """The matrix in memory."""
+        data, indices, indptr = dask.compute(self.data, self.indices, self.indptr)
+        return sp.csr_matrix((data, indices, indptr), shape=(self.shape[0] * self.shape[1], self.areas.size))
+
+    def compute(self) -> "OverlapMatrix":
+        """The same with its arrays in memory."""
+        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
+        computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
+        blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
+        return replace(self, **{**computed, **blocks})

@@ -1,0 +1,28 @@
+"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it."""
+
+from detcal.distortion.resampling import TILE
+from detcal.simd import LANES
+
+
+def build_overlaps_bytes(shape: tuple[int, int], coefficients: int, bands: int) -> int:
+    """Building bands of the matrix for a camera of a shape, and writing them.
+
+    The driver holds the corners as the map has them, in pixels of the grid, and twice while these are reckoned. A worker holds the band
+    that it fills beside three that are not written yet, since a chunk of the store is cut from several.
+    """
+    corners = 3 * 16 * (shape[0] + 1) * (shape[1] + 1)
+    return corners + 4 * 8 * -(-coefficients // bands) + 12 * shape[0] * shape[1]
+
+
+def correct_distortion_bytes(
+    shape: tuple[int, int], output: tuple[int, int], frames: int, itemsize: int, coefficients: int, variance: bool
+) -> int:
+    """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel, without what is needed to write them.
+
+    All tasks of a worker share the matrix, which is put in order from the one that is stored. A task holds its block twice, as it is
+    read and as it is decoded, values, coverage and variance of the result, and a tile of lanes.
+    """
+    pixels, even = shape[0] * shape[1], output[0] * output[1]
+    matrix = 8 * coefficients + 8 * even + 4 * pixels
+    block = frames * ((2 * itemsize + (8 if variance else 0)) * pixels + 4 * (3 if variance else 2) * even)
+    return matrix + max(matrix, block + (4 * coefficients if variance else 0) + 16 * 4 * LANES * TILE**2)

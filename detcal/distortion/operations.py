@@ -1,0 +1,313 @@
+"""Overlaps of pixels, and stacks of frames through them and back, as lazy graphs."""
+
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask import delayed
+from numpy.typing import NDArray
+
+from detcal.distortion import resampling
+from detcal.distortion.calibration import DistortionMap, OverlapMatrix
+from detcal.errors import InputError
+from detcal.frames import as_stack_of, whole_frames
+from detcal.lanes import Valid
+
+CONSERVED = ("counts", "mean")
+BAND_PIXELS = 2**18  # of the output a task: some ten MiB of coefficients
+ITERATIONS, TOLERANCE = 200, 1e-6  # of the way back
+
+
+def build_overlaps(
+    warp: DistortionMap,
+    *,
+    shape: tuple[int, int] | str | None = None,
+    pixel_size_m: float | tuple[float, float] | None = None,
+    origin_m: tuple[float, float] | None = None,
+    mask: Any = None,
+    tile_rows: int | None = None,
+) -> OverlapMatrix:
+    """How a camera's pixels overlap those of an even grid, as a CSR matrix, lazily, a task a band of the grid's rows.
+
+    Parameters
+    ----------
+    warp
+        From `fit_distortion`. Pixels that it masks take no part.
+    shape : rows, columns, or "cover", optional
+        Of the even grid. By default that of the camera; "cover": as many as hold all pixels.
+    pixel_size_m : m, or (y, x), optional
+        By default the map's.
+    origin_m : (y, x), m, optional
+        Outer corner of the grid's first pixel. By default 0, where an even camera's would be, or as "cover" needs it.
+    mask : (y, x) bool, optional
+        True: takes no part either.
+    tile_rows
+        Rows of the grid a task, by default about 2¹⁸ pixels; the matrix does not depend on it.
+
+    Returns
+    -------
+    OverlapMatrix
+        data, indices, indptr are lazy.
+
+    Raises
+    ------
+    InputError
+        A mask of another shape, no pixel left, sizes that are not positive, pixels that are more than 64 of the grid's wide.
+
+    Notes
+    -----
+    Areas are exact, of quadrilaterals: each edge adds what lies to the right of it, cell by cell.
+    """
+    corners = np.asarray(warp.corners_m.values, float)
+    unknown = ~np.isfinite(corners).all(axis=-1)
+    masked = warp.mask.values | as_mask(mask, warp.shape) | any_corner(unknown)
+    if masked.all():
+        raise InputError("no pixel is left: look at the mask, and at the map's")
+    if tile_rows is not None and tile_rows < 1:
+        raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
+    size, origin, grid = place_grid(warp, corners, masked, shape, pixel_size_m, origin_m)
+    scaled = np.where(unknown[..., None], 0, (corners - origin) / size)
+    areas = np.empty(warp.shape)
+    widest = resampling.areas_of(scaled, masked, areas)
+    if widest > resampling.WIDEST:
+        raise InputError(f"expected pixels of at most {resampling.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
+    data, indices, indptr = build_bands(scaled, areas <= 0, grid, tile_rows or max(1, BAND_PIXELS // grid[1]))
+    return OverlapMatrix(data, indices, indptr, xr.DataArray(areas.astype(np.float32), dims=("y", "x")), grid, size, origin)
+
+
+def place_grid(
+    warp: DistortionMap, corners: NDArray[np.float64], masked: NDArray[np.bool_], shape: Any, pixel_size_m: Any, origin_m: Any
+) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+    """Pixel size, origin and shape of the even grid."""
+    size = pair(warp.pixel_size_m if pixel_size_m is None else np.broadcast_to(pixel_size_m, 2), "pixel_size_m (y, x) in m")
+    if not min(size) > 0:
+        raise InputError(f"expected a positive pixel_size_m (y, x), got {size}")
+    used = np.zeros((masked.shape[0] + 1, masked.shape[1] + 1), np.bool_)
+    for rows, columns in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        used[rows : rows + masked.shape[0], columns : columns + masked.shape[1]] |= ~masked
+    low, high = corners[used].min(axis=0), corners[used].max(axis=0)
+    default = np.floor(low / size) * size if shape == "cover" else np.zeros(2)
+    origin = pair(default if origin_m is None else origin_m, "origin_m (y, x) in m")
+    if shape is None:
+        return size, origin, warp.shape
+    if shape == "cover":
+        rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).astype(int).tolist()
+        return size, origin, (rows, columns)
+    wanted = pair(shape, 'a shape (rows, columns), or "cover"')
+    if not all(number >= 1 and number.is_integer() for number in wanted):
+        raise InputError(f'expected a shape (rows, columns), or "cover", got {shape}')
+    return size, origin, (int(wanted[0]), int(wanted[1]))
+
+
+def pair(values: Any, expected: str) -> tuple[float, float]:
+    """Two finite numbers."""
+    found = np.asarray(values)
+    if found.shape != (2,) or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise InputError(f"expected {expected}, got {values!r}")
+    return float(found[0]), float(found[1])
+
+
+def any_corner(of_corners: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pixels have a corner that is so."""
+    return np.asarray(of_corners[:-1, :-1] | of_corners[1:, :-1] | of_corners[:-1, 1:] | of_corners[1:, 1:])
+
+
+def as_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask as booleans; none is all False."""
+    masked = np.zeros(shape, np.bool_) if mask is None else np.asarray(mask).astype(bool)
+    if masked.shape != tuple(shape):
+        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the map, got {masked.shape}")
+    return masked
+
+
+def build_bands(
+    corners: NDArray[np.float64], masked: NDArray[np.bool_], grid: tuple[int, int], tile_rows: int
+) -> tuple[da.Array, da.Array, da.Array]:
+    """data, indices and indptr, a chunk a band. How many coefficients a band has is counted here, which is quick."""
+    low, high = (getattr(corners[..., 0], extreme)(axis=1) for extreme in ("min", "max"))
+    low, high = np.minimum(low[:-1], low[1:]), np.maximum(high[:-1], high[1:])
+    lazy_corners, lazy_mask = (da.from_array(array, chunks=(64, *array.shape[1:]), name=False) for array in (corners, masked))
+    counts = np.zeros(grid[0] * grid[1], np.int32)
+    resampling.count_band(corners, masked, (0, grid[0]), grid[1], counts)
+    indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    parts = []
+    for start in range(0, grid[0], tile_rows):
+        rows = (start, min(start + tile_rows, grid[0]))
+        near = np.flatnonzero((low < rows[1]) & (high > rows[0]))
+        first, last = (int(near[0]), int(near[-1]) + 1) if len(near) else (0, 0)
+        begins = indptr[rows[0] * grid[1] : rows[1] * grid[1] + 1]
+        count = int(begins[-1] - begins[0])
+        fill = partial(resampling.fill_rows, first_row=first, rows=rows, width=grid[1])
+        task = delayed(fill, pure=True, nout=2)(lazy_corners[first : last + 1], lazy_mask[first:last], begins - begins[0])
+        parts.append([da.from_delayed(part, (count,), dtype) for part, dtype in zip(task, (np.float32, np.int32), strict=True)])
+    data, indices = (da.concatenate(list(part)) for part in zip(*parts, strict=True))
+    return data, indices, da.from_array(indptr, chunks=max(1, tile_rows * grid[1]), name=False)
+
+
+def correct_distortion(
+    frames: Any,
+    warp: DistortionMap | OverlapMatrix,
+    conserve: str = "counts",
+    *,
+    variance: Any = None,
+    coverage: bool = False,
+    mask: Any = None,
+    shape: tuple[int, int] | str | None = None,
+    pixel_size_m: float | tuple[float, float] | None = None,
+    origin_m: tuple[float, float] | None = None,
+    dummy: float | None = None,
+) -> xr.DataArray | xr.Dataset:
+    """Frames as an even camera would have taken them, lazily.
+
+    Each pixel's reading is shared out to the even pixels that it overlaps, in proportion to the areas.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        What was recorded. Not measured are NaN, infinite, `dummy`, and negative numbers of an integer type: such a pixel takes no part,
+        as those that the map masks.
+    warp
+        From `fit_distortion`; or from `build_overlaps`, which saves building the matrix again.
+    conserve
+        "counts": an even pixel is the sum of the shares of counts in it, so that no count is lost or made but where pixels leave the grid.
+        "mean": the mean of the readings over the area of the pixel that is covered; an even light stays even.
+    variance : (frame, y, x), or "poisson", optional
+        Of the frames' readings. The result is then a Dataset. Shares of one reading in neighbouring even pixels are correlated, which
+        the variance of a single pixel does not tell.
+    coverage
+        Give coverage and mask too, in a Dataset.
+    mask, shape, pixel_size_m, origin_m
+        As for `build_overlaps`.
+    dummy : number, optional
+        Marks what was not measured, in the frames and in the result, which else has NaN there.
+
+    Returns
+    -------
+    DataArray (frame, y, x) float32, or Dataset
+        corrected; NaN where nothing measured reaches. With variance: variance (Σ share²·variance; for "mean" Σ area²·variance over the
+        square of Σ area). With coverage: coverage, the part of the pixel's area that measured pixels cover, and mask, True where
+        it is none.
+
+    Raises
+    ------
+    InputError
+        Frames of another shape than the map, an unknown `conserve`, and as `build_overlaps`.
+    """
+    if conserve not in CONSERVED:
+        raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")
+    grid = {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m}
+    matrix = as_overlaps(warp, grid)
+    stack = as_stack_of(camera_shape(matrix), "map", frames)
+    blocks = whole_frames(stack)
+    noise = as_variance(variance, stack, blocks, camera_shape(matrix))
+    count = 2 if noise is None else 3
+    found = da.blockwise(
+        partial(resampling.resample_frames, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean"), "qfyx",
+        blocks, "fvu", noise, None if noise is None else "fvu", matrix.in_memory, None,
+        new_axes={"q": count, "y": matrix.shape[0], "x": matrix.shape[1]}, concatenate=True, dtype=np.float32,
+        meta=np.empty((0, 0, 0, 0), np.float32),
+    )  # fmt: skip
+    values = found[0] if dummy is None else da.where(da.isnan(found[0]), np.float32(dummy), found[0])
+    attrs = {"units": "counts", "conserve": conserve, "pixel_size_m": list(matrix.pixel_size_m), "origin_m": list(matrix.origin_m)}
+    coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}
+    corrected = xr.DataArray(values, coords, stack.dims, "corrected", {**stack.attrs, **attrs})
+    if noise is None and not coverage:
+        return corrected
+    images = {"corrected": corrected}
+    if noise is not None:
+        images["variance"] = xr.DataArray(found[2], coords, stack.dims, attrs={"units": "counts²"})
+    if coverage:
+        images["coverage"] = xr.DataArray(found[1], coords, stack.dims, attrs={"units": "1"})
+        images["mask"] = xr.DataArray(da.isnan(found[0]), coords, stack.dims)
+    return xr.Dataset(images)
+
+
+def camera_shape(matrix: OverlapMatrix) -> tuple[int, int]:
+    """Rows and columns of the camera."""
+    height, width = matrix.areas.shape
+    return height, width
+
+
+def as_overlaps(warp: DistortionMap | OverlapMatrix, grid: dict[str, Any]) -> OverlapMatrix:
+    """The matrix, built for the grid if it is not yet."""
+    if isinstance(warp, DistortionMap):
+        return build_overlaps(warp, **grid)
+    if not isinstance(warp, OverlapMatrix):
+        raise InputError(f"expected a DistortionMap or OverlapMatrix, got {type(warp).__name__}")
+    given = [name for name, value in grid.items() if value is not None]
+    if given:
+        raise InputError(f"the matrix has its grid and mask already: give {', '.join(given)} to build_overlaps")
+    return warp
+
+
+def as_variance(variance: Any, stack: xr.DataArray, blocks: da.Array, shape: tuple[int, int]) -> da.Array | None:
+    """The variance of the frames, in their blocks."""
+    if variance is None:
+        return None
+    if isinstance(variance, str):
+        if variance != "poisson":
+            raise InputError(f'expected a variance of the shape of the frames, or "poisson", got {variance!r}')
+        return blocks
+    given = as_stack_of(shape, "map", variance, "variance")
+    if given.shape != stack.shape:
+        raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
+    return whole_frames(given).rechunk(blocks.chunks)
+
+
+def uncorrect(
+    frames: Any,
+    warp: DistortionMap | OverlapMatrix,
+    conserve: str = "counts",
+    *,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
+    mask: Any = None,
+    shape: tuple[int, int] | str | None = None,
+    pixel_size_m: float | tuple[float, float] | None = None,
+    origin_m: tuple[float, float] | None = None,
+    dummy: float | None = None,
+) -> xr.DataArray:
+    """What the distorted camera would have recorded of frames on the even grid, lazily: the inverse of `correct_distortion`.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        On the even grid. What is NaN or `dummy` is not known.
+    warp, conserve, mask, shape, pixel_size_m, origin_m, dummy
+        As for `correct_distortion`, which made the frames.
+    iterations, tolerance
+        When LSMR ends: steps, and relative error of the corrected frame.
+
+    Returns
+    -------
+    DataArray (frame, y, x) float32
+        The least-squares solution, by the matrix and its adjoint (LSMR, Fong and Saunders 2011); NaN for pixels that took no part.
+
+    Raises
+    ------
+    InputError
+        As `correct_distortion`; iterations or tolerance out of range.
+    """
+    if conserve not in CONSERVED:
+        raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")
+    if iterations < 1 or not 0 < tolerance < 1:
+        raise InputError(f"expected at least 1 iteration and a tolerance between 0 and 1, got {iterations} and {tolerance}")
+    matrix = as_overlaps(warp, {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m})
+    stack = as_stack_of(matrix.shape, "map's even grid", frames)
+    height, width = camera_shape(matrix)
+    solve = partial(
+        resampling.unresample_frames,
+        valid=Valid.of(stack.dtype, dummy),
+        mean=conserve == "mean",
+        iterations=iterations,
+        tolerance=tolerance,
+    )
+    found = da.blockwise(
+        solve, "fyx", whole_frames(stack), "fvu", matrix.in_memory, None,
+        new_axes={"y": height, "x": width}, concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+    )  # fmt: skip
+    values = found if dummy is None else da.where(da.isnan(found), np.float32(dummy), found)
+    coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}
+    return xr.DataArray(values, coords, stack.dims, "uncorrected", {"units": "counts"})
