@@ -9,10 +9,11 @@ from typing import Any
 import dask.array as da
 import xarray as xr
 
+from detcal.distortion import DistortionMap
 from detcal.errors import PlanError
 from detcal.sensor import SensorPSF
 from detcal.simd import LANES
-from detcal_pipelines.recipe import Deconvolve, InRings, Recipe
+from detcal_pipelines.recipe import CorrectDistortion, Deconvolve, InRings, Recipe
 from detcal_pipelines.steps import apply, open_input, task_bytes
 
 MIB = 2**20
@@ -159,7 +160,7 @@ def filled_lanes(recipe: Recipe, depth: int) -> float:
 
 def fills_lanes(recipe: Recipe) -> bool:
     """Whether one of the steps takes LANES frames together."""
-    return any(isinstance(step, Deconvolve | InRings) for step in recipe.steps)
+    return any(isinstance(step, CorrectDistortion | Deconvolve | InRings) for step in recipe.steps)
 
 
 def halvings(largest: int, smallest: int) -> list[int]:
@@ -192,8 +193,9 @@ def plan_step(stage: Stage, depth: int, written: bool) -> PlannedStep:
         held += written * ENCODED_COPIES * bytes_out * depth // len(result)
     elif isinstance(result, xr.Dataset):
         bytes_out = sum(array.nbytes for array in result.values())
-        sizes = next(iter(result.values())).shape
-        gives = f"{', '.join(map(str, result))} {sizes} float32"
+        shape = next(iter(result.values())).shape
+        gives = f"{', '.join(map(str, result))} {shape} float32"
+        held += written * ENCODED_COPIES * bytes_out * depth // shape[0]
     else:
         arrays = [array for array in vars(result).values() if isinstance(array, xr.DataArray | da.Array)]
         bytes_out = sum(int(array.nbytes) for array in arrays)
@@ -206,6 +208,8 @@ def contents(calibration: Any, arrays: list[Any]) -> str:
     """What a calibration is made of."""
     if isinstance(calibration, SensorPSF):
         return f"{calibration.data.size / 1e6:.4g} million coefficients"
+    if isinstance(calibration, DistortionMap):
+        return f"{len(calibration.point_y)} dots, {calibration.shape} pixels"
     return f"{len(arrays)} images {calibration.shape}"
 
 

@@ -158,6 +158,40 @@ class Deconvolve(Table):
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
+class FitDistortion(Table):
+    """Find a camera's distortion from an image of a hole grid."""
+
+    operation: Literal["fit_distortion"]
+    pitch_m: float = Field(gt=0, description="distance between neighbouring holes, m", examples=[5e-3])
+    method: Literal["auto", "polynomial", "cubic"] = Field(
+        "auto", description="polynomial; cubic: with local cubics through what it misses; auto: what predicts dots best"
+    )
+    order: int | None = Field(None, ge=1, le=30, description="of the polynomial; by itself the best", examples=[5])
+    dots: Literal["auto", "bright", "dark"] = Field("auto", description="brighter or darker than what is around them")
+    dot_diameter_px: float | None = Field(None, gt=1, description="pixels; by itself found from the image", examples=[20.0])
+    spacing_px: float | None = Field(None, gt=1, description="pixels; by itself found from the image", examples=[97.0])
+    mask: Image | None = Field(None, description="pixels not to look at: an image (not 0: bad), or a response", examples=["mask.edf"])
+
+
+class CorrectDistortion(Table):
+    """Bring frames to where an even camera would have them."""
+
+    operation: Literal["correct_distortion"]
+    distortion: InputPath = Field(
+        description="what fit_distortion wrote, a NeXus detector file, or a Fit2D .spline", examples=["distortion.zarr"]
+    )
+    conserve: Literal["counts", "mean"] = Field("counts", description="counts: no count is lost or made; mean: an even light stays even")
+    variance: Literal["poisson"] | None = Field(None, description="poisson: write variances too, of counts", examples=["poisson"])
+    coverage: bool = Field(False, description="write how much of each pixel is covered, and the mask of those that are not")
+    mask: Image | None = Field(None, description="bad pixels: an image (not 0: bad), or a response", examples=["mask.edf"])
+    shape: Literal["cover"] | Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        None, description='rows and columns of the result; "cover": all that the camera sees; by itself the camera\'s', examples=["cover"]
+    )
+    pixel_size_m: Ends | None = Field(None, description="(y, x) of the result, m; by itself the map's", examples=[[5e-5, 5e-5]])
+    origin_m: Ends | None = Field(None, description="(y, x) of its outer corner, m; by itself 0, or for cover", examples=[[0.0, 0.0]])
+    dummy: float | None = Field(None, description="marks what was not measured, also in the result, which else has NaN", examples=[-1])
+
+
 class InRings(Table):
     """What all steps have in common that bring frames to profiles."""
 
@@ -187,7 +221,7 @@ class SigmaClip(InRings):
     max_iterations: int = Field(5, ge=0, description="clip at most so many times")
     error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
         "azimuthal",
-        description="azimuthal: by the spread in the ring; poisson: by the counts; hybrid: clip by the one, errors of the other",
+        description="azimuthal: by the spread in the ring; poisson: by the counts; hybrid: errors of poisson",
     )
 
 
@@ -208,8 +242,21 @@ class Integrate(InRings):
 
 
 Step = Annotated[
-    FitResponse | CorrectResponse | BuildPSF | Deconvolve | SigmaClip | MedianFilter | Integrate, Field(discriminator="operation")
+    FitDistortion | CorrectDistortion | FitResponse | CorrectResponse | BuildPSF | Deconvolve | SigmaClip | MedianFilter | Integrate,
+    Field(discriminator="operation"),
 ]
+
+
+def what_is_no_frames(step: Step) -> str | None:
+    """What a step gives, if no frames for the next."""
+    match step:
+        case FitResponse() | FitDistortion():
+            return "a calibration"
+        case InRings():
+            return "profiles"
+        case CorrectDistortion() if step.variance or step.coverage:
+            return "variance or coverage"
+    return None
 
 
 class Output(Table):
@@ -252,8 +299,7 @@ class Recipe(Table):
         if len(steps) > 1 and any(isinstance(step, BuildPSF) for step in steps):
             raise ValueError("build_psf takes no frames, and gives none: make it the only step")
         for step in steps[:-1]:
-            if isinstance(step, FitResponse | InRings):
-                given = "a calibration" if isinstance(step, FitResponse) else "profiles"
+            if given := what_is_no_frames(step):
                 raise ValueError(f"{step.operation} gives {given}, not frames: make it the last step")
         return steps
 
@@ -271,6 +317,7 @@ class Recipe(Table):
 
 STEPS: dict[str, type[Table]] = {
     "fit_response": FitResponse, "correct_response": CorrectResponse, "build_psf": BuildPSF, "deconvolve": Deconvolve,
+    "fit_distortion": FitDistortion, "correct_distortion": CorrectDistortion,
     "sigma_clip": SigmaClip, "median_filter": MedianFilter, "integrate": Integrate,
 }  # fmt: skip
 

@@ -13,6 +13,8 @@ from pyFAI.geometry import Geometry
 
 from detcal.azimuthal import AzimuthalBins, build_bins, integrate, quantile_filter, sigma_clip
 from detcal.azimuthal.memory import profiles_bytes
+from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
+from detcal.distortion.memory import correct_distortion_bytes
 from detcal.errors import InputError, OutputError
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
@@ -22,8 +24,10 @@ from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_output, load_calibration, open_frames
 from detcal_pipelines.recipe import (
     BuildPSF,
+    CorrectDistortion,
     CorrectResponse,
     Deconvolve,
+    FitDistortion,
     FitResponse,
     Input,
     InRings,
@@ -69,7 +73,7 @@ def input_paths(recipe: Recipe) -> list[str]:
     for step in recipe.steps:
         paths = [*paths, *(source.path for _, source in step if isinstance(source, Source))]
         match step:
-            case BuildPSF(geometry=str(path)) | Deconvolve(psf=path) | InRings(geometry=path):
+            case BuildPSF(geometry=str(path)) | Deconvolve(psf=path) | InRings(geometry=path) | CorrectDistortion(distortion=path):
                 paths.append(path)
     return paths
 
@@ -91,6 +95,11 @@ def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> 
             return build_psf(geometry, mask=open_mask(step.mask), tile_rows=tile_rows, **options)
         case Deconvolve():
             return deconvolve(frames, open_psf(step.psf), **step.model_dump(exclude={"operation", "psf"}))
+        case FitDistortion():
+            return fit_distortion(frames, mask=open_mask(step.mask), **step.model_dump(exclude={"operation", "mask"}))
+        case CorrectDistortion():
+            options = step.model_dump(include={"conserve", "variance", "coverage", "dummy"})
+            return correct_distortion(frames, overlaps_of(step), **options)
         case InRings():
             return profiles(step, frames, bins_of(step, (frames.shape[1], frames.shape[2])))
 
@@ -118,6 +127,12 @@ def try_out(step: Step, frames: Any) -> Any:
     """A step on a few pixels, lazily."""
     near = PlanarGeometry((4, 4), (1e-4, 1e-4), 1e-3, (0.0, 0.0))
     match step:
+        case FitDistortion():  # which the workers have no part in
+            return xr.DataArray(frames)
+        case CorrectDistortion():
+            corners = np.stack(np.meshgrid(*2 * [np.arange(5.0)], indexing="ij"), axis=-1)
+            even = DistortionMap.of_corners(corners, (1.0, 1.0), np.zeros((4, 4), np.bool_))
+            return correct_distortion(frames, even, **step.model_dump(include={"conserve", "variance", "coverage"}))
         case InRings():
             return profiles(step, frames, build_bins(Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=(4, 4))), 2, "r_mm"))
         case FitResponse():
@@ -168,6 +183,24 @@ def load_psf(path: str, modified: int) -> SensorPSF:
     return found
 
 
+def overlaps_of(step: CorrectDistortion) -> OverlapMatrix:
+    """The matrix of a step: the same object each time."""
+    files = [step.distortion, *(source.path for _, source in step if isinstance(source, Source))]
+    return build_overlaps_once(step.model_dump_json(), tuple(Path(path).stat().st_mtime_ns for path in files))
+
+
+@lru_cache(maxsize=4)
+def build_overlaps_once(options: str, modified: tuple[int, ...]) -> OverlapMatrix:
+    """The matrix of a step as its files were when they were modified."""
+    step = CorrectDistortion.model_validate_json(options, context={"folder": "."})
+    warp = load_calibration(step.distortion)
+    if not isinstance(warp, DistortionMap):
+        kind = "no calibration" if warp is None else type(warp).__name__
+        raise InputError(f"expected a camera's distortion in {step.distortion}, found {kind}: fit_distortion writes one")
+    grid = step.model_dump(include={"shape", "pixel_size_m", "origin_m"})
+    return build_overlaps(warp, mask=open_mask(step.mask), **grid)
+
+
 def bins_of(step: InRings, shape: tuple[int, int]) -> AzimuthalBins:
     """The rings of a step for frames of a shape: the same object each time, since pyFAI takes a second for them."""
     files = [step.geometry, *(source.path for _, source in step if isinstance(source, Source))]
@@ -208,6 +241,11 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
             own, sources = correct_response_bytes(shape, depth, itemsize, order=2), [step.dark, step.flat]
         case Deconvolve():
             own = PYFAI_BYTES + deconvolve_bytes(shape, depth, itemsize, open_psf(step.psf).data.size, step.method)
+        case FitDistortion():
+            own = mean_image_bytes(shape, depth, itemsize)
+        case CorrectDistortion():
+            matrix = overlaps_of(step)
+            own = correct_distortion_bytes(shape, matrix.shape, depth, itemsize, matrix.data.size, step.variance is not None)
         case InRings():
             bins = bins_of(step, shape)
             counts = np.diff(bins.starts)

@@ -29,6 +29,16 @@ READY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         ("deconvolve",),
         {"input.path": "scan.h5", "output.path": "deconvolved.zarr", "psf": "psf.zarr"},
     ),
+    "fit_distortion": (
+        "From an image of a hole grid to a camera's distortion.",
+        ("fit_distortion",),
+        {"input.path": "grid.edf", "output.path": "distortion.zarr", "pitch_m": 5e-3},
+    ),
+    "correct_distortion": (
+        "From the frames of a distorting camera to those of an even one.",
+        ("correct_distortion",),
+        {"input.path": "scan.h5", "output.path": "straight.zarr", "distortion": "distortion.zarr"},
+    ),
     "sigma_clip": (
         "From diffraction frames to profiles without spots and hot pixels.",
         ("sigma_clip",),
