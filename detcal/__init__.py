@@ -3,6 +3,7 @@
 response      pixel-wise gain from a beam sweep; correction of CT stacks
 sensor        the blur of a thick sensor as a sparse matrix, and its inverse
 azimuthal     integration, sigma-clipping and quantiles of diffraction frames in rings
+xrf           X-ray fluorescence scans on regular grids, and element maps
 
 `open_frames`, `save` and `load` read and write; `tree` lists what a file holds. Everything is imported on first use, so
 that a worker that only corrects frames does not carry the rest.
@@ -12,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detcal import azimuthal, response, sensor
+    from detcal import azimuthal, response, sensor, xrf
     from detcal.errors import DetcalError
     from detcal.stores import load, open_frames, save, tree
 
@@ -20,6 +21,7 @@ PLACES = {
     "azimuthal": "detcal.azimuthal",
     "response": "detcal.response",
     "sensor": "detcal.sensor",
+    "xrf": "detcal.xrf",
     "DetcalError": "detcal.errors",
     "load": "detcal.stores",
     "open_frames": "detcal.stores",
@@ -27,7 +29,7 @@ PLACES = {
     "tree": "detcal.stores",
 }
 
-__all__ = ["DetcalError", "azimuthal", "load", "open_frames", "response", "save", "sensor", "tree"]
+__all__ = ["DetcalError", "azimuthal", "load", "open_frames", "response", "save", "sensor", "tree", "xrf"]
 
 
 def __getattr__(name: str) -> Any:

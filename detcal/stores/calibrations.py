@@ -12,6 +12,7 @@ CALIBRATIONS = {
     "Response": "detcal.response.calibration",
     "SensorPSF": "detcal.sensor.calibration",
     "AzimuthalBins": "detcal.azimuthal.calibration",
+    "ScanGrid": "detcal.xrf.calibration",
 }
 
 

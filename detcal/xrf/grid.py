@@ -1,0 +1,420 @@
+"""Building the grid: which share of which spectrum belongs to which pixel."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.spatial import Delaunay, QhullError, cKDTree
+
+from detcal.errors import InputError
+from detcal.xrf import kernels
+from detcal.xrf.calibration import ScanGrid, check_positions, check_selected
+
+Places = NDArray[np.float64]
+
+MOST_PIXELS = 10**9
+MOST_LAG = 5.0  # columns
+SAMPLES_A_COLUMN = 8  # of the lines that are correlated
+
+# In distances of the lines, and of the spectra along them:
+NARROWEST = 1 / 16  # the box of an exposure during which the stage stood still
+JUMPS = np.array([1.5, 2.0])  # between spectra that are further apart nothing was exposed
+LONGEST_EDGE = 3.0  # of a triangle between neighbours
+
+# In pixels, or in distances of the spectra where these are larger:
+FARTHEST = 1.0  # from a pixel's centre to the nearest spectrum
+GAUSSIAN_SIGMA = 0.5
+
+
+class Frame(NamedTuple):
+    """A grid's place. Pairs are (across, along) the scan lines; `order` takes them to (y, x) and back."""
+
+    corner: Places
+    step: Places
+    shape: tuple[int, int]
+    order: tuple[int, int]
+
+    def pixels(self, places: Places) -> Places:
+        """Places (…, (across, along)) in pixels from the corner."""
+        return (places - self.corner) / self.step
+
+
+def build_scan_grid(
+    scan: xr.Dataset,
+    step: float | tuple[float, float] | None = None,
+    method: str = "drizzle",
+    line_lag: float | str | None = None,
+) -> ScanGrid:
+    """How the spectra of a scan make up the pixels of a regular grid.
+
+    Parameters
+    ----------
+    scan
+        From `open_crono` or another reader: positions (spectrum, axis) as x, y; spectra are read for `line_lag="auto"` alone, selected
+        (row, column) for "selected" alone.
+    step
+        Size of a pixel, or its height and width, in the unit of the positions. By default the distance of the lines, and of the spectra
+        along them.
+    method
+        "drizzle" (Fruchter and Hook, PASP 114, 2002): the box that was swept during an exposure, from halfway to the spectrum before to
+        halfway to the next and as high as the lines are apart, is laid over the grid; each pixel gets the share of the counts that its
+        share of the area is. Every spectrum is used, and every count kept.
+        "linear": between the corners of Delaunay's triangles; "nearest"; "gaussian": mean with weights of sigma half a pixel. These three
+        interpolate at the pixels' centres, and keep no counts.
+        "selected": the spectra that the instrument chose for its own grid.
+    line_lag
+        By how many columns the recorded positions lag behind the true ones, along the path. "auto": from the shift between lines of opposite
+        directions, for which all spectra are summed. None: 0.
+
+    Returns
+    -------
+    ScanGrid
+
+    Raises
+    ------
+    InputError
+        Positions that are missing, not as many as the spectra, or all equal; a grid of more than 10⁹ pixels; an unknown method; a lag that
+        cannot be found.
+    """
+    if method not in {*METHODS, "selected"}:
+        raise InputError(f"expected method to be one of {', '.join(METHODS)}, selected, got {method!r}")
+    spectra = scan.sizes["spectrum"]
+    positions = scan_positions(scan, spectra)
+    unit = str(scan.positions.attrs.get("units", "1"))
+    if method == "selected":
+        return selected_grid(scan, positions, unit)
+    frame = place_grid(positions, step)
+    places = positions[:, ::-1][:, list(frame.order)]
+    columns = lag_of(scan, places, frame, line_lag)
+    if columns:
+        places = along_the_path(places, columns / columns_a_spectrum(places, frame))
+    matrix = METHODS[method](frame.pixels(places), frame)
+    return as_grid(matrix, frame, method=method, line_lag=columns, unit=unit)
+
+
+def scan_positions(scan: xr.Dataset, spectra: int) -> Places:
+    """Positions (spectrum, (x, y)) as float64."""
+    if "positions" not in scan:
+        raise InputError("expected a scan with positions (spectrum, axis), got one without")
+    positions = np.asarray(scan.positions.transpose("spectrum", ...).values, np.float64)
+    check_positions(positions, spectra)
+    return positions[:, :2]
+
+
+def selected_grid(scan: xr.Dataset, positions: Places, unit: str) -> ScanGrid:
+    """A pixel is the spectrum that the instrument chose for it."""
+    if "selected" not in scan:
+        raise InputError('expected a scan with selected (row, column), got one without: take another method than "selected"')
+    selected = np.asarray(scan.selected.values)
+    check_selected(selected, len(positions))
+    pixels = selected.size
+    matrix = sp.csr_matrix(
+        (np.ones(pixels, np.float32), selected.ravel().astype(np.int64), np.arange(pixels + 1)), shape=(pixels, len(positions))
+    )
+    x, y = (positions[selected, axis].mean(axis=axis) for axis in (0, 1))
+    step = tuple(float(np.median(np.abs(np.diff(line)))) if len(line) > 1 else 0.0 for line in (y, x))
+    return store_grid(matrix, y, x, method="selected", step=step, line_lag=0.0, unit=unit)
+
+
+# ------------------------------------------------------------------------------------------------------ where it lies
+
+
+def place_grid(positions: Places, step: float | tuple[float, float] | None) -> Frame:
+    """A grid over all positions, with rows on the lines of the scan.
+
+    Raises
+    ------
+    InputError
+        A step that is not positive, or of which the grid has too many pixels.
+    """
+    travel = np.abs(np.diff(positions[:, ::-1], axis=0)).sum(axis=0)  # y, x
+    order = (0, 1) if travel[1] >= travel[0] else (1, 0)
+    places = positions[:, ::-1][:, list(order)]
+    sizes = own_step(places) if step is None else given_step(step)[list(order)]
+    low, high = places.min(axis=0), places.max(axis=0)
+    numbers = np.round((high - low) / sizes) + 1
+    if numbers.prod() > MOST_PIXELS:
+        rows, columns = numbers[list(order)]
+        height, width = sizes[list(order)]
+        raise InputError(
+            f"a grid of {height:g} × {width:g} would have {rows:.0f} × {columns:.0f} = {numbers.prod():.1e} pixels, more than "
+            f"{MOST_PIXELS:.0e}: the positions span {np.ptp(positions[:, 1]):g} × {np.ptp(positions[:, 0]):g}; take a larger step"
+        )
+    corner = (low + high - numbers * sizes) / 2
+    return Frame(corner, sizes, (int(numbers[0]), int(numbers[1])), order)
+
+
+def given_step(step: float | tuple[float, float]) -> Places:
+    """Height and width of a pixel."""
+    sizes = np.broadcast_to(np.asarray(step, np.float64), 2) if np.shape(step) in ((), (2,)) else np.zeros(2)
+    if not ((sizes > 0) & (sizes < np.inf)).all():
+        raise InputError(f"expected a positive step, or its height and width, got {step}")
+    return sizes
+
+
+def own_step(places: Places) -> Places:
+    """Distance of the lines, and of the spectra along them while the stage moves."""
+    along = places[:, 1]
+    moves = np.abs(np.diff(along))
+    most = np.quantile(moves, 0.95)
+    width = float(np.median(moves[moves > most / 2])) if most > 0 else 0.0
+    levels = np.array([np.median(places[line, 0]) for line in scan_lines(along) if line.stop - line.start > 2])
+    gaps = np.abs(np.diff(levels))
+    gaps = gaps[gaps > 0.2 * gaps.max(initial=0)]
+    height = float(np.median(gaps)) if gaps.size else width
+    return np.array([height or width, width or height])
+
+
+def scan_lines(along: Places) -> list[slice]:
+    """The spectra of each line: between the turns of the path."""
+    turns = np.empty(len(along), np.int64)
+    count = kernels.turning_points(np.ascontiguousarray(along), 0.2 * np.ptp(along), turns)
+    edges = [0, *turns[:count].tolist(), len(along)]
+    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True) if stop > start]
+
+
+# ---------------------------------------------------------------------------------------------------------- lines' lag
+
+
+def lag_of(scan: xr.Dataset, places: Places, frame: Frame, line_lag: float | str | None) -> float:
+    """The lag, in columns, that was asked for."""
+    if line_lag is None:
+        return 0.0
+    if line_lag != "auto":
+        if isinstance(line_lag, str) or not abs(line_lag) < np.inf:
+            raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
+        return float(line_lag)
+    rates = scan.spectra.sum("energy", dtype=np.float64).values
+    if "live_time_s" in scan:
+        rates = rates / np.asarray(scan.live_time_s.values)
+    return find_lag(rates, places, frame)
+
+
+def find_lag(rates: Places, places: Places, frame: Frame) -> float:
+    """By how many columns the positions lag: twice from the shift between lines, the second time from what the first has left.
+
+    Raises
+    ------
+    InputError
+        No neighbouring lines of opposite directions, or lines that have nothing in common.
+    """
+    pace = columns_a_spectrum(places, frame)
+    lag = 0.0
+    for _ in range(3):
+        moved = along_the_path(places, lag / pace)
+        lag += line_shift(rates, frame.pixels(moved)[:, 1]) / 2
+    if abs(lag) > MOST_LAG:
+        raise InputError(f"expected a lag of at most {MOST_LAG:g} columns between lines, found {lag:.1f}: give line_lag= as a number")
+    return lag
+
+
+def columns_a_spectrum(places: Places, frame: Frame) -> float:
+    """How far the stage moves during an exposure, in columns."""
+    return float(own_step(places)[1] / frame.step[1])
+
+
+def along_the_path(places: Places, spectra: float) -> Places:
+    """Where the stage was so many exposures later: the lag is one of time, so that turns lag less than lines."""
+    numbers = np.arange(len(places), dtype=np.float64)
+    return np.stack([np.interp(numbers + spectra, numbers, axis) for axis in places.T], axis=1)
+
+
+def line_shift(rates: Places, along: Places) -> float:
+    """By how many pixels lines that run back are shifted against those that run forth: the highest cross-correlation.
+
+    Noise of two lines has nothing in common, so that it does not pull the peak. A pattern that leans pulls a line that runs forth and the
+    next one as much as that and the one after, but with another sign, so that it cancels out.
+    """
+    lines = [line for line in scan_lines(along) if line.stop - line.start > 3]
+    profiles = [profile_of(rates[line], along[line]) for line in lines]
+    reach = int(2 * MOST_LAG * SAMPLES_A_COLUMN)
+    total = np.zeros(2 * reach + 1)
+    for first, second in zip(profiles[:-1], profiles[1:], strict=True):
+        if first.direction != second.direction:
+            forth, back = (first, second) if first.direction > 0 else (second, first)
+            total += correlation(forth, back, reach)
+    peak = int(np.argmax(total))
+    if not total[peak] > 0:
+        raise InputError("no lag can be found: neighbouring lines of opposite directions have nothing in common; give line_lag= as a number")
+    place = float(peak)
+    if 0 < peak < len(total) - 1:
+        left, middle, right = total[peak - 1 : peak + 2]
+        place += 0.5 * (left - right) / (left - 2 * middle + right)
+    return (place - reach) / SAMPLES_A_COLUMN
+
+
+class Profile(NamedTuple):
+    """A line's rates, less their mean, on samples that all lines share."""
+
+    values: Places
+    start: int
+    direction: int
+
+
+def profile_of(rates: Places, along: Places) -> Profile:
+    """A line where the stage moves on evenly."""
+    moves = np.diff(along)
+    direction = 1 if along[-1] > along[0] else -1
+    even = np.flatnonzero(direction * moves > 0.5 * np.median(np.abs(moves)))
+    part = slice(even[0], even[-1] + 2)
+    rates, along = rates[part][::direction], along[part][::direction]
+    start, stop = int(np.ceil(along[0] * SAMPLES_A_COLUMN)), int(np.floor(along[-1] * SAMPLES_A_COLUMN))
+    values = np.interp(np.arange(start, stop + 1) / SAMPLES_A_COLUMN, along, rates)
+    return Profile(values - values.mean(), start, direction)
+
+
+def correlation(forth: Profile, back: Profile, reach: int) -> Places:
+    """Mean product of two lines at each shift of the second against the first, from −reach to reach samples."""
+    low, high = min(forth.start, back.start), max(forth.start + len(forth.values), back.start + len(back.values))
+    size = high - low + reach
+    spectra, supports = [], []
+    for line in (forth, back):
+        values, there = np.zeros(size), np.zeros(size)
+        part = slice(line.start - low, line.start - low + len(line.values))
+        values[part], there[part] = line.values, 1
+        spectra.append(np.fft.rfft(values))
+        supports.append(np.fft.rfft(there))
+    products, overlaps = (np.fft.irfft(first.conj() * second, size) for first, second in (spectra, supports))
+    shifts = np.arange(-reach, reach + 1)
+    return np.asarray(products[shifts] / np.maximum(overlaps[shifts], len(forth.values) / 2))
+
+
+# ------------------------------------------------------------------------------------------------------------- methods
+
+
+def drizzle(places: Places, frame: Frame) -> sp.csr_matrix:
+    """Swept boxes over the grid: columns add up to 1."""
+    starts, ends = swept(places)
+    # lines may lie closer than the grid's rows, or further: a box is as high as they are apart
+    height = float(own_step(places)[0])
+    found, first = [], 0
+    room = 16 * min(len(places), 2**20)
+    while first < len(places):
+        entries, shares = np.empty((room, 3), np.int64), np.empty(room)
+        count, reached = kernels.lay_boxes(starts, ends, height, frame.shape, first, entries, shares)
+        room = 2 * room if reached == first else room
+        first = reached
+        found.append((entries[:count], shares[:count]))
+    entries = np.concatenate([part for part, _ in found])
+    shares = np.concatenate([part for _, part in found])
+    return entries_matrix(entries[:, 1:], entries[:, 0], shares, frame, len(places))
+
+
+def swept(places: Places) -> tuple[Places, Places]:
+    """Where each exposure began and ended: halfway to its neighbours, or as far as on the other side where that would be a jump."""
+    own = own_step(places)
+    halves = np.diff(places, axis=0) / 2
+    jumps = (np.abs(halves) > own * JUMPS / 2).any(axis=1)
+    edge, no_edge = np.zeros((1, 2)), np.ones(1, bool)
+    before, after = np.concatenate([edge, halves]), np.concatenate([halves, edge])
+    far_before, far_after = np.concatenate([no_edge, jumps]), np.concatenate([jumps, no_edge])
+    before = np.where(far_before[:, None], np.where(far_after[:, None], 0, after), before)
+    after = np.where(far_after[:, None], np.where(far_before[:, None], 0, before), after)
+    starts, ends = places - before, places + after
+    narrowest = NARROWEST * own[1]
+    short = np.abs(ends[:, 1] - starts[:, 1]) < narrowest
+    middle = (starts[short, 1] + ends[short, 1]) / 2
+    starts[short, 1], ends[short, 1] = middle - narrowest / 2, middle + narrowest / 2
+    return starts, ends
+
+
+def linear(places: Places, frame: Frame) -> sp.csr_matrix:
+    """Barycentric weights in the triangle around each pixel's centre; spectra at one place are averaged."""
+    own = own_step(places)
+    merged, belongs = np.unique(places / own, axis=0, return_inverse=True)
+    try:
+        triangles = Delaunay(merged)
+    except QhullError:
+        raise InputError('all positions lie on one line, between which there are no triangles: take "drizzle" or "nearest"') from None
+    corners = merged[triangles.simplices]
+    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    centres = pixel_centres(frame) / own
+    triangle = triangles.find_simplex(centres)
+    inside = np.flatnonzero(triangle >= 0)
+    inside = inside[edges[triangle[inside]] <= LONGEST_EDGE]
+    chosen = triangle[inside]
+    offsets = centres[inside] - triangles.transform[chosen, 2]
+    weights = np.einsum("ijk,ik->ij", triangles.transform[chosen, :2], offsets)
+    weights = np.column_stack([weights, 1 - weights.sum(axis=1)]).clip(0)
+    vertices = sp.csr_matrix(
+        (weights.ravel(), triangles.simplices[chosen].ravel(), np.arange(0, weights.size + 1, 3)), shape=(len(inside), len(merged))
+    )
+    shared = 1 / np.bincount(belongs.ravel())
+    spread = sp.csr_matrix(
+        (shared[belongs.ravel()], (belongs.ravel(), np.arange(len(places)))), shape=(len(merged), len(places))
+    )
+    entries = (vertices @ spread).tocoo()
+    rows = inside[entries.row]
+    return entries_matrix(np.stack(np.divmod(rows, frame.shape[1]), axis=1), entries.col, entries.data, frame, len(places))
+
+
+def nearest(places: Places, frame: Frame) -> sp.csr_matrix:
+    """The spectrum nearest to each pixel's centre."""
+    unit = np.maximum(own_step(places), 1)
+    distance, number = cKDTree(places / unit).query(pixel_centres(frame) / unit, distance_upper_bound=FARTHEST)
+    there = np.flatnonzero(np.isfinite(distance))
+    pixels = np.stack(np.divmod(there, frame.shape[1]), axis=1)
+    return entries_matrix(pixels, number[there], np.ones(len(there)), frame, len(places))
+
+
+def gaussian(places: Places, frame: Frame) -> sp.csr_matrix:
+    """Weights that fall with the distance from each pixel's centre, to 4 sigma."""
+    reach = 4 * GAUSSIAN_SIGMA
+    unit = np.maximum(own_step(places), 1)
+    centres = pixel_centres(frame) / unit
+    distances = cKDTree(centres).sparse_distance_matrix(cKDTree(places / unit), reach, output_type="coo_matrix")
+    weights = np.exp(-0.5 * (distances.data / GAUSSIAN_SIGMA) ** 2)
+    sums = np.bincount(distances.row, weights, minlength=len(centres))
+    near = np.bincount(distances.row, distances.data <= FARTHEST, minlength=len(centres))[distances.row] > 0
+    pixels = np.stack(np.divmod(distances.row[near], frame.shape[1]), axis=1)
+    return entries_matrix(pixels, distances.col[near], (weights / sums[distances.row])[near], frame, len(places))
+
+
+METHODS: dict[str, Callable[[Places, Frame], sp.csr_matrix]] = {
+    "drizzle": drizzle,
+    "linear": linear,
+    "nearest": nearest,
+    "gaussian": gaussian,
+}
+
+
+def pixel_centres(frame: Frame) -> Places:
+    """Centres (pixel, (across, along)) in pixels from the corner."""
+    across, along = np.indices(frame.shape)
+    return np.stack([across.ravel(), along.ravel()], axis=1) + 0.5
+
+
+def entries_matrix(pixels: NDArray[Any], numbers: NDArray[Any], shares: NDArray[Any], frame: Frame, spectra: int) -> sp.csr_matrix:
+    """The matrix (pixels × spectra), pixels in rows and columns of the map, from entries at (across, along)."""
+    rows, columns = (pixels[:, axis] for axis in frame.order)
+    height, width = (frame.shape[axis] for axis in frame.order)
+    matrix = sp.csr_matrix((shares, (rows * width + columns, numbers)), shape=(height * width, spectra))
+    matrix.sort_indices()
+    return matrix
+
+
+def as_grid(matrix: sp.csr_matrix, frame: Frame, **options: Any) -> ScanGrid:
+    """The grid with its place."""
+    order = list(frame.order)
+    corner, step, shape = frame.corner[order], frame.step[order], np.array(frame.shape)[order]
+    y, x = (low + size * (np.arange(number) + 0.5) for low, size, number in zip(corner, step, shape, strict=True))
+    return store_grid(matrix, y, x, step=tuple(step.tolist()), **options)
+
+
+def store_grid(matrix: sp.csr_matrix, y: Places, x: Places, **options: Any) -> ScanGrid:
+    """The grid as what is stored of it."""
+    coverage = np.asarray(matrix.sum(axis=1)).reshape(len(y), len(x))
+    unit = {"units": options["unit"]}
+    return ScanGrid(
+        data=xr.DataArray(matrix.data.astype(np.float32), dims="entry"),
+        indices=xr.DataArray(matrix.indices.astype(np.int32), dims="entry"),
+        indptr=xr.DataArray(matrix.indptr.astype(np.int64), dims="edge"),
+        coverage=xr.DataArray(coverage.astype(np.float32), dims=("row", "column"), attrs={"units": "spectra"}),
+        y=xr.DataArray(np.asarray(y, np.float64), dims="row", attrs=unit),
+        x=xr.DataArray(np.asarray(x, np.float64), dims="column", attrs=unit),
+        spectra=int(matrix.shape[1]),
+        **options,
+    )

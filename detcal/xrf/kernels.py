@@ -1,0 +1,167 @@
+"""Spectra to pixels, smoothing, boxes over a grid, and fits of line patterns. ndarrays in, ndarrays out."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detcal.jit import kernel
+
+Array = NDArray[Any]
+
+# numpy.pad's names of the boundaries that scipy.ndimage calls by the keys
+BOUNDARIES = {"reflect": "symmetric", "nearest": "edge", "mirror": "reflect", "wrap": "wrap"}
+
+CHANNELS_AT_ONCE = 256  # whose sums stay in the nearest cache while all taps are added
+
+
+@kernel
+def add_spectra(spectra, first, indptr, indices, data, out):  # type: ignore[no-untyped-def]
+    """Add to each pixel of out (pixel, energy) its shares of these spectra (spectrum, energy), the first of which is number `first`.
+
+    In the order of the spectra, so that the sums do not depend on how these are cut into blocks.
+    """
+    stop = first + spectra.shape[0]
+    for pixel in range(out.shape[0]):
+        for entry in range(indptr[pixel], indptr[pixel + 1]):
+            number = indices[entry]
+            if first <= number < stop:
+                share = np.float64(data[entry])
+                for channel in range(out.shape[1]):
+                    out[pixel, channel] += share * spectra[number - first, channel]
+
+
+@kernel
+def add_to_summary(spectra, sums, highest):  # type: ignore[no-untyped-def]
+    """Add spectra (spectrum, energy) to their sums and maxima (energy,); returns how many are not NaN."""
+    counted = 0
+    for number in range(spectra.shape[0]):
+        if np.isnan(spectra[number, 0]):
+            continue
+        counted += 1
+        for channel in range(spectra.shape[1]):
+            value = np.float64(spectra[number, channel])
+            sums[channel] += value
+            highest[channel] = max(highest[channel], value)
+    return counted
+
+
+def gaussian_taps(sigma: float, truncate: float) -> NDArray[np.float64]:
+    """Half of scipy.ndimage's gaussian, from the centre on: cut at int(truncate·sigma + ½) channels."""
+    radius = int(truncate * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return np.asarray((weights / weights.sum())[radius:])
+
+
+def smooth(spectra: Array, sigma: float, boundary: str, truncate: float) -> NDArray[np.float32]:
+    """scipy.ndimage.gaussian_filter1d along the last axis, in float64 within and float32 without."""
+    taps = gaussian_taps(sigma, truncate)
+    radius, size = len(taps) - 1, spectra.shape[-1]
+    places = np.pad(np.arange(size), radius, mode=BOUNDARIES[boundary])  # type: ignore[call-overload]
+    lines = np.ascontiguousarray(spectra).reshape(-1, size)
+    out = np.empty(lines.shape, np.float32)
+    smooth_lines(lines, places, taps, out)
+    return out.reshape(spectra.shape)
+
+
+@kernel
+def smooth_lines(lines, places, taps, out):  # type: ignore[no-untyped-def]
+    """Each line, padded by the channels that `places` points to, times the symmetric taps."""
+    size, radius = lines.shape[1], taps.size - 1
+    padded = np.empty(places.size)
+    sums = np.empty(CHANNELS_AT_ONCE)
+    for number in range(lines.shape[0]):
+        for place in range(places.size):
+            padded[place] = lines[number, places[place]]
+        for start in range(0, size, CHANNELS_AT_ONCE):
+            length = min(CHANNELS_AT_ONCE, size - start)
+            centre = start + radius
+            for channel in range(length):
+                sums[channel] = taps[0] * padded[centre + channel]
+            for tap in range(1, radius + 1):
+                weight = taps[tap]
+                for channel in range(length):
+                    sums[channel] += weight * (padded[centre + channel - tap] + padded[centre + channel + tap])
+            for channel in range(length):
+                out[number, start + channel] = sums[channel]
+
+
+# ----------------------------------------------------------------------------------------------- boxes over a grid
+
+
+@kernel
+def primitive(value, height):  # type: ignore[no-untyped-def]
+    """Integral from 0 to `value` of t cut to 0 … height."""
+    if value <= 0:
+        return 0.0
+    if value <= height:
+        return 0.5 * value * value
+    return height * (value - 0.5 * height)
+
+
+@kernel
+def mean_cut(first, last, height):  # type: ignore[no-untyped-def]
+    """Mean, over t from `first` to `last`, of t cut to 0 … height."""
+    if abs(last - first) < 1e-6 * height:
+        return min(max(0.5 * (first + last), 0.0), height)
+    return (primitive(last, height) - primitive(first, height)) / (last - first)
+
+
+@kernel
+def lay_boxes(starts, ends, height, shape, first, entries, shares):  # type: ignore[no-untyped-def]
+    """Areas of swept boxes over the unit squares of a grid, as shares that add up to 1 for each box; returns how many there are.
+
+    A box is the parallelogram that a line of `height`, across the scan, covers on its way from `starts` to `ends`
+    (spectrum, (across, along)), in pixels from the grid's corner. What sticks out of the grid is shared among what does not.
+    Entry: spectrum, across, along. Stops where `entries` is full: the caller then asks again, from `first` on, with room.
+    """
+    count = 0
+    for number in range(first, starts.shape[0]):
+        begin = count
+        low, high = starts[number, 1], ends[number, 1]
+        if low <= high:
+            bottom, slope = starts[number, 0] - 0.5 * height, (ends[number, 0] - starts[number, 0]) / (high - low)
+        else:
+            low, high = high, low
+            bottom, slope = ends[number, 0] - 0.5 * height, (starts[number, 0] - ends[number, 0]) / (high - low)
+        total = 0.0
+        for along in range(max(0, int(np.floor(low))), min(shape[1], int(np.ceil(high)))):
+            left, right = max(low, float(along)), min(high, along + 1.0)
+            if right <= left:
+                continue
+            at_left, at_right = bottom + slope * (left - low), bottom + slope * (right - low)
+            lowest, highest = min(at_left, at_right), max(at_left, at_right) + height
+            for across in range(max(0, int(np.floor(lowest))), min(shape[0], int(np.ceil(highest)))):
+                upper = mean_cut(across + 1.0 - at_left, across + 1.0 - at_right, height)
+                lower = mean_cut(across - at_left, across - at_right, height)
+                area = (upper - lower) * (right - left)
+                if area > 1e-9 * height * (high - low):
+                    if count == shares.size:
+                        return begin, number
+                    entries[count, 0], entries[count, 1], entries[count, 2] = number, across, along
+                    shares[count] = area
+                    total += area
+                    count += 1
+        for entry in range(begin, count):
+            shares[entry] /= total
+    return count, starts.shape[0]
+
+
+@kernel
+def turning_points(along, least, turns):  # type: ignore[no-untyped-def]
+    """Where a path turns back by more than `least`; returns how many such places were put into `turns`."""
+    count, direction, extreme = 0, 0, 0
+    for number in range(along.size):
+        ahead = along[number] - along[extreme]
+        if direction == 0:
+            if abs(ahead) > least:
+                direction = 1 if ahead > 0 else -1
+                extreme = number
+        elif direction * ahead >= 0:
+            extreme = number
+        elif -direction * ahead > least:
+            turns[count] = extreme
+            count += 1
+            direction = -direction
+            extreme = number
+    return count
