@@ -271,7 +271,7 @@ def paint_spectra(energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
         level = "L3" if element == "Pb" else "K"
         spectrum[:] = 0.15 * background / background.sum()
         for line in xray_lines(element, initial_level=level).values():
-            sigma = np.hypot(0.04, 0.0191 * np.sqrt(line.energy / 1000))  # keV: electronic noise, and Fano's
+            sigma = np.hypot(0.0328, 0.0204 * np.sqrt(line.energy / 1000))  # keV: electronic noise, and Fano's
             peak = np.exp(-0.5 * ((energy_kev - line.energy / 1000) / sigma) ** 2)
             spectrum += 0.85 * line.intensity * peak / max(peak.sum(), 1)
         spectrum *= counts * len(energy_kev)

@@ -4,7 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from detcal.xrf.calibration import ScanGrid
+from detcal.xrf.convert import convert_crono, convert_scan
+from detcal.xrf.elements import element_maps
 from detcal.xrf.grid import build_scan_grid
+from detcal.xrf.lines import calibrate_energy
 from detcal.xrf.operations import regrid, regrid_rate, smooth_spectra, summary_spectra
 
 if TYPE_CHECKING:
@@ -16,6 +19,10 @@ READERS = ("open_crono", "open_maps", "open_spectra")
 __all__ = [
     "ScanGrid",
     "build_scan_grid",
+    "calibrate_energy",
+    "convert_crono",
+    "convert_scan",
+    "element_maps",
     "open_crono",
     "open_maps",
     "open_spectra",

@@ -226,16 +226,18 @@ def line_shift(rates: Places, along: Places) -> float:
     """By how many pixels lines that run back are shifted against those that run forth: the highest cross-correlation.
 
     Noise of two lines has nothing in common, so that it does not pull the peak. A pattern that leans pulls a line that runs forth and the
-    next one as much as that and the one after, but with another sign, so that it cancels out.
+    next one as much as that and the one after, but with another sign, so that it cancels out; the first and the last pair count half,
+    since each has one such neighbour alone.
     """
     lines = [line for line in scan_lines(along) if line.stop - line.start > 3]
     profiles = [profile_of(rates[line], along[line]) for line in lines]
     reach = int(2 * MOST_LAG * SAMPLES_A_COLUMN)
     total = np.zeros(2 * reach + 1)
-    for first, second in zip(profiles[:-1], profiles[1:], strict=True):
+    last = len(profiles) - 2
+    for number, (first, second) in enumerate(zip(profiles[:-1], profiles[1:], strict=True)):
         if first.direction != second.direction:
             forth, back = (first, second) if first.direction > 0 else (second, first)
-            total += correlation(forth, back, reach)
+            total += correlation(forth, back, reach) * (0.5 if number in (0, last) else 1.0)
     peak = int(np.argmax(total))
     if not total[peak] > 0:
         raise InputError("no lag can be found: neighbouring lines of opposite directions have nothing in common; give line_lag= as a number")
@@ -247,7 +249,7 @@ def line_shift(rates: Places, along: Places) -> float:
 
 
 class Profile(NamedTuple):
-    """A line's rates, less their mean, on samples that all lines share."""
+    """How a line's rates change over a pixel, on samples that all lines share: edges have a place, slopes have none."""
 
     values: Places
     start: int
@@ -263,7 +265,7 @@ def profile_of(rates: Places, along: Places) -> Profile:
     rates, along = rates[part][::direction], along[part][::direction]
     start, stop = int(np.ceil(along[0] * SAMPLES_A_COLUMN)), int(np.floor(along[-1] * SAMPLES_A_COLUMN))
     values = np.interp(np.arange(start, stop + 1) / SAMPLES_A_COLUMN, along, rates)
-    return Profile(values - values.mean(), start, direction)
+    return Profile(values[SAMPLES_A_COLUMN:] - values[:-SAMPLES_A_COLUMN], start + SAMPLES_A_COLUMN // 2, direction)
 
 
 def correlation(forth: Profile, back: Profile, reach: int) -> Places:

@@ -165,3 +165,116 @@ def turning_points(along, least, turns):  # type: ignore[no-untyped-def]
             direction = -direction
             extreme = number
     return count
+
+
+# ----------------------------------------------------------------------------------------------------------- line fits
+
+MOST_SWEEPS, SWEEP_TOLERANCE = 2000, 1e-10  # of a fit with one set of weights
+MOST_WEIGHTINGS, WEIGHTING_TOLERANCE = 12, 1e-5
+LEAST_MODEL = 1e-2  # of the model's mean: a channel that should be empty does not rule the fit
+
+
+@kernel
+def fit_pixels(counts, patterns, extents, noise, amounts, errors):  # type: ignore[no-untyped-def]
+    """The amounts ≥ 0 of each pattern that are likeliest to give the counts, and their standard errors.
+
+    counts (pixel, energy), patterns (pattern, energy), each 0 but from extents[pattern, 0] to extents[pattern, 1]; the variance of counts is
+    noise[pixel] times their mean. Least squares with the variances of the model that was found before, until that stays: the maximum of
+    Poisson's likelihood. The error of an amount that is 0 is the one that it had were it free.
+    """
+    size, channels = patterns.shape
+    gram, moment = np.empty((size, size)), np.empty(size)
+    model, amount, before = np.empty(channels), np.empty(size), np.empty(size)
+    for pixel in range(counts.shape[0]):
+        if np.isnan(counts[pixel, 0]):
+            amounts[pixel], errors[pixel] = np.nan, np.nan
+            continue
+        total = 0.0
+        for channel in range(channels):
+            total += counts[pixel, channel]
+        if not total > 0:
+            total = 0.0
+        model[:] = max(total, noise[pixel]) / channels
+        amount[:] = 0.0
+        for _ in range(MOST_WEIGHTINGS):
+            weighted_sums(counts[pixel], patterns, extents, model, gram, moment)
+            before[:] = amount
+            solve_positive(gram, moment, amount)
+            model[:] = 0.0
+            for one in range(size):
+                for channel in range(extents[one, 0], extents[one, 1]):
+                    model[channel] += amount[one] * patterns[one, channel]
+            least = max(LEAST_MODEL * max(total, noise[pixel]) / channels, 1e-30)
+            for channel in range(channels):
+                model[channel] = max(model[channel], least)
+            if np.abs(amount - before).max() <= WEIGHTING_TOLERANCE * amount.max():
+                break
+        weighted_sums(counts[pixel], patterns, extents, model, gram, moment)
+        standard_errors(gram, amount, errors[pixel])
+        errors[pixel] *= np.sqrt(noise[pixel])
+        amounts[pixel] = amount
+
+
+@kernel
+def weighted_sums(counts, patterns, extents, model, gram, moment):  # type: ignore[no-untyped-def]
+    """Products of patterns with one another and with the counts, over the model's variances."""
+    size = patterns.shape[0]
+    for one in range(size):
+        total = 0.0
+        for channel in range(extents[one, 0], extents[one, 1]):
+            total += patterns[one, channel] * counts[channel] / model[channel]
+        moment[one] = total
+        for other in range(one + 1):
+            total = 0.0
+            for channel in range(max(extents[one, 0], extents[other, 0]), min(extents[one, 1], extents[other, 1])):
+                total += patterns[one, channel] * patterns[other, channel] / model[channel]
+            gram[one, other] = total
+            gram[other, one] = total
+
+
+@kernel
+def solve_positive(gram, moment, amount):  # type: ignore[no-untyped-def]
+    """min ½ aᵀGa − mᵀa with a ≥ 0, one coordinate after another (Franc, Hlaváč and Navara, CAIP 2005)."""
+    for _ in range(MOST_SWEEPS):
+        largest, moved = 0.0, 0.0
+        for one in range(moment.size):
+            if not gram[one, one] > 0:
+                continue
+            rest = moment[one]
+            for other in range(moment.size):
+                rest -= gram[one, other] * amount[other]
+            found = max(0.0, amount[one] + rest / gram[one, one])
+            moved = max(moved, abs(found - amount[one]))
+            largest = max(largest, found)
+            amount[one] = found
+        if moved <= SWEEP_TOLERANCE * largest:
+            return
+
+
+@kernel
+def standard_errors(gram, amount, errors):  # type: ignore[no-untyped-def]
+    """Square roots of the inverse's diagonal, of those patterns that are there and the one in question."""
+    for one in range(amount.size):
+        chosen = np.flatnonzero((amount > 0) | (np.arange(amount.size) == one))
+        part = np.empty((chosen.size, chosen.size))
+        for row in range(chosen.size):
+            for column in range(chosen.size):
+                part[row, column] = gram[chosen[row], chosen[column]]
+        place = np.searchsorted(chosen, one)
+        if not part[place, place] > 0:
+            errors[one] = np.nan
+            continue
+        # elimination with the pattern in question last: what is left of its diagonal is the inverse's, inverted
+        last = chosen.size - 1
+        part[place], part[last] = part[last].copy(), part[place].copy()
+        for row in range(chosen.size):
+            part[row, place], part[row, last] = part[row, last], part[row, place]
+        for pivot in range(last):
+            if not part[pivot, pivot] > 0:
+                continue
+            for row in range(pivot + 1, chosen.size):
+                factor = part[row, pivot] / part[pivot, pivot]
+                for column in range(pivot, chosen.size):
+                    part[row, column] -= factor * part[pivot, column]
+        left = part[last, last]
+        errors[one] = 1 / np.sqrt(left) if left > 1e-12 * gram[one, one] else np.inf
