@@ -5,7 +5,7 @@ sensor        the blur of a thick sensor as a sparse matrix, and its inverse
 azimuthal     integration, sigma-clipping and quantiles of diffraction frames in rings
 xrf           X-ray fluorescence scans on regular grids, and element maps
 
-`open_frames`, `save` and `load` read and write; `tree` lists what a file holds. Everything is imported on first use, so
+`open_frames`, `save` and `load` read and write; `tree` lists what a file holds, and `get_array` takes an array out of it. Everything is imported on first use, so
 that a worker that only corrects frames does not carry the rest.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detcal import azimuthal, response, sensor, xrf
     from detcal.errors import DetcalError
-    from detcal.stores import load, open_frames, save, tree
+    from detcal.stores import get_array, load, open_frames, save, tree
 
 PLACES = {
     "azimuthal": "detcal.azimuthal",
@@ -23,13 +23,14 @@ PLACES = {
     "sensor": "detcal.sensor",
     "xrf": "detcal.xrf",
     "DetcalError": "detcal.errors",
+    "get_array": "detcal.stores",
     "load": "detcal.stores",
     "open_frames": "detcal.stores",
     "save": "detcal.stores",
     "tree": "detcal.stores",
 }
 
-__all__ = ["DetcalError", "azimuthal", "load", "open_frames", "response", "save", "sensor", "tree", "xrf"]
+__all__ = ["DetcalError", "azimuthal", "get_array", "load", "open_frames", "response", "save", "sensor", "tree", "xrf"]
 
 
 def __getattr__(name: str) -> Any:

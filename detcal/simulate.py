@@ -262,18 +262,14 @@ def paint(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.flo
 
 
 def paint_spectra(energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean spectrum (paint, energy) of each paint, as counts a channel; their lines are K, or L for lead, on a broad background."""
-    from xraydb import xray_lines
+    """Mean spectrum (paint, energy) of each paint, as counts a channel: lines on a broad background."""
+    from detcal.xrf.lines import lines_of, pattern_of
 
     found = np.empty((len(PAINTS), len(energy_kev)))
     background = np.where((energy_kev > 1) & (energy_kev < 40), energy_kev.clip(0) * np.exp(-energy_kev.clip(0) / 8), 0)
     for spectrum, (element, counts) in zip(found, PAINTS.items(), strict=True):
-        level = "L3" if element == "Pb" else "K"
-        spectrum[:] = 0.15 * background / background.sum()
-        for line in xray_lines(element, initial_level=level).values():
-            sigma = np.hypot(0.0328, 0.0204 * np.sqrt(line.energy / 1000))  # keV: electronic noise, and Fano's
-            peak = np.exp(-0.5 * ((energy_kev - line.energy / 1000) / sigma) ** 2)
-            spectrum += 0.85 * line.intensity * peak / max(peak.sum(), 1)
+        lines = pattern_of(lines_of(element, 1, 40), energy_kev, fwhm_kev=0.14)
+        spectrum[:] = 0.15 * background / background.sum() + 0.85 * lines
         spectrum *= counts * len(energy_kev)
     return found
 

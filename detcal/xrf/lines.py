@@ -186,7 +186,8 @@ def peak_centre(total: NDArray[np.float64], place: float, reach: int) -> float:
         left -= 1
     while right < len(part) - 1 and part[right + 1] > part[top] / 2:
         right += 1
-    if not part[top] > 0 or left == 0 or right == len(part) - 1 or right - left < 2:
+    left, right = min(left, top - 1), max(right, top + 1)
+    if left <= 0 or right >= len(part) - 1 or not (part[left : right + 1] > 0).all():
         raise InputError(f"no peak within {reach} channels of channel {place:g}: search further, or give its channel")
     offsets = np.arange(left, right + 1) - float(top)
     heights = part[left : right + 1]
