@@ -12,8 +12,6 @@ Array = NDArray[Any]
 # numpy.pad's names of the boundaries that scipy.ndimage calls by the keys
 BOUNDARIES = {"reflect": "symmetric", "nearest": "edge", "mirror": "reflect", "wrap": "wrap"}
 
-CHANNELS_AT_ONCE = 256  # whose sums stay in the nearest cache while all taps are added
-
 
 @kernel
 def add_spectra(spectra, first, indptr, indices, data, out):  # type: ignore[no-untyped-def]
@@ -47,16 +45,16 @@ def add_to_summary(spectra, sums, highest):  # type: ignore[no-untyped-def]
 
 
 def gaussian_taps(sigma: float, truncate: float) -> NDArray[np.float64]:
-    """Half of scipy.ndimage's gaussian, from the centre on: cut at int(truncate·sigma + ½) channels."""
+    """Weights of scipy.ndimage's gaussian: cut at int(truncate·sigma + ½) channels."""
     radius = int(truncate * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return np.asarray((weights / weights.sum())[radius:])
+    return np.asarray(weights / weights.sum())
 
 
 def smooth(spectra: Array, sigma: float, boundary: str, truncate: float) -> NDArray[np.float32]:
     """scipy.ndimage.gaussian_filter1d along the last axis, in float64 within and float32 without."""
     taps = gaussian_taps(sigma, truncate)
-    radius, size = len(taps) - 1, spectra.shape[-1]
+    radius, size = len(taps) // 2, spectra.shape[-1]
     places = np.pad(np.arange(size), radius, mode=BOUNDARIES[boundary])  # type: ignore[call-overload]
     lines = np.ascontiguousarray(spectra).reshape(-1, size)
     out = np.empty(lines.shape, np.float32)
@@ -66,24 +64,18 @@ def smooth(spectra: Array, sigma: float, boundary: str, truncate: float) -> NDAr
 
 @kernel
 def smooth_lines(lines, places, taps, out):  # type: ignore[no-untyped-def]
-    """Each line, padded by the channels that `places` points to, times the symmetric taps."""
-    size, radius = lines.shape[1], taps.size - 1
-    padded = np.empty(places.size)
-    sums = np.empty(CHANNELS_AT_ONCE)
+    """Each line, padded by the channels that `places` points to, with each of its counts spread out: most channels have none."""
+    size, width = lines.shape[1], taps.size
+    sums = np.empty(places.size + width - 1)
     for number in range(lines.shape[0]):
+        sums[:] = 0.0
         for place in range(places.size):
-            padded[place] = lines[number, places[place]]
-        for start in range(0, size, CHANNELS_AT_ONCE):
-            length = min(CHANNELS_AT_ONCE, size - start)
-            centre = start + radius
-            for channel in range(length):
-                sums[channel] = taps[0] * padded[centre + channel]
-            for tap in range(1, radius + 1):
-                weight = taps[tap]
-                for channel in range(length):
-                    sums[channel] += weight * (padded[centre + channel - tap] + padded[centre + channel + tap])
-            for channel in range(length):
-                out[number, start + channel] = sums[channel]
+            value = np.float64(lines[number, places[place]])
+            if value != 0:
+                for tap in range(width):
+                    sums[place + tap] += value * taps[tap]
+        for channel in range(size):
+            out[number, channel] = sums[channel + width - 1]
 
 
 # ----------------------------------------------------------------------------------------------- boxes over a grid
