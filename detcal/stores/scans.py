@@ -1,6 +1,8 @@
 """X-ray fluorescence scans, opened lazily from what instruments write, and a Crono file written."""
 
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike, fspath
 from os.path import abspath
 from pathlib import Path
@@ -21,6 +23,7 @@ from detcal.stores.replacing import check_free, replacing
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
 PathOrName = str | PathLike[str]
+GZIP = h5py.h5z.FILTER_DEFLATE
 BLOCK_BYTES = 2**24  # of spectra: several blocks and their smoothed copies are held at once
 
 # What a Crono file may say of each spectrum, beside what every scan has; all in /XRF.
@@ -223,7 +226,44 @@ def lazy_spectra(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | No
     if stored.ndim != 2 or 0 in stored.shape or stored.dtype.kind not in "iuf":
         raise InputError(f"expected spectra (spectrum, energy) of numbers in {path}, got {stored.shape} of {stored.dtype}")
     block = wanted_rows(chunks, "spectrum", stored.shape[1] * stored.dtype.itemsize, stored.chunks[0] if stored.chunks else 1)
-    return lazy_array(path, stored, (min(block, len(stored)), -1))
+    array = GzipSpectra if is_gzip_alone(stored) else Hdf5Array
+    return lazy_array(array(path, stored.name, stored.shape, stored.dtype), (min(block, len(stored)), -1))
+
+
+@dataclass(frozen=True)
+class GzipSpectra(Hdf5Array):
+    """Spectra in gzip chunks as dask takes them: decompressed outside HDF5, which would do it one chunk at a time in the whole process."""
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        rows = range(self.shape[0])[key[0]] if isinstance(key[0], slice) else range(0)
+        with clear_errors(self.path), h5py.File(self.path, "r") as file:
+            found = file[self.name]
+            depth, *_ = found.chunks
+            first = rows.start // depth * depth
+            chunks = [raw_chunk(found, start) for start in range(first, rows.stop, depth)] if rows and rows.step == 1 else [None]
+            if None in chunks:
+                return np.asarray(found[key])
+        with clear_errors(self.path):
+            spectra = np.empty((len(chunks), depth, self.shape[1]), self.dtype)
+            for chunk, part in zip(chunks, spectra, strict=True):
+                part[...] = np.frombuffer(zlib.decompress(chunk), self.dtype).reshape(part.shape)
+            return spectra.reshape(-1, self.shape[1])[rows.start - first : rows.stop - first][:, *key[1:]]
+
+
+def is_gzip_alone(stored: h5py.Dataset) -> bool:
+    """Whether chunks are whole spectra that went through gzip and no other filter."""
+    if stored.is_virtual or not stored.chunks or stored.chunks[1] != stored.shape[1]:
+        return False
+    created = stored.id.get_create_plist()
+    return created.get_nfilters() == 1 and created.get_filter(0)[0] == GZIP
+
+
+def raw_chunk(stored: h5py.Dataset, start: int) -> bytes | None:
+    """A chunk as it lies in the file; None if it is not there, or is not compressed."""
+    info = stored.id.get_chunk_info_by_coord((start, 0))
+    if info.byte_offset is None or info.filter_mask:
+        return None
+    return bytes(stored.id.read_direct_chunk((start, 0))[1])
 
 
 def lazy_maps(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None) -> da.Array:
@@ -231,7 +271,7 @@ def lazy_maps(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None)
     if stored.ndim != 3 or 0 in stored.shape:
         raise InputError(f"expected spectra (energy, row, column) in {path}::{stored.name}, got {stored.shape}")
     block = wanted_rows(chunks, "row", stored[:0].itemsize * stored.shape[0] * stored.shape[2], stored.chunks[1] if stored.chunks else 1)
-    return lazy_array(path, stored, (-1, min(block, stored.shape[1]), -1))
+    return lazy_array(Hdf5Array(path, stored.name, stored.shape, stored.dtype), (-1, min(block, stored.shape[1]), -1))
 
 
 def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own: int) -> int:
@@ -242,12 +282,11 @@ def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own:
     return -(-wanted // own) * own
 
 
-def lazy_array(path: str, stored: h5py.Dataset, blocks: tuple[int, ...]) -> da.Array:
+def lazy_array(array: Hdf5Array, blocks: tuple[int, ...]) -> da.Array:
     """A dataset over dask, behind a path rather than an open file."""
-    array = Hdf5Array(path, stored.name, stored.shape, stored.dtype)
     return da.from_array(
-        array, chunks=blocks, name=f"spectra-{tokenize(array, blocks, fingerprint([path]))}", fancy=False, inline_array=True,
-        meta=np.empty((0,) * stored.ndim, stored.dtype),
+        array, chunks=blocks, name=f"spectra-{tokenize(array, blocks, fingerprint([array.path]))}", fancy=False, inline_array=True,
+        meta=np.empty((0,) * array.ndim, array.dtype),
     )  # fmt: skip
 
 
