@@ -23,6 +23,7 @@ Image = NDArray[np.float32]
 Beam = Callable[[int], Image]
 
 FRAMES_A_BLOCK = 8
+BLOCK_BYTES = 2**24  # of spectra
 
 
 @dataclass(frozen=True)
@@ -323,7 +324,7 @@ def maxrf_scan(
     energy = ZERO_KEV + CHANNEL_KEV * 4096 / channels * np.arange(channels)
     means = paint_spectra(energy)
     means *= counts / (means.mean(axis=1) @ paint(np.indices((rows, columns)).reshape(2, -1).T.astype(float), (rows, columns)).mean(axis=0))
-    block = max(1, 2**24 // (2 * channels))
+    block = max(1, BLOCK_BYTES // (2 * channels))
     spectra = da.arange(path.spectra, chunks=block).map_blocks(
         partial(expose, path, means, live / real, seed), dtype=np.uint16, new_axis=1,
         chunks=(da.core.normalize_chunks(block, (path.spectra,))[0], (channels,)), meta=np.empty((0, 0), np.uint16),

@@ -159,8 +159,8 @@ def own_step(places: Places) -> Places:
     """Distance of the lines, and of the spectra along them while the stage moves."""
     along = places[:, 1]
     moves = np.abs(np.diff(along))
-    most = np.quantile(moves, 0.95)
-    width = float(np.median(moves[moves > most / 2])) if most > 0 else 0.0
+    usual = np.median(moves[moves > 0]) if moves.any() else 0.0
+    width = float(np.median(moves[moves > usual / 2])) if usual else 0.0
     levels = np.array([np.median(places[line, 0]) for line in scan_lines(along) if line.stop - line.start > 2])
     gaps = np.abs(np.diff(levels))
     gaps = gaps[gaps > 0.2 * gaps.max(initial=0)]
