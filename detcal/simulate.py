@@ -238,7 +238,7 @@ class ScanPath:
         """Exposures in the scan."""
         return self.rows * (self.columns + self.turn)
 
-    def places(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
+    def places(self, time: NDArray[np.floating]) -> NDArray[np.float64]:
         """Where the stage is (…, (row, column)) at times in exposures; pixel centres at whole numbers."""
         period = self.columns + self.turn
         line, within = np.divmod(time, period)
@@ -262,7 +262,7 @@ def paint(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.flo
     return np.stack([np.full(row.shape, 0.6), np.where(edge, 1.0, 0.15), np.where(star, 1.0, 0.1), slope], axis=-1)
 
 
-def paint_spectra(energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
+def paint_spectra(energy_kev: NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean spectrum (paint, energy) of each paint, as counts a channel: lines on a broad background."""
     from detcal.xrf.lines import lines_of, pattern_of
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import dask
 import h5py
@@ -34,7 +35,7 @@ def original(simulated, tmp_path_factory):
 @pytest.fixture
 def crono(original, tmp_path):
     """A copy that may be spoilt."""
-    return shutil.copy(original, tmp_path / "map.HDF5")
+    return Path(shutil.copy(original, tmp_path / "map.HDF5"))
 
 
 def test_a_crono_file_is_read_as_it_was_made(original, simulated):
@@ -55,7 +56,9 @@ def test_a_crono_file_of_any_size_is_written_in_blocks(tmp_path, monkeypatch):
     whole = simulate.maxrf_scan(6, 10, channels=64, counts=0.5, seed=2)
     assert whole.spectra.data.npartitions > 2
     monkeypatch.undo()
-    np.testing.assert_array_equal(xrf.open_crono(path).spectra.values, simulate.maxrf_scan(6, 10, channels=64, counts=0.5, seed=2).spectra.values)
+    np.testing.assert_array_equal(
+        xrf.open_crono(path).spectra.values, simulate.maxrf_scan(6, 10, channels=64, counts=0.5, seed=2).spectra.values
+    )
     with pytest.raises(OutputError, match="exists"):
         simulate.write_crono(path, 6, 10)
 
@@ -71,7 +74,9 @@ def test_gzip_is_decompressed_as_hdf5_does(crono, simulated, chunks):
     np.testing.assert_array_equal(scan.spectra[5].values, simulated.spectra.values[5])
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "lzf"}, {"compression": "gzip", "shuffle": True}, {"chunks": (9, 100), "compression": "gzip"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "lzf"}, {"compression": "gzip", "shuffle": True}, {"chunks": (9, 100), "compression": "gzip"}]
+)
 def test_other_layouts_are_read_too(crono, simulated, options):
     with h5py.File(crono, "r+") as file:
         del file["XRF/Spectra"]
@@ -190,7 +195,10 @@ def test_conversion_is_cronomaxrfs_arithmetic(original, simulated, tmp_path, nam
     assert all(f"{array}  " in told for array in NAMES)
 
 
-def test_conversion_reads_the_file_once(original, simulated, tmp_path, monkeypatch):
+def test_conversion_reads_the_file_once(crono, simulated, tmp_path, monkeypatch):
+    with h5py.File(crono, "r+") as file:
+        del file["XRF/Spectra"]
+        file["XRF"].create_dataset("Spectra", data=simulated.spectra.values, chunks=(32, 256), compression="gzip")
     rows = []
     read = Hdf5Array.__getitem__
 
@@ -201,16 +209,19 @@ def test_conversion_reads_the_file_once(original, simulated, tmp_path, monkeypat
     from detcal.stores import scans
 
     monkeypatch.setattr(scans.GzipSpectra, "__getitem__", counted)
-    xrf.convert_crono(original, tmp_path / "map.zarr", progress=False, chunks={"spectrum": 32})
+    xrf.convert_crono(crono, tmp_path / "map.zarr", progress=False, chunks={"spectrum": 32})
     assert len(rows) > 3
     assert sum(rows) == simulated.sizes["spectrum"]
 
 
-def test_conversion_does_not_depend_on_chunks(original, tmp_path):
+def test_conversion_does_not_depend_on_chunks(crono, simulated, tmp_path):
+    with h5py.File(crono, "r+") as file:
+        del file["XRF/Spectra"]
+        file["XRF"].create_dataset("Spectra", data=simulated.spectra.values)
     found = []
     for number, chunks in enumerate(({"spectrum": 32}, {"spectrum": 1000})):
         with dask.config.set(scheduler="sync" if number else "threads"):
-            found.append(detcal.load(xrf.convert_crono(original, tmp_path / f"{number}.zarr", progress=False, chunks=chunks)).compute())
+            found.append(detcal.load(xrf.convert_crono(crono, tmp_path / f"{number}.zarr", progress=False, chunks=chunks)).compute())
     xr.testing.assert_identical(*found)
 
 
@@ -268,7 +279,7 @@ def test_elements_are_found_where_they_are(painted, method):
     grid = xrf.build_scan_grid(scan, method="selected")
     found = xrf.element_maps(scan, grid, list(simulate.PAINTS), method=method).compute()
     paints = simulate.true_map(30, 30)
-    even = np.ptp([np.roll(paints, shift, axis) for shift in (-1, 0, 1) for axis in (0, 1)], axis=0).max(axis=-1) < 0.05
+    even = np.ptp([np.roll(paints, shift, axis) for shift in (-1, 0, 1) for axis in (0, 1)], axis=0).max(axis=-1) < 0.1
     even[[0, -1]] = even[:, [0, -1]] = False
     pull = ((found.rate.values - truth.transpose(2, 0, 1)) / found.error.values)[:, even]
     assert even.sum() > 100
@@ -449,7 +460,7 @@ def test_files_that_cannot_be_used(crono, name, values, says):
 
 def test_a_file_that_was_cut_short(crono):
     with open(crono, "r+b") as file:
-        file.truncate(60000)
+        file.truncate(crono.stat().st_size // 2)
     with pytest.raises(InputError, match="cut short"):
         xrf.open_crono(crono)
 

@@ -23,8 +23,8 @@ from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_tiff
 from detcal.stores.nexus import holds_calibration, load_hdf5
 from detcal.stores.readers import check_readable, clear_errors
 from detcal.stores.replacing import check_free, is_zarr_store, replacing, temporary_beside
-from detcal.stores.zarr_zip import ZIP, is_zip, pack, zarr_place
 from detcal.stores.zarr_store import Sizes, plan_layouts, prepare_zarr
+from detcal.stores.zarr_zip import ZIP, is_zip, pack, zarr_place
 
 Compute = Callable[[list[da.Array]], Any]
 
@@ -154,7 +154,7 @@ def load(path: str | PathLike[str]) -> Any:
     if not store and not h5py.is_hdf5(found):
         raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
     with clear_errors(str(path)):
-        return from_dataset(xr.open_dataset(zarr_place(found), engine="zarr", chunks={}) if store else load_hdf5(str(found)))
+        return from_dataset(xr.open_zarr(zarr_place(found), chunks={}) if store else load_hdf5(str(found)))
 
 
 def load_calibration(path: str | PathLike[str]) -> Any:

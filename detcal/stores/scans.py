@@ -91,13 +91,15 @@ def open_crono(
         if (maps := read(members, "Maps/ComputedMaps")) is not None and maps.ndim == 3:
             variables["computed_maps"] = (("map_row", "map_column", "roi"), maps)
         coords: dict[str, Any] = {"energy": energy_of(members, channels), "axis": list("xyz"[: positions.shape[1]])}
-        if (rois := read(members, "ROIs/ROIsNames")) is not None and "computed_maps" in variables and len(rois) == maps.shape[2]:
+        if maps is not None and maps.ndim == 3 and (rois := read(members, "ROIs/ROIsNames")) is not None and len(rois) == maps.shape[2]:
             coords["roi"] = [text_of(roi) for roi in rois]
         attrs = {"source": f"{name}::/XRF/Spectra", **settings_of(file)}
     return xr.Dataset(variables, coords, attrs)
 
 
-def open_maps(path: PathOrName, *, detector: int | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+def open_maps(
+    path: PathOrName, *, detector: int | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
+) -> xr.Dataset:
     """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
 
     Parameters
@@ -136,7 +138,7 @@ def open_maps(path: PathOrName, *, detector: int | None = None, positions: Any =
             raise InputError(f"expected detectors of one shape in {name}, got {[cube.shape for cube in cubes]}")
         channels, rows, columns = cubes[0].shape
         cube = cubes[0] if len(cubes) == 1 else sum(cube.astype(np.int32) for cube in cubes)
-        spectra = cube.reshape(channels, rows * columns).T  # type: ignore[union-attr]
+        spectra = cube.reshape(channels, rows * columns).T
         times = {
             kind: np.asarray(group[stored], np.float64)[list(wanted)].reshape(len(wanted), -1)
             for kind, stored in (("live_time_s", "livetime"), ("real_time_s", "realtime"))
@@ -241,12 +243,12 @@ class GzipSpectra(Hdf5Array):
             depth, *_ = found.chunks
             first = rows.start // depth * depth
             chunks = [raw_chunk(found, start) for start in range(first, rows.stop, depth)] if rows and rows.step == 1 else [None]
-            if None in chunks:
+            if any(chunk is None for chunk in chunks):
                 return np.asarray(found[key])
         with clear_errors(self.path):
             spectra = np.empty((len(chunks), depth, self.shape[1]), self.dtype)
             for chunk, part in zip(chunks, spectra, strict=True):
-                part[...] = np.frombuffer(zlib.decompress(chunk), self.dtype).reshape(part.shape)
+                part[...] = np.frombuffer(zlib.decompress(chunk or b""), self.dtype).reshape(part.shape)
             return spectra.reshape(-1, self.shape[1])[rows.start - first : rows.stop - first][:, *key[1:]]
 
 
@@ -396,7 +398,9 @@ def write_crono(scan: xr.Dataset, path: PathOrName, *, overwrite: bool = False, 
             settings.attrs[name] = np.array(list(str(value)), "S1") if isinstance(value, str) else np.atleast_1d(value)
         blocks = scan.spectra.data
         rows = max(1, min(len(blocks), 2**18 // (blocks.shape[1] * blocks.dtype.itemsize)))
-        stored_spectra = members.create_dataset("Spectra", blocks.shape, blocks.dtype, chunks=(rows, blocks.shape[1]), compression=compression)
+        stored_spectra = members.create_dataset(
+            "Spectra", blocks.shape, blocks.dtype, chunks=(rows, blocks.shape[1]), compression=compression
+        )
         start = 0
         for block in blocks.blocks:
             stored_spectra[start : start + len(block)] = block.compute()

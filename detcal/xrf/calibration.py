@@ -59,7 +59,7 @@ class ScanGrid:
         return rows, columns
 
     @cached_property
-    def W(self) -> sp.csr_matrix:  # noqa: N802  the name that it has in formulas
+    def W(self) -> sp.csr_matrix:
         """The matrix (pixels × spectra) in memory."""
         parts = tuple(np.asarray(part) for part in (self.data, self.indices, self.indptr))
         return sp.csr_matrix(parts, shape=(self.coverage.size, self.spectra))

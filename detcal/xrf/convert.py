@@ -87,5 +87,5 @@ def convert_crono(
     arrays = convert_scan(detcal.xrf.open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels)
     if not progress:
         return detcal.save(arrays, output, overwrite=overwrite)
-    with ProgressBar():  # type: ignore[no-untyped-call]
+    with ProgressBar():
         return detcal.save(arrays, output, overwrite=overwrite)

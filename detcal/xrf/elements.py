@@ -98,9 +98,7 @@ def energies_of(scan: xr.Dataset) -> NDArray[np.float64]:
     return energy
 
 
-def window_maps(
-    scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], patterns: NDArray[np.float64]
-) -> tuple[da.Array, da.Array]:
+def window_maps(scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], patterns: NDArray[np.float64]) -> tuple[da.Array, da.Array]:
     """Counts (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first."""
     recovered = (weights * patterns).sum(axis=1)
     data = as_spectra(scan.spectra)

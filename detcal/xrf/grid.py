@@ -240,7 +240,9 @@ def line_shift(rates: Places, along: Places) -> float:
             total += correlation(forth, back, reach) * (0.5 if number in (0, last) else 1.0)
     peak = int(np.argmax(total))
     if not total[peak] > 0:
-        raise InputError("no lag can be found: neighbouring lines of opposite directions have nothing in common; give line_lag= as a number")
+        raise InputError(
+            "no lag can be found: neighbouring lines of opposite directions have nothing in common; give line_lag= as a number"
+        )
     place = float(peak)
     if 0 < peak < len(total) - 1:
         left, middle, right = total[peak - 1 : peak + 2]
@@ -345,9 +347,7 @@ def linear(places: Places, frame: Frame) -> sp.csr_matrix:
         (weights.ravel(), triangles.simplices[chosen].ravel(), np.arange(0, weights.size + 1, 3)), shape=(len(inside), len(merged))
     )
     shared = 1 / np.bincount(belongs.ravel())
-    spread = sp.csr_matrix(
-        (shared[belongs.ravel()], (belongs.ravel(), np.arange(len(places)))), shape=(len(merged), len(places))
-    )
+    spread = sp.csr_matrix((shared[belongs.ravel()], (belongs.ravel(), np.arange(len(places)))), shape=(len(merged), len(places)))
     entries = (vertices @ spread).tocoo()
     rows = inside[entries.row]
     return entries_matrix(np.stack(np.divmod(rows, frame.shape[1]), axis=1), entries.col, entries.data, frame, len(places))

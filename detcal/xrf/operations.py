@@ -171,7 +171,7 @@ def tiles(spectra: da.Array, grid: ScanGrid, power: int) -> da.Array:
             shape = (*inside.shape, spectra.chunks[1][block])
             blocks = [(spectra.name, each, block) for each in touched]
             graph[(name, *place, block)] = (regrid_tile, blocks, [int(edges[each]) for each in touched], share, shape)
-    layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra])
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
 
 
@@ -191,7 +191,7 @@ def regrid_tile(
     """A tile (row, column, energy) from blocks of spectra, and from the parts of the matrix that belong to its pixels."""
     sums = np.zeros((shape[0] * shape[1], shape[2]))
     for block, first in zip(blocks, firsts, strict=True):
-        kernels.add_spectra(np.ascontiguousarray(block), first, *share, sums)
+        kernels.add_spectra(np.ascontiguousarray(block), first, share[0], share[1], share[2], sums)
     sums[np.diff(share[0]) == 0] = np.nan
     return sums.astype(np.float32).reshape(shape)
 
@@ -233,8 +233,8 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
         "effective_spectra": xr.DataArray(effective, dims=("row", "column"), attrs={"units": "1"}),
     }
     rates = {
-        "rate": (counts / seconds).astype(np.float32).assign_attrs(units="counts/s"),
-        "variance": (squared / seconds**2).astype(np.float32).assign_attrs(units="counts²/s²"),
+        "rate": (counts / seconds.astype(np.float32)).assign_attrs(units="counts/s"),
+        "variance": (squared / (seconds**2).astype(np.float32)).assign_attrs(units="counts²/s²"),
     }
     return xr.Dataset({**rates, **{name: values.assign_coords(place) for name, values in maps.items()}})
 
