@@ -5,8 +5,8 @@ sensor        the blur of a thick sensor as a sparse matrix, and its inverse
 azimuthal     integration, sigma-clipping and quantiles of diffraction frames in rings
 xrf           X-ray fluorescence scans on regular grids, and element maps
 
-`open_frames`, `save` and `load` read and write; `tree` lists what a file holds, and `get_array` takes an array out of it. Everything is imported on first use, so
-that a worker that only corrects frames does not carry the rest.
+`open_frames`, `save` and `load` read and write; `tree` lists what a file holds, `get_array` takes one array out of it.
+Everything is imported on first use, so that a worker that only corrects frames does not carry the rest.
 """
 
 from importlib import import_module

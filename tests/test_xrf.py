@@ -13,7 +13,8 @@ import detcal
 from detcal import simulate, xrf
 from detcal.errors import InputError
 from detcal.xrf import kernels
-from detcal.xrf.grid import MOST_PIXELS, swept
+from detcal.xrf.grid import MOST_PIXELS
+from detcal.xrf.path import swept
 from tests.reference import xrf as reference
 
 METHODS = ("drizzle", "linear", "nearest", "gaussian", "selected")

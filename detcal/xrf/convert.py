@@ -76,8 +76,8 @@ def convert_crono(
     -------
     Path
         The output. maxrf_all_spectra (spectrum, energy) float32, the smoothed spectra; maxrf_cube (row, column, energy) float32, those that
-        the instrument selected; maxrf_max_spectrum and maxrf_sum_spectrum (energy,) float32, its largest and mean (as cronomaxrf's "sum" is)
-        values; maxrf_energies (energy,) in keV; and maxrf_total_spectrum (energy,) float64, the true sum of all raw spectra.
+        the instrument selected; maxrf_max_spectrum and maxrf_sum_spectrum (energy,) float32, its largest and its mean (so cronomaxrf's
+        "sum") values; maxrf_energies (energy,) in keV; and maxrf_total_spectrum (energy,) float64, the true sum of all raw spectra.
 
     Raises
     ------

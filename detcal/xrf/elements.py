@@ -36,7 +36,7 @@ def element_maps(
     grid
         From `build_scan_grid`.
     elements
-        Symbols. The lines of the K shell are taken, or those of L or M where K's lie beyond the energies; or those of a named shell: "Pb-M".
+        Symbols. The lines of the K shell are taken, or those of L or M where K's lie beyond the energies; or of a named shell: "Pb-M".
     method
         "fit": patterns of all lines of each element, and a background of triangles, none negative, are fitted to each pixel's spectrum with
         the variances of Poisson's counts.
@@ -52,7 +52,8 @@ def element_maps(
     Returns
     -------
     Dataset (element, row, column)
-        rate, counts of the element's shell per live second, and error, its standard error. NaN in pixels without a spectrum. Coord line_kev.
+        rate, counts of the element's shell per live second, and error, its standard error. NaN in pixels without a spectrum. Coord
+        line_kev.
 
     Raises
     ------

@@ -12,17 +12,11 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 from detcal.errors import InputError
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_positions, check_selected
-
-Places = NDArray[np.float64]
+from detcal.xrf.lag import find_lag
+from detcal.xrf.path import Places, along_the_path, own_step, swept
 
 MOST_PIXELS = 10**9
-MOST_LAG = 5.0  # columns
-SAMPLES_A_COLUMN = 8  # of the lines that are correlated
-
-# In distances of the lines, and of the spectra along them:
-NARROWEST = 1 / 16  # the box of an exposure during which the stage stood still
-JUMPS = np.array([1.5, 2.0])  # between spectra that are further apart nothing was exposed
-LONGEST_EDGE = 3.0  # of a triangle between neighbours
+LONGEST_EDGE = 3.0  # distances of the lines, and of the spectra along them: of a triangle between neighbours
 
 # In pixels, or in distances of the spectra where these are larger:
 FARTHEST = 1.0  # from a pixel's centre to the nearest spectrum
@@ -66,8 +60,8 @@ def build_scan_grid(
         interpolate at the pixels' centres, and keep no counts.
         "selected": the spectra that the instrument chose for its own grid.
     line_lag
-        By how many columns the recorded positions lag behind the true ones, along the path. "auto": from the shift between lines of opposite
-        directions, for which all spectra are summed. None: 0.
+        By how many columns the recorded positions lag behind the true ones, along the path. "auto": from the shift between lines of
+        opposite directions, for which all spectra are read and summed. None: 0.
 
     Returns
     -------
@@ -87,11 +81,11 @@ def build_scan_grid(
     if method == "selected":
         return selected_grid(scan, positions, unit)
     frame = place_grid(positions, step)
-    places = positions[:, ::-1][:, list(frame.order)]
-    columns = lag_of(scan, places, frame, line_lag)
+    places = frame.pixels(positions[:, ::-1][:, list(frame.order)])
+    columns = lag_of(scan, places, line_lag)
     if columns:
-        places = along_the_path(places, columns / columns_a_spectrum(places, frame))
-    matrix = METHODS[method](frame.pixels(places), frame)
+        places = along_the_path(places, columns / float(own_step(places)[1]))
+    matrix = METHODS[method](places, frame)
     return as_grid(matrix, frame, method=method, line_lag=columns, unit=unit)
 
 
@@ -155,31 +149,7 @@ def given_step(step: float | tuple[float, float]) -> Places:
     return sizes
 
 
-def own_step(places: Places) -> Places:
-    """Distance of the lines, and of the spectra along them while the stage moves."""
-    along = places[:, 1]
-    moves = np.abs(np.diff(along))
-    usual = np.median(moves[moves > 0]) if moves.any() else 0.0
-    width = float(np.median(moves[moves > usual / 2])) if usual else 0.0
-    levels = np.array([np.median(places[line, 0]) for line in scan_lines(along) if line.stop - line.start > 2])
-    gaps = np.abs(np.diff(levels))
-    gaps = gaps[gaps > 0.2 * gaps.max(initial=0)]
-    height = float(np.median(gaps)) if gaps.size else width
-    return np.array([height or width, width or height])
-
-
-def scan_lines(along: Places) -> list[slice]:
-    """The spectra of each line: between the turns of the path."""
-    turns = np.empty(len(along), np.int64)
-    count = kernels.turning_points(np.ascontiguousarray(along), 0.2 * np.ptp(along), turns)
-    edges = [0, *turns[:count].tolist(), len(along)]
-    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True) if stop > start]
-
-
-# ---------------------------------------------------------------------------------------------------------- lines' lag
-
-
-def lag_of(scan: xr.Dataset, places: Places, frame: Frame, line_lag: float | str | None) -> float:
+def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> float:
     """The lag, in columns, that was asked for."""
     if line_lag is None:
         return 0.0
@@ -190,100 +160,7 @@ def lag_of(scan: xr.Dataset, places: Places, frame: Frame, line_lag: float | str
     rates = scan.spectra.sum("energy", dtype=np.float64).values
     if "live_time_s" in scan:
         rates = rates / np.asarray(scan.live_time_s.values)
-    return find_lag(rates, places, frame)
-
-
-def find_lag(rates: Places, places: Places, frame: Frame) -> float:
-    """By how many columns the positions lag: twice from the shift between lines, the second time from what the first has left.
-
-    Raises
-    ------
-    InputError
-        No neighbouring lines of opposite directions, or lines that have nothing in common.
-    """
-    pace = columns_a_spectrum(places, frame)
-    lag = 0.0
-    for _ in range(3):
-        moved = along_the_path(places, lag / pace)
-        lag += line_shift(rates, frame.pixels(moved)[:, 1]) / 2
-    if abs(lag) > MOST_LAG:
-        raise InputError(f"expected a lag of at most {MOST_LAG:g} columns between lines, found {lag:.1f}: give line_lag= as a number")
-    return lag
-
-
-def columns_a_spectrum(places: Places, frame: Frame) -> float:
-    """How far the stage moves during an exposure, in columns."""
-    return float(own_step(places)[1] / frame.step[1])
-
-
-def along_the_path(places: Places, spectra: float) -> Places:
-    """Where the stage was so many exposures later: the lag is one of time, so that turns lag less than lines."""
-    numbers = np.arange(len(places), dtype=np.float64)
-    return np.stack([np.interp(numbers + spectra, numbers, axis) for axis in places.T], axis=1)
-
-
-def line_shift(rates: Places, along: Places) -> float:
-    """By how many pixels lines that run back are shifted against those that run forth: the highest cross-correlation.
-
-    Noise of two lines has nothing in common, so that it does not pull the peak. A pattern that leans pulls a line that runs forth and the
-    next one as much as that and the one after, but with another sign, so that it cancels out; the first and the last pair count half,
-    since each has one such neighbour alone.
-    """
-    lines = [line for line in scan_lines(along) if line.stop - line.start > 3]
-    profiles = [profile_of(rates[line], along[line]) for line in lines]
-    reach = int(2 * MOST_LAG * SAMPLES_A_COLUMN)
-    total = np.zeros(2 * reach + 1)
-    last = len(profiles) - 2
-    for number, (first, second) in enumerate(zip(profiles[:-1], profiles[1:], strict=True)):
-        if first.direction != second.direction:
-            forth, back = (first, second) if first.direction > 0 else (second, first)
-            total += correlation(forth, back, reach) * (0.5 if number in (0, last) else 1.0)
-    peak = int(np.argmax(total))
-    if not total[peak] > 0:
-        raise InputError(
-            "no lag can be found: neighbouring lines of opposite directions have nothing in common; give line_lag= as a number"
-        )
-    place = float(peak)
-    if 0 < peak < len(total) - 1:
-        left, middle, right = total[peak - 1 : peak + 2]
-        place += 0.5 * (left - right) / (left - 2 * middle + right)
-    return (place - reach) / SAMPLES_A_COLUMN
-
-
-class Profile(NamedTuple):
-    """How a line's rates change over a pixel, on samples that all lines share: edges have a place, slopes have none."""
-
-    values: Places
-    start: int
-    direction: int
-
-
-def profile_of(rates: Places, along: Places) -> Profile:
-    """A line where the stage moves on evenly."""
-    moves = np.diff(along)
-    direction = 1 if along[-1] > along[0] else -1
-    even = np.flatnonzero(direction * moves > 0.5 * np.median(np.abs(moves)))
-    part = slice(even[0], even[-1] + 2)
-    rates, along = rates[part][::direction], along[part][::direction]
-    start, stop = int(np.ceil(along[0] * SAMPLES_A_COLUMN)), int(np.floor(along[-1] * SAMPLES_A_COLUMN))
-    values = np.interp(np.arange(start, stop + 1) / SAMPLES_A_COLUMN, along, rates)
-    return Profile(values[SAMPLES_A_COLUMN:] - values[:-SAMPLES_A_COLUMN], start + SAMPLES_A_COLUMN // 2, direction)
-
-
-def correlation(forth: Profile, back: Profile, reach: int) -> Places:
-    """Mean product of two lines at each shift of the second against the first, from −reach to reach samples."""
-    low, high = min(forth.start, back.start), max(forth.start + len(forth.values), back.start + len(back.values))
-    size = high - low + reach
-    spectra, supports = [], []
-    for line in (forth, back):
-        values, there = np.zeros(size), np.zeros(size)
-        part = slice(line.start - low, line.start - low + len(line.values))
-        values[part], there[part] = line.values, 1
-        spectra.append(np.fft.rfft(values))
-        supports.append(np.fft.rfft(there))
-    products, overlaps = (np.fft.irfft(first.conj() * second, size) for first, second in (spectra, supports))
-    shifts = np.arange(-reach, reach + 1)
-    return np.asarray(products[shifts] / np.maximum(overlaps[shifts], len(forth.values) / 2))
+    return find_lag(rates, places)
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
@@ -305,24 +182,6 @@ def drizzle(places: Places, frame: Frame) -> sp.csr_matrix:
     entries = np.concatenate([part for part, _ in found])
     shares = np.concatenate([part for _, part in found])
     return entries_matrix(entries[:, 1:], entries[:, 0], shares, frame, len(places))
-
-
-def swept(places: Places) -> tuple[Places, Places]:
-    """Where each exposure began and ended: halfway to its neighbours, or as far as on the other side where that would be a jump."""
-    own = own_step(places)
-    halves = np.diff(places, axis=0) / 2
-    jumps = (np.abs(halves) > own * JUMPS / 2).any(axis=1)
-    edge, no_edge = np.zeros((1, 2)), np.ones(1, bool)
-    before, after = np.concatenate([edge, halves]), np.concatenate([halves, edge])
-    far_before, far_after = np.concatenate([no_edge, jumps]), np.concatenate([jumps, no_edge])
-    before = np.where(far_before[:, None], np.where(far_after[:, None], 0, after), before)
-    after = np.where(far_after[:, None], np.where(far_before[:, None], 0, before), after)
-    starts, ends = places - before, places + after
-    narrowest = NARROWEST * own[1]
-    short = np.abs(ends[:, 1] - starts[:, 1]) < narrowest
-    middle = (starts[short, 1] + ends[short, 1]) / 2
-    starts[short, 1], ends[short, 1] = middle - narrowest / 2, middle + narrowest / 2
-    return starts, ends
 
 
 def linear(places: Places, frame: Frame) -> sp.csr_matrix:
@@ -386,7 +245,7 @@ METHODS: dict[str, Callable[[Places, Frame], sp.csr_matrix]] = {
 def pixel_centres(frame: Frame) -> Places:
     """Centres (pixel, (across, along)) in pixels from the corner."""
     across, along = np.indices(frame.shape)
-    return np.stack([across.ravel(), along.ravel()], axis=1) + 0.5
+    return np.asarray(np.stack([across.ravel(), along.ravel()], axis=1) + 0.5, np.float64)
 
 
 def entries_matrix(pixels: NDArray[Any], numbers: NDArray[Any], shares: NDArray[Any], frame: Frame, spectra: int) -> sp.csr_matrix:

@@ -170,8 +170,8 @@ LEAST_MODEL = 1e-2  # of the model's mean: a channel that should be empty does n
 def fit_pixels(counts, patterns, extents, noise, amounts, errors):  # type: ignore[no-untyped-def]
     """The amounts ≥ 0 of each pattern that are likeliest to give the counts, and their standard errors.
 
-    counts (pixel, energy), patterns (pattern, energy), each 0 but from extents[pattern, 0] to extents[pattern, 1]; the variance of counts is
-    noise[pixel] times their mean. Least squares with the variances of the model that was found before, until that stays: the maximum of
+    counts (pixel, energy), patterns (pattern, energy), each 0 but from extents[pattern, 0] to extents[pattern, 1]; the variance of counts
+    is noise[pixel] times their mean. Least squares with the variances of the model that was found before, until that stays: the maximum of
     Poisson's likelihood. The error of an amount that is 0 is the one that it had were it free.
     """
     size, channels = patterns.shape

@@ -86,13 +86,13 @@ def sigma_kev(energy_kev: NDArray[np.float64], fwhm_kev: float) -> NDArray[np.fl
     return np.asarray(np.sqrt(noise + PAIR_KEV * FANO * energy_kev))
 
 
-def channel_edges(energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
+def channel_edges(energy_kev: NDArray[np.floating]) -> NDArray[np.float64]:
     """Where channels begin and end: halfway between their energies."""
     middles = (energy_kev[1:] + energy_kev[:-1]) / 2
     return np.concatenate([[2 * energy_kev[0] - middles[0]], middles, [2 * energy_kev[-1] - middles[-1]]])
 
 
-def pattern_of(lines: Lines, energy_kev: NDArray[np.float64], fwhm_kev: float) -> NDArray[np.float64]:
+def pattern_of(lines: Lines, energy_kev: NDArray[np.floating], fwhm_kev: float) -> NDArray[np.float64]:
     """Counts (energy,) that one count of an element's shell leaves on average in each channel."""
     edges = channel_edges(energy_kev)[:, None]
     below = 0.5 * (1 + erf((edges - lines.energy_kev) / (np.sqrt(2) * sigma_kev(lines.energy_kev, fwhm_kev))))
