@@ -73,18 +73,18 @@ def element_maps(
     strongest = np.array([line.strongest_kev for line in lines])
     if method == "window":
         weights = np.stack([window_of(line, energy, fwhm_kev) for line in lines])
-        amounts, errors = window_maps(scan, grid, weights, patterns)
+        amounts, errors = (values / seconds.values for values in window_maps(scan, grid, weights, patterns))
     else:
         wanted = energy_range_kev or (max(low, strongest.min() - 0.7), min(high, strongest.max() + 1.5))
         inside = (energy >= wanted[0]) & (energy <= wanted[1])
         if inside.sum() < 2 * len(names):
             raise InputError(f"expected more channels than elements from {wanted[0]:g} to {wanted[1]:g} keV, got {inside.sum()}")
         background = background_patterns(energy[inside], background_kev).T
-        amounts, errors = fitted_maps(scan, grid, inside, np.concatenate([patterns[:, inside], background]), len(names))
+        amounts, errors = fitted_maps(scan, grid, inside, np.concatenate([patterns[:, inside], background]), seconds, len(names))
     coords: dict[str, Any] = {"element": names, "line_kev": ("element", strongest, {"units": "keV"}), "y": grid.y, "x": grid.x}
     dims = ("element", "row", "column")
     maps = {
-        name: xr.DataArray((values / seconds.values).astype(np.float32), coords, dims, attrs={"units": "counts/s"})
+        name: xr.DataArray(values.astype(np.float32), coords, dims, attrs={"units": "counts/s"})
         for name, values in (("rate", amounts), ("error", errors))
     }
     return xr.Dataset(maps, attrs={"method": method})
@@ -109,7 +109,7 @@ def window_maps(scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], 
         for matrix in (weights / recovered[:, None], (weights / recovered[:, None]) ** 2)
     )
     amounts = regrid(xr.DataArray(sums, dims=("spectrum", "energy")), grid)
-    squares = spread(xr.DataArray(variances, dims=("spectrum", "energy")), grid, None, power=2)
+    squares = spread(xr.DataArray(variances, dims=("spectrum", "energy")), grid, grid.W.power(2))
     return amounts.data.transpose(2, 0, 1), da.sqrt(squares.data.transpose(2, 0, 1))
 
 
@@ -123,31 +123,40 @@ def weigh(block: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float
 
 
 def fitted_maps(
-    scan: xr.Dataset, grid: ScanGrid, inside: NDArray[np.bool_], patterns: NDArray[np.float64], elements: int
+    scan: xr.Dataset, grid: ScanGrid, inside: NDArray[np.bool_], patterns: NDArray[np.float64], seconds: xr.DataArray, elements: int
 ) -> tuple[da.Array, da.Array]:
-    """Counts (element, row, column) by fits of pixel spectra, and their errors."""
+    """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
     cube = regrid(scan.spectra, grid).isel(energy=slice(channels[0], channels[-1] + 1)).data
     cube = cube.rechunk({2: -1})
     sums, squares = (np.asarray(grid.W.power(power).sum(axis=1)).reshape(grid.shape) for power in (1, 2))
     # of a pixel made of parts of spectra: variance over mean, which is 1 for Poisson's counts
     noise = np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
-    noise = da.from_array(noise, chunks=cube.chunks[:2], name=False)
+    # whole images, not dask arrays: what all tiles share would take them out of the order of the scan
     fitted = da.map_blocks(
-        fit_block, cube, noise[..., None], patterns=patterns, elements=elements, dtype=np.float64,
+        fit_block, cube, noise=noise, seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,
         chunks=((2 * elements,), *cube.chunks[:2]), drop_axis=2, new_axis=0, meta=np.empty((0, 0, 0)),
     )  # fmt: skip
     return fitted[:elements], fitted[elements:]
 
 
-def fit_block(cube: NDArray[np.float32], noise: NDArray[np.float64], patterns: NDArray[np.float64], elements: int) -> NDArray[np.float64]:
+def fit_block(
+    cube: NDArray[np.float32],
+    *,
+    noise: NDArray[np.float64],
+    seconds: NDArray[np.float64],
+    patterns: NDArray[np.float64],
+    elements: int,
+    block_info: Any = None,
+) -> NDArray[np.float64]:
     """Amounts, then errors (2·element, row, column) of a block (row, column, energy)."""
+    place = tuple(slice(*ends) for ends in block_info[0]["array-location"][:2])
     pixels = cube.reshape(-1, cube.shape[2]).astype(np.float64)
     extents = np.array([extent_of(pattern) for pattern in patterns])
     amounts, errors = np.empty((2, len(pixels), len(patterns)))
-    kernels.fit_pixels(pixels, patterns, extents, noise.ravel(), amounts, errors)
+    kernels.fit_pixels(pixels, patterns, extents, noise[place].ravel(), amounts, errors)
     found = np.concatenate([amounts[:, :elements], errors[:, :elements]], axis=1)
-    return found.T.reshape(-1, *cube.shape[:2])
+    return found.T.reshape(-1, *cube.shape[:2]) / seconds[place]
 
 
 def extent_of(pattern: NDArray[np.float64]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import scipy.sparse as sp
 import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
@@ -130,52 +131,56 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None)
     InputError
         Another number of spectra than the grid was built for.
     """
-    return spread(spectra, grid, sigma_channels, power=1)
+    return spread(spectra, grid, grid.W, sigma_channels)
 
 
-def spread(spectra: Any, grid: ScanGrid, sigma_channels: float | None, power: int) -> xr.DataArray:
-    """As `regrid`, with the shares to a power."""
+def spread(spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: float | None = None) -> xr.DataArray:
+    """As `regrid`, with other entries in place of W's."""
     data = as_spectra(spectra)
     if data.ndim != 2 or len(data) != grid.spectra:
         raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {data.shape}")
     if sigma_channels is not None:
         if grid.spectra <= grid.coverage.size:
-            return spread(smooth_spectra(data, sigma_channels), grid, None, power)
-        return smooth_spectra(spread(data, grid, None, power), sigma_channels)
+            return spread(smooth_spectra(data, sigma_channels), grid, matrix)
+        return smooth_spectra(spread(data, grid, matrix), sigma_channels)
     coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
     coords |= {"y": grid.y, "x": grid.x}
-    return xr.DataArray(tiles(data.data, grid, power), coords, ("row", "column", "energy"), "counts", data.attrs)
+    return xr.DataArray(tiles(data.data, matrix, grid.shape), coords, ("row", "column", "energy"), "counts", data.attrs)
 
 
-def tiles(spectra: da.Array, grid: ScanGrid, power: int) -> da.Array:
-    """A task a tile and block of channels; a tile is some whole rows, or some whole columns if the lines of the scan are these."""
-    matrix = grid.W
-    rows, columns = grid.shape
+def tiles(spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int]) -> da.Array:
+    """A task a tile and block of channels; a tile is some whole rows, or some whole columns if the lines of the scan are these.
+
+    What the map is divided by must be in the matrix already: an array that all tiles share would take them out of the order of the scan,
+    and dask would read ahead until the memory is full.
+    """
+    matrix = matrix.sorted_indices()
+    rows, columns = shape
     channels = max(spectra.chunks[1])
-    along_rows = spans(matrix, grid.shape, 0) <= spans(matrix, grid.shape, 1)
+    along_rows = spans(matrix, shape, 0) <= spans(matrix, shape, 1)
     length, other = (rows, columns) if along_rows else (columns, rows)
     size = min(length, max(1, TILE_BYTES // (4 * other * channels)))
     parts = tuple(min(size, length - start) for start in range(0, length, size))
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
-    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, grid.shape, power)}"
+    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape)}"
     pixels = np.arange(rows * columns).reshape(rows, columns)
     graph: dict[Any, Any] = {}
     for number, start in enumerate(range(0, length, size)):
         inside = pixels[start : start + size] if along_rows else pixels[:, start : start + size]
         part = matrix[inside.ravel()]
-        share = (part.indptr.astype(np.int64), part.indices, part.data**power)
+        share = (part.indptr.astype(np.int64), part.indices, part.data)
         touched = np.unique(np.searchsorted(edges, np.unique(part.indices), side="right") - 1).tolist()
         place = (number, 0) if along_rows else (0, number)
         for block in range(len(spectra.chunks[1])):
-            shape = (*inside.shape, spectra.chunks[1][block])
+            size_of_tile = (*inside.shape, spectra.chunks[1][block])
             blocks = [(spectra.name, each, block) for each in touched]
-            graph[(name, *place, block)] = (regrid_tile, blocks, [int(edges[each]) for each in touched], share, shape)
+            graph[(name, *place, block)] = (regrid_tile, blocks, [int(edges[each]) for each in touched], share, size_of_tile)
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
 
 
-def spans(matrix: Any, shape: tuple[int, int], axis: int) -> int:
+def spans(matrix: sp.csr_matrix, shape: tuple[int, int], axis: int) -> int:
     """How many spectra lie between the first and last of each row (or column) of the map, in all."""
     entries = matrix.tocoo()
     lines = entries.row // shape[1] if axis == 0 else entries.row % shape[1]
@@ -222,8 +227,9 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     """
     live = live_times(scan)
     seconds = on_grid(grid, grid.W @ live)
-    counts = regrid(scan.spectra, grid, sigma_channels=sigma_channels)
-    squared = spread(scan.spectra, grid, None, power=2)
+    over = inverse(seconds)
+    rate = spread(scan.spectra, grid, (over @ grid.W).tocsr(), sigma_channels)
+    variance = spread(scan.spectra, grid, (over.power(2) @ grid.W.power(2)).tocsr())
     sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.W.power(2).sum(axis=1)).values
     effective = np.divide(sums**2, squares, out=np.full(sums.shape, np.nan), where=sums > 0)
     place = {"y": grid.y, "x": grid.x}
@@ -233,10 +239,16 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
         "effective_spectra": xr.DataArray(effective, dims=("row", "column"), attrs={"units": "1"}),
     }
     rates = {
-        "rate": (counts / seconds.astype(np.float32)).assign_attrs(units="counts/s"),
-        "variance": (squared / (seconds**2).astype(np.float32)).assign_attrs(units="counts²/s²"),
+        "rate": rate.rename("rate").assign_attrs(units="counts/s"),
+        "variance": variance.rename("variance").assign_attrs(units="counts²/s²"),
     }
     return xr.Dataset({**rates, **{name: values.assign_coords(place) for name, values in maps.items()}})
+
+
+def inverse(seconds: xr.DataArray) -> sp.dia_matrix:
+    """What divides each pixel by its live time."""
+    values = seconds.values.ravel()
+    return sp.diags(np.divide(1, values, out=np.zeros(len(values)), where=values > 0))
 
 
 def live_times(scan: xr.Dataset) -> NDArray[np.float64]:
