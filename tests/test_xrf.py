@@ -116,7 +116,7 @@ def test_boxes_are_laid_as_polygons_are_clipped(seed, height):
     ends[1, 1] = starts[1, 1] + 0.01  # steep
     starts[:, 0] = starts[:, 0].clip(0.5, 4.5)
     starts[:, 1] = starts[:, 1].clip(0.2, 4.8)
-    entries, shares = np.empty((400, 3), np.int64), np.empty(400)
+    entries, shares = np.empty((400, 3), np.int32), np.empty(400)
     count, reached = kernels.lay_boxes(starts, ends, height, (5, 5), 0, entries, shares)
     assert reached == 4
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -128,7 +128,7 @@ def test_boxes_are_laid_as_polygons_are_clipped(seed, height):
 
 def test_boxes_ask_for_room():
     starts, ends = np.full((3, 2), 0.5), np.full((3, 2), 4.5)
-    entries, shares = np.empty((12, 3), np.int64), np.empty(12)
+    entries, shares = np.empty((12, 3), np.int32), np.empty(12)
     count, reached = kernels.lay_boxes(starts, ends, 1.0, (5, 5), 0, entries, shares)
     assert reached < 3
     np.testing.assert_allclose(shares[:count].sum(), reached)

@@ -15,7 +15,8 @@ from detcal.xrf.calibration import ScanGrid, check_positions, check_selected
 from detcal.xrf.lag import find_lag
 from detcal.xrf.path import Places, along_the_path, own_step, swept
 
-MOST_PIXELS = 10**9
+MOST_PIXELS = 10**9  # so that int32 numbers them
+ENTRIES_AT_ONCE = 2**20  # of a matrix, before they are packed
 LONGEST_EDGE = 3.0  # distances of the lines, and of the spectra along them: of a triangle between neighbours
 
 # In pixels, or in distances of the spectra where these are larger:
@@ -171,17 +172,16 @@ def drizzle(places: Places, frame: Frame) -> sp.csr_matrix:
     starts, ends = swept(places)
     # lines may lie closer than the grid's rows, or further: a box is as high as they are apart
     height = float(own_step(places)[0])
-    found, first = [], 0
-    room = 16 * min(len(places), 2**20)
+    found, first, room = [], 0, ENTRIES_AT_ONCE
     while first < len(places):
-        entries, shares = np.empty((room, 3), np.int64), np.empty(room)
+        entries, shares = np.empty((room, 3), np.int32), np.empty(room)
         count, reached = kernels.lay_boxes(starts, ends, height, frame.shape, first, entries, shares)
         room = 2 * room if reached == first else room
         first = reached
-        found.append((entries[:count], shares[:count]))
-    entries = np.concatenate([part for part, _ in found])
-    shares = np.concatenate([part for _, part in found])
-    return entries_matrix(entries[:, 1:], entries[:, 0], shares, frame, len(places))
+        pixels = pixel_numbers(entries[:count, 1:], frame).astype(np.int32)
+        found.append((pixels, entries[:count, 0].copy(), shares[:count].astype(np.float32)))
+    pixels, numbers, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return entries_matrix(pixels, numbers, shares, frame, len(places))
 
 
 def linear(places: Places, frame: Frame) -> sp.csr_matrix:
@@ -208,8 +208,7 @@ def linear(places: Places, frame: Frame) -> sp.csr_matrix:
     shared = 1 / np.bincount(belongs.ravel())
     spread = sp.csr_matrix((shared[belongs.ravel()], (belongs.ravel(), np.arange(len(places)))), shape=(len(merged), len(places)))
     entries = (vertices @ spread).tocoo()
-    rows = inside[entries.row]
-    return entries_matrix(np.stack(np.divmod(rows, frame.shape[1]), axis=1), entries.col, entries.data, frame, len(places))
+    return entries_matrix(centre_numbers(inside[entries.row], frame), entries.col, entries.data, frame, len(places))
 
 
 def nearest(places: Places, frame: Frame) -> sp.csr_matrix:
@@ -217,8 +216,7 @@ def nearest(places: Places, frame: Frame) -> sp.csr_matrix:
     unit = np.maximum(own_step(places), 1)
     distance, number = cKDTree(places / unit).query(pixel_centres(frame) / unit, distance_upper_bound=FARTHEST)
     there = np.flatnonzero(np.isfinite(distance))
-    pixels = np.stack(np.divmod(there, frame.shape[1]), axis=1)
-    return entries_matrix(pixels, number[there], np.ones(len(there)), frame, len(places))
+    return entries_matrix(centre_numbers(there, frame), number[there], np.ones(len(there)), frame, len(places))
 
 
 def gaussian(places: Places, frame: Frame) -> sp.csr_matrix:
@@ -230,7 +228,7 @@ def gaussian(places: Places, frame: Frame) -> sp.csr_matrix:
     weights = np.exp(-0.5 * (distances.data / GAUSSIAN_SIGMA) ** 2)
     sums = np.bincount(distances.row, weights, minlength=len(centres))
     near = np.bincount(distances.row, distances.data <= FARTHEST, minlength=len(centres))[distances.row] > 0
-    pixels = np.stack(np.divmod(distances.row[near], frame.shape[1]), axis=1)
+    pixels = centre_numbers(distances.row[near], frame)
     return entries_matrix(pixels, distances.col[near], (weights / sums[distances.row])[near], frame, len(places))
 
 
@@ -248,11 +246,20 @@ def pixel_centres(frame: Frame) -> Places:
     return np.asarray(np.stack([across.ravel(), along.ravel()], axis=1) + 0.5, np.float64)
 
 
+def pixel_numbers(places: NDArray[Any], frame: Frame) -> NDArray[Any]:
+    """Numbers of pixels at (across, along) in the map: row·columns + column."""
+    row, column = (places[:, axis] for axis in frame.order)
+    return np.asarray(row * frame.shape[frame.order[1]] + column)
+
+
+def centre_numbers(centres: NDArray[Any], frame: Frame) -> NDArray[Any]:
+    """As `pixel_numbers`, of some of the `pixel_centres`."""
+    return pixel_numbers(np.stack(np.divmod(centres, frame.shape[1]), axis=1), frame)
+
+
 def entries_matrix(pixels: NDArray[Any], numbers: NDArray[Any], shares: NDArray[Any], frame: Frame, spectra: int) -> sp.csr_matrix:
-    """The matrix (pixels × spectra), pixels in rows and columns of the map, from entries at (across, along)."""
-    rows, columns = (pixels[:, axis] for axis in frame.order)
-    height, width = (frame.shape[axis] for axis in frame.order)
-    matrix = sp.csr_matrix((shares, (rows * width + columns, numbers)), shape=(height * width, spectra))
+    """The matrix (pixels × spectra) from its entries."""
+    matrix = sp.csr_matrix((shares, (pixels, numbers)), shape=(frame.shape[0] * frame.shape[1], spectra))
     matrix.sort_indices()
     return matrix
 
