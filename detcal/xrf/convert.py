@@ -10,7 +10,7 @@ from dask.diagnostics.progress import ProgressBar
 import detcal
 from detcal.errors import InputError
 from detcal.xrf.grid import build_scan_grid
-from detcal.xrf.operations import regrid, smooth_spectra, summary_spectra
+from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
 
 PathOrName = str | PathLike[str]
 
@@ -26,7 +26,8 @@ def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0) -> xr.Dataset:
     if "selected" not in scan:
         raise InputError("expected a scan with selected (row, column), got one without: regrid it by its positions instead")
     smoothed = smooth_spectra(scan.spectra, sigma_channels)
-    cube = regrid(smoothed, build_scan_grid(scan, method="selected"))
+    grid = build_scan_grid(scan, method="selected")
+    cube = spread(smoothed, grid, grid.W, once=True)
     summary = summary_spectra(cube)
     total = scan.spectra.sum("spectrum", dtype=np.float64)
     told = {

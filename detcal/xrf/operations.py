@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 from dask.base import tokenize
+from dask.core import flatten, istask
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
@@ -14,7 +16,8 @@ from detcal.errors import InputError
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_live_times
 
-TILE_BYTES = 2**24  # of a map as float32, half of what it takes while it is summed
+TILE_BYTES = 2**25  # of a map as float32
+PIXELS_AT_ONCE = 64  # whose sums are held in float64
 
 
 def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str = "reflect", truncate: float = 4.0) -> xr.DataArray:
@@ -134,8 +137,10 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None)
     return spread(spectra, grid, grid.W, sigma_channels)
 
 
-def spread(spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: float | None = None) -> xr.DataArray:
-    """As `regrid`, with other entries in place of W's."""
+def spread(
+    spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: float | None = None, *, once: bool = False
+) -> xr.DataArray:
+    """As `regrid`, with other entries in place of W's; `once` as in `tiles`."""
     data = as_spectra(spectra)
     if data.ndim != 2 or len(data) != grid.spectra:
         raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {data.shape}")
@@ -145,39 +150,54 @@ def spread(spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: 
         return smooth_spectra(spread(data, grid, matrix), sigma_channels)
     coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
     coords |= {"y": grid.y, "x": grid.x}
-    return xr.DataArray(tiles(data.data, matrix, grid.shape), coords, ("row", "column", "energy"), "counts", data.attrs)
+    return xr.DataArray(tiles(data.data, matrix, grid.shape, once=once), coords, ("row", "column", "energy"), "counts", data.attrs)
 
 
-def tiles(spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int]) -> da.Array:
+def tiles(spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int], *, once: bool = False) -> da.Array:
     """A task a tile and block of channels; a tile is some whole rows, or some whole columns if the lines of the scan are these.
 
-    What the map is divided by must be in the matrix already: an array that all tiles share would take them out of the order of the scan,
-    and dask would read ahead until the memory is full.
+    Each task reads the spectra that it needs itself, so that none are read ahead: neighbours both read the line between them. With `once`
+    they share whole blocks, which is for graphs that need each block for something else too.
     """
     matrix = matrix.sorted_indices()
     rows, columns = shape
-    channels = max(spectra.chunks[1])
     along_rows = spans(matrix, shape, 0) <= spans(matrix, shape, 1)
     length, other = (rows, columns) if along_rows else (columns, rows)
-    size = min(length, max(1, TILE_BYTES // (4 * other * channels)))
+    size = min(length, max(1, TILE_BYTES // (4 * other * max(spectra.chunks[1]))))
     parts = tuple(min(size, length - start) for start in range(0, length, size))
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
-    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape)}"
+    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape, once)}"
     pixels = np.arange(rows * columns).reshape(rows, columns)
     graph: dict[Any, Any] = {}
     for number, start in enumerate(range(0, length, size)):
         inside = pixels[start : start + size] if along_rows else pixels[:, start : start + size]
         part = matrix[inside.ravel()]
         share = (part.indptr.astype(np.int64), part.indices, part.data)
-        touched = np.unique(np.searchsorted(edges, np.unique(part.indices), side="right") - 1).tolist()
         place = (number, 0) if along_rows else (0, number)
-        for block in range(len(spectra.chunks[1])):
-            size_of_tile = (*inside.shape, spectra.chunks[1][block])
-            blocks = [(spectra.name, each, block) for each in touched]
-            graph[(name, *place, block)] = (regrid_tile, blocks, [int(edges[each]) for each in touched], share, size_of_tile)
-    layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra])  # type: ignore[list-item]
+        first, last = (int(part.indices.min()), int(part.indices.max()) + 1) if part.nnz else (0, 0)
+        touched = range(*np.searchsorted(edges, [first, last - 1], side="right") - [1, 0]) if part.nnz else range(0)
+        for block, channels in enumerate(spectra.chunks[1]):
+            if once:
+                blocks, starts = [(spectra.name, each, block) for each in touched], [int(edges[each]) for each in touched]
+            else:
+                own, blocks = reading(spectra.blocks[:, block][first:last])
+                graph |= own
+                starts = [max(first, int(edges[each])) for each in touched]
+            graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, (*inside.shape, channels))
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
+
+
+def reading(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
+    """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
+    if not part.size:
+        return {}, []
+    (optimised,) = dask.optimize(part)
+    graph = dict(optimised.__dask_graph__())
+    # what lies computed on a cluster is no task, and is referred to by its key
+    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
+    return graph, blocks
 
 
 def spans(matrix: sp.csr_matrix, shape: tuple[int, int], axis: int) -> int:
@@ -194,11 +214,17 @@ def regrid_tile(
     blocks: list[NDArray[Any]], firsts: list[int], share: tuple[NDArray[Any], ...], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
     """A tile (row, column, energy) from blocks of spectra, and from the parts of the matrix that belong to its pixels."""
-    sums = np.zeros((shape[0] * shape[1], shape[2]))
-    for block, first in zip(blocks, firsts, strict=True):
-        kernels.add_spectra(np.ascontiguousarray(block), first, share[0], share[1], share[2], sums)
-    sums[np.diff(share[0]) == 0] = np.nan
-    return sums.astype(np.float32).reshape(shape)
+    indptr, indices, data = share
+    tile = np.empty((shape[0] * shape[1], shape[2]), np.float32)
+    for start in range(0, len(tile), PIXELS_AT_ONCE):
+        part = tile[start : start + PIXELS_AT_ONCE]
+        ends = indptr[start : start + len(part) + 1]
+        sums = np.zeros(part.shape)
+        for block, first in zip(blocks, firsts, strict=True):
+            kernels.add_spectra(np.ascontiguousarray(block), first, ends, indices, data, sums)
+        sums[np.diff(ends) == 0] = np.nan
+        part[...] = sums
+    return tile.reshape(shape)
 
 
 def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | None = None) -> xr.Dataset:
