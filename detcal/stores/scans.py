@@ -24,7 +24,7 @@ from detcal.xrf.calibration import check_energy, check_live_times, check_positio
 
 PathOrName = str | PathLike[str]
 GZIP = h5py.h5z.FILTER_DEFLATE
-BLOCK_BYTES = 2**24  # of spectra: several blocks and their smoothed copies are held at once
+BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
 
 # What a Crono file may say of each spectrum, beside what every scan has; all in /XRF.
 CRONO_LINES = {
@@ -53,7 +53,7 @@ def open_crono(
     live_time_s : (spectrum,), optional
         In place of the file's own.
     chunks
-        Spectra a block: {"spectrum": 2048}. By default about 16 MiB.
+        Spectra a block: {"spectrum": 2048}. By default about 4 MiB.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def open_maps(
     positions : (spectrum, 2), optional
         x and y of each point, row by row. By default columns and rows: the file itself has none.
     chunks
-        Rows of the map a block: {"row": 4}; by default about 16 MiB.
+        Rows of the map a block: {"row": 4}; by default about 4 MiB.
 
     Returns
     -------

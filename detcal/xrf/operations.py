@@ -137,9 +137,7 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None)
     return spread(spectra, grid, grid.W, sigma_channels)
 
 
-def spread(
-    spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: float | None = None, *, once: bool = False
-) -> xr.DataArray:
+def spread(spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: float | None = None, *, once: bool = False) -> xr.DataArray:
     """As `regrid`, with other entries in place of W's; `once` as in `tiles`."""
     data = as_spectra(spectra)
     if data.ndim != 2 or len(data) != grid.spectra:
