@@ -1,7 +1,7 @@
 """Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it.
 
-A block counts twice, as it is read and as it is decoded from the file's chunks. For each spectrum of the scan the driver holds its position,
-live time and entries of the matrix besides: about 150 bytes.
+A block counts twice, as it is read and as it is decoded from the file's chunks. For each spectrum of the scan the driver holds its
+position, live time and entries of the matrix besides.
 """
 
 from detcal.xrf.operations import PIXELS_AT_ONCE, TILE_BYTES
