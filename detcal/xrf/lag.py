@@ -27,7 +27,7 @@ def find_lag(rates: Places, places: Places) -> float:
         lag += line_shift(rates, moved[:, 1]) / 2
     if abs(lag) > MOST_LAG:
         raise InputError(f"expected a lag of at most {MOST_LAG:g} columns between lines, found {lag:.1f}: give line_lag= as a number")
-    return lag
+    return float(lag)
 
 
 def line_shift(rates: Places, along: Places) -> float:
