@@ -6,7 +6,10 @@ Every frame has its own random stream, so that a stack does not depend on how it
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -21,6 +24,7 @@ Image = NDArray[np.float32]
 Beam = Callable[[int], Image]
 
 FRAMES_A_BLOCK = 8
+BLOCK_BYTES = 2**24  # of spectra
 
 
 @dataclass(frozen=True)
@@ -336,3 +340,174 @@ def add_dot(light: NDArray[np.float64], place: NDArray[np.float64], model: HoleG
     away = model.to_grid(pixels) - model.to_grid(place)
     depth = (radius - np.hypot(away[..., 0], away[..., 1])) * pixels_a_pitch
     light[first[0] : last[0], first[1] : last[1]] += ndtr(depth / blur_px)
+
+
+# ------------------------------------------------------------------------------------------------------ MA-XRF scans
+
+# Elements of the painted target, and counts of each in a spectrum where there is most of it, per channel of the whole spectrum
+PAINTS = {"Ca": 0.15, "Fe": 0.3, "Cu": 0.25, "Pb": 0.3}
+CHANNEL_KEV, ZERO_KEV = 0.011953, -1.170  # of an axis of 4096 channels
+PLACES_A_SWEEP = 5  # at which the target is looked at during an exposure
+
+
+@dataclass(frozen=True)
+class ScanPath:
+    """The way of the stage, in pixels of a grid (row, column): to and fro along the rows, with turns beyond their ends.
+
+    Attributes
+    ----------
+    rows, columns
+        Of the grid.
+    turn
+        Exposures that a turn takes; the stage slows down, and comes back a row further.
+    wobble
+        By how many rows the lines wave, at most.
+    lag
+        By how many exposures the recorded positions lag behind.
+    seed
+    """
+
+    rows: int
+    columns: int
+    turn: int
+    wobble: float
+    lag: float
+    seed: int
+
+    @property
+    def spectra(self) -> int:
+        """Exposures in the scan."""
+        return self.rows * (self.columns + self.turn)
+
+    def places(self, time: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Where the stage is (…, (row, column)) at times in exposures; pixel centres at whole numbers."""
+        period = self.columns + self.turn
+        line, within = np.divmod(time, period)
+        turning = (within - self.columns).clip(0) / max(1, self.turn)
+        across = within.clip(max=self.columns) + self.turn / np.pi * np.sin(np.pi * turning) - 0.5
+        column = np.where(line % 2 == 0, across, self.columns - 1 - across)
+        phases = np.random.default_rng(self.seed).uniform(0, 2 * np.pi, 3)
+        waves = [np.sin(2 * np.pi * time / (period * part) + phase) for part, phase in zip((0.37, 1.3, 7.1), phases, strict=True)]
+        row = line + (1 - np.cos(np.pi * turning)) / 2 + self.wobble * np.mean(waves, axis=0)
+        return np.stack([row, column], axis=-1)
+
+
+def paint(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """How much of each paint there is (…, paint) at places (row, column) of a map: everywhere some, an edge, a star, a slope."""
+    height, width = shape
+    row, column = (places[..., 0] + 0.5) / height, (places[..., 1] + 0.5) / width
+    edge = column + 0.12 * row > 0.33
+    angle, radius = np.arctan2((row - 0.5) * height, (column - 0.66) * width), np.hypot((row - 0.5), (column - 0.66) * width / height)
+    star = (np.sin(12 * angle) > 0) & (radius < 0.42)
+    slope = 0.2 + 0.8 * row.clip(0, 1)
+    return np.stack([np.full(row.shape, 0.6), np.where(edge, 1.0, 0.15), np.where(star, 1.0, 0.1), slope], axis=-1)
+
+
+def paint_spectra(energy_kev: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean spectrum (paint, energy) of each paint, as counts a channel: lines on a broad background."""
+    from detcal.xrf.lines import lines_of, pattern_of
+
+    found = np.empty((len(PAINTS), len(energy_kev)))
+    background = np.where((energy_kev > 1) & (energy_kev < 40), energy_kev.clip(0) * np.exp(-energy_kev.clip(0) / 8), 0)
+    for spectrum, (element, counts) in zip(found, PAINTS.items(), strict=True):
+        lines = pattern_of(lines_of(element, 1, 40), energy_kev, fwhm_kev=0.14)
+        spectrum[:] = 0.15 * background / background.sum() + 0.85 * lines
+        spectrum *= counts * len(energy_kev)
+    return found
+
+
+def maxrf_scan(
+    rows: int = 85,
+    columns: int = 37,
+    *,
+    channels: int = 4096,
+    counts: float = 0.02,
+    turn: float = 0.266,
+    wobble: float = 0.1,
+    lag: float = 0.0,
+    step_um: tuple[int, int] = (500, 833),
+    seed: int = 6,
+) -> xr.Dataset:
+    """A macro X-ray fluorescence scan to and fro over a target, as `xrf.open_crono` gives it, lazily.
+
+    Parameters
+    ----------
+    rows, columns
+        Of the grid that the instrument has in mind.
+    channels
+        Of a spectrum.
+    counts
+        Mean number in a channel.
+    turn
+        Share of the spectra that are recorded while the stage turns, and that the instrument does not select.
+    wobble
+        By how many rows the lines wave.
+    lag
+        By how many exposures (columns) the recorded positions lag behind the true ones.
+    step_um
+        Height and width of a pixel, whole µm.
+
+    Returns
+    -------
+    Dataset
+        spectra (spectrum, energy) uint16, positions (spectrum, axis), live_time_s, real_time_s, selected (row, column), energy. The first
+        two positions equal the third, as in real files.
+    """
+    path = ScanPath(rows, columns, round(columns * turn / (1 - turn)), wobble, lag, seed)
+    numbers = np.arange(path.spectra)
+    recorded = path.places(numbers + 0.5 - lag)
+    recorded[:2] = recorded[min(2, len(recorded) - 1)]
+    steps = np.round((recorded + 100) * np.array(step_um)).astype(np.int64)
+    positions = np.stack([steps[:, 1], steps[:, 0], np.full(len(steps), 12345)], axis=1)
+    rng = np.random.default_rng([seed, 1])
+    real = np.full(path.spectra, 0.06)
+    live = np.round(real * rng.normal(0.988, 0.002, path.spectra).clip(0.9, 1), 6)
+    energy = ZERO_KEV + CHANNEL_KEV * 4096 / channels * np.arange(channels)
+    means = paint_spectra(energy)
+    means *= counts / (means.mean(axis=1) @ paint(np.indices((rows, columns)).reshape(2, -1).T.astype(float), (rows, columns)).mean(axis=0))
+    block = max(1, BLOCK_BYTES // (2 * channels))
+    spectra = da.arange(path.spectra, chunks=block).map_blocks(
+        partial(expose, path, means, live / real, seed), dtype=np.uint16, new_axis=1,
+        chunks=(da.core.normalize_chunks(block, (path.spectra,))[0], (channels,)), meta=np.empty((0, 0), np.uint16),
+    )  # fmt: skip
+    line, place = np.indices((rows, columns))
+    selected = line * (columns + path.turn) + np.where(line % 2 == 0, place, columns - 1 - place)
+    return xr.Dataset(
+        {
+            "spectra": (("spectrum", "energy"), spectra, {"units": "counts"}),
+            "positions": (("spectrum", "axis"), positions.astype(np.float64), {"units": "um"}),
+            "live_time_s": ("spectrum", live, {"units": "s"}),
+            "real_time_s": ("spectrum", real, {"units": "s"}),
+            "selected": (("row", "column"), selected),
+        },
+        {"energy": ("energy", energy, {"units": "keV"}), "axis": list("xyz")},
+        {"SpectraTime": 60, "ScanMode": "serpentine"},
+    )
+
+
+def expose(
+    path: ScanPath, means: NDArray[np.float64], live: NDArray[np.float64], seed: int, numbers: NDArray[np.int64]
+) -> NDArray[np.uint16]:
+    """Some spectra, each from its own random stream: the target's mean over the way of an exposure, times the live share of it."""
+    times = numbers[:, None] + (np.arange(PLACES_A_SWEEP) + 0.5) / PLACES_A_SWEEP
+    amounts = paint(path.places(times), (path.rows, path.columns)).mean(axis=1) * live[numbers, None]
+    spectra = np.empty((len(numbers), means.shape[1]), np.uint16)
+    for spectrum, amount, number in zip(spectra, amounts, numbers, strict=True):
+        spectrum[:] = np.random.default_rng([seed, 2, number]).poisson(amount @ means)
+    return spectra
+
+
+def true_map(rows: int, columns: int, samples: int = 8) -> NDArray[np.float64]:
+    """How much of each paint there is in each pixel (row, column, paint) of the target: a mean over its area."""
+    inside = (np.arange(samples) + 0.5) / samples - 0.5
+    row = np.arange(rows)[:, None, None, None] + inside[:, None]
+    column = np.arange(columns)[None, :, None, None] + inside
+    places = np.stack(np.broadcast_arrays(row, column), axis=-1)
+    return paint(places, (rows, columns)).mean(axis=(2, 3))
+
+
+def write_crono(path: str | PathLike[str], rows: int = 85, columns: int = 37, *, overwrite: bool = False, **options: Any) -> Path:
+    """Write `maxrf_scan(rows, columns, **options)` as a Crono file, a block at a time, whatever its size."""
+    stores = import_module("detcal.stores.scans")  # which alone touches files, and knows the subjects
+    written: Path = stores.write_crono(maxrf_scan(rows, columns, **options), path, overwrite=overwrite)
+    return written

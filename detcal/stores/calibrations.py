@@ -15,6 +15,7 @@ CALIBRATIONS = {
     "GridPoints": "detcal.distortion.calibration",
     "DistortionMap": "detcal.distortion.calibration",
     "OverlapMatrix": "detcal.distortion.calibration",
+    "ScanGrid": "detcal.xrf.calibration",
 }
 
 

@@ -10,12 +10,13 @@ import zarr
 
 from detcal.stores.hdf5 import address, follow
 from detcal.stores.readers import check_readable, clear_errors
+from detcal.stores.zarr_zip import is_zip, zarr_place
 
 LONGEST = 60  # characters of an attribute
 
 
 def tree(path: str | PathLike[str]) -> str:
-    """Names, shapes, types, chunks and attributes in a zarr store or HDF5 file, as indented text.
+    """Names, shapes, types, chunks and attributes in a zarr store (a zipped one too) or HDF5 file, as indented text.
 
     Raises
     ------
@@ -25,8 +26,8 @@ def tree(path: str | PathLike[str]) -> str:
     name = fspath(path)
     check_readable(name)
     with clear_errors(name):
-        if Path(name).is_dir():
-            return "\n".join([name, *describe_zarr(zarr.open(name, mode="r"), "  ")])
+        if Path(name).is_dir() or is_zip(Path(name)):
+            return "\n".join([name, *describe_zarr(zarr.open(zarr_place(name), mode="r"), "  ")])
         with h5py.File(name, "r") as file:
             return "\n".join([name, *describe_hdf5(file, "", {address(file): "/"})])
 

@@ -25,6 +25,7 @@ from detcal.stores.nexus import holds_calibration, load_hdf5, written_by_detcal
 from detcal.stores.readers import check_readable, clear_errors
 from detcal.stores.replacing import check_free, is_zarr_store, replacing, temporary_beside
 from detcal.stores.zarr_store import Sizes, plan_layouts, prepare_zarr
+from detcal.stores.zarr_zip import ZIP, is_zip, pack, zarr_place
 
 Compute = Callable[[list[da.Array]], Any]
 
@@ -55,8 +56,8 @@ def save(
     obj
         DataArray, Dataset, array, or a calibration such as Response.
     path
-        .zarr (any other name without a known suffix too), .h5, .hdf5 or .nxs (NeXus NXdata; a DistortionMap also as NXdetector), .tif or
-        .tiff (a page a frame), .edf (a block a frame).
+        .zarr (any other name without a known suffix too), .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a
+        DistortionMap also as NXdetector), .tif or .tiff (a page a frame), .edf (a block a frame).
     overwrite
         Replace an output that exists.
     chunks, shards
@@ -84,7 +85,11 @@ def save(
     dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
     exporter = exporter_for(target)
     with replacing(target.absolute()) as output:  # a worker may run in another folder
-        if exporter is None:
+        if target.suffix.lower() == ZIP:
+            with temporary_beside(output) as store:
+                compute(prepare_zarr(dataset, store, chunks=chunks, shards=shards))
+                pack(store, output)
+        elif exporter is None:
             compute(prepare_zarr(dataset, output, chunks=chunks, shards=shards))
         else:
             export(dataset, output, exporter, compute)
@@ -137,7 +142,7 @@ def as_dataset(obj: Any) -> xr.Dataset:
 
 
 def load(path: str | PathLike[str]) -> Any:
-    """A calibration as its own type, or a Dataset, lazily, from a zarr store or HDF5 file that `save` wrote.
+    """A calibration as its own type, or a Dataset, lazily, from a zarr store (a zipped one too) or HDF5 file that `save` wrote.
 
     Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps.
 
@@ -150,13 +155,13 @@ def load(path: str | PathLike[str]) -> Any:
     found = Path(path).absolute()  # a worker may run in another folder
     if found.suffix.lower() == ".spline":
         return read_spline(str(found))
-    store = is_zarr_store(found)
+    store = is_zarr_store(found) or is_zip(found)
     if not store and not h5py.is_hdf5(found):
         raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
     if not store and not written_by_detcal(str(found)) and holds_detector(str(found)):
         return read_detector(str(found))
     with clear_errors(str(path)):
-        return from_dataset(xr.open_dataset(found, engine="zarr", chunks={}) if store else load_hdf5(str(found)))
+        return from_dataset(xr.open_zarr(zarr_place(found), chunks={}) if store else load_hdf5(str(found)))
 
 
 def load_calibration(path: str | PathLike[str]) -> Any:

@@ -24,6 +24,8 @@ from detcal.frames import frames_a_block
 from detcal.stores.replacing import remove
 
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
+# Spectra are smooth and mostly empty: bytes together take half the room of bits together, and an eighth of the time.
+SPECTRA_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec())
 LARGEST_CHUNK = 2**31  # bytes that the compressor takes at once
 NUMBERS = "biufc"  # kinds of numpy types
 Sizes = Mapping[str, int]
@@ -41,7 +43,10 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     layouts = plan_layouts(dataset, chunks, shards)
     blocks = {name: variable.copy(data=variable.data.rechunk(layouts[name][1])) for name, variable in numbers.items()}
     dataset = in_memory(dataset, set(numbers)).assign(blocks)
-    encoding: dict[str, dict[str, Any]] = {str(name): {"compressors": COMPRESSORS} for name in dataset.variables}
+    encoding: dict[str, dict[str, Any]] = {
+        str(name): {"compressors": SPECTRA_COMPRESSORS if "energy" in variable.dims else COMPRESSORS}
+        for name, variable in dataset.variables.items()
+    }
     for name, (chunk, unit) in layouts.items():
         encoding[name] |= {"chunks": chunk, "shards": unit if shards else None, "_FillValue": None}
     with ThreadPoolExecutor(1) as pool:  # which Ctrl-C waits for: zarr's own threads would write on after the store was cleared away

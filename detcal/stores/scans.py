@@ -1,0 +1,408 @@
+"""X-ray fluorescence scans, opened lazily from what instruments write, and a Crono file written."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from os.path import abspath
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import h5py
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from numpy.typing import NDArray
+
+from detcal.errors import InputError
+from detcal.stores.hdf5 import find_dataset, follow, own_type
+from detcal.stores.nexus import Hdf5Array
+from detcal.stores.readers import check_readable, clear_errors, fingerprint
+from detcal.stores.replacing import check_free, replacing
+from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
+
+PathOrName = str | PathLike[str]
+GZIP = h5py.h5z.FILTER_DEFLATE
+BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
+
+# What a Crono file may say of each spectrum, beside what every scan has; all in /XRF.
+CRONO_LINES = {
+    "MotorsPositionsStats": ("positions_status", ("spectrum",)),
+    "MotorsTimestamps": ("motor_timestamps", ("spectrum", "axis")),
+    "Timestamps": ("timestamps", ("spectrum",)),
+    "DPPStartTimestamp": ("start_timestamps", ("spectrum",)),
+    "SpectraIDs": ("spectrum_id", ("spectrum",)),
+    "OutputCountRates": ("output_count_rate", ("spectrum",)),
+    "Detected": ("detected", ("spectrum",)),
+    "ResetCounterValue": ("reset_counter", ("spectrum",)),
+}
+
+
+def open_crono(
+    path: PathOrName, *, motor_step_um: float = 1.0, live_time_s: Any = None, chunks: Mapping[str, int] | None = None
+) -> xr.Dataset:
+    """Open the HDF5 file of a Crono scanner lazily: no spectra are read.
+
+    Parameters
+    ----------
+    path
+        The file; of its datasets only /XRF/Spectra and /XRF/MotorsPositions must be there.
+    motor_step_um
+        Length of a motor step, in µm.
+    live_time_s : (spectrum,), optional
+        In place of the file's own.
+    chunks
+        Spectra a block: {"spectrum": 2048}. By default about 4 MiB.
+
+    Returns
+    -------
+    Dataset
+        spectra (spectrum, energy), lazy, counts in time order; positions (spectrum, axis) as x, y, z in µm; where the file has them
+        live_time_s and real_time_s (spectrum,), selected (row, column), the spectrum that the instrument chose for each point of its grid,
+        computed_maps (row, column, roi), and timestamps, counters and status; coord energy in keV (or channels, if there is none); what
+        /Configuration/Settings says as attributes.
+
+    Raises
+    ------
+    InputError
+        No such file, one cut short; no spectra or positions; positions of another number, or all equal; live times that are not positive;
+        selected spectra that there are not; energies that do not rise.
+    """
+    name, file_path = fspath(path), abspath(fspath(path))
+    check_readable(name)
+    with clear_errors(name), h5py.File(file_path, "r") as file:
+        stored = find_dataset(name, file, "XRF/Spectra")
+        spectra = lazy_spectra(file_path, stored, chunks)
+        number, channels = spectra.shape
+        members = file["XRF"]
+        positions = np.asarray(find_dataset(name, file, "XRF/MotorsPositions"), np.float64) * motor_step_um
+        check_positions(positions, number)
+        variables: dict[str, Any] = {
+            "spectra": (("spectrum", "energy"), spectra, {"units": "counts"}),
+            "positions": (("spectrum", "axis"), positions, {"units": "um"}),
+        }
+        variables |= times_of(members, number, live_time_s)
+        if (selected := read(members, "SpectraSelectedIndex")) is not None:
+            variables["selected"] = (("row", "column"), selected_of(selected, number))
+        for stored_name, (line, dims) in CRONO_LINES.items():
+            if (values := read(members, stored_name)) is not None and len(values) == number:
+                variables[line] = (dims, values)
+        if (maps := read(members, "Maps/ComputedMaps")) is not None and maps.ndim == 3:
+            variables["computed_maps"] = (("map_row", "map_column", "roi"), maps)
+        coords: dict[str, Any] = {"energy": energy_of(members, channels), "axis": list("xyz"[: positions.shape[1]])}
+        if maps is not None and maps.ndim == 3 and (rois := read(members, "ROIs/ROIsNames")) is not None and len(rois) == maps.shape[2]:
+            coords["roi"] = [text_of(roi) for roi in rois]
+        attrs = {"source": f"{name}::/XRF/Spectra", **settings_of(file)}
+    return xr.Dataset(variables, coords, attrs)
+
+
+def open_maps(
+    path: PathOrName, *, detector: int | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
+) -> xr.Dataset:
+    """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
+
+    Parameters
+    ----------
+    path
+        The HDF5 file.
+    detector
+        Number of a detector, from 0; by default the counts of all are added up, and their live times averaged.
+    positions : (spectrum, 2), optional
+        x and y of each point, row by row. By default columns and rows: the file itself has none.
+    chunks
+        Rows of the map a block: {"row": 4}; by default about 4 MiB.
+
+    Returns
+    -------
+    Dataset
+        As from `open_crono`: spectra, positions, live_time_s, real_time_s, selected (every point), detectors_live_s (spectrum, detector).
+
+    Raises
+    ------
+    InputError
+        No such file or group, no such detector, live times that are not positive, positions of another number or all equal.
+    """
+    name, file_path = fspath(path), abspath(fspath(path))
+    check_readable(name)
+    with clear_errors(name), h5py.File(file_path, "r") as file:
+        group = follow(file, "MAPS_RAW")
+        names = sorted(member for member in group if member.startswith("data_")) if isinstance(group, h5py.Group) else []
+        if not names:
+            raise InputError(f"no datasets /MAPS_RAW/data_a … in {name}: `detcal tree {name}` lists what it holds")
+        if detector is not None and not 0 <= detector < len(names):
+            raise InputError(f"expected a detector from 0 to {len(names) - 1} in {name}, got {detector}")
+        wanted = range(len(names)) if detector is None else range(detector, detector + 1)
+        cubes = [lazy_maps(file_path, group[names[number]], chunks) for number in wanted]
+        if len({cube.shape for cube in cubes}) > 1:
+            raise InputError(f"expected detectors of one shape in {name}, got {[cube.shape for cube in cubes]}")
+        channels, rows, columns = cubes[0].shape
+        cube = cubes[0] if len(cubes) == 1 else sum(cube.astype(np.int32) for cube in cubes)
+        spectra = cube.reshape(channels, rows * columns).T
+        times = {
+            kind: np.asarray(group[stored], np.float64)[list(wanted)].reshape(len(wanted), -1)
+            for kind, stored in (("live_time_s", "livetime"), ("real_time_s", "realtime"))
+            if stored in group
+        }
+    points = rows * columns
+    own = np.stack([line.ravel() for line in np.indices((rows, columns))[::-1]], axis=1).astype(np.float64)
+    places = own if positions is None else np.asarray(positions, np.float64)
+    check_positions(places, points)
+    variables: dict[str, Any] = {
+        "spectra": (("spectrum", "energy"), spectra, {"units": "counts"}),
+        "positions": (("spectrum", "axis"), places, {"units": "pixels" if positions is None else "1"}),
+        "selected": (("row", "column"), np.arange(points).reshape(rows, columns)),
+    }
+    variables |= {kind: ("spectrum", values.mean(axis=0), {"units": "s"}) for kind, values in times.items()}
+    if "live_time_s" in times:
+        check_live_times(times["live_time_s"].min(axis=0), points)
+        variables["detectors_live_s"] = (("spectrum", "detector"), times["live_time_s"].T, {"units": "s"})
+    coords = {"energy": channel_axis(channels), "axis": ["x", "y"]}
+    return xr.Dataset(variables, coords, {"source": f"{name}::/MAPS_RAW/{', '.join(names[number] for number in wanted)}"})
+
+
+def open_spectra(
+    path: PathOrName,
+    spectra: str,
+    positions: str,
+    *,
+    live_time_s: str | None = None,
+    energy_kev: str | None = None,
+    units: str = "um",
+    chunks: Mapping[str, int] | None = None,
+) -> xr.Dataset:
+    """Open spectra and positions from any HDF5 file lazily.
+
+    Parameters
+    ----------
+    path
+        The file.
+    spectra, positions
+        Its datasets (spectrum, energy), and (spectrum, axis) or (axis, spectrum), with x and y first.
+    live_time_s, energy_kev : optional
+        Its datasets (spectrum,) in seconds, and (energy,) in keV.
+    units
+        Of the positions.
+    chunks
+        As for `open_crono`.
+
+    Returns
+    -------
+    Dataset
+        As from `open_crono`.
+
+    Raises
+    ------
+    InputError
+        No such file or dataset, and whatever `open_crono` refuses.
+    """
+    name, file_path = fspath(path), abspath(fspath(path))
+    check_readable(name)
+    with clear_errors(name), h5py.File(file_path, "r") as file:
+        lazy = lazy_spectra(file_path, find_dataset(name, file, spectra), chunks)
+        number, channels = lazy.shape
+        places = np.asarray(find_dataset(name, file, positions), np.float64)
+        places = places.T if places.ndim == 2 and len(places) != number and places.shape[1] == number else places
+        check_positions(places, number)
+        variables: dict[str, Any] = {
+            "spectra": (("spectrum", "energy"), lazy, {"units": "counts"}),
+            "positions": (("spectrum", "axis"), places, {"units": units}),
+        }
+        if live_time_s is not None:
+            times = np.asarray(find_dataset(name, file, live_time_s), np.float64)
+            check_live_times(times, number)
+            variables["live_time_s"] = ("spectrum", times, {"units": "s"})
+        axis = channel_axis(channels)
+        if energy_kev is not None:
+            axis = ("energy", np.asarray(find_dataset(name, file, energy_kev)), {"units": "keV"})
+            check_energy(axis[1], channels)
+    coords = {"energy": axis, "axis": list("xyz"[: places.shape[1]]) if places.shape[1] <= 3 else np.arange(places.shape[1])}
+    return xr.Dataset(variables, coords, {"source": f"{name}::{spectra}"})
+
+
+# ------------------------------------------------------------------------------------------------------- parts of a file
+
+
+def lazy_spectra(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None) -> da.Array:
+    """Spectra (spectrum, energy) in blocks of whole chunks of the file, energies whole."""
+    if stored.ndim != 2 or 0 in stored.shape or stored.dtype.kind not in "iuf":
+        raise InputError(f"expected spectra (spectrum, energy) of numbers in {path}, got {stored.shape} of {stored.dtype}")
+    block = wanted_rows(chunks, "spectrum", stored.shape[1] * stored.dtype.itemsize, stored.chunks[0] if stored.chunks else 1)
+    array = GzipSpectra if is_gzip_alone(stored) else Hdf5Array
+    return lazy_array(array(path, stored.name, stored.shape, stored.dtype), (min(block, len(stored)), -1))
+
+
+@dataclass(frozen=True)
+class GzipSpectra(Hdf5Array):
+    """Spectra in gzip chunks as dask takes them: decompressed outside HDF5, which would do it one chunk at a time in the whole process."""
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        rows = range(self.shape[0])[key[0]] if isinstance(key[0], slice) else range(0)
+        with clear_errors(self.path), h5py.File(self.path, "r") as file:
+            found = file[self.name]
+            depth, *_ = found.chunks
+            first = rows.start // depth * depth
+            chunks = [raw_chunk(found, start) for start in range(first, rows.stop, depth)] if rows and rows.step == 1 else [None]
+            if any(chunk is None for chunk in chunks):
+                return np.asarray(found[key])
+        with clear_errors(self.path):
+            spectra = np.empty((len(chunks), depth, self.shape[1]), self.dtype)
+            for chunk, part in zip(chunks, spectra, strict=True):
+                part[...] = np.frombuffer(zlib.decompress(chunk or b""), self.dtype).reshape(part.shape)
+            return spectra.reshape(-1, self.shape[1])[rows.start - first : rows.stop - first][:, *key[1:]]
+
+
+def is_gzip_alone(stored: h5py.Dataset) -> bool:
+    """Whether chunks are whole spectra that went through gzip and no other filter."""
+    if stored.is_virtual or not stored.chunks or stored.chunks[1] != stored.shape[1]:
+        return False
+    created = stored.id.get_create_plist()
+    return created.get_nfilters() == 1 and created.get_filter(0)[0] == GZIP
+
+
+def raw_chunk(stored: h5py.Dataset, start: int) -> bytes | None:
+    """A chunk as it lies in the file; None if it is not there, or is not compressed."""
+    info = stored.id.get_chunk_info_by_coord((start, 0))
+    if info.byte_offset is None or info.filter_mask:
+        return None
+    return bytes(stored.id.read_direct_chunk((start, 0))[1])
+
+
+def lazy_maps(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None) -> da.Array:
+    """Spectra (energy, row, column) in blocks of rows."""
+    if stored.ndim != 3 or 0 in stored.shape:
+        raise InputError(f"expected spectra (energy, row, column) in {path}::{stored.name}, got {stored.shape}")
+    block = wanted_rows(chunks, "row", stored[:0].itemsize * stored.shape[0] * stored.shape[2], stored.chunks[1] if stored.chunks else 1)
+    return lazy_array(Hdf5Array(path, stored.name, stored.shape, stored.dtype), (-1, min(block, stored.shape[1]), -1))
+
+
+def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own: int) -> int:
+    """How many spectra or rows make a block: whole chunks of the file."""
+    wanted = (chunks or {}).get(dim, max(1, BLOCK_BYTES // row_bytes // own * own))
+    if set(chunks or ()) - {dim} or wanted < 1:
+        raise InputError(f'expected chunks such as {{"{dim}": 16}}, since energies are whole in each block, got {chunks}')
+    return -(-wanted // own) * own
+
+
+def lazy_array(array: Hdf5Array, blocks: tuple[int, ...]) -> da.Array:
+    """A dataset over dask, behind a path rather than an open file."""
+    return da.from_array(
+        array, chunks=blocks, name=f"spectra-{tokenize(array, blocks, fingerprint([array.path]))}", fancy=False, inline_array=True,
+        meta=np.empty((0,) * array.ndim, array.dtype),
+    )  # fmt: skip
+
+
+def read(group: h5py.Group, name: str) -> NDArray[Any] | None:
+    """A dataset that may be missing."""
+    found = follow(group, name)
+    return np.asarray(found) if isinstance(found, h5py.Dataset) else None
+
+
+def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
+    """Live and real times in seconds; the file's are µs, of a type without a sign behind which negative ones are huge."""
+    found = {}
+    for stored, line in (("LiveTimes", "live_time_s"), ("RealTimes", "real_time_s")):
+        if (values := read(members, stored)) is not None:
+            found[line] = (values.astype(np.int64) if values.dtype == np.uint64 else values) * 1e-6
+    if given is not None:
+        found["live_time_s"] = np.asarray(given, np.float64)
+    if "live_time_s" in found:
+        check_live_times(found["live_time_s"], number)
+    return {line: ("spectrum", values, {"units": "s"}) for line, values in found.items() if values.shape == (number,)}
+
+
+def selected_of(stored: NDArray[Any], number: int) -> NDArray[np.int64]:
+    """The instrument's index as (row, column) of a type that numpy takes as an index."""
+    selected = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
+    check_selected(selected, number)
+    return selected.astype(np.int64)
+
+
+def energy_of(members: h5py.Group, channels: int) -> Any:
+    """The energy axis: as written, or the line through the calibration points, or channels."""
+    vector, points = read(members, "EnergyVector"), read(members, "CalibrationPoints")
+    if vector is None and points is not None and points.shape == (2, 2) and points[0, 0] != points[1, 0]:
+        gain = (points[1, 1] - points[0, 1]) / (points[1, 0] - points[0, 0])
+        vector = points[0, 1] + gain * (np.arange(channels) - points[0, 0])
+    if vector is None:
+        return channel_axis(channels)
+    check_energy(vector, channels)
+    return ("energy", vector, {"units": "keV"})
+
+
+def channel_axis(channels: int) -> tuple[str, NDArray[np.float64], dict[str, str]]:
+    """The axis of spectra without a calibration."""
+    return ("energy", np.arange(channels, dtype=np.float64), {"units": "channels"})
+
+
+def settings_of(file: h5py.File) -> dict[str, Any]:
+    """What the instrument was set to; each value is in an array of one element, texts are arrays of letters."""
+    settings = follow(file, "Configuration/Settings")
+    return {} if settings is None else {name: setting_of(value) for name, value in settings.attrs.items()}
+
+
+def setting_of(value: Any) -> Any:
+    """A setting as a number or text."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        return text_of(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return own_type(value.ravel()[0]) if value.size == 1 else value.tolist()
+    return own_type(value) if isinstance(value, np.generic | bytes) else str(value)
+
+
+def text_of(letters: Any) -> str:
+    """A text from an array of letters."""
+    return b"".join(np.ravel(letters).astype("S").tolist()).decode(errors="replace").strip("\0")
+
+
+# ---------------------------------------------------------------------------------------------------------------- writing
+
+
+def write_crono(scan: xr.Dataset, path: PathOrName, *, overwrite: bool = False, compression: str | None = "gzip") -> Path:
+    """Write a scan in the layout of a Crono file, a block of spectra at a time.
+
+    Parameters
+    ----------
+    scan
+        As from `open_crono`; positions must be whole numbers of µm.
+    path
+        The file, which appears when it is whole.
+    overwrite
+        Replace one that exists.
+    compression
+        Of the spectra: "gzip", "lzf" or None.
+
+    Raises
+    ------
+    OutputError
+        It exists, or cannot be written.
+    """
+    target = Path(path)
+    check_free(target, overwrite)
+    with replacing(target.absolute()) as output, h5py.File(output, "w") as file:
+        members = file.create_group("XRF")
+        members["MotorsPositions"] = np.round(scan.positions.values).astype(np.uint32)
+        members["EnergyVector"] = scan.energy.values.astype(np.float32)
+        channels = np.array([len(scan.energy) // 5, len(scan.energy) // 2])
+        members["CalibrationPoints"] = np.stack([channels, scan.energy.values[channels]], axis=1).astype(np.float32)
+        for line, stored in (("live_time_s", "LiveTimes"), ("real_time_s", "RealTimes")):
+            if line in scan:
+                members[stored] = np.round(scan[line].values * 1e6).astype(np.uint64)
+        if "selected" in scan:
+            members["SpectraSelectedIndex"] = scan.selected.values[..., None].astype(np.uint64)
+        for stored, (line, _) in CRONO_LINES.items():
+            if line in scan:
+                members[stored] = scan[line].values
+        settings = file.create_group("Configuration/Settings")
+        for name, value in scan.attrs.items():
+            settings.attrs[name] = np.array(list(str(value)), "S1") if isinstance(value, str) else np.atleast_1d(value)
+        blocks = scan.spectra.data
+        rows = max(1, min(len(blocks), 2**18 // (blocks.shape[1] * blocks.dtype.itemsize)))
+        stored_spectra = members.create_dataset(
+            "Spectra", blocks.shape, blocks.dtype, chunks=(rows, blocks.shape[1]), compression=compression
+        )
+        start = 0
+        for block in blocks.blocks:
+            stored_spectra[start : start + len(block)] = block.compute()
+            start += len(block)
+    return target

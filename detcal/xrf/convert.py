@@ -1,0 +1,92 @@
+"""cronomaxrf's five arrays, from a Crono file."""
+
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from dask.diagnostics.progress import ProgressBar
+
+import detcal
+from detcal.errors import InputError
+from detcal.xrf.grid import build_scan_grid
+from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
+
+PathOrName = str | PathLike[str]
+
+
+def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0) -> xr.Dataset:
+    """The arrays of `convert_crono`, lazily, from a scan with spectra and selected (row, column).
+
+    Raises
+    ------
+    InputError
+        No selection.
+    """
+    if "selected" not in scan:
+        raise InputError("expected a scan with selected (row, column), got one without: regrid it by its positions instead")
+    smoothed = smooth_spectra(scan.spectra, sigma_channels)
+    grid = build_scan_grid(scan, method="selected")
+    cube = spread(smoothed, grid, grid.W, once=True)
+    summary = summary_spectra(cube)
+    total = scan.spectra.sum("spectrum", dtype=np.float64)
+    told = {
+        "maxrf_all_spectra": (smoothed, "every spectrum in the order of the scan, smoothed along the energy"),
+        "maxrf_cube": (cube, "smoothed spectra that the instrument selected for each point of its grid"),
+        "maxrf_max_spectrum": (summary["max"].astype(np.float32), "largest value of each channel in maxrf_cube"),
+        "maxrf_sum_spectrum": (summary["mean"].astype(np.float32), "mean, whatever the name says, of each channel of maxrf_cube"),
+        "maxrf_total_spectrum": (total, "sum of every spectrum of the scan, as counted: not smoothed, none left out"),
+        "maxrf_energies": (xr.DataArray(scan.energy.values, dims="energy"), "energy of each channel"),
+    }
+    units = {"maxrf_energies": scan.energy.attrs.get("units", "keV")}
+    variables = {
+        name: values.drop_vars(list(values.coords)).assign_attrs(long_name=text, units=units.get(name, "counts"))
+        for name, (values, text) in told.items()
+    }
+    return xr.Dataset(variables, attrs={"source": scan.attrs.get("source", ""), "sigma_channels": float(sigma_channels)})
+
+
+def convert_crono(
+    path: PathOrName,
+    output: PathOrName,
+    *,
+    sigma_channels: float = 7.0,
+    motor_step_um: float = 1.0,
+    overwrite: bool = False,
+    progress: bool = True,
+    chunks: dict[str, int] | None = None,
+) -> Path:
+    """Convert a Crono file to cronomaxrf's arrays, under its names, in one pass over the file.
+
+    Parameters
+    ----------
+    path
+        The Crono file.
+    output
+        A zarr directory, or a zip of one if the name ends in .zip.
+    sigma_channels
+        Of the gaussian along the energy.
+    motor_step_um, chunks
+        As for `open_crono`.
+    overwrite
+        Replace an output that exists.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    Path
+        The output. maxrf_all_spectra (spectrum, energy) float32, the smoothed spectra; maxrf_cube (row, column, energy) float32, those that
+        the instrument selected; maxrf_max_spectrum and maxrf_sum_spectrum (energy,) float32, its largest and its mean (so cronomaxrf's
+        "sum") values; maxrf_energies (energy,) in keV; and maxrf_total_spectrum (energy,) float64, the true sum of all raw spectra.
+
+    Raises
+    ------
+    InputError, OutputError
+        As `open_crono` and `save`; a file without selected spectra.
+    """
+    arrays = convert_scan(detcal.xrf.open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels)
+    if not progress:
+        return detcal.save(arrays, output, overwrite=overwrite)
+    with ProgressBar():
+        return detcal.save(arrays, output, overwrite=overwrite)

@@ -1,0 +1,288 @@
+"""Building the grid: which share of which spectrum belongs to which pixel."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.spatial import Delaunay, QhullError, cKDTree
+
+from detcal.errors import InputError
+from detcal.xrf import kernels
+from detcal.xrf.calibration import ScanGrid, check_positions, check_selected
+from detcal.xrf.lag import find_lag
+from detcal.xrf.path import Places, along_the_path, own_step, swept
+
+MOST_PIXELS = 10**9  # so that int32 numbers them
+ENTRIES_AT_ONCE = 2**20  # of a matrix, before they are packed
+LONGEST_EDGE = 3.0  # distances of the lines, and of the spectra along them: of a triangle between neighbours
+
+# In pixels, or in distances of the spectra where these are larger:
+FARTHEST = 1.0  # from a pixel's centre to the nearest spectrum
+GAUSSIAN_SIGMA = 0.5
+
+
+class Frame(NamedTuple):
+    """A grid's place. Pairs are (across, along) the scan lines; `order` takes them to (y, x) and back."""
+
+    corner: Places
+    step: Places
+    shape: tuple[int, int]
+    order: tuple[int, int]
+
+    def pixels(self, places: Places) -> Places:
+        """Places (…, (across, along)) in pixels from the corner."""
+        return (places - self.corner) / self.step
+
+
+def build_scan_grid(
+    scan: xr.Dataset,
+    step: float | tuple[float, float] | None = None,
+    method: str = "drizzle",
+    line_lag: float | str | None = None,
+) -> ScanGrid:
+    """How the spectra of a scan make up the pixels of a regular grid.
+
+    Parameters
+    ----------
+    scan
+        From `open_crono` or another reader: positions (spectrum, axis) as x, y; spectra are read for `line_lag="auto"` alone, selected
+        (row, column) for "selected" alone.
+    step
+        Size of a pixel, or its height and width, in the unit of the positions. By default the distance of the lines, and of the spectra
+        along them.
+    method
+        "drizzle" (Fruchter and Hook, PASP 114, 2002): the box that was swept during an exposure, from halfway to the spectrum before to
+        halfway to the next and as high as the lines are apart, is laid over the grid; each pixel gets the share of the counts that its
+        share of the area is. Every spectrum is used, and every count kept.
+        "linear": between the corners of Delaunay's triangles; "nearest"; "gaussian": mean with weights of sigma half a pixel. These three
+        interpolate at the pixels' centres, and keep no counts.
+        "selected": the spectra that the instrument chose for its own grid.
+    line_lag
+        By how many columns the recorded positions lag behind the true ones, along the path. "auto": from the shift between lines of
+        opposite directions, for which all spectra are read and summed. None: 0.
+
+    Returns
+    -------
+    ScanGrid
+
+    Raises
+    ------
+    InputError
+        Positions that are missing, not as many as the spectra, or all equal; a grid of more than 10⁹ pixels; an unknown method; a lag that
+        cannot be found.
+    """
+    if method not in {*METHODS, "selected"}:
+        raise InputError(f"expected method to be one of {', '.join(METHODS)}, selected, got {method!r}")
+    spectra = scan.sizes["spectrum"]
+    positions = scan_positions(scan, spectra)
+    unit = str(scan.positions.attrs.get("units", "1"))
+    if method == "selected":
+        return selected_grid(scan, positions, unit)
+    frame = place_grid(positions, step)
+    places = frame.pixels(positions[:, ::-1][:, list(frame.order)])
+    columns = lag_of(scan, places, line_lag)
+    if columns:
+        places = along_the_path(places, columns / float(own_step(places)[1]))
+    matrix = METHODS[method](places, frame)
+    return as_grid(matrix, frame, method=method, line_lag=columns, unit=unit)
+
+
+def scan_positions(scan: xr.Dataset, spectra: int) -> Places:
+    """Positions (spectrum, (x, y)) as float64."""
+    if "positions" not in scan:
+        raise InputError("expected a scan with positions (spectrum, axis), got one without")
+    positions = np.asarray(scan.positions.transpose("spectrum", ...).values, np.float64)
+    check_positions(positions, spectra)
+    return positions[:, :2]
+
+
+def selected_grid(scan: xr.Dataset, positions: Places, unit: str) -> ScanGrid:
+    """A pixel is the spectrum that the instrument chose for it."""
+    if "selected" not in scan:
+        raise InputError('expected a scan with selected (row, column), got one without: take another method than "selected"')
+    selected = np.asarray(scan.selected.values)
+    check_selected(selected, len(positions))
+    pixels = selected.size
+    matrix = sp.csr_matrix(
+        (np.ones(pixels, np.float32), selected.ravel().astype(np.int64), np.arange(pixels + 1)), shape=(pixels, len(positions))
+    )
+    x, y = (positions[selected, axis].mean(axis=axis) for axis in (0, 1))
+    step = tuple(float(np.median(np.abs(np.diff(line)))) if len(line) > 1 else 0.0 for line in (y, x))
+    return store_grid(matrix, y, x, method="selected", step=step, line_lag=0.0, unit=unit)
+
+
+# ------------------------------------------------------------------------------------------------------ where it lies
+
+
+def place_grid(positions: Places, step: float | tuple[float, float] | None) -> Frame:
+    """A grid over all positions, with rows on the lines of the scan.
+
+    Raises
+    ------
+    InputError
+        A step that is not positive, or of which the grid has too many pixels.
+    """
+    travel = np.abs(np.diff(positions[:, ::-1], axis=0)).sum(axis=0)  # y, x
+    order = (0, 1) if travel[1] >= travel[0] else (1, 0)
+    places = positions[:, ::-1][:, list(order)]
+    sizes = own_step(places) if step is None else given_step(step)[list(order)]
+    low, high = places.min(axis=0), places.max(axis=0)
+    numbers = np.round((high - low) / sizes) + 1
+    if numbers.prod() > MOST_PIXELS:
+        rows, columns = numbers[list(order)]
+        height, width = sizes[list(order)]
+        raise InputError(
+            f"a grid of {height:g} × {width:g} would have {rows:.0f} × {columns:.0f} = {numbers.prod():.1e} pixels, more than "
+            f"{MOST_PIXELS:.0e}: the positions span {np.ptp(positions[:, 1]):g} × {np.ptp(positions[:, 0]):g}; take a larger step"
+        )
+    corner = (low + high - numbers * sizes) / 2
+    return Frame(corner, sizes, (int(numbers[0]), int(numbers[1])), order)
+
+
+def given_step(step: float | tuple[float, float]) -> Places:
+    """Height and width of a pixel."""
+    sizes = np.broadcast_to(np.asarray(step, np.float64), 2) if np.shape(step) in ((), (2,)) else np.zeros(2)
+    if not ((sizes > 0) & (sizes < np.inf)).all():
+        raise InputError(f"expected a positive step, or its height and width, got {step}")
+    return sizes
+
+
+def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> float:
+    """The lag, in columns, that was asked for."""
+    if line_lag is None:
+        return 0.0
+    if line_lag != "auto":
+        if isinstance(line_lag, str) or not abs(line_lag) < np.inf:
+            raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
+        return float(line_lag)
+    rates = scan.spectra.sum("energy", dtype=np.float64).values
+    if "live_time_s" in scan:
+        rates = rates / np.asarray(scan.live_time_s.values)
+    return find_lag(rates, places)
+
+
+# ------------------------------------------------------------------------------------------------------------- methods
+
+
+def drizzle(places: Places, frame: Frame) -> sp.csr_matrix:
+    """Swept boxes over the grid: columns add up to 1."""
+    starts, ends = swept(places)
+    # lines may lie closer than the grid's rows, or further: a box is as high as they are apart
+    height = float(own_step(places)[0])
+    found, first, room = [], 0, ENTRIES_AT_ONCE
+    while first < len(places):
+        entries, shares = np.empty((room, 3), np.int32), np.empty(room)
+        count, reached = kernels.lay_boxes(starts, ends, height, frame.shape, first, entries, shares)
+        room = 2 * room if reached == first else room
+        first = reached
+        pixels = pixel_numbers(entries[:count, 1:], frame).astype(np.int32)
+        found.append((pixels, entries[:count, 0].copy(), shares[:count].astype(np.float32)))
+    pixels, numbers, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return entries_matrix(pixels, numbers, shares, frame, len(places))
+
+
+def linear(places: Places, frame: Frame) -> sp.csr_matrix:
+    """Barycentric weights in the triangle around each pixel's centre; spectra at one place are averaged."""
+    own = own_step(places)
+    merged, belongs = np.unique(places / own, axis=0, return_inverse=True)
+    try:
+        triangles = Delaunay(merged)
+    except QhullError:
+        raise InputError('all positions lie on one line, between which there are no triangles: take "drizzle" or "nearest"') from None
+    corners = merged[triangles.simplices]
+    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    centres = pixel_centres(frame) / own
+    triangle = triangles.find_simplex(centres)
+    inside = np.flatnonzero(triangle >= 0)
+    inside = inside[edges[triangle[inside]] <= LONGEST_EDGE]
+    chosen = triangle[inside]
+    offsets = centres[inside] - triangles.transform[chosen, 2]
+    weights = np.einsum("ijk,ik->ij", triangles.transform[chosen, :2], offsets)
+    weights = np.column_stack([weights, 1 - weights.sum(axis=1)]).clip(0)
+    vertices = sp.csr_matrix(
+        (weights.ravel(), triangles.simplices[chosen].ravel(), np.arange(0, weights.size + 1, 3)), shape=(len(inside), len(merged))
+    )
+    shared = 1 / np.bincount(belongs.ravel())
+    spread = sp.csr_matrix((shared[belongs.ravel()], (belongs.ravel(), np.arange(len(places)))), shape=(len(merged), len(places)))
+    entries = (vertices @ spread).tocoo()
+    return entries_matrix(centre_numbers(inside[entries.row], frame), entries.col, entries.data, frame, len(places))
+
+
+def nearest(places: Places, frame: Frame) -> sp.csr_matrix:
+    """The spectrum nearest to each pixel's centre."""
+    unit = np.maximum(own_step(places), 1)
+    distance, number = cKDTree(places / unit).query(pixel_centres(frame) / unit, distance_upper_bound=FARTHEST)
+    there = np.flatnonzero(np.isfinite(distance))
+    return entries_matrix(centre_numbers(there, frame), number[there], np.ones(len(there)), frame, len(places))
+
+
+def gaussian(places: Places, frame: Frame) -> sp.csr_matrix:
+    """Weights that fall with the distance from each pixel's centre, to 4 sigma."""
+    reach = 4 * GAUSSIAN_SIGMA
+    unit = np.maximum(own_step(places), 1)
+    centres = pixel_centres(frame) / unit
+    distances = cKDTree(centres).sparse_distance_matrix(cKDTree(places / unit), reach, output_type="coo_matrix")
+    weights = np.exp(-0.5 * (distances.data / GAUSSIAN_SIGMA) ** 2)
+    sums = np.bincount(distances.row, weights, minlength=len(centres))
+    near = np.bincount(distances.row, distances.data <= FARTHEST, minlength=len(centres))[distances.row] > 0
+    pixels = centre_numbers(distances.row[near], frame)
+    return entries_matrix(pixels, distances.col[near], (weights / sums[distances.row])[near], frame, len(places))
+
+
+METHODS: dict[str, Callable[[Places, Frame], sp.csr_matrix]] = {
+    "drizzle": drizzle,
+    "linear": linear,
+    "nearest": nearest,
+    "gaussian": gaussian,
+}
+
+
+def pixel_centres(frame: Frame) -> Places:
+    """Centres (pixel, (across, along)) in pixels from the corner."""
+    across, along = np.indices(frame.shape)
+    return np.asarray(np.stack([across.ravel(), along.ravel()], axis=1) + 0.5, np.float64)
+
+
+def pixel_numbers(places: NDArray[Any], frame: Frame) -> NDArray[Any]:
+    """Numbers of pixels at (across, along) in the map: row·columns + column."""
+    row, column = (places[:, axis] for axis in frame.order)
+    return np.asarray(row * frame.shape[frame.order[1]] + column)
+
+
+def centre_numbers(centres: NDArray[Any], frame: Frame) -> NDArray[Any]:
+    """As `pixel_numbers`, of some of the `pixel_centres`."""
+    return pixel_numbers(np.stack(np.divmod(centres, frame.shape[1]), axis=1), frame)
+
+
+def entries_matrix(pixels: NDArray[Any], numbers: NDArray[Any], shares: NDArray[Any], frame: Frame, spectra: int) -> sp.csr_matrix:
+    """The matrix (pixels × spectra) from its entries."""
+    matrix = sp.csr_matrix((shares, (pixels, numbers)), shape=(frame.shape[0] * frame.shape[1], spectra))
+    matrix.sort_indices()
+    return matrix
+
+
+def as_grid(matrix: sp.csr_matrix, frame: Frame, **options: Any) -> ScanGrid:
+    """The grid with its place."""
+    order = list(frame.order)
+    corner, step, shape = frame.corner[order], frame.step[order], np.array(frame.shape)[order]
+    y, x = (low + size * (np.arange(number) + 0.5) for low, size, number in zip(corner, step, shape, strict=True))
+    return store_grid(matrix, y, x, step=tuple(step.tolist()), **options)
+
+
+def store_grid(matrix: sp.csr_matrix, y: Places, x: Places, **options: Any) -> ScanGrid:
+    """The grid as what is stored of it."""
+    coverage = np.asarray(matrix.sum(axis=1)).reshape(len(y), len(x))
+    unit = {"units": options["unit"]}
+    return ScanGrid(
+        data=xr.DataArray(matrix.data.astype(np.float32), dims="entry"),
+        indices=xr.DataArray(matrix.indices.astype(np.int32), dims="entry"),
+        indptr=xr.DataArray(matrix.indptr.astype(np.int64), dims="edge"),
+        coverage=xr.DataArray(coverage.astype(np.float32), dims=("row", "column"), attrs={"units": "spectra"}),
+        y=xr.DataArray(np.asarray(y, np.float64), dims="row", attrs=unit),
+        x=xr.DataArray(np.asarray(x, np.float64), dims="column", attrs=unit),
+        spectra=int(matrix.shape[1]),
+        **options,
+    )

@@ -1,0 +1,314 @@
+"""Spectra of scans: smoothing, sums, and maps, as lazy graphs."""
+
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import scipy.sparse as sp
+import xarray as xr
+from dask.base import tokenize
+from dask.core import flatten, istask
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from detcal.errors import InputError
+from detcal.xrf import kernels
+from detcal.xrf.calibration import ScanGrid, check_live_times
+
+TILE_BYTES = 2**25  # of a map as float32
+PIXELS_AT_ONCE = 64  # whose sums are held in float64
+
+
+def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str = "reflect", truncate: float = 4.0) -> xr.DataArray:
+    """Gaussian along the energy of spectra (…, energy), lazily: that of scipy.ndimage.gaussian_filter1d on float32.
+
+    Parameters
+    ----------
+    spectra : (spectrum, energy) or (row, column, energy)
+        Counts of any type: whole numbers become float32 first, since scipy would cut the result's fractions off. A NaN makes its whole
+        neighbourhood NaN.
+    sigma_channels
+        Standard deviation in channels.
+    boundary
+        "reflect", "nearest", "mirror" or "wrap", as scipy's mode.
+    truncate
+        Where the gaussian is cut, in standard deviations.
+
+    Returns
+    -------
+    DataArray float32
+        Of the same shape.
+
+    Raises
+    ------
+    InputError
+        No numbers, a sigma that is not positive, an unknown boundary.
+    """
+    data = as_spectra(spectra)
+    if boundary not in kernels.BOUNDARIES:
+        raise InputError(f"expected boundary to be one of {', '.join(kernels.BOUNDARIES)}, got {boundary!r}")
+    if not 0 < sigma_channels < np.inf or not 0 < truncate < np.inf:
+        raise InputError(f"expected a positive sigma_channels and truncate, got {sigma_channels} and {truncate}")
+    whole = data.data.rechunk({data.ndim - 1: -1})
+    smoothed = da.map_blocks(
+        kernels.smooth, whole, float(sigma_channels), boundary, float(truncate), dtype=np.float32,
+        meta=np.empty((0,) * data.ndim, np.float32),
+    )  # fmt: skip
+    return data.copy(data=smoothed)
+
+
+def summary_spectra(spectra: Any) -> xr.Dataset:
+    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; spectra of NaN (uncovered pixels) are left out.
+
+    Returns
+    -------
+    Dataset (energy,)
+        sum and max, in the unit of the spectra, mean; all NaN if there is no spectrum. float64.
+
+    Raises
+    ------
+    InputError
+        No numbers.
+    """
+    data = as_spectra(spectra)
+    whole = data.data.rechunk({data.ndim - 1: -1})
+    lines = tuple((1,) * len(sizes) for sizes in whole.chunks[:-1])
+    parts = da.map_blocks(
+        summary_block, whole, dtype=np.float64, chunks=(*lines, (3,), whole.chunks[-1]), new_axis=whole.ndim - 1,
+        meta=np.empty((0,) * (whole.ndim + 1)),
+    )  # fmt: skip
+    merged = da.reduction(
+        parts, keep_block, merge_summaries, axis=tuple(range(whole.ndim - 1)), dtype=np.float64, concatenate=True, split_every=16,
+    )  # fmt: skip
+    coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
+    names = {"sum": merged[0], "mean": merged[0] / merged[2], "max": merged[1]}
+    return xr.Dataset({name: ("energy", values, data.attrs) for name, values in names.items()}, coords)
+
+
+def summary_block(block: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums, maxima and number of spectra (…, 3, energy) of a block."""
+    lines = np.ascontiguousarray(block).reshape(-1, block.shape[-1])
+    found = np.zeros((3, block.shape[-1]))
+    found[1] = -np.inf
+    found[2] = kernels.add_to_summary(lines, found[0], found[1])
+    if not found[2, 0]:
+        found[:2] = np.nan
+    return found.reshape((1,) * (block.ndim - 1) + found.shape)
+
+
+def keep_block(block: NDArray[Any], axis: Any, keepdims: bool) -> NDArray[Any]:
+    """What is merged is what came."""
+    return block
+
+
+def merge_summaries(parts: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> NDArray[Any]:
+    """Summaries of several blocks as one."""
+    flat = parts.reshape(-1, *parts.shape[-2:])
+    found = np.stack([np.nansum(flat[:, 0], axis=0), np.fmax.reduce(flat[:, 1], axis=0), flat[:, 2].sum(axis=0)])
+    found[:2, found[2] == 0] = np.nan
+    return found.reshape((1,) * len(axis) + found.shape) if keepdims else found
+
+
+def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None) -> xr.DataArray:
+    """Counts on the grid, W·C, lazily.
+
+    Each block of the map reads the spectra between the first and the last that it has a share of: a few lines of the scan.
+
+    Parameters
+    ----------
+    spectra : (spectrum, energy)
+        In the order of the scan.
+    grid
+        From `build_scan_grid`.
+    sigma_channels
+        Also smooth along the energy: before or after, whichever has fewer spectra to smooth; both are the same.
+
+    Returns
+    -------
+    DataArray (row, column, energy) float32
+        NaN in pixels that no spectrum has a share in.
+
+    Raises
+    ------
+    InputError
+        Another number of spectra than the grid was built for.
+    """
+    return spread(spectra, grid, grid.W, sigma_channels)
+
+
+def spread(spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: float | None = None, *, once: bool = False) -> xr.DataArray:
+    """As `regrid`, with other entries in place of W's; `once` as in `tiles`."""
+    data = as_spectra(spectra)
+    if data.ndim != 2 or len(data) != grid.spectra:
+        raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {data.shape}")
+    if sigma_channels is not None:
+        if grid.spectra <= grid.coverage.size:
+            return spread(smooth_spectra(data, sigma_channels), grid, matrix)
+        return smooth_spectra(spread(data, grid, matrix), sigma_channels)
+    coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
+    coords |= {"y": grid.y, "x": grid.x}
+    return xr.DataArray(tiles(data.data, matrix, grid.shape, once=once), coords, ("row", "column", "energy"), "counts", data.attrs)
+
+
+def tiles(spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int], *, once: bool = False) -> da.Array:
+    """A task a tile and block of channels; a tile is some whole rows, or some whole columns if the lines of the scan are these.
+
+    Each task reads the spectra that it needs itself, so that none are read ahead: neighbours both read the line between them. With `once`
+    they share whole blocks, which is for graphs that need each block for something else too.
+    """
+    matrix = matrix.sorted_indices()
+    rows, columns = shape
+    along_rows = spans(matrix, shape, 0) <= spans(matrix, shape, 1)
+    length, other = (rows, columns) if along_rows else (columns, rows)
+    size = min(length, max(1, TILE_BYTES // (4 * other * max(spectra.chunks[1]))))
+    parts = tuple(min(size, length - start) for start in range(0, length, size))
+    chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
+    edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
+    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape, once)}"
+    pixels = np.arange(rows * columns).reshape(rows, columns)
+    graph: dict[Any, Any] = {}
+    for number, start in enumerate(range(0, length, size)):
+        inside = pixels[start : start + size] if along_rows else pixels[:, start : start + size]
+        part = matrix[inside.ravel()]
+        share = (part.indptr.astype(np.int64), part.indices, part.data)
+        place = (number, 0) if along_rows else (0, number)
+        first, last = (int(part.indices.min()), int(part.indices.max()) + 1) if part.nnz else (0, 0)
+        touched = range(*np.searchsorted(edges, [first, last - 1], side="right") - [1, 0]) if part.nnz else range(0)
+        for block, channels in enumerate(spectra.chunks[1]):
+            if once:
+                blocks, starts = [(spectra.name, each, block) for each in touched], [int(edges[each]) for each in touched]
+            else:
+                own, blocks = reading(spectra.blocks[:, block][first:last])
+                graph |= own
+                starts = [max(first, int(edges[each])) for each in touched]
+            graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, (*inside.shape, channels))
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
+    return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
+
+
+def reading(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
+    """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
+    if not part.size:
+        return {}, []
+    (optimised,) = dask.optimize(part)
+    graph = dict(optimised.__dask_graph__())
+    # what lies computed on a cluster is no task, and is referred to by its key
+    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
+    return graph, blocks
+
+
+def spans(matrix: sp.csr_matrix, shape: tuple[int, int], axis: int) -> int:
+    """How many spectra lie between the first and last of each row (or column) of the map, in all."""
+    entries = matrix.tocoo()
+    lines = entries.row // shape[1] if axis == 0 else entries.row % shape[1]
+    low, high = np.full(shape[axis], matrix.shape[1]), np.zeros(shape[axis], np.int64)
+    np.minimum.at(low, lines, entries.col)
+    np.maximum.at(high, lines, entries.col)
+    return int((high - low).clip(0).sum())
+
+
+def regrid_tile(
+    blocks: list[NDArray[Any]], firsts: list[int], share: tuple[NDArray[Any], ...], shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """A tile (row, column, energy) from blocks of spectra, and from the parts of the matrix that belong to its pixels."""
+    indptr, indices, data = share
+    tile = np.empty((shape[0] * shape[1], shape[2]), np.float32)
+    for start in range(0, len(tile), PIXELS_AT_ONCE):
+        part = tile[start : start + PIXELS_AT_ONCE]
+        ends = indptr[start : start + len(part) + 1]
+        sums = np.zeros(part.shape)
+        for block, first in zip(blocks, firsts, strict=True):
+            kernels.add_spectra(np.ascontiguousarray(block), first, ends, indices, data, sums)
+        sums[np.diff(ends) == 0] = np.nan
+        part[...] = sums
+    return tile.reshape(shape)
+
+
+def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | None = None) -> xr.Dataset:
+    """Counts per live second on the grid, lazily: rate = (W·C)/(W·t), counts and live times regridded apart and divided last.
+
+    Parameters
+    ----------
+    scan
+        spectra (spectrum, energy) and live_time_s (spectrum,), from a reader.
+    grid
+        From `build_scan_grid`.
+    sigma_channels
+        Also smooth the rates along the energy.
+
+    Returns
+    -------
+    Dataset
+        rate (row, column, energy) in counts per live second; variance (row, column, energy) of it for counts of Poisson's statistics,
+        (W∘W·C)/(W·t)², without the smoothing; live_time_s (row, column), W·t; coverage, the sum of the shares; effective_spectra
+        (ΣW)²/ΣW², how many whole spectra are as good. NaN in pixels without a spectrum; coverage 0.
+
+    Raises
+    ------
+    InputError
+        Another number of spectra than the grid was built for, no live times, or some that are not positive.
+    """
+    live = live_times(scan)
+    seconds = on_grid(grid, grid.W @ live)
+    over = inverse(seconds)
+    rate = spread(scan.spectra, grid, (over @ grid.W).tocsr(), sigma_channels)
+    variance = spread(scan.spectra, grid, (over.power(2) @ grid.W.power(2)).tocsr())
+    sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.W.power(2).sum(axis=1)).values
+    effective = np.divide(sums**2, squares, out=np.full(sums.shape, np.nan), where=sums > 0)
+    place = {"y": grid.y, "x": grid.x}
+    maps = {
+        "live_time_s": seconds.assign_attrs(units="s"),
+        "coverage": grid.coverage,
+        "effective_spectra": xr.DataArray(effective, dims=("row", "column"), attrs={"units": "1"}),
+    }
+    rates = {
+        "rate": rate.rename("rate").assign_attrs(units="counts/s"),
+        "variance": variance.rename("variance").assign_attrs(units="counts²/s²"),
+    }
+    return xr.Dataset({**rates, **{name: values.assign_coords(place) for name, values in maps.items()}})
+
+
+def inverse(seconds: xr.DataArray) -> sp.dia_matrix:
+    """What divides each pixel by its live time."""
+    values = seconds.values.ravel()
+    return sp.diags(np.divide(1, values, out=np.zeros(len(values)), where=values > 0))
+
+
+def live_times(scan: xr.Dataset) -> NDArray[np.float64]:
+    """Live times (spectrum,) that counts can be divided by."""
+    if "live_time_s" not in scan:
+        raise InputError("expected a scan with live_time_s (spectrum,), got one without: add it, or regrid the counts")
+    live = np.asarray(scan.live_time_s.values, np.float64)
+    check_live_times(live, scan.sizes["spectrum"])
+    return live
+
+
+def on_grid(grid: ScanGrid, values: Any) -> xr.DataArray:
+    """A value a pixel as a map (row, column); NaN where no spectrum has a share."""
+    image = np.asarray(values, np.float64).reshape(grid.shape)
+    return xr.DataArray(np.where(grid.coverage.values > 0, image, np.nan), dims=("row", "column"))
+
+
+def as_spectra(data: Any) -> xr.DataArray:
+    """Spectra (…, energy) as a DataArray over dask.
+
+    Raises
+    ------
+    InputError
+        Of other dimensions than (energy,), (spectrum, energy) or (row, column, energy), or no numbers.
+    """
+    dims = ("row", "column", "energy")
+    if not isinstance(data, xr.DataArray):
+        names = {1: ("energy",), 2: ("spectrum", "energy"), 3: dims}.get(np.ndim(data))
+        if names is None:
+            raise InputError(f"expected spectra (spectrum, energy) or (row, column, energy), got {np.shape(data)}")
+        data = xr.DataArray(data, dims=names)
+    if data.dtype.kind not in "iuf" or "energy" not in data.dims:
+        raise InputError(f"expected numbers with a dimension energy, got {data.dtype} {tuple(data.dims)}")
+    data = data.transpose(..., "energy")
+    if isinstance(data.data, da.Array):
+        return data
+    size = max(1, TILE_BYTES // max(1, data[..., :1].size and data.nbytes // len(data)))
+    blocks = (size, *(-1,) * (data.ndim - 1))
+    return data.copy(data=da.from_array(data.values, chunks=blocks, name=False))
