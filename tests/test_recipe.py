@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.recipe import STEPS, read_recipe
 from detcal_pipelines.template import READY, render
 
 from detcal.errors import RecipeError
@@ -57,8 +57,7 @@ pth = "response.zarr"
     ("step", "message"),
     [
         ('operation = "fit_respons"', "steps[0].operation (line 4): unknown operation; did you mean fit_response?"),
-        ("sigma = 3", "steps[0].operation (line 3): missing; one of fit_response, correct_response, build_psf, deconvolve, "
-         "sigma_clip, median_filter, integrate"),
+        ("sigma = 3", f"steps[0].operation (line 3): missing; one of {', '.join(STEPS)}"),
         (
             'operation = "fit_response"\ndark = { path = "dark.h5", datset = "x" }',
             "steps[0].dark.datset (line 5): unknown key; did you mean dataset?",
