@@ -594,3 +594,54 @@ def test_geometries_that_cannot_be(change, poni):
         setattr(geometry, name, value)
     with pytest.raises(InputError, match="expected a distance and a wavelength above 0"):
         build_bins(geometry, 20)
+
+
+@pytest.mark.parametrize(("count", "value", "norm"), [(2, 3.7, 0.7), (40, 3.7, 0.3), (5, 1e6, 0.9), (30, -7.1, 0.11)])
+def test_constant_rings_lose_nothing_by_rounding(count, value, norm):
+    frames = np.full((1, 1, count), value, np.float32)
+    found = sigma_clip(frames, make_bins(np.zeros((1, count), int), np.full((1, count), norm))).compute()
+    assert found["count"].item() == count
+    assert 0 <= found["std"].item() < 1e-5 * abs(value / norm)
+
+
+def test_an_outlier_in_any_ring_is_one():
+    frames = np.full((1, 1, 41), 100.0)
+    frames[..., 20:] = 1000
+    bins = replace(
+        make_bins(np.arange(41).reshape(1, 41) // 21),
+        starts=xr.DataArray(np.array([0, 21, 42]), dims="edge"),
+        pixels=xr.DataArray(np.r_[:21, 20:41].astype(np.int32), dims="entry"),
+        shares=xr.DataArray(np.full(42, 0.5, np.float32), dims="entry"),
+    )  # fmt: skip
+    assert np.flatnonzero(outlier_mask(frames, bins, 3.0).values).tolist() == [20]
+
+
+@pytest.mark.parametrize("norm", [0.1, 0.3, 0.7])
+def test_medians_between_pixels_whose_weights_are_rounded(norm):
+    for count in range(2, 200, 14):
+        frames = np.random.default_rng(count).permutation(count).astype(np.float32).reshape(1, 1, count)
+        bins = make_bins(np.zeros((1, count), int), np.full((1, count), norm))
+        same(median_filter(frames, bins).compute().intensity.item(), (count - 1) / 2 / norm, 1e-6, count)
+
+
+def test_outliers_of_all_batches():
+    frames = np.full((2, 300, 400), 100, np.uint16)
+    frames[0, ::30, 7], frames[1, ::50, 9] = 5000, 5000
+    bins = make_bins(np.arange(300 * 400).reshape(300, 400) // 8000)
+    np.testing.assert_array_equal(outlier_mask(frames, bins), frames == 5000)
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 3])
+def test_clipping_stops_after_so_many_iterations(most):
+    rng = np.random.default_rng(1)
+    frames, bins = rng.normal(0, 1, (1, 1, 500)) ** 5, make_bins(np.zeros((1, 500), int))
+    kept = reference.clip(*reference.entries_of(frames[0], bins, 0), "azimuthal", 3.0, most)
+    assert sigma_clip(frames, bins, 3.0, most).compute()["count"].item() == kept.sum()
+    np.testing.assert_array_equal(outlier_mask(frames, bins, 3.0, most).values.ravel(), ~kept)
+
+
+def test_a_wiped_ring_is_sought_about_the_median_of_what_was_there():
+    frames = np.array([100.0] * 10 + [160] * 8 + [1e5, 1e9]).reshape(1, 1, 20)
+    variance = np.array([100.0] * 19 + [1e17]).reshape(1, 1, 20)
+    found = sigma_clip(frames, make_bins(np.zeros((1, 20), int)), 5.0, 2, variance=variance).compute()
+    assert found["count"].item() == 10

@@ -22,6 +22,7 @@ NONE, POISSON, AZIMUTHAL, HYBRID, GIVEN = range(5)
 BATCH = 2**15  # entries of rings that are treated together: 2 MiB in lanes
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64
 SAMPLE = 31  # entries of a ring that are sorted, to say where a quantile may lie
+ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
 AHEAD = 8  # tiles that are asked for before they are loaded
 TIE = 1e-3  # of a pixel's mean weight: as near as this to the border of two pixels, a quantile is between them
 
@@ -235,7 +236,8 @@ def clip_ring(buffer, size, noise, rings, ring, model, threshold, most, work, ce
 
 @kernel
 def narrow(interval, lane, middle, limit):  # type: ignore[no-untyped-def]
-    """Keep what is within a limit of the middle."""
+    """Keep what is within a limit of the middle; what rounding alone takes away from it stays."""
+    limit = max(limit, ROUNDING * abs(middle))
     interval[0, lane] = max(interval[0, lane], np.float32(middle - limit))
     interval[1, lane] = min(interval[1, lane], np.float32(middle + limit))
 
