@@ -68,7 +68,8 @@ def build_bins(
     flat, dark : (y, x) or (frame, y, x), optional
         Frames are averaged.
     npt_azimuth
-        Cut each ring in so many parts, for 2-D integration.
+        Cut each ring in so many parts, for 2-D integration. With "full" splitting pyFAI may misplace single pixels on an end of
+        `azimuth_range`, and leaves out some where azimuths are cut.
     shape : rows, columns
         Of a detector that the geometry gives no model for, but pixel sizes.
 
