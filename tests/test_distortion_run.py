@@ -208,7 +208,7 @@ def test_plans_and_checks_show_what_there_is(folder):
 
 
 def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled):
-    side = 768
+    side = 512
     lens = np.stack(np.meshgrid(*2 * [np.arange(side + 1.0)], indexing="ij"), axis=-1)
     corners = simulate.undistort(lens, np.array([side / 2, side / 2]), 0.03, side) * 5e-5
     save(DistortionMap.of_corners(corners, (5e-5, 5e-5), np.zeros((side, side), bool)), tmp_path / "distortion.zarr")
@@ -218,16 +218,15 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
     change(tmp_path, "correct_distortion.toml", "# coverage = false", "coverage = true")
     image = np.random.default_rng(0).poisson(100, (side, side))
     peaks = []
-    for frames in (32, 64):
+    for frames in (64, 128):
         with h5py.File(tmp_path / "scan.h5", "w") as file:
             stack = file.create_dataset("data", (frames, side, side), np.uint16, chunks=(1, side, side), **hdf5plugin.Bitshuffle())
             for frame in range(frames):
                 stack[frame] = np.roll(image, frame)
         peak, output = peak_of_workers(
-            ["run", "correct_distortion.toml", "--memory", "1.5GiB", "--workers", "2", "--overwrite"], tmp_path, compiled
+            ["run", "correct_distortion.toml", "--memory", "2GiB", "--workers", "2", "--overwrite"], tmp_path, compiled
         )
-        print(peak / MIB, planned_peak(output) / MIB, output)
-        assert peak <= planned_peak(output) <= 1536 * MIB
+        assert peak <= planned_peak(output) <= 2048 * MIB
         peaks.append(peak)
         assert_compiled_before(tmp_path / "straight.zarr", compiled)
     assert peaks[1] < 1.05 * peaks[0]
@@ -246,8 +245,8 @@ def test_frames_of_another_shape(folder, command):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"distortion.zarr"', '"response.zarr"', "expected a camera's distortion in {folder}/response.zarr, found Response: fit_distortion"),
-        ('"distortion.zarr"', '"small.zarr"', "expected a camera's distortion in {folder}/small.zarr, found no calibration: fit_distortion"),
+        ('"distortion.zarr"', '"response.zarr"', "expected a camera's distortion in {folder}/response.zarr, found Response"),
+        ('"distortion.zarr"', '"small.zarr"', "expected a camera's distortion in {folder}/small.zarr, found no calibration"),
         ('"distortion.zarr"', '"grid.edf"', "expected a zarr store or an HDF5 file that detcal wrote, got {folder}/grid.edf"),
         ('"distortion.zarr"', '"cut.nxs"', "{folder}/cut.nxs"),
         ('"distortion.zarr"', '"none.zarr"', "steps[0].distortion (line 13): no such file: {folder}/none.zarr"),
@@ -274,7 +273,7 @@ def test_one_clear_line_for_a_correction(folder, old, new, message):
     [
         ("pitch_m = 0.005", "pitch_m = 0.0", "steps[0].pitch_m (line 13): input should be greater than 0, got 0.0"),
         ("pitch_m = 0.005", "# pitch_m = 0.005", "steps[0].pitch_m (line 11): missing"),
-        ('"grid.edf"', '"blank.edf"', "no dots"),
+        ('"grid.edf"', '"blank.edf"', "expected an image of a hole grid, got one that is 100 everywhere"),
         ('"grid.edf"', '"dust.edf"', "dots"),
         ("# order = 5", "order = 5", 'with method="polynomial", got 5 with \'auto\''),
         ('"new.zarr"', '"grid.edf"', "would take the place of the input"),
@@ -286,8 +285,7 @@ def test_one_clear_line_for_a_fit(folder, grid, old, new, message):
     save(BLANK, folder / "blank.edf")
     save(np.where(np.hypot(*(np.indices(SHAPE) - 100)) < 15, grid.image, 100)[None], folder / "dust.edf")
     change(folder, "fit_distortion.toml", old, new)
-    text = refused(folder, "check", "fit_distortion.toml", "--overwrite")
-    assert message in text
+    assert message in refused(folder, "check", "fit_distortion.toml", "--overwrite")
 
 
 def test_steps_in_the_wrong_order(folder):

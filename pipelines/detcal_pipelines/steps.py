@@ -246,6 +246,10 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
         case CorrectDistortion():
             matrix = overlaps_of(step)
             own = correct_distortion_bytes(shape, matrix.shape, depth, itemsize, matrix.data.size, step.variance is not None)
+            if isinstance(
+                result, xr.Dataset
+            ):  # its images are written one by one, and the next block's are made meanwhile, and taken apart
+                own += 2 * result.nbytes * depth // len(frames)
         case InRings():
             bins = bins_of(step, shape)
             counts = np.diff(bins.starts)
