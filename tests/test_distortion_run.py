@@ -207,15 +207,17 @@ def test_plans_and_checks_show_what_there_is(folder):
     assert (found.workers, found.depth) == (2, 16)
 
 
-def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled):
+@pytest.mark.parametrize("several", [False, True])
+def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled, several):
     side = 512
     lens = np.stack(np.meshgrid(*2 * [np.arange(side + 1.0)], indexing="ij"), axis=-1)
     corners = simulate.undistort(lens, np.array([side / 2, side / 2]), 0.03, side) * 5e-5
     save(DistortionMap.of_corners(corners, (5e-5, 5e-5), np.zeros((side, side), bool)), tmp_path / "distortion.zarr")
     (tmp_path / "correct_distortion.toml").write_text(render("correct_distortion"))
     change(tmp_path, "correct_distortion.toml", "# chunk_frames", "chunk_frames")
-    change(tmp_path, "correct_distortion.toml", "# variance", "variance")
-    change(tmp_path, "correct_distortion.toml", "# coverage = false", "coverage = true")
+    if several:
+        change(tmp_path, "correct_distortion.toml", "# variance", "variance")
+        change(tmp_path, "correct_distortion.toml", "# coverage = false", "coverage = true")
     image = np.random.default_rng(0).poisson(100, (side, side))
     peaks = []
     for frames in (64, 128):
