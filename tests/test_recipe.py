@@ -15,8 +15,8 @@ RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
 
 @pytest.fixture
 def folder(tmp_path):
-    names = "sweep.h5", "ct.h5", "dark.h5", "flat.h5", "response.zarr", "first.zarr", "scan.h5", "psf.zarr", "detector.poni", "mask.edf"
-    for name in names:
+    frames = "sweep.h5", "ct.h5", "dark.h5", "flat.h5", "scan.h5", "mask.edf", "grid.edf"
+    for name in (*frames, "response.zarr", "first.zarr", "psf.zarr", "detector.poni", "distortion.zarr"):
         (tmp_path / name).touch()
     return tmp_path
 

@@ -21,7 +21,7 @@ from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
-from detcal.stores import check_output, load_calibration, open_frames
+from detcal.stores import check_output, load, load_calibration, open_frames
 from detcal_pipelines.recipe import (
     BuildPSF,
     CorrectDistortion,
@@ -193,9 +193,9 @@ def overlaps_of(step: CorrectDistortion) -> OverlapMatrix:
 def build_overlaps_once(options: str, modified: tuple[int, ...]) -> OverlapMatrix:
     """The matrix of a step as its files were when they were modified."""
     step = CorrectDistortion.model_validate_json(options, context={"folder": "."})
-    warp = load_calibration(step.distortion)
+    warp = load(step.distortion)  # detectors in files of other programs too
     if not isinstance(warp, DistortionMap):
-        kind = "no calibration" if warp is None else type(warp).__name__
+        kind = "no calibration" if isinstance(warp, xr.Dataset) else type(warp).__name__
         raise InputError(f"expected a camera's distortion in {step.distortion}, found {kind}: fit_distortion writes one")
     grid = step.model_dump(include={"shape", "pixel_size_m", "origin_m"})
     return build_overlaps(warp, mask=open_mask(step.mask), **grid)
@@ -246,6 +246,10 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
         case CorrectDistortion():
             matrix = overlaps_of(step)
             own = correct_distortion_bytes(shape, matrix.shape, depth, itemsize, matrix.data.size, step.variance is not None)
+            if isinstance(
+                result, xr.Dataset
+            ):  # its images are written one by one, and the next block's are made meanwhile, and taken apart
+                own += 2 * result.nbytes * depth // len(frames)
         case InRings():
             bins = bins_of(step, shape)
             counts = np.diff(bins.starts)
