@@ -85,7 +85,12 @@ def element_maps(
         background = background_patterns(energy[inside], background_kev).T
         every = np.concatenate([patterns[:, inside], background])
         amounts, errors = fitted_maps(scan, grid, inside, every, seconds, len(names), tile_lines)
-    coords: dict[str, Any] = {"element": names, "line_kev": ("element", strongest, {"units": "keV"}), "y": grid.y, "x": grid.x}
+    coords: dict[str, Any] = {
+        "element": np.array(names, object),
+        "line_kev": ("element", strongest, {"units": "keV"}),
+        "y": grid.y,
+        "x": grid.x,
+    }
     dims = ("element", "row", "column")
     maps = {
         name: xr.DataArray(values.astype(np.float32), coords, dims, attrs={"units": "counts/s"})

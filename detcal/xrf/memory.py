@@ -17,8 +17,8 @@ def smooth_spectra_bytes(spectra: int, channels: int, itemsize: int) -> int:
 def regrid_bytes(pixels: int, spectra: int, channels: int, itemsize: int, *, smoothed: bool = False) -> int:
     """A tile of so many pixels of a map, from so many spectra: without its encoded copy.
 
-    A task holds the tile, the spectra of its lines and of a part of those on each side, and the sums of some pixels. If it smooths, it holds
-    the tile and the spectra as float32 again.
+    A task holds the tile, the spectra of its lines and of a part of those on each side, and the sums of some pixels; and the tile and the
+    spectra as float32 again, if it smooths.
     """
     tile = 4 * pixels * channels
     read = 2 * spectra * channels * itemsize

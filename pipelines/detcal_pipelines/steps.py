@@ -145,7 +145,7 @@ def maps(step: RegridXRF, scan: xr.Dataset, grid: ScanGrid, tile_lines: int | No
     if step.elements is None:
         return found
     elements = element_maps(scan, grid, step.elements, method=step.element_method, fwhm_kev=step.fwhm_kev, tile_lines=tile_lines)
-    return found.merge(elements.rename(rate="element_rate", error="element_error"))
+    return found.assign(element_rate=elements.rate, element_error=elements.error)
 
 
 def selected_lines(scan: xr.Dataset, spectra: int | None) -> int | None:
