@@ -1,7 +1,7 @@
 """Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it.
 
 A block counts twice, as it is read and as it is decoded from the file's chunks. For each spectrum of the scan the driver holds its
-position, live time and entries of the matrix besides.
+position, live time and entries of the matrix besides; a worker keeps the entries of the tiles that it has made until the run ends.
 """
 
 from detcal.xrf.operations import PIXELS_AT_ONCE
@@ -34,3 +34,8 @@ def convert_scan_bytes(block: int, pixels: int, spectra: int, channels: int, ite
     """A block of so many spectra, and a tile of so many pixels of the cube from smoothed blocks, whole ones, that hold so many spectra."""
     kept = 4 * (spectra + 2 * block) * channels
     return smooth_spectra_bytes(block, channels, itemsize) + kept + 4 * pixels * channels + 8 * PIXELS_AT_ONCE * channels
+
+
+def matrix_bytes(entries: int, pixels: int) -> int:
+    """A matrix, all tiles of which one worker may make: shares, spectra, and where each pixel begins."""
+    return 12 * entries + 8 * pixels

@@ -23,7 +23,7 @@ from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_output, load_calibration, open_frames
 from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, open_crono, regrid, regrid_rate
-from detcal.xrf.memory import convert_scan_bytes, fit_bytes, regrid_bytes
+from detcal.xrf.memory import convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
 from detcal.xrf.operations import lines_are_rows, most_spectra
 from detcal_pipelines.recipe import (
     BuildPSF,
@@ -352,7 +352,9 @@ def scan_task_bytes(step: OfScan, scan: xr.Dataset, depth: int) -> int:
     pixels, spectra = depth * pixels_a_line(grid), most_spectra(grid, depth)
     own = regrid_bytes(pixels, spectra, channels, itemsize, smoothed=step.sigma_channels is not None)
     fitted = fit_bytes(pixels, channels) if step.elements and step.element_method == "fit" else 0
-    return PYFAI_BYTES + max(own, regrid_bytes(pixels, spectra, channels, itemsize) + fitted)
+    cubes = 1 + step.variance + 2 * (step.elements is not None)
+    matrices = cubes * matrix_bytes(grid.data.size, grid.coverage.size)
+    return PYFAI_BYTES + matrices + max(own, regrid_bytes(pixels, spectra, channels, itemsize) + fitted)
 
 
 def pixels_a_line(grid: ScanGrid) -> int:
