@@ -597,7 +597,7 @@ def test_what_is_no_geometry_is_refused(geometry):
     [
         ("cannot read .*bad.poni as a .poni file", bytes(range(128, 256))),
         ("cannot read .*bad.poni as a .poni file", b"poni_version: 2\nDetector: Detector\nDistance: near\n"),
-        ("expected a detector with a shape", b"Distance: 0.1\nPoni1: 0\nPoni2: 0\n"),
+        ("expected a detector with a shape", b"Distance: 0.1\nPoni1: 0\nPoni2: 0\nRot1: 0\nRot2: 0\nRot3: 0\n"),
         ("expected", b""),
     ],
 )

@@ -15,8 +15,8 @@ from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
 PathOrName = str | PathLike[str]
 
 
-def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0) -> xr.Dataset:
-    """The arrays of `convert_crono`, lazily, from a scan with spectra and selected (row, column).
+def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: int | None = None) -> xr.Dataset:
+    """The arrays of `convert_crono`, lazily, from a scan with spectra and selected (row, column); `tile_lines` as for `regrid`.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0) -> xr.Dataset:
         raise InputError("expected a scan with selected (row, column), got one without: regrid it by its positions instead")
     smoothed = smooth_spectra(scan.spectra, sigma_channels)
     grid = build_scan_grid(scan, method="selected")
-    cube = spread(smoothed, grid, grid.W, once=True)
+    cube = spread(smoothed, grid, grid.W, tile_lines=tile_lines, once=True)
     summary = summary_spectra(cube)
     total = scan.spectra.sum("spectrum", dtype=np.float64)
     told = {

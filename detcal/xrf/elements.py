@@ -26,6 +26,7 @@ def element_maps(
     fwhm_kev: float = 0.14,
     energy_range_kev: tuple[float, float] | None = None,
     background_kev: float = 2.0,
+    tile_lines: int | None = None,
 ) -> xr.Dataset:
     """How much of each element's radiation comes from each pixel, lazily.
 
@@ -48,6 +49,8 @@ def element_maps(
         Which energies to fit; by default from half a keV, or the strongest lines less 0.7 keV, to the strongest lines and 1.5 keV more.
     background_kev
         Distance of the background's triangles.
+    tile_lines
+        As for `regrid`.
 
     Returns
     -------
@@ -73,15 +76,21 @@ def element_maps(
     strongest = np.array([line.strongest_kev for line in lines])
     if method == "window":
         weights = np.stack([window_of(line, energy, fwhm_kev) for line in lines])
-        amounts, errors = (values / seconds.values for values in window_maps(scan, grid, weights, patterns))
+        amounts, errors = (values / seconds.values for values in window_maps(scan, grid, weights, patterns, tile_lines))
     else:
         wanted = energy_range_kev or (max(low, strongest.min() - 0.7), min(high, strongest.max() + 1.5))
         inside = (energy >= wanted[0]) & (energy <= wanted[1])
         if inside.sum() < 2 * len(names):
             raise InputError(f"expected more channels than elements from {wanted[0]:g} to {wanted[1]:g} keV, got {inside.sum()}")
         background = background_patterns(energy[inside], background_kev).T
-        amounts, errors = fitted_maps(scan, grid, inside, np.concatenate([patterns[:, inside], background]), seconds, len(names))
-    coords: dict[str, Any] = {"element": names, "line_kev": ("element", strongest, {"units": "keV"}), "y": grid.y, "x": grid.x}
+        every = np.concatenate([patterns[:, inside], background])
+        amounts, errors = fitted_maps(scan, grid, inside, every, seconds, len(names), tile_lines)
+    coords: dict[str, Any] = {
+        "element": np.array(names, object),
+        "line_kev": ("element", strongest, {"units": "keV"}),
+        "y": grid.y,
+        "x": grid.x,
+    }
     dims = ("element", "row", "column")
     maps = {
         name: xr.DataArray(values.astype(np.float32), coords, dims, attrs={"units": "counts/s"})
@@ -99,7 +108,9 @@ def energies_of(scan: xr.Dataset) -> NDArray[np.float64]:
     return energy
 
 
-def window_maps(scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], patterns: NDArray[np.float64]) -> tuple[da.Array, da.Array]:
+def window_maps(
+    scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], patterns: NDArray[np.float64], tile_lines: int | None
+) -> tuple[da.Array, da.Array]:
     """Counts (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first."""
     recovered = (weights * patterns).sum(axis=1)
     data = as_spectra(scan.spectra)
@@ -108,8 +119,8 @@ def window_maps(scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], 
         da.map_blocks(weigh, whole, matrix.T, dtype=np.float64, chunks=(whole.chunks[0], (len(weights),)), meta=np.empty((0, 0)))
         for matrix in (weights / recovered[:, None], (weights / recovered[:, None]) ** 2)
     )
-    amounts = regrid(xr.DataArray(sums, dims=("spectrum", "energy")), grid)
-    squares = spread(xr.DataArray(variances, dims=("spectrum", "energy")), grid, grid.W.power(2))
+    amounts = regrid(xr.DataArray(sums, dims=("spectrum", "energy")), grid, tile_lines=tile_lines)
+    squares = spread(xr.DataArray(variances, dims=("spectrum", "energy")), grid, grid.W.power(2), tile_lines=tile_lines)
     return amounts.data.transpose(2, 0, 1), da.sqrt(squares.data.transpose(2, 0, 1))
 
 
@@ -123,11 +134,17 @@ def weigh(block: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float
 
 
 def fitted_maps(
-    scan: xr.Dataset, grid: ScanGrid, inside: NDArray[np.bool_], patterns: NDArray[np.float64], seconds: xr.DataArray, elements: int
+    scan: xr.Dataset,
+    grid: ScanGrid,
+    inside: NDArray[np.bool_],
+    patterns: NDArray[np.float64],
+    seconds: xr.DataArray,
+    elements: int,
+    tile_lines: int | None,
 ) -> tuple[da.Array, da.Array]:
     """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
-    cube = regrid(scan.spectra, grid).isel(energy=slice(channels[0], channels[-1] + 1)).data
+    cube = regrid(scan.spectra, grid, tile_lines=tile_lines).isel(energy=slice(channels[0], channels[-1] + 1)).data
     cube = cube.rechunk({2: -1})
     sums, squares = (np.asarray(grid.W.power(power).sum(axis=1)).reshape(grid.shape) for power in (1, 2))
     # of a pixel made of parts of spectra: variance over mean, which is 1 for Poisson's counts

@@ -110,7 +110,7 @@ def merge_summaries(parts: NDArray[Any], axis: tuple[int, ...], keepdims: bool) 
     return found.reshape((1,) * len(axis) + found.shape) if keepdims else found
 
 
-def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None) -> xr.DataArray:
+def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None, tile_lines: int | None = None) -> xr.DataArray:
     """Counts on the grid, W·C, lazily.
 
     Each block of the map reads the spectra between the first and the last that it has a share of: a few lines of the scan.
@@ -123,6 +123,8 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None)
         From `build_scan_grid`.
     sigma_channels
         Also smooth along the energy: before or after, whichever has fewer spectra to smooth; both are the same.
+    tile_lines
+        Lines of the map a task; by default about 32 MiB of them.
 
     Returns
     -------
@@ -134,24 +136,35 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None)
     InputError
         Another number of spectra than the grid was built for.
     """
-    return spread(spectra, grid, grid.W, sigma_channels)
+    return spread(spectra, grid, grid.W, sigma_channels, tile_lines=tile_lines)
 
 
-def spread(spectra: Any, grid: ScanGrid, matrix: sp.csr_matrix, sigma_channels: float | None = None, *, once: bool = False) -> xr.DataArray:
+def spread(
+    spectra: Any,
+    grid: ScanGrid,
+    matrix: sp.csr_matrix,
+    sigma_channels: float | None = None,
+    *,
+    tile_lines: int | None = None,
+    once: bool = False,
+) -> xr.DataArray:
     """As `regrid`, with other entries in place of W's; `once` as in `tiles`."""
     data = as_spectra(spectra)
     if data.ndim != 2 or len(data) != grid.spectra:
         raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {data.shape}")
     if sigma_channels is not None:
         if grid.spectra <= grid.coverage.size:
-            return spread(smooth_spectra(data, sigma_channels), grid, matrix)
-        return smooth_spectra(spread(data, grid, matrix), sigma_channels)
+            return spread(smooth_spectra(data, sigma_channels), grid, matrix, tile_lines=tile_lines)
+        return smooth_spectra(spread(data, grid, matrix, tile_lines=tile_lines), sigma_channels)
     coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
     coords |= {"y": grid.y, "x": grid.x}
-    return xr.DataArray(tiles(data.data, matrix, grid.shape, once=once), coords, ("row", "column", "energy"), "counts", data.attrs)
+    cube = tiles(data.data, matrix, grid.shape, tile_lines, once=once)
+    return xr.DataArray(cube, coords, ("row", "column", "energy"), "counts", data.attrs)
 
 
-def tiles(spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int], *, once: bool = False) -> da.Array:
+def tiles(
+    spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int], tile_lines: int | None = None, *, once: bool = False
+) -> da.Array:
     """A task a tile and block of channels; a tile is some whole rows, or some whole columns if the lines of the scan are these.
 
     Each task reads the spectra that it needs itself, so that none are read ahead: neighbours both read the line between them. With `once`
@@ -159,13 +172,13 @@ def tiles(spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int], *, o
     """
     matrix = matrix.sorted_indices()
     rows, columns = shape
-    along_rows = spans(matrix, shape, 0) <= spans(matrix, shape, 1)
-    length, other = (rows, columns) if along_rows else (columns, rows)
-    size = min(length, max(1, TILE_BYTES // (4 * other * max(spectra.chunks[1]))))
+    along_rows = lines_are_rows(matrix, shape)
+    length = rows if along_rows else columns
+    size = min(length, tile_lines or lines_a_tile(rows * columns // length, max(spectra.chunks[1])))
     parts = tuple(min(size, length - start) for start in range(0, length, size))
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
-    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape, once)}"
+    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape, size, once)}"
     pixels = np.arange(rows * columns).reshape(rows, columns)
     graph: dict[Any, Any] = {}
     for number, start in enumerate(range(0, length, size)):
@@ -198,14 +211,32 @@ def reading(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
     return graph, blocks
 
 
-def spans(matrix: sp.csr_matrix, shape: tuple[int, int], axis: int) -> int:
-    """How many spectra lie between the first and last of each row (or column) of the map, in all."""
+def lines_a_tile(pixels: int, channels: int) -> int:
+    """Lines of so many pixels and channels that make a tile."""
+    return max(1, TILE_BYTES // (4 * pixels * channels))
+
+
+def lines_are_rows(matrix: sp.csr_matrix, shape: tuple[int, int]) -> bool:
+    """Whether the lines of the scan are rows of the map, or else columns: those are made of spectra that follow one another."""
+    sums = [int((high - low).clip(0).sum()) for low, high in (spans(matrix, shape, axis) for axis in (0, 1))]
+    return sums[0] <= sums[1]
+
+
+def spans(matrix: sp.csr_matrix, shape: tuple[int, int], axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first and the last spectrum of each row (or column) of the map; the last before the first where there is none."""
     entries = matrix.tocoo()
     lines = entries.row // shape[1] if axis == 0 else entries.row % shape[1]
     low, high = np.full(shape[axis], matrix.shape[1]), np.zeros(shape[axis], np.int64)
     np.minimum.at(low, lines, entries.col)
     np.maximum.at(high, lines, entries.col)
-    return int((high - low).clip(0).sum())
+    return low, high
+
+
+def most_spectra(grid: ScanGrid, tile_lines: int) -> int:
+    """How many spectra a tile of so many lines of the map reads, at most."""
+    low, high = spans(grid.W, grid.shape, 0 if lines_are_rows(grid.W, grid.shape) else 1)
+    starts = range(0, len(low), tile_lines)
+    return max(int(high[start : start + tile_lines].max() - low[start : start + tile_lines].min()) + 1 for start in starts)
 
 
 def regrid_tile(
@@ -225,7 +256,7 @@ def regrid_tile(
     return tile.reshape(shape)
 
 
-def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | None = None) -> xr.Dataset:
+def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | None = None, tile_lines: int | None = None) -> xr.Dataset:
     """Counts per live second on the grid, lazily: rate = (W·C)/(W·t), counts and live times regridded apart and divided last.
 
     Parameters
@@ -236,6 +267,8 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
         From `build_scan_grid`.
     sigma_channels
         Also smooth the rates along the energy.
+    tile_lines
+        As for `regrid`.
 
     Returns
     -------
@@ -252,8 +285,8 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     live = live_times(scan)
     seconds = on_grid(grid, grid.W @ live)
     over = inverse(seconds)
-    rate = spread(scan.spectra, grid, (over @ grid.W).tocsr(), sigma_channels)
-    variance = spread(scan.spectra, grid, (over.power(2) @ grid.W.power(2)).tocsr())
+    rate = spread(scan.spectra, grid, (over @ grid.W).tocsr(), sigma_channels, tile_lines=tile_lines)
+    variance = spread(scan.spectra, grid, (over.power(2) @ grid.W.power(2)).tocsr(), tile_lines=tile_lines)
     sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.W.power(2).sum(axis=1)).values
     effective = np.divide(sums**2, squares, out=np.full(sums.shape, np.nan), where=sums > 0)
     place = {"y": grid.y, "x": grid.x}

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 from math import ceil
 from typing import Any
 
@@ -13,8 +13,9 @@ from detcal.distortion import DistortionMap
 from detcal.errors import PlanError
 from detcal.sensor import SensorPSF
 from detcal.simd import LANES
-from detcal_pipelines.recipe import CorrectDistortion, Deconvolve, InRings, Recipe
-from detcal_pipelines.steps import apply, open_input, task_bytes
+from detcal.xrf.operations import lines_a_tile
+from detcal_pipelines.recipe import ConvertCrono, CorrectDistortion, Deconvolve, InRings, Recipe, RegridXRF
+from detcal_pipelines.steps import apply, grid_of, open_first, open_input, open_scan, pixels_a_line, task_bytes
 
 MIB = 2**20
 
@@ -27,7 +28,7 @@ ENCODED_COPIES = 2
 
 @dataclass(frozen=True)
 class Cut:
-    """What the work is cut into: blocks of frames, or bands of a detector's rows."""
+    """What the work is cut into: blocks of frames or spectra, bands of a detector's rows, or lines of a map."""
 
     unit: str
     setting: str  # of the recipe: how many a task
@@ -128,7 +129,7 @@ class Stage:
 def trace(recipe: Recipe) -> list[Stage]:
     """The stages of a recipe; blocks do not matter to it."""
     stages: list[Stage] = []
-    frames = None if recipe.input is None else open_input(recipe.input, None)
+    frames = open_first(recipe, None)
     for step in recipe.steps:
         stages.append(Stage(step, frames, apply(step, frames, lanes=1)))
         frames = stages[-1].result
@@ -137,6 +138,17 @@ def trace(recipe: Recipe) -> list[Stage]:
 
 def cut_of(recipe: Recipe, first: Stage) -> Cut:
     """What there is to cut, and the sizes to try: what is asked for, or else a default and smaller ones."""
+    if isinstance(first.step, ConvertCrono):
+        own = open_scan(first.step, 1).spectra.data.chunksize[0]
+        length, block = first.frames.spectra.data.shape[0], first.frames.spectra.data.chunksize[0]
+        sizes = [first.step.chunk_spectra] if first.step.chunk_spectra else halvings(block, own)
+        return Cut("spectra", "chunk_spectra", length, own, [rounded(each, own, length) for each in sizes])
+    if isinstance(first.step, RegridXRF):
+        grid = grid_of(first.step)
+        pixels = pixels_a_line(grid)
+        lines = grid.coverage.size // pixels
+        most = first.step.tile_lines or lines_a_tile(pixels, first.frames.sizes["energy"])
+        return Cut("lines", "tile_lines", lines, 1, [min(most, lines)] if first.step.tile_lines else halvings(min(most, lines), 1))
     if recipe.input is None:
         rows, columns = first.result.shape
         band = first.result.indptr.chunks[0][1] // columns
@@ -178,30 +190,36 @@ def rounded(depth: int, unit: int, frames: int) -> int:
 
 def plan_for(stages: list[Stage], cut: Cut, depth: int, workers: int, budget: int) -> Plan:
     """The plan for given blocks and workers, whether it fits or not."""
-    steps = tuple(plan_step(stage, depth, written=stage is stages[-1]) for stage in stages)
+    steps = tuple(plan_step(stage, depth, cut.length, written=stage is stages[-1]) for stage in stages)
     bytes_in = 0 if stages[0].frames is None else stages[0].frames.nbytes
     return Plan(steps, cut, depth, min(workers, ceil(cut.length / depth)), bytes_in, budget)
 
 
-def plan_step(stage: Stage, depth: int, written: bool) -> PlannedStep:
-    """What goes in and comes out of one step, and its memory for blocks of `depth` frames or rows, with what it takes to write them."""
+def plan_step(stage: Stage, depth: int, length: int, written: bool) -> PlannedStep:
+    """What goes in and comes out of one step, and its memory for blocks of `depth` of `length`, with what it takes to write them."""
     result, frames = stage.result, stage.frames
     held = task_bytes(stage.step, frames, result, depth)
     if isinstance(result, xr.DataArray):
         bytes_out = result.nbytes
         gives = f"{result.shape} {result.dtype}"
-        held += written * ENCODED_COPIES * bytes_out * depth // len(result)
+        held += written * ENCODED_COPIES * bytes_out * depth // length
     elif isinstance(result, xr.Dataset):
         bytes_out = sum(array.nbytes for array in result.values())
-        shape = next(iter(result.values())).shape
-        gives = f"{', '.join(map(str, result))} {shape} float32"
-        held += written * ENCODED_COPIES * bytes_out * depth // shape[0]
+        gives = ", ".join(named_shapes(result))
+        held += written * ENCODED_COPIES * bytes_out * depth // length
     else:
         arrays = [array for array in vars(result).values() if isinstance(array, xr.DataArray | da.Array)]
         bytes_out = sum(int(array.nbytes) for array in arrays)
         gives = f"{type(result).__name__} of {contents(result, arrays)}"
-    takes = f"{result.shape} pixels" if frames is None else f"{frames.shape} {frames.dtype}"
+    raw = frames.spectra if isinstance(frames, xr.Dataset) else frames
+    takes = f"{result.shape} pixels" if raw is None else f"{raw.shape} {raw.dtype}"
     return PlannedStep(stage.step.operation, takes, gives, bytes_out, held)
+
+
+def named_shapes(result: xr.Dataset) -> list[str]:
+    """Names of variables, the shape and type after those that have it in common."""
+    kinds = groupby(result.items(), key=lambda each: f"{each[1].shape} {each[1].dtype}")
+    return [f"{', '.join(str(name) for name, _ in members)} {kind}" for kind, members in kinds]
 
 
 def contents(calibration: Any, arrays: list[Any]) -> str:

@@ -241,10 +241,66 @@ class Integrate(InRings):
     )
 
 
-Step = Annotated[
-    FitDistortion | CorrectDistortion | FitResponse | CorrectResponse | BuildPSF | Deconvolve | SigmaClip | MedianFilter | Integrate,
-    Field(discriminator="operation"),
+class OfScan(Table):
+    """What all steps have in common that begin with an X-ray fluorescence scan, in place of frames."""
+
+    operation: str
+    scan: InputPath = Field(description="HDF5 file of a Crono scanner", examples=["scan.h5"])
+    motor_step_um: float = Field(1.0, gt=0, description="length of a motor step, µm")
+
+
+class ConvertCrono(OfScan):
+    """Smooth the spectra of a scan, and lay out those that its instrument selected; there are no frames, and so no [input]."""
+
+    operation: Literal["convert_crono"]
+    sigma_channels: float = Field(7.0, gt=0, description="of the gaussian along the energy, channels")
+    chunk_spectra: int | None = Field(None, gt=0, description="spectra a task; by itself what the memory allows", examples=[512])
+
+
+AUTO = "[auto]"  # in brackets, as PLANE
+Lag = Annotated[
+    Annotated[Literal["auto"], Tag(AUTO)] | Annotated[float, Tag("[columns]")],
+    Discriminator(lambda given: AUTO if isinstance(given, str) else "[columns]"),
 ]
+
+
+class RegridXRF(OfScan):
+    """Put all spectra of a scan on a regular grid, by their true positions; there are no frames, and so no [input]."""
+
+    operation: Literal["regrid_xrf"]
+    method: Literal["drizzle", "linear", "nearest", "gaussian", "selected"] = Field(
+        "drizzle", description="drizzle: every count kept; linear, nearest, gaussian; selected: those that the instrument chose"
+    )
+    step: Ends | None = Field(
+        None, description="(y, x) of a pixel, µm; by itself the distances of the lines and spectra", examples=[[500.0, 800.0]]
+    )
+    line_lag: Lag | None = Field(
+        None, description="columns that positions lag behind; auto: found by reading all spectra", examples=["auto"]
+    )
+    sigma_channels: float | None = Field(None, gt=0, description="also smooth along the energy, channels", examples=[7.0])
+    quantity: Literal["rate", "counts"] = Field("rate", description="rate: a live second; counts: where the file has no live times")
+    variance: bool = Field(False, description="write the variances of rates too")
+    elements: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="write maps of these too", examples=[["Fe", "Pb-L"]]
+    )
+    element_method: Literal["fit", "window"] = Field("fit", description="fit: patterns of all lines; window: about the strongest")
+    fwhm_kev: float = Field(0.14, gt=0, description="resolution of the detector at 5.9 keV")
+    tile_lines: int | None = Field(None, gt=0, description="lines of the map a task; by itself what the memory allows", examples=[4])
+
+    @model_validator(mode="after")
+    def variances_are_of_rates(self) -> "RegridXRF":
+        """Counts have none here."""
+        if self.variance and self.quantity == "counts":
+            raise ValueError("variances are of rates: leave variance or quantity out")
+        return self
+
+
+WithoutFrames = BuildPSF | OfScan
+Step = Annotated[
+    FitDistortion | CorrectDistortion | FitResponse | CorrectResponse | BuildPSF | Deconvolve | SigmaClip | MedianFilter | Integrate
+    | ConvertCrono | RegridXRF,
+    Field(discriminator="operation"),
+]  # fmt: skip
 
 
 def what_is_no_frames(step: Step) -> str | None:
@@ -295,9 +351,10 @@ class Recipe(Table):
     @field_validator("steps")
     @classmethod
     def only_the_last_gives_no_frames(cls, steps: list[Step]) -> list[Step]:
-        """Steps need frames, which a step that calibrates does not give; build_psf takes none either."""
-        if len(steps) > 1 and any(isinstance(step, BuildPSF) for step in steps):
-            raise ValueError("build_psf takes no frames, and gives none: make it the only step")
+        """Steps need frames, which a step that calibrates does not give; some take none either."""
+        alone = [step.operation for step in steps if isinstance(step, WithoutFrames)]
+        if len(steps) > 1 and alone:
+            raise ValueError(f"{alone[0]} takes no frames, and gives none: make it the only step")
         for step in steps[:-1]:
             if given := what_is_no_frames(step):
                 raise ValueError(f"{step.operation} gives {given}, not frames: make it the last step")
@@ -306,11 +363,11 @@ class Recipe(Table):
     @field_validator("input")
     @classmethod
     def frames_where_they_are_needed(cls, frames: Input | None, info: ValidationInfo) -> Input | None:
-        """There must be some, but for build_psf."""
+        """There must be some, but for steps that begin with something else."""
         for first in info.data.get("steps", [])[:1]:
-            if frames is None and not isinstance(first, BuildPSF):
+            if frames is None and not isinstance(first, WithoutFrames):
                 raise ValueError(f"missing: {first.operation} takes frames")
-            if frames is not None and isinstance(first, BuildPSF):
+            if frames is not None and isinstance(first, WithoutFrames):
                 raise ValueError(f"{first.operation} takes no frames: leave [input] out")
         return frames
 
@@ -319,6 +376,7 @@ STEPS: dict[str, type[Table]] = {
     "fit_response": FitResponse, "correct_response": CorrectResponse, "build_psf": BuildPSF, "deconvolve": Deconvolve,
     "fit_distortion": FitDistortion, "correct_distortion": CorrectDistortion,
     "sigma_clip": SigmaClip, "median_filter": MedianFilter, "integrate": Integrate,
+    "convert_crono": ConvertCrono, "regrid_xrf": RegridXRF,
 }  # fmt: skip
 
 

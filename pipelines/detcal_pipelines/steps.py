@@ -22,8 +22,12 @@ from detcal.response.memory import correct_response_bytes, fit_response_bytes, m
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_output, load, load_calibration, open_frames
+from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, open_crono, regrid, regrid_rate
+from detcal.xrf.memory import convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
+from detcal.xrf.operations import lines_are_rows, most_spectra
 from detcal_pipelines.recipe import (
     BuildPSF,
+    ConvertCrono,
     CorrectDistortion,
     CorrectResponse,
     Deconvolve,
@@ -33,8 +37,10 @@ from detcal_pipelines.recipe import (
     InRings,
     Integrate,
     MedianFilter,
+    OfScan,
     Plane,
     Recipe,
+    RegridXRF,
     SigmaClip,
     Source,
     Step,
@@ -48,9 +54,23 @@ def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
     return open_frames(source.path, source.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames})
 
 
+def open_first(recipe: Recipe, depth: int | None) -> Any:
+    """What the first step takes: frames in blocks of so many, a scan, or nothing."""
+    first = recipe.steps[0]
+    if isinstance(first, OfScan):
+        return open_scan(first, depth)
+    return None if recipe.input is None else open_input(recipe.input, depth)
+
+
+def open_scan(step: OfScan, depth: int | None) -> xr.Dataset:
+    """The scan of a step; spectra come in blocks of so many where these are what the work is cut into."""
+    chunks = None if depth is None or isinstance(step, RegridXRF) else {"spectrum": depth}
+    return open_crono(step.scan, motor_step_um=step.motor_step_um, chunks=chunks)
+
+
 def build(recipe: Recipe, depth: int | None = None, lanes: int = 1) -> Any:
-    """The lazy result of all steps, in tasks of so many frames or rows: a stack or a calibration."""
-    result: Any = None if recipe.input is None else open_input(recipe.input, depth)
+    """The lazy result of all steps, in tasks of so many frames, rows or lines: a stack, a calibration or maps."""
+    result = open_first(recipe, depth)
     for step in recipe.steps:
         result = apply(step, result, lanes, depth)
     return result
@@ -73,13 +93,19 @@ def input_paths(recipe: Recipe) -> list[str]:
     for step in recipe.steps:
         paths = [*paths, *(source.path for _, source in step if isinstance(source, Source))]
         match step:
-            case BuildPSF(geometry=str(path)) | Deconvolve(psf=path) | InRings(geometry=path) | CorrectDistortion(distortion=path):
+            case (
+                BuildPSF(geometry=str(path))
+                | Deconvolve(psf=path)
+                | InRings(geometry=path)
+                | CorrectDistortion(distortion=path)
+                | OfScan(scan=path)
+            ):
                 paths.append(path)
     return paths
 
 
 def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> Any:
-    """One step on lazy frames, or on none if it begins with a geometry."""
+    """One step on lazy frames or a scan, or on nothing if it begins with a geometry."""
     match step:
         case FitResponse():
             options = step.model_dump(exclude={"operation", "dark", "mask"})
@@ -102,6 +128,31 @@ def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> 
             return correct_distortion(frames, overlaps_of(step), **options)
         case InRings():
             return profiles(step, frames, bins_of(step, (frames.shape[1], frames.shape[2])))
+        case ConvertCrono():
+            return convert_scan(frames, step.sigma_channels, tile_lines=selected_lines(frames, tile_rows))
+        case RegridXRF():
+            return maps(step, frames, grid_of(step), tile_rows)
+
+
+def maps(step: RegridXRF, scan: xr.Dataset, grid: ScanGrid, tile_lines: int | None) -> xr.Dataset:
+    """A scan on a grid: the cube, what it is made of, and elements."""
+    options: dict[str, Any] = {"sigma_channels": step.sigma_channels, "tile_lines": tile_lines}
+    if step.quantity == "counts":
+        found = xr.Dataset({"counts": regrid(scan.spectra, grid, **options), "coverage": grid.coverage})
+    else:
+        rates = regrid_rate(scan, grid, **options)
+        found = rates if step.variance else rates.drop_vars("variance")
+    if step.elements is None:
+        return found
+    elements = element_maps(scan, grid, step.elements, method=step.element_method, fwhm_kev=step.fwhm_kev, tile_lines=tile_lines)
+    return found.assign(element_rate=elements.rate, element_error=elements.error)
+
+
+def selected_lines(scan: xr.Dataset, spectra: int | None) -> int | None:
+    """Lines of the instrument's grid that are about as large as a block of so many spectra."""
+    if spectra is None:
+        return None
+    return max(1, spectra // pixels_a_line(build_scan_grid(scan, method="selected")))
 
 
 def profiles(step: InRings, frames: Any, bins: AzimuthalBins) -> xr.Dataset:
@@ -118,7 +169,8 @@ def profiles(step: InRings, frames: Any, bins: AzimuthalBins) -> xr.Dataset:
 
 def compile_kernels(recipe: Recipe) -> None:
     """Run the steps on a few pixels of the frames' type: workers then load their machine code, and need no compiler's memory."""
-    result: Any = None if recipe.input is None else np.ones((2, 4, 4), open_input(recipe.input, None).dtype)
+    first = open_first(recipe, None)
+    result: Any = first if isinstance(first, xr.Dataset | None) else np.ones((2, 4, 4), first.dtype)
     for step in recipe.steps:
         result = try_out(step, result).compute(scheduler="synchronous")
 
@@ -147,6 +199,26 @@ def try_out(step: Step, frames: Any) -> Any:
             # blurred so much that it is not undone before every kernel has run
             ramp = np.arange(frames.size, dtype=frames.dtype).reshape(frames.shape)
             return deconvolve(ramp, build_psf(near, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"}))
+        case ConvertCrono():
+            return convert_scan(few_spectra(frames), step.sigma_channels)
+        case RegridXRF():
+            few = few_spectra(frames)
+            grids = build_scan_grid(few, method="selected"), build_scan_grid(few, step=(2.0, 2.0))  # smoothed before, and after
+            return xr.concat([maps(step, few, grid, None).sum() for grid in grids], "grid")
+
+
+def few_spectra(scan: xr.Dataset) -> xr.Dataset:
+    """A scan of three lines with the energies of another, and its type of spectra."""
+    line, place = (axis.ravel() for axis in np.indices((3, 3)))
+    return xr.Dataset(
+        {
+            "spectra": (("spectrum", "energy"), np.ones((9, scan.sizes["energy"]), scan.spectra.dtype)),
+            "positions": (("spectrum", "axis"), np.stack([place, line], axis=1)),
+            "live_time_s": ("spectrum", np.ones(9)),
+            "selected": (("row", "column"), np.arange(9).reshape(3, 3)),
+        },
+        {"energy": scan.energy},
+    )
 
 
 def open_image(source: Source | None, chunk_frames: int) -> xr.DataArray | None:
@@ -201,6 +273,19 @@ def build_overlaps_once(options: str, modified: tuple[int, ...]) -> OverlapMatri
     return build_overlaps(warp, mask=open_mask(step.mask), **grid)
 
 
+def grid_of(step: RegridXRF) -> ScanGrid:
+    """The grid of a step: the same object each time, since a lag is found by reading all spectra."""
+    return build_grid_once(step.model_dump_json(), Path(step.scan).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def build_grid_once(options: str, modified: int) -> ScanGrid:
+    """The grid of a step as its file was when it was modified."""
+    step = RegridXRF.model_validate_json(options, context={"folder": "."})
+    pixel = None if step.step is None else (step.step[0], step.step[1])
+    return build_scan_grid(open_scan(step, None), pixel, step.method, step.line_lag)
+
+
 def bins_of(step: InRings, shape: tuple[int, int]) -> AzimuthalBins:
     """The rings of a step for frames of a shape: the same object each time, since pyFAI takes a second for them."""
     files = [step.geometry, *(source.path for _, source in step if isinstance(source, Source))]
@@ -231,6 +316,8 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
     if isinstance(step, BuildPSF):
         pixels = depth * result.shape[1]
         return PYFAI_BYTES + build_psf_bytes(pixels, int(most_coefficients(result) * pixels), ceil(result.shape[0] / depth))
+    if isinstance(step, OfScan):
+        return scan_task_bytes(step, frames, depth)
     shape = (frames.shape[1], frames.shape[2])
     itemsize = frames.dtype.itemsize
     sources: list[Source | None] = []
@@ -256,6 +343,27 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
             own = PYFAI_BYTES + profiles_bytes(shape, depth, itemsize, int(counts.sum()), int(counts.max()), len(counts))
     images = [image for source in sources if (image := open_image(source, depth)) is not None]
     return max(own, *(mean_image_bytes(shape, image.data.chunksize[0], image.dtype.itemsize) for image in images), 0)
+
+
+def scan_task_bytes(step: OfScan, scan: xr.Dataset, depth: int) -> int:
+    """As `task_bytes`, of so many spectra or lines of a map."""
+    channels, itemsize = scan.sizes["energy"], scan.spectra.dtype.itemsize
+    if not isinstance(step, RegridXRF):
+        grid = build_scan_grid(scan, method="selected")
+        lines = selected_lines(scan, depth) or 1
+        return PYFAI_BYTES + convert_scan_bytes(depth, lines * pixels_a_line(grid), most_spectra(grid, lines), channels, itemsize)
+    grid = grid_of(step)
+    pixels, spectra = depth * pixels_a_line(grid), most_spectra(grid, depth)
+    own = regrid_bytes(pixels, spectra, channels, itemsize, smoothed=step.sigma_channels is not None)
+    fitted = fit_bytes(pixels, channels) if step.elements and step.element_method == "fit" else 0
+    cubes = 1 + step.variance + 2 * (step.elements is not None)
+    matrices = cubes * matrix_bytes(grid.data.size, grid.coverage.size)
+    return PYFAI_BYTES + matrices + max(own, regrid_bytes(pixels, spectra, channels, itemsize) + fitted)
+
+
+def pixels_a_line(grid: ScanGrid) -> int:
+    """Pixels of the map that lie on a line of the scan."""
+    return grid.shape[1] if lines_are_rows(grid.W, grid.shape) else grid.shape[0]
 
 
 def most_coefficients(psf: SensorPSF) -> float:

@@ -54,6 +54,16 @@ READY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         ("integrate",),
         {"input.path": "scan.h5", "output.path": "integrated.zarr", "geometry": "detector.poni"},
     ),
+    "convert_crono": (
+        "From the file of a Crono scanner to smoothed spectra, and the cube of those that it selected.",
+        ("convert_crono",),
+        {"output.path": "converted.zarr", "scan": "scan.h5"},
+    ),
+    "regrid_xrf": (
+        "From an X-ray fluorescence scan to a calibrated cube on a regular grid, and maps of elements.",
+        ("regrid_xrf",),
+        {"output.path": "cube.zarr", "scan": "scan.h5"},
+    ),
 }
 
 
