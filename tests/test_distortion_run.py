@@ -220,7 +220,8 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
         change(tmp_path, "correct_distortion.toml", "# coverage = false", "coverage = true")
     image = np.random.default_rng(0).poisson(100, (side, side))
     peaks = []
-    for frames in (64, 128):
+    # with several images a frame, how many blocks wait to be written varies from run to run: many frames must stay under the plan too
+    for frames in (512,) if several else (64, 128):
         with h5py.File(tmp_path / "scan.h5", "w") as file:
             stack = file.create_dataset("data", (frames, side, side), np.uint16, chunks=(1, side, side), **hdf5plugin.Bitshuffle())
             for frame in range(frames):
@@ -231,7 +232,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
         assert peak <= planned_peak(output) <= 2048 * MIB
         peaks.append(peak)
         assert_compiled_before(tmp_path / "straight.zarr", compiled)
-    assert peaks[1] < 1.05 * peaks[0]
+    assert several or peaks[1] < 1.05 * peaks[0]
 
 
 # ------------------------------------------------------------------------------------------------------- bad input

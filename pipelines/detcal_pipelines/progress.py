@@ -9,7 +9,7 @@ from dask.array import Array
 from dask.array.optimization import optimize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
-from distributed import Client, KilledWorker, Scheduler, SchedulerPlugin, wait
+from distributed import Client, KilledWorker, Scheduler, SchedulerPlugin, futures_of, wait
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -42,7 +42,8 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
         bar = progress.add_task(label, total=total)
         client.subscribe_topic(topic, lambda _: progress.advance(bar))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):  # masks and images may be among the tasks
-            futures = client.compute(writes, optimize_graph=False)
+            # not `compute`, which would have each output wait for all of its blocks: the blocks of one would be kept for the next
+            futures = futures_of(client.persist(writes, optimize_graph=False))
         try:
             wait(futures)
             client.gather(futures)
