@@ -202,9 +202,9 @@ def correct_distortion(
     stack = as_stack_of(camera_shape(matrix), "map", frames)
     blocks = whole_frames(stack)
     noise = as_variance(variance, stack, blocks, camera_shape(matrix))
-    count = 2 if noise is None else 3
+    count = 1 + (noise is not None) + coverage
     found = da.blockwise(
-        partial(resampling.resample_frames, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean"), "qfyx",
+        partial(resampling.resample_frames, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean", coverage=coverage), "qfyx",
         blocks, "fvu", noise, None if noise is None else "fvu", matrix.in_memory, None,
         new_axes={"q": count, "y": matrix.shape[0], "x": matrix.shape[1]}, concatenate=True, dtype=np.float32,
         meta=np.empty((0, 0, 0, 0), np.float32),
@@ -217,9 +217,9 @@ def correct_distortion(
         return corrected
     images = {"corrected": corrected}
     if noise is not None:
-        images["variance"] = xr.DataArray(found[2], coords, stack.dims, attrs={"units": "counts²"})
+        images["variance"] = xr.DataArray(found[1], coords, stack.dims, attrs={"units": "counts²"})
     if coverage:
-        images["coverage"] = xr.DataArray(found[1], coords, stack.dims, attrs={"units": "1"})
+        images["coverage"] = xr.DataArray(found[-1], coords, stack.dims, attrs={"units": "1"})
         images["mask"] = xr.DataArray(da.isnan(found[0]), coords, stack.dims)
     return xr.Dataset(images)
 
