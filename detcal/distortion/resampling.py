@@ -16,7 +16,7 @@ from detcal.jit import kernel
 from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, in_groups, read_only, to_lanes
 from detcal.simd import LANES, load, load_from, measured, prefetch, splat, store, store_to, transpose, where_between, where_number
 
-TILE_ROWS, TILE_COLUMNS = 32, 64  # pixels of the output
+TILE_ROWS, TILE_COLUMNS = 32, 128  # pixels of the output
 AHEAD = 2  # rows of a window that are asked for before they are loaded
 WIDEST = 64  # output pixels that a distorted one may be wide or high
 LEAST_COVERAGE = 1e-4  # of an output pixel: with less of it covered it has no value
