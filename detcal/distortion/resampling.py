@@ -26,6 +26,31 @@ LEAST_COVERAGE = 1e-4  # of an output pixel: with less of it covered it has no v
 
 
 @kernel
+def mask_unknown(corners, masked):  # type: ignore[no-untyped-def]
+    """Mask the pixels that have a corner that is not known."""
+    for i in range(corners.shape[0]):
+        for j in range(corners.shape[1]):
+            if not (np.isfinite(corners[i, j, 0]) and np.isfinite(corners[i, j, 1])):
+                masked[max(0, i - 1) : i + 1, max(0, j - 1) : j + 1] = True
+
+
+@kernel
+def scale_corners(corners, origin, size, scaled, spans):  # type: ignore[no-untyped-def]
+    """Corners in pixels of the output, 0 where they are not known, and the least and largest y of each row of them (row, 2)."""
+    for i in range(corners.shape[0]):
+        least, most = np.inf, -np.inf
+        for j in range(corners.shape[1]):
+            y, x = corners[i, j, 0], corners[i, j, 1]
+            if np.isfinite(y) and np.isfinite(x):
+                y, x = (y - origin[0]) / size[0], (x - origin[1]) / size[1]
+            else:
+                y, x = 0.0, 0.0
+            scaled[i, j, 0], scaled[i, j, 1] = y, x
+            least, most = min(least, y), max(most, y)
+        spans[i, 0], spans[i, 1] = least, most
+
+
+@kernel
 def box_of(corners, i, j):  # type: ignore[no-untyped-def]
     """The first and last row and column of the output that pixel (i, j) reaches into."""
     y0, x0 = min(corners[i, j, 0], corners[i, j + 1, 0]), min(corners[i, j, 1], corners[i, j + 1, 1])
@@ -89,6 +114,46 @@ def overlaps(corners, i, j, top, left, areas):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def positive_part(start, stop, height):  # type: ignore[no-untyped-def]
+    """Integral over a height of what goes evenly from start to stop, where that is positive."""
+    if start >= 0 and stop >= 0:
+        return height * (start + stop) / 2
+    if start <= 0 and stop <= 0:
+        return 0.0
+    most = max(start, stop)
+    return height * most * most / (2 * abs(start - stop))
+
+
+@kernel
+def quarters(corners, i, j, row, column, whole, areas):  # type: ignore[no-untyped-def]
+    """`overlaps` of a pixel of an area `whole` with the four cells about a node (row, column), if it lies in these.
+
+    What lies to the right of an edge is summed above the node, of that the part to its left, and the part to its left below.
+    """
+    above, left_above, left_below = 0.0, 0.0, 0.0
+    y0, x0 = corners[i, j + 1, 0] - row, column - corners[i, j + 1, 1]
+    for k in range(4):
+        y1, x1 = corners[i + (k == 1 or k == 2), j + (k >= 2), 0] - row, column - corners[i + (k == 1 or k == 2), j + (k >= 2), 1]
+        if y0 <= 0 and y1 <= 0:
+            above += (y1 - y0) * (1 + (x0 + x1) / 2)
+            left_above += positive_part(x0, x1, y1 - y0)
+        elif y0 >= 0 and y1 >= 0:
+            left_below += positive_part(x0, x1, y1 - y0)
+        else:
+            middle = x0 + (x1 - x0) * (y0 / (y0 - y1))
+            if y0 < 0:
+                above -= y0 * (1 + (x0 + middle) / 2)
+                left_above += positive_part(x0, middle, -y0)
+                left_below += positive_part(middle, x1, y1)
+            else:
+                left_below += positive_part(x0, middle, -y0)
+                above += y1 * (1 + (middle + x1) / 2)
+                left_above += positive_part(middle, x1, y1)
+        y0, x0 = y1, x1
+    areas[0], areas[1], areas[2], areas[3] = left_above, above - left_above, left_below, whole - above - left_below
+
+
+@kernel
 def count_band(corners, masked, rows, width, counts):  # type: ignore[no-untyped-def]
     """How many pixels' boxes reach each output pixel of the rows from rows[0] up to rows[1] (row · width + column)."""
     for i in range(masked.shape[0]):
@@ -107,7 +172,7 @@ def fill_band(corners, masked, first_row, rows, width, offset, indices, data):  
 
     offset (pixel,): where each row of the matrix begins; it is moved to where it ends.
     """
-    space = np.empty((WIDEST + 1) ** 2)
+    space = np.empty((WIDEST + 2) ** 2)
     for i in range(masked.shape[0]):
         for j in range(masked.shape[1]):
             if masked[i, j]:
@@ -116,15 +181,19 @@ def fill_band(corners, masked, first_row, rows, width, offset, indices, data):  
             if bottom < rows[0] or top >= rows[1] or right < 0 or left >= width:
                 continue
             shape = (bottom + 1 - top, right + 1 - left)
-            areas = space[: shape[0] * shape[1]].reshape(shape)
-            overlaps(corners, i, j, top, left, areas)
-            whole = quadrilateral_area(corners, i, j)
+            whole, columns = quadrilateral_area(corners, i, j), max(2, shape[1])
+            if shape[0] <= 2 and shape[1] <= 2:
+                quarters(corners, i, j, top + 1, left + 1, whole, space)
+            else:
+                overlaps(corners, i, j, top, left, space[: shape[0] * columns].reshape((shape[0], columns)))
+            pixel, scale = (first_row + i) * masked.shape[1] + j, 1 / whole
             for row in range(max(top, rows[0]), min(bottom + 1, rows[1])):
                 for column in range(max(left, 0), min(right + 1, width)):
                     place = (row - rows[0]) * width + column
-                    indices[offset[place]] = (first_row + i) * masked.shape[1] + j
-                    data[offset[place]] = max(0.0, areas[row - top, column - left] / whole)
-                    offset[place] += 1
+                    at = offset[place]
+                    indices[at] = pixel
+                    data[at] = max(0.0, space[(row - top) * columns + column - left] * scale)
+                    offset[place] = at + 1
 
 
 def fill_rows(
