@@ -100,6 +100,21 @@ def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
 
 
 @instruction
+def store_to(_: Any, array: Any, row: Any, column: Any, value: Any) -> Any:
+    """Put sixteen float32 side by side in a row of an array (n, m), from a column on."""
+    check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        width = cgutils.unpack_tuple(builder, proxy.shape)[1]
+        first = builder.gep(proxy.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
+        builder.store(arguments[3], builder.bitcast(first, VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, lanes_type), code
+
+
+@instruction
 def prefetch(_: Any, array: Any, column: Any) -> Any:
     """Ask for sixteen numbers in each row of an array (n, m), from a column on, to be in the cache soon."""
     check_rows(array, array.dtype)

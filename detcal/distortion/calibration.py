@@ -1,6 +1,7 @@
 """What the calibration of a distorted camera gives: the dots that were found, and the map that they tell of."""
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import dask
 import dask.array as da
@@ -157,9 +158,9 @@ class OverlapMatrix:
     pixel_size_m: tuple[float, float]
     origin_m: tuple[float, float]
 
-    @property
+    @cached_property
     def in_memory(self) -> Delayed:
-        """The matrix as the kernels take it, lazily: one copy for all tasks of a process."""
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process. One that is not lazy is arranged once."""
         return dask.delayed(Resampling.of)(self.indptr, self.indices, self.data, self.areas.data, self.shape)
 
     def to_scipy(self) -> sp.csr_matrix:
@@ -172,4 +173,9 @@ class OverlapMatrix:
         arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
         computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
         blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
-        return replace(self, **{**computed, **blocks})
+        found = replace(self, **{**computed, **blocks})
+        *parts, shape, source = Resampling.of(
+            *(computed[name] for name in ("indptr", "indices", "data")), computed["areas"].values, self.shape
+        )
+        vars(found)["in_memory"] = dask.delayed(Resampling.from_parts)(parts, shape, source)
+        return found

@@ -1,6 +1,6 @@
 """Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it."""
 
-from detcal.distortion.resampling import TILE
+from detcal.distortion.resampling import TILE_COLUMNS, TILE_ROWS
 from detcal.simd import LANES
 
 
@@ -25,4 +25,4 @@ def correct_distortion_bytes(
     pixels, even = shape[0] * shape[1], output[0] * output[1]
     matrix = 8 * coefficients + 8 * even + 4 * pixels
     block = frames * ((2 * itemsize + (8 if variance else 0)) * pixels + 4 * (3 if variance else 2) * even)
-    return matrix + max(matrix, block + (4 * coefficients if variance else 0) + 16 * 4 * LANES * TILE**2)
+    return matrix + max(matrix, block + (4 * coefficients if variance else 0) + 16 * 4 * LANES * TILE_ROWS * TILE_COLUMNS)

@@ -60,21 +60,21 @@ def build_overlaps(
     -----
     Areas are exact, of quadrilaterals: each edge adds what lies to the right of it, cell by cell.
     """
-    corners = np.asarray(warp.corners_m.values, float)
-    unknown = ~np.isfinite(corners).all(axis=-1)
-    masked = warp.mask.values | as_mask(mask, warp.shape) | any_corner(unknown)
+    corners = np.ascontiguousarray(warp.corners_m.values, float)
+    masked = warp.mask.values | as_mask(mask, warp.shape)
+    resampling.mask_unknown(corners, masked)
     if masked.all():
         raise InputError("no pixel is left: look at the mask, and at the map's")
     if tile_rows is not None and tile_rows < 1:
         raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
     size, origin, grid = place_grid(warp, corners, masked, shape, pixel_size_m, origin_m)
-    scaled = np.where(unknown[..., None], 0, (corners - origin) / size)
-    areas = np.empty(warp.shape)
+    scaled, spans, areas = np.empty_like(corners), np.empty((len(corners), 2)), np.empty(warp.shape, np.float32)
+    resampling.scale_corners(corners, origin, size, scaled, spans)
     widest = resampling.areas_of(scaled, masked, areas)
     if widest > resampling.WIDEST:
         raise InputError(f"expected pixels of at most {resampling.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
-    data, indices, indptr = build_bands(scaled, areas <= 0, grid, tile_rows or max(1, BAND_PIXELS // grid[1]))
-    return OverlapMatrix(data, indices, indptr, xr.DataArray(areas.astype(np.float32), dims=("y", "x")), grid, size, origin)
+    data, indices, indptr = build_bands(scaled, spans, areas <= 0, grid, tile_rows or max(1, BAND_PIXELS // grid[1]))
+    return OverlapMatrix(data, indices, indptr, xr.DataArray(areas, dims=("y", "x")), grid, size, origin)
 
 
 def place_grid(
@@ -84,11 +84,8 @@ def place_grid(
     size = pair(warp.pixel_size_m if pixel_size_m is None else np.broadcast_to(pixel_size_m, 2), "pixel_size_m (y, x) in m")
     if not min(size) > 0:
         raise InputError(f"expected a positive pixel_size_m (y, x), got {size}")
-    used = np.zeros((masked.shape[0] + 1, masked.shape[1] + 1), np.bool_)
-    for rows, columns in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        used[rows : rows + masked.shape[0], columns : columns + masked.shape[1]] |= ~masked
-    low, high = corners[used].min(axis=0), corners[used].max(axis=0)
-    default = np.floor(low / size) * size if shape == "cover" else np.zeros(2)
+    low, high = extent(corners, masked) if shape == "cover" else (np.zeros(2), np.zeros(2))
+    default = np.floor(low / size) * size
     origin = pair(default if origin_m is None else origin_m, "origin_m (y, x) in m")
     if shape is None:
         return size, origin, warp.shape
@@ -101,17 +98,20 @@ def place_grid(
     return size, origin, (int(wanted[0]), int(wanted[1]))
 
 
+def extent(corners: NDArray[np.float64], masked: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where pixels that are not masked begin and end, (y, x) each."""
+    used = np.zeros((masked.shape[0] + 1, masked.shape[1] + 1), np.bool_)
+    for rows, columns in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        used[rows : rows + masked.shape[0], columns : columns + masked.shape[1]] |= ~masked
+    return corners[used].min(axis=0), corners[used].max(axis=0)
+
+
 def pair(values: Any, expected: str) -> tuple[float, float]:
     """Two finite numbers."""
     found = np.asarray(values)
     if found.shape != (2,) or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
         raise InputError(f"expected {expected}, got {values!r}")
     return float(found[0]), float(found[1])
-
-
-def any_corner(of_corners: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which pixels have a corner that is so."""
-    return np.asarray(of_corners[:-1, :-1] | of_corners[1:, :-1] | of_corners[:-1, 1:] | of_corners[1:, 1:])
 
 
 def as_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -123,15 +123,16 @@ def as_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def build_bands(
-    corners: NDArray[np.float64], masked: NDArray[np.bool_], grid: tuple[int, int], tile_rows: int
+    corners: NDArray[np.float64], spans: NDArray[np.float64], masked: NDArray[np.bool_], grid: tuple[int, int], tile_rows: int
 ) -> tuple[da.Array, da.Array, da.Array]:
-    """data, indices and indptr, a chunk a band. How many coefficients a band has is counted here, which is quick."""
-    low, high = (getattr(corners[..., 0], extreme)(axis=1) for extreme in ("min", "max"))
-    low, high = np.minimum(low[:-1], low[1:]), np.maximum(high[:-1], high[1:])
-    lazy_corners, lazy_mask = (da.from_array(array, chunks=(64, *array.shape[1:]), name=False) for array in (corners, masked))
-    counts = np.zeros(grid[0] * grid[1], np.int32)
-    resampling.count_band(corners, masked, (0, grid[0]), grid[1], counts)
-    indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    """data, indices and indptr, a chunk a band; `spans` (row, 2) are the least and largest y of the corners.
+
+    How many coefficients a band has is counted here, which is quick.
+    """
+    low, high = np.minimum(spans[:-1, 0], spans[1:, 0]), np.maximum(spans[:-1, 1], spans[1:, 1])
+    indptr = np.zeros(grid[0] * grid[1] + 1, np.int64)
+    resampling.count_band(corners, masked, (0, grid[0]), grid[1], indptr[1:])
+    np.cumsum(indptr, out=indptr)
     parts = []
     for start in range(0, grid[0], tile_rows):
         rows = (start, min(start + tile_rows, grid[0]))
@@ -140,7 +141,7 @@ def build_bands(
         begins = indptr[rows[0] * grid[1] : rows[1] * grid[1] + 1]
         count = int(begins[-1] - begins[0])
         fill = partial(resampling.fill_rows, first_row=first, rows=rows, width=grid[1])
-        task = delayed(fill, pure=True, nout=2)(lazy_corners[first : last + 1], lazy_mask[first:last], begins - begins[0])
+        task = delayed(fill, nout=2)(corners[first : last + 1], masked[first:last], begins - begins[0])
         parts.append([da.from_delayed(part, (count,), dtype) for part, dtype in zip(task, (np.float32, np.int32), strict=True)])
     data, indices = (da.concatenate(list(part)) for part in zip(*parts, strict=True))
     return data, indices, da.from_array(indptr, chunks=max(1, tile_rows * grid[1]), name=False)
@@ -202,9 +203,9 @@ def correct_distortion(
     stack = as_stack_of(camera_shape(matrix), "map", frames)
     blocks = whole_frames(stack)
     noise = as_variance(variance, stack, blocks, camera_shape(matrix))
-    count = 2 if noise is None else 3
+    count = 1 + (noise is not None) + coverage
     found = da.blockwise(
-        partial(resampling.resample_frames, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean"), "qfyx",
+        partial(resampling.resample_frames, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean", coverage=coverage), "qfyx",
         blocks, "fvu", noise, None if noise is None else "fvu", matrix.in_memory, None,
         new_axes={"q": count, "y": matrix.shape[0], "x": matrix.shape[1]}, concatenate=True, dtype=np.float32,
         meta=np.empty((0, 0, 0, 0), np.float32),
@@ -217,9 +218,9 @@ def correct_distortion(
         return corrected
     images = {"corrected": corrected}
     if noise is not None:
-        images["variance"] = xr.DataArray(found[2], coords, stack.dims, attrs={"units": "counts²"})
+        images["variance"] = xr.DataArray(found[1], coords, stack.dims, attrs={"units": "counts²"})
     if coverage:
-        images["coverage"] = xr.DataArray(found[1], coords, stack.dims, attrs={"units": "1"})
+        images["coverage"] = xr.DataArray(found[-1], coords, stack.dims, attrs={"units": "1"})
         images["mask"] = xr.DataArray(da.isnan(found[0]), coords, stack.dims)
     return xr.Dataset(images)
 

@@ -1,7 +1,7 @@
 """Overlaps of distorted pixels with even ones as a sparse matrix, and the matrix in use. ndarrays in, ndarrays out.
 
 A row is an even pixel, its coefficients the shares of the distorted pixels' areas that lie in it. Frames go through it side by side,
-square tile by square tile of the output, so that what a tile needs stays in the cache.
+tile by tile of the output, so that what a tile needs stays in the cache.
 """
 
 from math import floor
@@ -13,15 +13,41 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 from detcal.jit import kernel
-from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, from_lanes, in_groups, read_only, to_lanes
-from detcal.simd import LANES, load, splat, store, where_number
+from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, in_groups, read_only, to_lanes
+from detcal.simd import LANES, load, load_from, measured, prefetch, splat, store, store_to, transpose, where_between, where_number
 
-TILE = 32  # pixels a side, of the output
+TILE_ROWS, TILE_COLUMNS = 32, 128  # pixels of the output
+AHEAD = 2  # rows of a window that are asked for before they are loaded
 WIDEST = 64  # output pixels that a distorted one may be wide or high
 LEAST_COVERAGE = 1e-4  # of an output pixel: with less of it covered it has no value
 
 
 # --------------------------------------------------------------------------------------------------------- building
+
+
+@kernel
+def mask_unknown(corners, masked):  # type: ignore[no-untyped-def]
+    """Mask the pixels that have a corner that is not known."""
+    for i in range(corners.shape[0]):
+        for j in range(corners.shape[1]):
+            if not (np.isfinite(corners[i, j, 0]) and np.isfinite(corners[i, j, 1])):
+                masked[max(0, i - 1) : i + 1, max(0, j - 1) : j + 1] = True
+
+
+@kernel
+def scale_corners(corners, origin, size, scaled, spans):  # type: ignore[no-untyped-def]
+    """Corners in pixels of the output, 0 where they are not known, and the least and largest y of each row of them (row, 2)."""
+    for i in range(corners.shape[0]):
+        least, most = np.inf, -np.inf
+        for j in range(corners.shape[1]):
+            y, x = corners[i, j, 0], corners[i, j, 1]
+            if np.isfinite(y) and np.isfinite(x):
+                y, x = (y - origin[0]) / size[0], (x - origin[1]) / size[1]
+            else:
+                y, x = 0.0, 0.0
+            scaled[i, j, 0], scaled[i, j, 1] = y, x
+            least, most = min(least, y), max(most, y)
+        spans[i, 0], spans[i, 1] = least, most
 
 
 @kernel
@@ -88,6 +114,46 @@ def overlaps(corners, i, j, top, left, areas):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def positive_part(start, stop, height):  # type: ignore[no-untyped-def]
+    """Integral over a height of what goes evenly from start to stop, where that is positive."""
+    if start >= 0 and stop >= 0:
+        return height * (start + stop) / 2
+    if start <= 0 and stop <= 0:
+        return 0.0
+    most = max(start, stop)
+    return height * most * most / (2 * abs(start - stop))
+
+
+@kernel
+def quarters(corners, i, j, row, column, whole, areas):  # type: ignore[no-untyped-def]
+    """`overlaps` of a pixel of an area `whole` with the four cells about a node (row, column), if it lies in these.
+
+    What lies to the right of an edge is summed above the node, of that the part to its left, and the part to its left below.
+    """
+    above, left_above, left_below = 0.0, 0.0, 0.0
+    y0, x0 = corners[i, j + 1, 0] - row, column - corners[i, j + 1, 1]
+    for k in range(4):
+        y1, x1 = corners[i + (k == 1 or k == 2), j + (k >= 2), 0] - row, column - corners[i + (k == 1 or k == 2), j + (k >= 2), 1]
+        if y0 <= 0 and y1 <= 0:
+            above += (y1 - y0) * (1 + (x0 + x1) / 2)
+            left_above += positive_part(x0, x1, y1 - y0)
+        elif y0 >= 0 and y1 >= 0:
+            left_below += positive_part(x0, x1, y1 - y0)
+        else:
+            middle = x0 + (x1 - x0) * (y0 / (y0 - y1))
+            if y0 < 0:
+                above -= y0 * (1 + (x0 + middle) / 2)
+                left_above += positive_part(x0, middle, -y0)
+                left_below += positive_part(middle, x1, y1)
+            else:
+                left_below += positive_part(x0, middle, -y0)
+                above += y1 * (1 + (middle + x1) / 2)
+                left_above += positive_part(middle, x1, y1)
+        y0, x0 = y1, x1
+    areas[0], areas[1], areas[2], areas[3] = left_above, above - left_above, left_below, whole - above - left_below
+
+
+@kernel
 def count_band(corners, masked, rows, width, counts):  # type: ignore[no-untyped-def]
     """How many pixels' boxes reach each output pixel of the rows from rows[0] up to rows[1] (row · width + column)."""
     for i in range(masked.shape[0]):
@@ -106,7 +172,7 @@ def fill_band(corners, masked, first_row, rows, width, offset, indices, data):  
 
     offset (pixel,): where each row of the matrix begins; it is moved to where it ends.
     """
-    space = np.empty((WIDEST + 1) ** 2)
+    space = np.empty((WIDEST + 2) ** 2)
     for i in range(masked.shape[0]):
         for j in range(masked.shape[1]):
             if masked[i, j]:
@@ -115,15 +181,19 @@ def fill_band(corners, masked, first_row, rows, width, offset, indices, data):  
             if bottom < rows[0] or top >= rows[1] or right < 0 or left >= width:
                 continue
             shape = (bottom + 1 - top, right + 1 - left)
-            areas = space[: shape[0] * shape[1]].reshape(shape)
-            overlaps(corners, i, j, top, left, areas)
-            whole = quadrilateral_area(corners, i, j)
+            whole, columns = quadrilateral_area(corners, i, j), max(2, shape[1])
+            if shape[0] <= 2 and shape[1] <= 2:
+                quarters(corners, i, j, top + 1, left + 1, whole, space)
+            else:
+                overlaps(corners, i, j, top, left, space[: shape[0] * columns].reshape((shape[0], columns)))
+            pixel, scale = (first_row + i) * masked.shape[1] + j, 1 / whole
             for row in range(max(top, rows[0]), min(bottom + 1, rows[1])):
                 for column in range(max(left, 0), min(right + 1, width)):
                     place = (row - rows[0]) * width + column
-                    indices[offset[place]] = (first_row + i) * masked.shape[1] + j
-                    data[offset[place]] = max(0.0, areas[row - top, column - left] / whole)
-                    offset[place] += 1
+                    at = offset[place]
+                    indices[at] = pixel
+                    data[at] = max(0.0, space[(row - top) * columns + column - left] * scale)
+                    offset[place] = at + 1
 
 
 def fill_rows(
@@ -154,15 +224,16 @@ def areas_of(corners, masked, areas):  # type: ignore[no-untyped-def]
 class Resampling(NamedTuple):
     """The matrix by tiles of the output, row by row in each: a coefficient's pixel is its place in the window that the tile needs.
 
-    Coefficients of output pixel p, in the order of the tiles, are from starts[p] to starts[p + 1]; tiles (tile, 4) are the first and last
-    row and column of the output, windows (tile, 4) those of the distorted frame. areas (pixel,) are of the distorted pixels,
-    in output pixels, 0 of masked ones.
+    Coefficients of output pixel p, in the order of the tiles, are from starts[p] to starts[p + 1]; covered[p] is the part of its area
+    that all pixels cover. tiles (tile, 4) are the first and last row and column of the output, windows (tile, 4) those of the
+    distorted frame. areas (pixel,) are of the distorted pixels, in output pixels, 0 of masked ones.
     """
 
     starts: NDArray[np.int64]
     places: NDArray[np.int32]
     shares: Floats
     areas: Floats
+    covered: Floats
     tiles: NDArray[np.int64]
     windows: NDArray[np.int64]
     shape: tuple[int, int]
@@ -171,15 +242,20 @@ class Resampling(NamedTuple):
     @classmethod
     def of(cls, indptr: NDArray[np.int64], indices: NDArray[np.int32], data: Floats, areas: Floats, shape: tuple[int, int]) -> "Resampling":
         """From the matrix in CSR, and the areas (y, x)."""
-        corners = [(i, j) for i in range(0, shape[0], TILE) for j in range(0, shape[1], TILE)]
-        tiles = np.array([(i, min(i + TILE, shape[0]), j, min(j + TILE, shape[1])) for i, j in corners], np.int64)
-        starts, places, shares = np.empty(len(indptr), np.int64), np.empty(len(indices), np.int32), np.empty(len(data), np.float32)
-        windows = np.zeros_like(tiles)
+        corners = [(i, j) for i in range(0, shape[0], TILE_ROWS) for j in range(0, shape[1], TILE_COLUMNS)]
+        tiles = np.array([(i, min(i + TILE_ROWS, shape[0]), j, min(j + TILE_COLUMNS, shape[1])) for i, j in corners], np.int64)
+        starts, windows = np.empty(shape[0] * shape[1] + 1, np.int64), np.zeros((len(tiles), 4), np.int64)
+        places, shares, covered = np.empty(len(indices), np.int32), np.empty(len(data), np.float32), np.empty(len(starts) - 1, np.float32)
         order_by_tiles(indptr, indices, data, shape[1], areas.shape[1], tiles, windows, starts, places, shares)
         source = areas.shape[0], areas.shape[1]
-        lines = (starts, places, shares, np.ascontiguousarray(areas, np.float32).ravel(), tiles, windows)
-        starts, places, shares, flat, tiles, windows = (read_only(line) for line in lines)
-        return cls(starts, places, shares, flat, tiles, windows, shape, source)
+        found = cls.from_parts((starts, places, shares, np.asarray(areas, np.float32).ravel(), covered, tiles, windows), shape, source)
+        cover_all(found, covered)
+        return found
+
+    @classmethod
+    def from_parts(cls, arrays: tuple[NDArray[Any], ...], shape: tuple[int, int], source: tuple[int, int]) -> "Resampling":
+        """The same of its arrays, wherever they come from."""
+        return cls(*map(read_only, arrays), shape, source)
 
 
 @kernel
@@ -210,91 +286,217 @@ def order_by_tiles(indptr, indices, data, width, source_width, tiles, windows, s
 
 
 @kernel
-def load_window(matrix, t, valid, frames):  # type: ignore[no-untyped-def]
-    """What tile t needs of up to LANES frames (frame, pixel), as (pixel, lane), and the areas of these pixels."""
-    first, last, left, right = matrix.windows[t]
-    columns, width = right - left, matrix.source[1]
-    window, areas = np.empty(((last - first) * columns, LANES), np.float32), np.empty((last - first) * columns, np.float32)
-    for row in range(first, last):
-        start, place = row * width + left, (row - first) * columns
-        to_lanes(frames, valid, start, start + columns, window[place : place + columns])
-        areas[place : place + columns] = matrix.areas[start : start + columns]
-    return window, areas
+def largest_window(matrix):  # type: ignore[no-untyped-def]
+    """Pixels of the largest window, and of its longest row, in whole groups of LANES."""
+    pixels, columns = 0, 0
+    for t in range(len(matrix.windows)):
+        first, last, left, right = matrix.windows[t]
+        pixels, columns = max(pixels, (last - first) * (right - left)), max(columns, right - left)
+    return pixels, -(-columns // LANES) * LANES
 
 
 @kernel
-def sum_row(matrix, pixel, count, window, areas, mean, sums, covers):  # type: ignore[no-untyped-def]
-    """Sums over the coefficients of `count` output pixels from `pixel` on: of shares of counts, or of areas times values with `mean`; and
-    of the areas of the pixels that are measured."""
+def cover_all(matrix, covered):  # type: ignore[no-untyped-def]
+    """The part of each output pixel's area that all pixels cover, as lanes sum it."""
+    window, areas = np.zeros((largest_window(matrix)[0], LANES), np.float32), np.empty(largest_window(matrix)[0], np.float32)
+    covers = np.empty((TILE_COLUMNS, LANES), np.float32)
+    pixel = 0
+    for t in range(len(matrix.tiles)):
+        top, bottom, left, right = matrix.tiles[t]
+        window_areas(matrix, t, areas)
+        for _ in range(top, bottom):
+            sum_covers(matrix, pixel, right - left, window, areas, covers)
+            covered[pixel : pixel + right - left] = covers[: right - left, 0]
+            pixel += right - left
+
+
+@kernel
+def window_areas(matrix, t, areas):  # type: ignore[no-untyped-def]
+    """The areas of the pixels of a tile's window."""
+    first, last, left, right = matrix.windows[t]
+    for row in range(first, last):
+        start, place = row * matrix.source[1] + left, (row - first) * (right - left)
+        areas[place : place + right - left] = matrix.areas[start : start + right - left]
+
+
+@kernel
+def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-untyped-def]
+    """What tile t needs of up to LANES frames (frame, pixel), as (pixel, lane); whether all of it is measured.
+
+    A frame's rows are read as a whole: frames often lie a power of two of bytes apart, so that their pixels drive each other out of
+    the cache. The last group of LANES pixels begins as early as it must to be whole.
+    """
+    first, last, left, right = matrix.windows[t]
+    columns, width = right - left, matrix.source[1]
+    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
+    nothing = splat(np.float32(0))
+    sums = nothing
+    groups = -(-columns // LANES)
+    for row in range(first, last):
+        start, place = row * width + left, (row - first) * columns
+        if columns < LANES:
+            to_lanes(frames, valid, start, start + columns, window[place : place + columns])
+            for k in range(columns):
+                sums = sums + nothing * load(window, place + k)
+            continue
+        if row + AHEAD < last:
+            for group in range(groups):
+                prefetch(frames, start + AHEAD * width + min(group * LANES, columns - LANES))
+        for lane in range(len(frames)):
+            for group in range(groups):
+                value = measured(load_from(frames, lane, start + min(group * LANES, columns - LANES)), least, dummy)
+                sums = sums + nothing * value
+                store(scratch, group * LANES + lane, value)
+        for group in range(groups):
+            transpose(scratch, group * LANES, 0, window, place + min(group * LANES, columns - LANES), 0)
+    store(scratch, 0, sums)
+    known = True
+    for lane in range(LANES):
+        known = known and scratch[0, lane] == 0
+    scratch[0] = 0
+    return known
+
+
+@kernel
+def weigh_window(matrix, t, power, window):  # type: ignore[no-untyped-def]
+    """Multiply the pixels of a window by a power of their areas."""
+    first, last, left, right = matrix.windows[t]
+    for row in range(first, last):
+        start, place = row * matrix.source[1] + left, (row - first) * (right - left)
+        for column in range(right - left):
+            area = matrix.areas[start + column]
+            store(window, place + column, (area * area if power == 2 else area) * load(window, place + column))
+
+
+@kernel
+def sum_known(matrix, pixel, count, window, power, sums):  # type: ignore[no-untyped-def]
+    """Sums over the coefficients of `count` output pixels from `pixel` on, of values times a power of the shares."""
+    starts, places, shares = matrix.starts, matrix.places, matrix.shares
+    for column in range(count):
+        total = splat(np.float32(0))
+        for k in range(starts[pixel + column], starts[pixel + column + 1]):
+            share = shares[k]
+            total = total + (share * share if power == 2 else share) * load(window, places[k])
+        store(sums, column, total)
+
+
+@kernel
+def sum_measured(matrix, pixel, count, window, power, sums):  # type: ignore[no-untyped-def]
+    """The same where some values are NaN, which are left out."""
+    starts, places, shares = matrix.starts, matrix.places, matrix.shares
+    nothing = splat(np.float32(0))
+    for column in range(count):
+        total = nothing
+        for k in range(starts[pixel + column], starts[pixel + column + 1]):
+            share = shares[k]
+            total = total + (share * share if power == 2 else share) * where_number(load(window, places[k]), nothing)
+        store(sums, column, total)
+
+
+@kernel
+def sum_covers(matrix, pixel, count, window, areas, covers):  # type: ignore[no-untyped-def]
+    """Sums over the coefficients of `count` output pixels of the areas that are measured."""
     starts, places, shares = matrix.starts, matrix.places, matrix.shares
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
     for column in range(count):
-        total, cover = nothing, nothing
+        cover = nothing
         for k in range(starts[pixel + column], starts[pixel + column + 1]):
-            value, share = load(window, places[k]), shares[k]
-            overlap = share * areas[places[k]]
-            cover = cover + overlap * where_number(nothing * value + one, nothing)
-            total = total + (overlap if mean else share) * where_number(value, nothing)
-        store(sums, column, total)
+            overlap = shares[k] * areas[places[k]]
+            cover = cover + overlap * where_number(nothing * load(window, places[k]) + one, nothing)
         store(covers, column, cover)
 
 
 @kernel
+def settle(count, mean, covers, sums):  # type: ignore[no-untyped-def]
+    """NaN where next to nothing is covered, and with `mean` the sums over what is."""
+    least, most, missing = splat(np.float32(LEAST_COVERAGE)), splat(np.float32(np.inf)), splat(np.float32(np.nan))
+    for column in range(count):
+        total, cover = load(sums, column), load(covers, column)
+        if mean:
+            total = total / cover
+        store(sums, column, where_between(cover, least, most, total, missing))
+
+
+@kernel
+def unload(lanes, start, count, scratch, frames):  # type: ignore[no-untyped-def]
+    """`count` rows (pixel, lane) into frames (frame, pixel) from pixel `start` on, frame by frame, for the sake of the cache."""
+    for group in range(0, count, LANES):
+        transpose(lanes, group, 0, scratch, group, 0)
+    whole = count - count % LANES
+    for lane in range(len(frames)):
+        for group in range(0, whole, LANES):
+            store_to(frames, lane, start + group, load(scratch, group + lane))
+        for k in range(whole, count):
+            frames[lane, start + k] = scratch[whole + lane, k - whole]
+
+
+@kernel
 def resample_lanes(matrix, valid, frames, mean, values, coverage):  # type: ignore[no-untyped-def]
-    """Up to LANES frames (frame, pixel) through the matrix: values and coverage (frame, output pixel).
+    """Up to LANES frames (frame, pixel) through the matrix: values and, unless it is of no frames, coverage (frame, output pixel).
 
     Coverage is the part of an output pixel's area that measured pixels cover. Values are the sum of shares of counts, or with `mean` the
     mean weighted by the areas; NaN without coverage.
     """
-    sums, covers = np.empty((TILE, LANES), np.float32), np.empty((TILE, LANES), np.float32)
-    least = np.float32(LEAST_COVERAGE)
+    pixels, columns = largest_window(matrix)
+    window, areas = np.empty((pixels, LANES), np.float32), np.empty(pixels, np.float32)
+    sums, covers = np.empty((TILE_COLUMNS, LANES), np.float32), np.empty((TILE_COLUMNS, LANES), np.float32)
+    scratch = np.zeros((max(columns, TILE_COLUMNS), LANES), np.float32)
     pixel = 0
     for t in range(len(matrix.tiles)):
-        window, areas = load_window(matrix, t, valid, frames)
+        known = load_window(matrix, t, valid, frames, scratch, window)
+        if not known:
+            window_areas(matrix, t, areas)
         top, bottom, left, right = matrix.tiles[t]
+        count = right - left
+        if mean:
+            weigh_window(matrix, t, 1, window)
         for row in range(top, bottom):
-            sum_row(matrix, pixel, right - left, window, areas, mean, sums, covers)
-            for column in range(right - left):
-                for lane in range(LANES):
-                    seen = covers[column, lane]
-                    if not seen > least:
-                        sums[column, lane] = np.nan
-                    elif mean:
-                        sums[column, lane] /= seen
-            start, pixel = row * matrix.shape[1] + left, pixel + right - left
-            from_lanes(sums, start, start + right - left, values)
-            from_lanes(covers, start, start + right - left, coverage)
+            if known:
+                sum_known(matrix, pixel, count, window, 1, sums)
+                for column in range(count):
+                    store(covers, column, splat(matrix.covered[pixel + column]))
+            else:
+                sum_measured(matrix, pixel, count, window, 1, sums)
+                sum_covers(matrix, pixel, count, window, areas, covers)
+            settle(count, mean, covers, sums)
+            start, pixel = row * matrix.shape[1] + left, pixel + count
+            unload(sums, start, count, scratch, values)
+            unload(covers, start, count, scratch, coverage)
 
 
 @kernel
-def sum_lanes(matrix, frames, mean, values):  # type: ignore[no-untyped-def]
-    """Sums of up to LANES frames (frame, pixel), as `sum_row` forms them, NaN left out: (frame, output pixel)."""
-    sums, covers = np.empty((TILE, LANES), np.float32), np.empty((TILE, LANES), np.float32)
+def sum_squares(matrix, frames, mean, sums):  # type: ignore[no-untyped-def]
+    """Sums of values times the squares of what `resample_lanes` weighs them with, of up to LANES frames, NaN left out."""
+    pixels, columns = largest_window(matrix)
+    window, lanes = np.empty((pixels, LANES), np.float32), np.empty((TILE_COLUMNS, LANES), np.float32)
+    scratch = np.zeros((max(columns, TILE_COLUMNS), LANES), np.float32)
     pixel = 0
     for t in range(len(matrix.tiles)):
-        window, areas = load_window(matrix, t, ALL_NUMBERS, frames)
+        load_window(matrix, t, ALL_NUMBERS, frames, scratch, window)
+        if mean:
+            weigh_window(matrix, t, 2, window)
         top, bottom, left, right = matrix.tiles[t]
         for row in range(top, bottom):
-            sum_row(matrix, pixel, right - left, window, areas, mean, sums, covers)
+            sum_measured(matrix, pixel, right - left, window, 2, lanes)
             start, pixel = row * matrix.shape[1] + left, pixel + right - left
-            from_lanes(sums, start, start + right - left, values)
+            unload(lanes, start, right - left, scratch, sums)
 
 
-def resample_frames(frames: Frames, variance: Frames | None, matrix: Resampling, valid: Valid, mean: bool) -> Floats:
-    """Values, coverage and, if it is given, variance of a block of frames (frame, y, x): (quantity, frame, y, x)."""
+def resample_frames(frames: Frames, variance: Frames | None, matrix: Resampling, valid: Valid, mean: bool, coverage: bool) -> Floats:
+    """Of a block of frames (frame, y, x): values, then variance and coverage as they are asked for (quantity, frame, y, x)."""
     if variance is not None:
         frames, variance = known_in_both(frames, variance, valid)
-    pixels = matrix.shape[0] * matrix.shape[1]
-    found = np.empty((2 if variance is None else 3, len(frames), pixels), np.float32)
+    covers = coverage or (mean and variance is not None)
+    found = np.empty((1 + (variance is not None) + covers, len(frames), matrix.shape[0] * matrix.shape[1]), np.float32)
     for some, group in in_groups(frames):
-        resample_lanes(matrix, valid, some, mean, found[0, group], found[1, group])
+        resample_lanes(matrix, valid, some, mean, found[0, group], found[-1, group] if covers else found[0, :0])
     if variance is not None:
-        squared = matrix._replace(shares=read_only(matrix.shares**2), areas=read_only(matrix.areas**2))
         for some, group in in_groups(variance):
-            sum_lanes(squared, some, mean, found[2, group])
+            sum_squares(matrix, some, mean, found[1, group])
         if mean:
-            found[2] /= np.where(np.isnan(found[0]), 1, found[1]) ** 2
-        found[2, np.isnan(found[0])] = np.nan
+            found[1] /= np.where(np.isnan(found[0]), 1, found[2]) ** 2
+        found[1, np.isnan(found[0])] = np.nan
+    found = found if coverage or not covers else found[:-1]
     return found.reshape(-1, len(frames), *matrix.shape)
 
 
