@@ -160,7 +160,7 @@ class OverlapMatrix:
 
     @cached_property
     def in_memory(self) -> Delayed:
-        """The matrix as the kernels take it, lazily: one copy for all tasks of a process. One that is not lazy is arranged once."""
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process. One from `compute` is arranged there, once."""
         return dask.delayed(Resampling.of)(self.indptr, self.indices, self.data, self.areas.data, self.shape)
 
     def to_scipy(self) -> sp.csr_matrix:
@@ -174,8 +174,6 @@ class OverlapMatrix:
         computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
         blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
         found = replace(self, **{**computed, **blocks})
-        *parts, shape, source = Resampling.of(
-            *(computed[name] for name in ("indptr", "indices", "data")), computed["areas"].values, self.shape
-        )
-        vars(found)["in_memory"] = dask.delayed(Resampling.from_parts)(parts, shape, source)
+        indptr, indices, data = (computed[name] for name in ("indptr", "indices", "data"))
+        vars(found)["in_memory"] = dask.delayed(Resampling.of_parts)(*Resampling.of(indptr, indices, data, found.areas.values, self.shape))
         return found

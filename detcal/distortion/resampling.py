@@ -248,14 +248,14 @@ class Resampling(NamedTuple):
         places, shares, covered = np.empty(len(indices), np.int32), np.empty(len(data), np.float32), np.empty(len(starts) - 1, np.float32)
         order_by_tiles(indptr, indices, data, shape[1], areas.shape[1], tiles, windows, starts, places, shares)
         source = areas.shape[0], areas.shape[1]
-        found = cls.from_parts((starts, places, shares, np.asarray(areas, np.float32).ravel(), covered, tiles, windows), shape, source)
+        found = cls.of_parts(starts, places, shares, np.asarray(areas, np.float32).ravel(), covered, tiles, windows, shape, source)
         cover_all(found, covered)
         return found
 
     @classmethod
-    def from_parts(cls, arrays: tuple[NDArray[Any], ...], shape: tuple[int, int], source: tuple[int, int]) -> "Resampling":
-        """The same of its arrays, wherever they come from."""
-        return cls(*map(read_only, arrays), shape, source)
+    def of_parts(cls, *parts: Any) -> "Resampling":
+        """The same of its fields, wherever they come from."""
+        return cls(*(read_only(part) if isinstance(part, np.ndarray) else part for part in parts))
 
 
 @kernel
