@@ -128,6 +128,15 @@ def test_frames_of_many_tiles_are_the_matrix_times_the_frame(conserve):
     np.testing.assert_array_equal(alone.to_array(), found.isel(frame=np.arange(18) != 3).to_array())
 
 
+def test_what_is_held_is_not_written_over():
+    """The memory of results that are let go is used again: that of others is not, be they parts of a result."""
+    warp, frames = random_warp(12, (40, 50)), random_frames((40, 50), 6)
+    wanted = [correct_distortion(frames[k : k + 2], warp).values.copy() for k in (0, 2, 4)]
+    held = [correct_distortion(frames[k : k + 2], warp).values[1] for k in (0, 2, 4)]
+    for part, whole in zip(held, wanted, strict=True):
+        np.testing.assert_array_equal(part, whole[1])
+
+
 @pytest.mark.parametrize("conserve", ["counts", "mean"])
 def test_uncorrect_undoes_the_correction(conserve):
     warp = random_warp(8, (30, 40), move=0.15)

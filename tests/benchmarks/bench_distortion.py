@@ -6,7 +6,6 @@ blocks go to a store one by one; pyFAI's, which takes one frame at a time and is
 
 import logging
 
-import dask
 import dask.array as da
 import numpy as np
 from pyFAI.detectors import Detector
@@ -79,9 +78,7 @@ def main() -> None:
         found.calc_init()
         return found
 
-    ours, peer = in_turn(
-        lambda: dask.compute(*[getattr(build_overlaps(warp), name) for name in ("data", "indices", "indptr")]), peer_operator, 2
-    )
+    ours, peer = in_turn(lambda: build_overlaps(warp).to_arrays(), peer_operator, rounds=3)
     report("building the operator", ours, peer, 3)
     matrix, operator = build_overlaps(warp).compute(), peer_operator()
     block = np.random.default_rng(1).poisson(200, (FRAMES, *warp.shape)).astype(np.uint16)
@@ -92,7 +89,7 @@ def main() -> None:
         ours, peer = in_turn(
             lambda conserve=conserve: correct_distortion(stack, matrix, conserve).data.store(target, lock=False),
             lambda: [operator.correct(image) for image in held],
-            rounds=2,
+            rounds=5,
         )
         report(f"a frame of blocks of {FRAMES}, {conserve}", ours / FRAMES / BLOCKS, peer / len(held), 3)
 
