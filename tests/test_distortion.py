@@ -107,6 +107,37 @@ def test_results_do_not_depend_on_blocks():
 
 
 @pytest.mark.parametrize("conserve", ["counts", "mean"])
+def test_frames_of_many_tiles_are_the_matrix_times_the_frame(conserve):
+    """And a frame's result is the same, bit by bit, beside one that misses pixels: what is covered is then summed anew."""
+    warp, frames = random_warp(11, (75, 301), masked=0.02), np.random.default_rng(2).poisson(100, (18, 75, 301)).astype(np.float32)
+    frames[3, 40:60, 100:200] = np.nan
+    matrix = build_overlaps(warp).compute()
+    found = correct_distortion(frames, matrix, conserve, coverage=True).compute()
+    shares, areas = matrix.to_scipy().astype(float), matrix.areas.values.ravel().astype(float)
+    for frame, image, cover in zip(frames.reshape(18, -1), found.corrected.values, found.coverage.values, strict=True):
+        known = np.isfinite(frame)
+        covered = shares @ (areas * known)
+        values = (
+            shares
+            @ np.where(known, frame * (areas if conserve == "mean" else 1), 0)
+            / (np.maximum(covered, 1e-9) if conserve == "mean" else 1)
+        )
+        np.testing.assert_allclose(cover.ravel(), covered, atol=1e-6)
+        np.testing.assert_allclose(image.ravel(), np.where(covered > 1e-4, values, np.nan), rtol=1e-5)
+    alone = correct_distortion(np.delete(frames, 3, axis=0), matrix, conserve, coverage=True).compute()
+    np.testing.assert_array_equal(alone.to_array(), found.isel(frame=np.arange(18) != 3).to_array())
+
+
+def test_what_is_held_is_not_written_over():
+    """The memory of results that are let go is used again: that of others is not, be they parts of a result."""
+    warp, frames = random_warp(12, (40, 50)), random_frames((40, 50), 6)
+    wanted = [correct_distortion(frames[k : k + 2], warp).values.copy() for k in (0, 2, 4)]
+    held = [correct_distortion(frames[k : k + 2], warp).values[1] for k in (0, 2, 4)]
+    for part, whole in zip(held, wanted, strict=True):
+        np.testing.assert_array_equal(part, whole[1])
+
+
+@pytest.mark.parametrize("conserve", ["counts", "mean"])
 def test_uncorrect_undoes_the_correction(conserve):
     warp = random_warp(8, (30, 40), move=0.15)
     y, x = np.mgrid[:30, :40]

@@ -160,22 +160,25 @@ class OverlapMatrix:
 
     @cached_property
     def in_memory(self) -> Delayed:
-        """The matrix as the kernels take it, lazily: one copy for all tasks of a process. One that is not lazy is arranged once."""
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process. One from `compute` is arranged there, once."""
         return dask.delayed(Resampling.of)(self.indptr, self.indices, self.data, self.areas.data, self.shape)
+
+    def to_arrays(self) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
+        """data, indices and indptr in memory; each block is let go as soon as it is in its place."""
+        lazy = [self.data, self.indices, self.indptr]
+        data, indices, indptr = (np.empty(array.shape, array.dtype) for array in lazy)
+        da.store(lazy, [data, indices, indptr], lock=False)
+        return data, indices, indptr
 
     def to_scipy(self) -> sp.csr_matrix:
         """The matrix in memory."""
-        data, indices, indptr = dask.compute(self.data, self.indices, self.indptr)
-        return sp.csr_matrix((data, indices, indptr), shape=(self.shape[0] * self.shape[1], self.areas.size))
+        return sp.csr_matrix(self.to_arrays(), shape=(self.shape[0] * self.shape[1], self.areas.size))
 
     def compute(self) -> "OverlapMatrix":
         """The same with its arrays in memory."""
-        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
-        computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
-        blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
-        found = replace(self, **{**computed, **blocks})
-        *parts, shape, source = Resampling.of(
-            *(computed[name] for name in ("indptr", "indices", "data")), computed["areas"].values, self.shape
-        )
-        vars(found)["in_memory"] = dask.delayed(Resampling.from_parts)(parts, shape, source)
+        data, indices, indptr = self.to_arrays()
+        areas = self.areas.compute()
+        blocks = {"data": data, "indices": indices, "indptr": indptr}
+        found = replace(self, areas=areas, **{name: da.from_array(part, chunks=-1, name=False) for name, part in blocks.items()})
+        vars(found)["in_memory"] = dask.delayed(Resampling.of_parts)(*Resampling.of(indptr, indices, data, areas.values, self.shape))
         return found

@@ -6,6 +6,7 @@ tile by tile of the output, so that what a tile needs stays in the cache.
 
 from math import floor
 from typing import Any, NamedTuple
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from detcal.simd import LANES, load, load_from, measured, prefetch, splat, store
 TILE_ROWS, TILE_COLUMNS = 32, 128  # pixels of the output
 AHEAD = 2  # rows of a window that are asked for before they are loaded
 WIDEST = 64  # output pixels that a distorted one may be wide or high
+MOST_SPARE = 2  # blocks whose memory is kept for the next ones
+SPARE: list[NDArray[np.uint8]] = []
 LEAST_COVERAGE = 1e-4  # of an output pixel: with less of it covered it has no value
 
 
@@ -248,14 +251,15 @@ class Resampling(NamedTuple):
         places, shares, covered = np.empty(len(indices), np.int32), np.empty(len(data), np.float32), np.empty(len(starts) - 1, np.float32)
         order_by_tiles(indptr, indices, data, shape[1], areas.shape[1], tiles, windows, starts, places, shares)
         source = areas.shape[0], areas.shape[1]
-        found = cls.from_parts((starts, places, shares, np.asarray(areas, np.float32).ravel(), covered, tiles, windows), shape, source)
+        found = cls.of_parts(starts, places, shares, np.asarray(areas, np.float32).ravel(), covered, tiles, windows, shape, source)
         cover_all(found, covered)
         return found
 
     @classmethod
-    def from_parts(cls, arrays: tuple[NDArray[Any], ...], shape: tuple[int, int], source: tuple[int, int]) -> "Resampling":
-        """The same of its arrays, wherever they come from."""
-        return cls(*map(read_only, arrays), shape, source)
+    def of_parts(cls, *parts: Any) -> "Resampling":
+        """The same of its fields, wherever they come from."""
+        fields: list[Any] = [read_only(part) if isinstance(part, np.ndarray) else part for part in parts]
+        return cls(*fields)
 
 
 @kernel
@@ -482,12 +486,32 @@ def sum_squares(matrix, frames, mean, sums):  # type: ignore[no-untyped-def]
             unload(lanes, start, right - left, scratch, sums)
 
 
+def reused(shape: tuple[int, ...]) -> Floats:
+    """An array in memory that an earlier one of its size was freed from: on a fresh page's first touch the system takes longer than
+    resampling does."""
+    count = 4 * int(np.prod(shape))
+    try:
+        memory = SPARE.pop()
+    except IndexError:
+        memory = np.empty(0, np.uint8)
+    memory = memory if memory.size == count else np.empty(count, np.uint8)
+    array: Floats = np.ndarray(shape, np.float32, memory.data)
+    finalize(array, give_back, memory).atexit = False
+    return array
+
+
+def give_back(memory: NDArray[np.uint8]) -> None:
+    """Keep memory for the next array."""
+    if len(SPARE) < MOST_SPARE:
+        SPARE.append(memory)
+
+
 def resample_frames(frames: Frames, variance: Frames | None, matrix: Resampling, valid: Valid, mean: bool, coverage: bool) -> Floats:
     """Of a block of frames (frame, y, x): values, then variance and coverage as they are asked for (quantity, frame, y, x)."""
     if variance is not None:
         frames, variance = known_in_both(frames, variance, valid)
     covers = coverage or (mean and variance is not None)
-    found = np.empty((1 + (variance is not None) + covers, len(frames), matrix.shape[0] * matrix.shape[1]), np.float32)
+    found = reused((1 + (variance is not None) + covers, len(frames), matrix.shape[0] * matrix.shape[1]))
     for some, group in in_groups(frames):
         resample_lanes(matrix, valid, some, mean, found[0, group], found[-1, group] if covers else found[0, :0])
     if variance is not None:
