@@ -489,15 +489,16 @@ def sum_squares(matrix, frames, mean, sums):  # type: ignore[no-untyped-def]
 def reused(shape: tuple[int, ...]) -> Floats:
     """An array in memory that an earlier one of its size was freed from: on a fresh page's first touch the system takes longer than
     resampling does."""
-    count = 4 * int(np.prod(shape))
+    size = int(np.prod(shape))
+    count = 4 * max(1, size)
     try:
         memory = SPARE.pop()
     except IndexError:
         memory = np.empty(0, np.uint8)
     memory = memory if memory.size == count else np.empty(count, np.uint8)
-    array: Floats = np.ndarray(shape, np.float32, memory.data)
+    array = np.frombuffer(memory.data, np.float32)  # which all views of it keep: views of a view would keep the memory alone
     finalize(array, give_back, memory).atexit = False
-    return array
+    return array[:size].reshape(shape)
 
 
 def give_back(memory: NDArray[np.uint8]) -> None:
