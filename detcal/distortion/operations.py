@@ -202,22 +202,26 @@ def correct_distortion(
     matrix = as_overlaps(warp, grid)
     stack = as_stack_of(camera_shape(matrix), "map", frames)
     blocks = whole_frames(stack)
-    noise = as_variance(variance, stack, blocks, camera_shape(matrix))
-    count = 1 + (noise is not None) + coverage
-    found = da.blockwise(
-        partial(resampling.resample_frames, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean", coverage=coverage), "qfyx",
-        blocks, "fvu", noise, None if noise is None else "fvu", matrix.in_memory, None,
-        new_axes={"q": count, "y": matrix.shape[0], "x": matrix.shape[1]}, concatenate=True, dtype=np.float32,
-        meta=np.empty((0, 0, 0, 0), np.float32),
-    )  # fmt: skip
+    noise = given_variance(variance, stack, blocks)
+    options = {"matrix": matrix.in_memory, "valid": Valid.of(stack.dtype, dummy), "mean": conserve == "mean"}
+    count, sizes = 1 + (variance is not None) + coverage, (blocks.chunks[0], *((size,) for size in matrix.shape))
+    found: Any  # (quantity, frame, y, x)
+    if count == 1:  # without an axis to take them from, values are one task with the reading of their frames, and with what comes next
+        meta = np.empty((0, 0, 0), np.float32)
+        found = [da.map_blocks(resampling.resample_values, blocks, **options, chunks=sizes, dtype=np.float32, meta=meta)]
+    else:
+        found = da.map_blocks(
+            resampling.resample_frames, blocks, *noise, **options, poisson=variance is not None and not noise, coverage=coverage,
+            new_axis=0, chunks=((count,), *sizes), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
+        )  # fmt: skip
     values = found[0] if dummy is None else da.where(da.isnan(found[0]), np.float32(dummy), found[0])
     attrs = {"units": "counts", "conserve": conserve, "pixel_size_m": list(matrix.pixel_size_m), "origin_m": list(matrix.origin_m)}
     coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}
     corrected = xr.DataArray(values, coords, stack.dims, "corrected", {**stack.attrs, **attrs})
-    if noise is None and not coverage:
+    if count == 1:
         return corrected
     images = {"corrected": corrected}
-    if noise is not None:
+    if variance is not None:
         images["variance"] = xr.DataArray(found[1], coords, stack.dims, attrs={"units": "counts²"})
     if coverage:
         images["coverage"] = xr.DataArray(found[-1], coords, stack.dims, attrs={"units": "1"})
@@ -243,18 +247,16 @@ def as_overlaps(warp: DistortionMap | OverlapMatrix, grid: dict[str, Any]) -> Ov
     return warp
 
 
-def as_variance(variance: Any, stack: xr.DataArray, blocks: da.Array, shape: tuple[int, int]) -> da.Array | None:
-    """The variance of the frames, in their blocks."""
-    if variance is None:
-        return None
+def given_variance(variance: Any, stack: xr.DataArray, blocks: da.Array) -> list[da.Array]:
+    """The variance of the frames that was given, in their blocks; none, if it is Poisson's or not wanted."""
+    if variance is None or (isinstance(variance, str) and variance == "poisson"):
+        return []
     if isinstance(variance, str):
-        if variance != "poisson":
-            raise InputError(f'expected a variance of the shape of the frames, or "poisson", got {variance!r}')
-        return blocks
-    given = as_stack_of(shape, "map", variance, "variance")
+        raise InputError(f'expected a variance of the shape of the frames, or "poisson", got {variance!r}')
+    given = as_stack_of((stack.shape[1], stack.shape[2]), "map", variance, "variance")
     if given.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
-    return whole_frames(given).rechunk(blocks.chunks)
+    return [whole_frames(given).rechunk(blocks.chunks)]
 
 
 def uncorrect(
@@ -298,16 +300,11 @@ def uncorrect(
     matrix = as_overlaps(warp, {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m})
     stack = as_stack_of(matrix.shape, "map's even grid", frames)
     height, width = camera_shape(matrix)
-    solve = partial(
-        resampling.unresample_frames,
-        valid=Valid.of(stack.dtype, dummy),
-        mean=conserve == "mean",
-        iterations=iterations,
-        tolerance=tolerance,
-    )
-    found = da.blockwise(
-        solve, "fyx", whole_frames(stack), "fvu", matrix.in_memory, None,
-        new_axes={"y": height, "x": width}, concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+    blocks = whole_frames(stack)
+    found = da.map_blocks(
+        resampling.unresample_frames, blocks, matrix=matrix.in_memory, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean",
+        iterations=iterations, tolerance=tolerance, chunks=(blocks.chunks[0], (height,), (width,)), dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip
     values = found if dummy is None else da.where(da.isnan(found), np.float32(dummy), found)
     coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}

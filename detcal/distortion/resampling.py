@@ -507,8 +507,28 @@ def give_back(memory: NDArray[np.uint8]) -> None:
         SPARE.append(memory)
 
 
-def resample_frames(frames: Frames, variance: Frames | None, matrix: Resampling, valid: Valid, mean: bool, coverage: bool) -> Floats:
-    """Of a block of frames (frame, y, x): values, then variance and coverage as they are asked for (quantity, frame, y, x)."""
+def resample_values(frames: Frames, *, matrix: Resampling, valid: Valid, mean: bool) -> Floats:
+    """The values of a block of frames (frame, y, x)."""
+    values: Floats = resample_frames(frames, matrix=matrix, valid=valid, mean=mean)[0]
+    return values
+
+
+def resample_frames(
+    frames: Frames,
+    variance: Frames | None = None,
+    *,
+    matrix: Resampling,
+    valid: Valid,
+    mean: bool,
+    poisson: bool = False,
+    coverage: bool = False,
+) -> Floats:
+    """Of a block of frames (frame, y, x): values, then variance and coverage as they are asked for (quantity, frame, y, x).
+
+    With `poisson`, the frames are their own variance.
+    """
+    if poisson:
+        variance = frames
     if variance is not None:
         frames, variance = known_in_both(frames, variance, valid)
     covers = coverage or (mean and variance is not None)
