@@ -144,6 +144,17 @@ def test_masked_and_nan_pixels_are_not_looked_at():
     assert np.sqrt((matched(points.y.values, points.x.values, grid)[0] ** 2).sum(axis=1).mean()) < 0.05
 
 
+@pytest.mark.parametrize("share", [0.001, 0.005, 0.01, "lines"])
+def test_dead_pixels_cost_no_dots(share):
+    grid = hole_grid(shape=(600, 700), pitch_px=60.0)
+    dead = np.arange(600)[:, None] % 60 == 4 if share == "lines" else np.random.default_rng(1).random(grid.image.shape) < share
+    image = np.where(dead, np.nan, grid.image)
+    warp = fit_distortion(image, PITCH_M)
+    _, which, _ = matched(warp.point_y.values, warp.point_x.values, grid)
+    assert len(set(which)) == len(grid.y), "every whole dot is found"
+    assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 0.05
+
+
 def test_size_and_spacing_may_be_given():
     grid = hole_grid(**SMALL)
     points = find_grid_points(grid.image, dots="bright", dot_diameter_px=10.0, spacing_px=40.0)

@@ -137,6 +137,22 @@ def radial_profile(picture, dots, reach, bins):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def unknown_shares(picture, places, radius):  # type: ignore[no-untyped-def]
+    """Share of pixels that are NaN within `radius` of each place (place, 2)."""
+    shares = np.zeros(len(places))
+    for k in range(len(places)):
+        y, x = places[k]
+        unknown, count = 0, 0
+        for i in range(max(0, floor(y - radius)), min(picture.shape[0], floor(y + radius) + 2)):
+            for j in range(max(0, floor(x - radius)), min(picture.shape[1], floor(x + radius) + 2)):
+                if hypot(i - y, j - x) <= radius:
+                    unknown += picture[i, j] != picture[i, j]
+                    count += 1
+        shares[k] = unknown / count if count > 0 else 1.0
+    return shares
+
+
+@kernel
 def local_maxima(image, least):  # type: ignore[no-untyped-def]
     """Rows and columns (place, 2) of pixels above `least` that none of their eight neighbours exceeds; of equal ones the first."""
     height, width = image.shape

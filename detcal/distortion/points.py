@@ -24,6 +24,8 @@ WIDTHS = (1.0, RATIO, RATIO**2)  # of Gaussians, in pixels of a binning
 NOISE = 6.0  # standard deviations, by which a blob must stand out
 FAINT = 0.15  # of the strong ones: what is less is no dot
 MOST_BLOBS = 40_000
+LEAST_WEIGHT = 1e-3  # of the known pixels about one that is not
+MOST_UNKNOWN = 0.15  # of a dot's disc
 PROFILE_DOTS = 100
 BLURS = (0.3, 4.0)  # pixels: widths of the dots' edges, of a sharp disc in square pixels and of one that is all edge
 LEAST_QUALITY = 0.5  # of the usual one
@@ -80,6 +82,7 @@ def find_grid_points(
     -------
     GridPoints
         Of whole dots: those that the edge of the image or the mask cuts are left out, and so is what is not alike its neighbours.
+        A dot may miss some pixels, up to about a seventh.
 
     Raises
     ------
@@ -142,7 +145,7 @@ def as_picture(image: Any, mask: Any) -> Picture:
 def find_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
     """The blobs of the size and sign that make the strongest grid."""
     found: list[Blobs] = []
-    filled = np.where(np.isfinite(picture), picture, np.float32(np.nanmedian(picture)))
+    filled = fill_unknown(picture)
     noise = pixel_noise(filled)
     signs = {"auto": (1, -1), "bright": (1,), "dark": (-1,)}[dots]
     binning = 1
@@ -164,6 +167,17 @@ def find_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
             "if there are dots, give dots=, dot_diameter_px= and spacing_px="
         )
     return best
+
+
+def fill_unknown(picture: Picture) -> Picture:
+    """The picture with the mean of the pixels about them in place of those that are NaN, or far from others its median."""
+    known = np.isfinite(picture)
+    if known.all():
+        return picture
+    weights = gaussian_filter(known.astype(np.float32), 1.0)
+    around = gaussian_filter(np.where(known, picture, 0), 1.0)
+    far = np.full_like(picture, np.median(picture[known]))
+    return np.asarray(np.where(known, picture, np.divide(around, weights, out=far, where=weights > LEAST_WEIGHT)), np.float32)
 
 
 def pixel_noise(filled: Picture) -> float:
@@ -271,16 +285,12 @@ def slopes_of(dots: NDArray[np.float64]) -> Places:
 
 
 def whole_dots(picture: Picture, dots: NDArray[np.float64], shape: Shape) -> NDArray[np.bool_]:
-    """Which dots neither the edge of the image nor a pixel without value cuts."""
+    """Which dots neither the edge of the image nor a patch without values cuts: single pixels that are NaN do no harm."""
     margin = shape.radius + shape.blur
     fine = np.asarray(np.isfinite(dots).all(axis=1))
     places = np.where(fine[:, None], dots[:, :2], 0)
     inside = (places >= margin).all(axis=1) & (places <= np.array(picture.shape) - 1 - margin).all(axis=1)
-    unknown = np.argwhere(~np.isfinite(picture))
-    if len(unknown):
-        distance, _ = cKDTree(unknown).query(places, distance_upper_bound=margin)
-        inside &= ~np.isfinite(distance)
-    return np.asarray(fine & inside)
+    return np.asarray(fine & inside & (kernels.unknown_shares(picture, places, margin) <= MOST_UNKNOWN))
 
 
 def alike(dots: NDArray[np.float64], sign: int) -> NDArray[np.bool_]:
