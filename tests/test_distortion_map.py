@@ -191,6 +191,23 @@ def test_images_without_one_grid_are_refused(name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("diameter", [30.0, 34.0, 36.0, 38.0, 40.0, 42.0, 46.0, 50.0])
+def test_what_is_between_large_dots_is_not_taken_for_dots(diameter):
+    """The grid has a dot every 40 pixels: what is accepted has that spacing, and dots with light between them are."""
+    image = hole_grid(**SMALL, barrel=0.0, missing=0, dot_diameter_px=diameter).image
+    found = {}
+    for dots in ("auto", "bright", "dark"):
+        try:
+            found[dots] = fit_distortion(image, PITCH_M, dots=dots)
+        except InputError as error:
+            assert "touch" in str(error)
+            assert "\n" not in str(error)
+    for warp in found.values():
+        np.testing.assert_allclose(warp.pixel_size_m, PITCH_M / 40, rtol=2e-4)
+    if diameter < 35:
+        assert set(found) == {"auto", "bright"}
+
+
 @pytest.mark.parametrize("pitch", [0, -1e-3, np.nan, np.inf, "5 mm"])
 def test_a_pitch_is_positive(pitch):
     with pytest.raises(InputError, match="pitch_m"):

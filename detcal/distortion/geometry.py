@@ -10,7 +10,7 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from detcal.distortion import kernels
 from detcal.distortion.calibration import CORNER_DIMS, DistortionMap, GridPoints
-from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, index_grid
+from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, fit_even_grid, index_grid
 from detcal.distortion.points import FEWEST, find_grid_points
 from detcal.distortion.smooth import Model, Polynomial, fit_local_cubic, fit_polynomial, rms
 from detcal.errors import InputError
@@ -131,12 +131,6 @@ def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, 
         kept[np.flatnonzero(kept)[astray]] = False
         if kept.sum() < max(FEWEST, len(kept) / 2):
             raise InputError(f"expected one smooth grid, got {len(kept)} dots of which more than half do not fit each other")
-
-
-def fit_even_grid(places: Places, nodes: Nodes) -> tuple[Places, Places]:
-    """Origin and steps of the even grid nearest to the points, by least squares."""
-    solved = np.linalg.lstsq(np.column_stack([np.ones(len(nodes)), nodes]), places, rcond=None)[0]
-    return np.asarray(solved[0], float), np.asarray(solved[1:].T, float)
 
 
 def stand_out(places: Places, residuals: Places) -> NDArray[np.bool_]:

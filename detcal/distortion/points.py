@@ -6,44 +6,36 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.optimize import curve_fit
 from scipy.spatial import cKDTree
 from scipy.special import erf
 
 from detcal.distortion import kernels
+from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, find_blobs, has_even_neighbours, spacing_of
 from detcal.distortion.calibration import GridPoints
+from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
 
-Picture = NDArray[np.float32]
-Places = NDArray[np.float64]
-
 FEWEST = 16  # dots: a grid of 4 × 4
-RATIO = 1.6  # of the widths of the two Gaussians whose difference marks blobs (Marr and Hildreth 1980)
-WIDTHS = (1.0, RATIO, RATIO**2)  # of Gaussians, in pixels of a binning
-NOISE = 6.0  # standard deviations, by which a blob must stand out
-FAINT = 0.15  # of the strong ones: what is less is no dot
-MOST_BLOBS = 40_000
-LEAST_WEIGHT = 1e-3  # of the known pixels about one that is not
 MOST_UNKNOWN = 0.15  # of a dot's disc
 PROFILE_DOTS = 100
 BLURS = (0.3, 4.0)  # pixels: widths of the dots' edges, of a sharp disc in square pixels and of one that is all edge
 LEAST_QUALITY = 0.5  # of the usual one
 HEIGHTS = (0.3, 3.0)  # of a dot, relative to those of its neighbours
 NEIGHBOURS = 12  # dots that a dot is compared with
-ALIKE = 0.15  # of their distance, by which a dot's four neighbours may lie unevenly about it
 TOUCHING = 0.9  # diameter over spacing
-MOST_BETWEEN = 0.25  # of a dot's height, halfway between dots
+MOST_BETWEEN = 0.25  # of a dot's height, by which the image halfway between dots may differ from the background
+SOME_BLOBS = 49  # that tell whether bright or dark ones are dots
+STRONG = 0.5  # of the strongest of these, below which a blob is none of theirs: light is even in the small
+LEAST_CELLS = 9  # dots of these, that a grid has
+SAME_AREA = 1.1  # of cells, whose areas differ by less
 
 
-class Blobs(NamedTuple):
-    """Local maxima of a picture smoothed to a size, and which of them have four even neighbours."""
+class Cells(NamedTuple):
+    """Of the grid that some blobs make: the area of a cell in pixels, and the quality of the dots; both 0 if there is no grid."""
 
-    places: Places
-    strengths: NDArray[np.float64]
-    regular: NDArray[np.bool_]
-    radius: float
-    sign: int
+    area: float
+    quality: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def find_grid_points(
         if value is not None and not 1 < value < np.inf:
             raise InputError(f"expected {name} above 1 pixel, got {value}")
     picture = as_picture(image, mask)
-    blobs = find_blobs(picture, dots, dot_diameter_px)
+    blobs = choose_blobs(picture, dots, dot_diameter_px)
     spacing = spacing_of(blobs) if spacing_px is None else spacing_px
     fitted, shape = fit_shape(picture, blobs, spacing, dot_diameter_px)
     slopes = slopes_of(fitted)
@@ -122,8 +114,10 @@ def as_picture(image: Any, mask: Any) -> Picture:
     values = np.asarray(image)
     if values.ndim == 3 and len(values):
         values = values[0] if len(values) == 1 else values.mean(axis=0)
-    if values.ndim != 2 or min(values.shape) < 16 or values.dtype.kind not in "iufb":
-        raise InputError(f"expected an image (y, x) of numbers, of at least 16 × 16 pixels, got {values.shape} of {values.dtype}")
+    if values.ndim != 2 or min(values.shape) < LEAST_SIDE or values.dtype.kind not in "iufb":
+        raise InputError(
+            f"expected an image (y, x) of numbers, of at least {LEAST_SIDE} × {LEAST_SIDE} pixels, got {values.shape} of {values.dtype}"
+        )
     picture = values.astype(np.float32)
     picture[~np.isfinite(picture)] = np.nan
     if mask is not None:
@@ -139,92 +133,62 @@ def as_picture(image: Any, mask: Any) -> Picture:
     return picture
 
 
-# ------------------------------------------------------------------------------------------------------------ blobs
+# ---------------------------------------------------------------------------------------------------- bright or dark
 
 
-def find_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
-    """The blobs of the size and sign that make the strongest grid."""
-    found: list[Blobs] = []
-    filled = fill_unknown(picture)
-    noise = pixel_noise(filled)
-    signs = {"auto": (1, -1), "bright": (1,), "dark": (-1,)}[dots]
-    binning = 1
-    while min(filled.shape) >= 16:
-        smooth = [gaussian_filter(filled, width) for width in WIDTHS]
-        for width, fine, coarse in zip(WIDTHS, smooth, smooth[1:], strict=False):
-            radius = float(np.sqrt(2 * RATIO) * width * binning)
-            if diameter is None or 1 / 1.5 < 2 * radius / diameter < 1.5:
-                found += [mark_blobs(sign * (fine - coarse), sign, width, binning, radius, noise) for sign in signs]
-        height, length = (size // 2 * 2 for size in filled.shape)
-        even = filled[:height, :length]
-        filled = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
-        binning *= 2
-    best = max(found, key=lambda blobs: grid_strength(blobs), default=None)
-    if best is None or best.regular.sum() < 4:
-        most = max((len(blobs.places) for blobs in found), default=0)
+def choose_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
+    """The blobs that are dots: between bright dots there are dark spots, which make a grid too, but of smaller cells, or less round.
+
+    Where dots touch it is the other way round.
+    """
+    both = find_blobs(picture, {sign: diameter if dots in ("auto", name) else None for name, sign in SIGNS.items()})
+    found = dict(zip(SIGNS, both, strict=True))
+    allowed = [blobs for name, blobs in found.items() if dots in ("auto", name)]
+    if max(blobs.regular.sum() for blobs in allowed) < 4:
         raise InputError(
-            f"no grid of dots: expected at least {FEWEST}, each with four neighbours about it, got {most} spots without such an order; "
+            f"no grid of dots: expected at least {FEWEST}, each with four neighbours about it, got "
+            f"{max(len(blobs.places) for blobs in allowed)} spots without such an order; "
             "if there are dots, give dots=, dot_diameter_px= and spacing_px="
         )
-    return best
-
-
-def fill_unknown(picture: Picture) -> Picture:
-    """The picture with the mean of the pixels about them in place of those that are NaN, or far from others its median."""
-    known = np.isfinite(picture)
-    if known.all():
-        return picture
-    weights = gaussian_filter(known.astype(np.float32), 1.0)
-    around = gaussian_filter(np.where(known, picture, 0), 1.0)
-    far = np.full_like(picture, np.median(picture[known]))
-    return np.asarray(np.where(known, picture, np.divide(around, weights, out=far, where=weights > LEAST_WEIGHT)), np.float32)
-
-
-def pixel_noise(filled: Picture) -> float:
-    """Standard deviation of the noise of a pixel, of what neighbours have not in common (Immerkær 1996), in the median."""
-    rows = filled[:-2] - 2 * filled[1:-1] + filled[2:]
-    both = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
-    return float(1.4826 * np.median(np.abs(both[::2, ::2])) / 6)
-
-
-def mark_blobs(signed: Picture, sign: int, width: float, binning: int, radius: float, noise: float) -> Blobs:
-    """The maxima of a difference of Gaussians, of a picture binned to so many pixels, that stand out of the noise of a pixel."""
-    least = NOISE * noise * np.sqrt((1 + 1 / RATIO**2 - 4 / (1 + RATIO**2)) / (4 * np.pi)) / (width * binning)
-    rows, columns = kernels.local_maxima(signed, np.float32(least)).T
-    strengths = signed[rows, columns].astype(float)
-    if len(strengths):
-        least = max(
-            FAINT * np.quantile(strengths, 0.98), np.partition(strengths, -MOST_BLOBS)[-MOST_BLOBS] if len(strengths) > MOST_BLOBS else 0
+    cells = {name: cells_of(picture, blobs) for name, blobs in found.items()}
+    better = "bright" if is_better(cells["bright"], cells["dark"]) else "dark"
+    if dots not in ("auto", better) and is_better(cells[better], cells[dots]):
+        raise InputError(
+            f"expected {dots} dots that do not touch, got an image whose {better} spots make a grid of cells of {cells[better].area:.0f} "
+            f'square pixels, and {dots} ones of {cells[dots].area:.0f}: the dots touch, or are {better} (dots="{better}")'
         )
-    strong = strengths >= least
-    rows, columns, strengths = rows[strong], columns[strong], strengths[strong]
-    places = (np.column_stack([rows, columns]) + 0.5) * binning - 0.5
-    return Blobs(places, strengths, has_even_neighbours(places), radius, sign)
+    return found[better if dots == "auto" else dots]
 
 
-def has_even_neighbours(places: Places) -> NDArray[np.bool_]:
-    """Which places lie in the middle of their four nearest ones, that lie crosswise."""
-    if len(places) < 5:
-        return np.zeros(len(places), np.bool_)
-    distances, others = cKDTree(places).query(places, 5)
-    steps = places[others[:, 1:]] - places[:, None]
-    opposite = np.linalg.norm(steps[:, :1] + steps[:, 1:], axis=-1).min(axis=1)  # of the nearest one
-    middle = np.linalg.norm(steps.sum(axis=1), axis=-1)
-    length = distances[:, 1:].mean(axis=1)
-    return np.asarray((middle < 2 * ALIKE * length) & (opposite < 2 * ALIKE * length) & (distances[:, 4] < 1.7 * distances[:, 1]))
+def cells_of(picture: Picture, blobs: Blobs) -> Cells:
+    """The grid that some blobs in the middle make."""
+    none = Cells(0.0, 0.0)
+    if blobs.regular.sum() < 4:
+        return none
+    middle = np.median(blobs.places[blobs.regular], axis=0)
+    _, near = cKDTree(blobs.places).query(middle, min(4 * SOME_BLOBS, len(blobs.places)))
+    some = near[blobs.strengths[near] > STRONG * np.quantile(blobs.strengths[near], 0.9)][:SOME_BLOBS]
+    chosen = Blobs(blobs.places[some], blobs.strengths[some], has_even_neighbours(blobs.places[some]), blobs.radius, blobs.sign)
+    if not chosen.regular.any():
+        return none
+    fitted, shape = fit_shape(picture, chosen, spacing_of(chosen), None)
+    good = fitted[whole_dots(picture, fitted, shape)]
+    good = good[alike(good, blobs.sign)]
+    if len(good) < LEAST_CELLS:
+        return none
+    try:
+        numbered, nodes = index_grid(good[:, :2])
+    except InputError:
+        return none
+    _, affine = fit_even_grid(good[numbered, :2], nodes[numbered])
+    return Cells(float(abs(np.linalg.det(affine))), float(np.median(good[numbered, 4])))
 
 
-def grid_strength(blobs: Blobs) -> float:
-    """How much of a grid the blobs are: how many lie evenly, and how strongly these stand out."""
-    if blobs.regular.sum() < max(4, 0.1 * len(blobs.places)):
-        return 0.0
-    return float(blobs.regular.sum() * np.median(blobs.strengths[blobs.regular]) ** 2)
-
-
-def spacing_of(blobs: Blobs) -> float:
-    """Mean distance of blobs in the grid from their four neighbours."""
-    distances, _ = cKDTree(blobs.places).query(blobs.places[blobs.regular], 5)
-    return float(np.median(distances[:, 1:].mean(axis=1)))
+def is_better(one: Cells, other: Cells) -> bool:
+    """Whether one grid rather has the dots than the other: its cells are larger, or if they are not, its dots are rounder."""
+    if max(one.area, other.area) > SAME_AREA * min(one.area, other.area):
+        return one.area > other.area
+    return one.quality > other.quality
 
 
 # ------------------------------------------------------------------------------------------------------------ centres
@@ -307,12 +271,12 @@ def alike(dots: NDArray[np.float64], sign: int) -> NDArray[np.bool_]:
 
 
 def check_apart(picture: Picture, dots: NDArray[np.float64], shape: Shape, spacing: float) -> None:
-    """Refuse dots that touch, or between which there is no background: halfway to a neighbour the image is as at a dot."""
+    """Refuse dots that touch, or between which there is no background, but dots or the light between them."""
     pairs = cKDTree(dots[:, :2]).query_pairs(1.25 * spacing, output_type="ndarray")
     one, other = dots[pairs[:, 0]], dots[pairs[:, 1]]
     rows, columns = np.round((one[:, :2] + other[:, :2]) / 2).astype(int).T
     between = (picture[rows, columns] - (one[:, 3] + other[:, 3]) / 2) / ((one[:, 2] + other[:, 2]) / 2)
-    if 2 * shape.radius > TOUCHING * spacing or (len(pairs) and np.nanmedian(between) > MOST_BETWEEN):
+    if 2 * shape.radius > TOUCHING * spacing or (len(pairs) and abs(np.nanmedian(between)) > MOST_BETWEEN):
         raise InputError(
             f"the dots touch: they are {2 * shape.radius:.1f} pixels wide and {spacing:.1f} apart, without background between them; "
             "dots= chooses bright or dark ones"
