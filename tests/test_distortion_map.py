@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pyFAI
 import pytest
+import xarray as xr
 from pyFAI.spline import Spline
 from scipy.spatial import cKDTree
 
 import detcal
 from detcal.distortion import DistortionMap, find_grid_points, fit_distortion
+from detcal.distortion.smooth import left_out_residuals
 from detcal.errors import InputError
 from detcal.simulate import distort, hole_grid, undistort
 
@@ -179,7 +181,9 @@ IMAGES = {
     "three dots": (lambda: hole_grid((90, 130), pitch_px=50.0).image, "no grid of dots|too few dots"),
     "two grids": (two_grids, "two grids"),
     "touching": (lambda: hole_grid(**SMALL, dot_diameter_px=39.0).image, "touch"),
-    "colour": (lambda: np.zeros((200, 200, 3, 1)), "an image"),
+    "colour": (lambda: np.zeros((200, 200, 3, 1)), "image of shape"),
+    "a name": (lambda: "grid.edf", "image of shape"),
+    "small": (lambda: np.eye(12), "at least 16"),
 }
 
 
@@ -195,13 +199,13 @@ def test_images_without_one_grid_are_refused(name):
 def test_what_is_between_large_dots_is_not_taken_for_dots(diameter):
     """The grid has a dot every 40 pixels: what is accepted has that spacing, and dots with light between them are."""
     image = hole_grid(**SMALL, barrel=0.0, missing=0, dot_diameter_px=diameter).image
-    found = {}
+    found, refused = {}, []
     for dots in ("auto", "bright", "dark"):
         try:
             found[dots] = fit_distortion(image, PITCH_M, dots=dots)
         except InputError as error:
-            assert "touch" in str(error)
-            assert "\n" not in str(error)
+            refused.append(str(error))
+    assert all("touch" in line and "\n" not in line for line in refused)
     for warp in found.values():
         np.testing.assert_allclose(warp.pixel_size_m, PITCH_M / 40, rtol=2e-4)
     if diameter < 35:
@@ -218,6 +222,9 @@ def test_a_pitch_is_positive(pitch):
     ("options", "message"),
     [
         ({"method": "spline"}, "method"), ({"order": 3}, "order"), ({"method": "polynomial", "order": 0}, "order"),
+        ({"method": "polynomial", "order": 3.0}, "whole number"), ({"dot_diameter_px": "x"}, "dot_diameter_px as a number"),
+        ({"method": "polynomial", "order": 9}, r"order of at most 7, which 104 dots carry, got 9"),
+        ({"points": find_grid_points(hole_grid((160, 160), pitch_px=20.0).image)}, r"image of shape \(160, 160\) \(y, x\), as the points"),
         ({"dots": "red"}, "dots"), ({"dot_diameter_px": -1}, "dot_diameter_px"), ({"spacing_px": 0}, "spacing_px"),
         ({"mask": np.zeros((3, 3))}, "mask of shape"),
     ],
@@ -225,6 +232,24 @@ def test_a_pitch_is_positive(pitch):
 def test_options_that_there_are_not(options, message):
     with pytest.raises(InputError, match=message):
         fit_distortion(hole_grid(**SMALL).image, PITCH_M, **options)
+
+
+def test_what_one_dot_alone_fixes_is_not_predicted_by_others():
+    """A lone dot far off has all the weight in a plane of its own term; without it, nothing would be known there."""
+    terms = np.array([[1.0, 0], [1, 0], [1, 0], [1, 1]])
+    residuals = left_out_residuals(terms, np.array([[1.0, 1], [2, 2], [3, 3], [9, 9]]))
+    np.testing.assert_allclose(residuals[:3, 0], [-1.5, 0, 1.5], atol=1e-12)
+    assert np.isinf(residuals[3]).all()
+
+
+def test_stacks_are_averaged_whatever_their_dimensions_order():
+    """Over the frames that have a value; as an average image of the same counts."""
+    image = hole_grid(**SMALL).image
+    stack = np.stack([image] * 3)
+    stack[1, :, 100:200] = np.nan
+    wanted = fit_distortion(image, PITCH_M)
+    for given in (stack, xr.DataArray(np.moveaxis(stack, 0, -1), dims=("y", "x", "frame"))):
+        np.testing.assert_allclose(fit_distortion(given, PITCH_M).corners_m, wanted.corners_m, atol=1e-9)
 
 
 # -------------------------------------------------------------------------------------------------------- interchange

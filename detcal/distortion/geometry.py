@@ -1,6 +1,6 @@
 """From one image of a hole grid to the map of the camera's distortion."""
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +12,9 @@ from detcal.distortion import kernels
 from detcal.distortion.calibration import CORNER_DIMS, DistortionMap, GridPoints
 from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, fit_even_grid, index_grid
 from detcal.distortion.points import FEWEST, find_grid_points
-from detcal.distortion.smooth import Model, Polynomial, fit_local_cubic, fit_polynomial, rms
+from detcal.distortion.smooth import HIGHEST_ORDER, Model, Polynomial, fit_local_cubic, fit_polynomial, highest_order, rms
 from detcal.errors import InputError
+from detcal.frames import as_stack_of
 
 METHODS = ("auto", "polynomial", "cubic")
 OUTLIER = 6.0  # standard deviations, as the median tells them
@@ -75,7 +76,8 @@ def fit_distortion(
     Raises
     ------
     InputError
-        As `find_grid_points`; a pitch that is not positive; dots of more than one grid, or too few of one.
+        As `find_grid_points`; a pitch that is not positive; dots of more than one grid, too few of one, or too few for the order; points
+        of an image of another shape.
 
     Notes
     -----
@@ -86,14 +88,17 @@ def fit_distortion(
         raise InputError(f"expected a positive pitch_m in m, the distance between neighbouring holes, got {pitch_m}")
     if method not in METHODS:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
-    if order is not None and (method != "polynomial" or order not in range(1, 31)):
-        raise InputError(f'expected order as a whole number from 1 to 30, with method="polynomial", got {order!r} with {method!r}')
+    if order is not None and (method != "polynomial" or not isinstance(order, Integral) or not 1 <= order <= HIGHEST_ORDER):
+        raise InputError(
+            f'expected order as a whole number from 1 to {HIGHEST_ORDER}, with method="polynomial", got {order!r} with {method!r}'
+        )
     found = points or find_grid_points(image, dots=dots, dot_diameter_px=dot_diameter_px, spacing_px=spacing_px, mask=mask)
+    as_stack_of(found.shape, "points", image, "image")
     places = np.column_stack([found.y.values, found.x.values]).astype(float)
     numbered, nodes = index_grid(places)
     check_one_grid(numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
-    known = np.isfinite(fit.residuals).all(axis=1)
+    known = ~np.isnan(fit.residuals).any(axis=1)
     if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
         raise InputError(
             f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "
@@ -121,6 +126,8 @@ def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, 
     """The even grid and the displacements, without the points that these miss by far."""
     kept = np.ones(len(places), np.bool_)
     while True:
+        if order is not None and order > (highest := highest_order(int(kept.sum()))):
+            raise InputError(f"expected order of at most {highest}, which {kept.sum()} dots carry, got {order}")
         origin, affine = fit_even_grid(places[kept], nodes[kept])
         values = origin + nodes[kept] @ affine.T - places[kept]
         polynomial, missed = fit_polynomial(places[kept], values, shape, order)

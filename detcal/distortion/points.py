@@ -1,6 +1,7 @@
 """Dots in an image: how large they are, where they are to a fraction of a pixel, and how far apart."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, f
 from detcal.distortion.calibration import GridPoints
 from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
+from detcal.frames import as_image, as_stack
 
 FEWEST = 16  # dots: a grid of 4 × 4
 MOST_UNKNOWN = 0.15  # of a dot's disc
@@ -84,8 +86,8 @@ def find_grid_points(
     if dots not in ("auto", "bright", "dark"):
         raise InputError(f'expected dots to be "auto", "bright" or "dark", got {dots!r}')
     for name, value in (("dot_diameter_px", dot_diameter_px), ("spacing_px", spacing_px)):
-        if value is not None and not 1 < value < np.inf:
-            raise InputError(f"expected {name} above 1 pixel, got {value}")
+        if value is not None and not (isinstance(value, Real) and 1 < value < np.inf):
+            raise InputError(f"expected {name} as a number above 1 pixel, got {value!r}")
     picture = as_picture(image, mask)
     blobs = choose_blobs(picture, dots, dot_diameter_px)
     spacing = spacing_of(blobs) if spacing_px is None else spacing_px
@@ -111,14 +113,10 @@ def find_grid_points(
 
 def as_picture(image: Any, mask: Any) -> Picture:
     """The image as float32, NaN where nothing is known."""
-    values = np.asarray(image)
-    if values.ndim == 3 and len(values):
-        values = values[0] if len(values) == 1 else values.mean(axis=0)
-    if values.ndim != 2 or min(values.shape) < LEAST_SIDE or values.dtype.kind not in "iufb":
-        raise InputError(
-            f"expected an image (y, x) of numbers, of at least {LEAST_SIDE} × {LEAST_SIDE} pixels, got {values.shape} of {values.dtype}"
-        )
-    picture = values.astype(np.float32)
+    stack = as_stack(image, "image")
+    if min(stack.shape[1:]) < LEAST_SIDE:
+        raise InputError(f"expected an image of at least {LEAST_SIDE} × {LEAST_SIDE} pixels, got {stack.shape[1:]}")
+    picture: Picture = np.array(as_image(stack, (stack.shape[1], stack.shape[2]), "image"))
     picture[~np.isfinite(picture)] = np.nan
     if mask is not None:
         masked = np.asarray(mask).astype(bool)

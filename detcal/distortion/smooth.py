@@ -10,9 +10,10 @@ from scipy.interpolate import CloughTocher2DInterpolator
 
 Places = NDArray[np.float64]
 
-HIGHEST_ORDER = 15
+HIGHEST_ORDER = 30
 POINTS_A_TERM = 2.5  # at least
 PATIENCE = 3  # orders that do no better than the best, before higher ones are given up
+LEAST_LEFT = 1e-6  # of 1 − leverage
 FOLDS = 5
 SEED = 0  # of the folds
 
@@ -79,10 +80,16 @@ def design(places: Places, shape: tuple[int, int], order: int) -> NDArray[np.flo
 
 
 def left_out_residuals(terms: NDArray[np.float64], values: Places) -> Places:
-    """What each point's value differs by from a fit to all others (Allen 1974): residual over 1 − leverage."""
+    """What each point's value differs by from a fit to all others (Allen 1974): residual over 1 − leverage; infinite if that is 0."""
     basis, _ = np.linalg.qr(terms)
     residuals = values - basis @ (basis.T @ values)
-    return np.asarray(residuals / np.maximum(1 - (basis**2).sum(axis=1), 1e-6)[:, None])
+    left = 1 - (basis**2).sum(axis=1)  # of each point's value; without any, others say nothing of it
+    return np.asarray(np.where(left[:, None] > LEAST_LEFT, residuals / np.maximum(left, LEAST_LEFT)[:, None], np.inf))
+
+
+def highest_order(points: int) -> int:
+    """Of the polynomials that so many points carry."""
+    return next(n for n in range(HIGHEST_ORDER, -1, -1) if (n + 1) * (n + 2) // 2 * POINTS_A_TERM <= points or n == 0)
 
 
 def rms(residuals: Places) -> float:
@@ -92,7 +99,7 @@ def rms(residuals: Places) -> float:
 
 def fit_polynomial(places: Places, values: Places, shape: tuple[int, int], order: int | None = None) -> tuple[Polynomial, Places]:
     """The polynomial of an order, by default of the best one, and its left-out residuals (point, 2)."""
-    orders = [n for n in range(1, HIGHEST_ORDER + 1) if (n + 1) * (n + 2) // 2 * POINTS_A_TERM <= len(places)] if order is None else [order]
+    orders = range(1, highest_order(len(places)) + 1) if order is None else [order]
     trials: dict[int, Places] = {}
     best = orders[0]
     for n in orders:
