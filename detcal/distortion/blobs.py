@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from detcal.distortion import kernels
@@ -40,7 +39,7 @@ def find_blobs(picture: Picture, diameters: dict[int, float | None]) -> list[Blo
     noise = pixel_noise(filled)
     binning = 1
     while min(filled.shape) >= LEAST_SIDE:
-        smooth = [gaussian_filter(filled, width) for width in WIDTHS]
+        smooth = [smoothed(filled, width) for width in WIDTHS]
         for width, fine, coarse in zip(WIDTHS, smooth, smooth[1:], strict=False):
             radius = float(np.sqrt(2 * RATIO) * width * binning)
             for sign, diameter in diameters.items():
@@ -50,6 +49,14 @@ def find_blobs(picture: Picture, diameters: dict[int, float | None]) -> list[Blo
         binning *= 2
     none = Blobs(np.empty((0, 2)), np.empty(0), np.empty(0, np.bool_), 1.0, 0)
     return [max(blobs, key=grid_strength, default=none) for blobs in found.values()]
+
+
+def smoothed(picture: Picture, width: float) -> Picture:
+    """The picture convolved with a Gaussian of a standard deviation in pixels, cut at four of these."""
+    taps = np.exp(-0.5 * (np.arange(int(4 * width + 0.5) + 1) / width) ** 2)
+    found = np.empty_like(picture)
+    kernels.smooth(np.ascontiguousarray(picture), (taps / (2 * taps.sum() - taps[0])).astype(np.float32), found)
+    return found
 
 
 def binned(picture: Picture) -> Picture:
@@ -64,8 +71,7 @@ def fill_unknown(picture: Picture) -> Picture:
     known = np.isfinite(picture)
     if known.all():
         return picture
-    weights = gaussian_filter(known.astype(np.float32), 1.0)
-    around = gaussian_filter(np.where(known, picture, 0), 1.0)
+    weights, around = smoothed(known.astype(np.float32), 1.0), smoothed(np.where(known, picture, np.float32(0)), 1.0)
     far = np.full_like(picture, np.median(picture[known]))
     return np.asarray(np.where(known, picture, np.divide(around, weights, out=far, where=weights > LEAST_WEIGHT)), np.float32)
 

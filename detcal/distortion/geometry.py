@@ -197,7 +197,7 @@ def displaced_corners(model: Model, places: Places, shape: tuple[int, int]) -> t
     kernels.row_spans(vertices, rows, first, last)
     outside = (columns < first[:, None]) | (columns > last[:, None])
     displacements = model.on_corners(shape)
-    i, j = np.nonzero(outside | ~np.isfinite(displacements).all(axis=-1))
+    i, j = np.nonzero(outside | np.isnan(displacements[..., 0]))
     displacements[i, j] = along_outline(model, vertices, np.column_stack([rows[i], columns[j]]))
     return displacements, outside
 

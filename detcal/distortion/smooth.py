@@ -41,7 +41,10 @@ class Polynomial:
 
     def on_corners(self, shape: tuple[int, int]) -> Places:
         rows, columns = (chebyshev.chebvander(self.scaled(np.arange(size + 1) - 0.5, k), self.order) for k, size in enumerate(shape))
-        return np.stack([rows @ self.coefficients[..., k] @ columns.T for k in (0, 1)], axis=-1)
+        found = np.empty((len(rows), len(columns), 2))
+        for k in (0, 1):
+            found[..., k] = rows @ self.coefficients[..., k] @ columns.T
+        return found
 
     @property
     def order(self) -> int:
