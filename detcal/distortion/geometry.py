@@ -60,8 +60,9 @@ def fit_distortion(
     pitch_m : m
         Distance between neighbouring holes.
     method
-        "polynomial" of the order that predicts left-out dots best; "cubic", such a polynomial and local cubics through what it misses,
-        which follow faults of a taper, and the dots' noise; "auto": whichever predicts better.
+        "polynomial" of the lowest order that predicts left-out dots as well as the best, but for a standard error; "cubic", such a
+        polynomial and local cubics through what it misses, which follow faults of a taper, and the dots' noise; "auto": whichever
+        predicts better.
     order
         Of the polynomial, in place of the best.
     points
@@ -130,8 +131,8 @@ def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, 
             raise InputError(f"expected order of at most {highest}, which {kept.sum()} dots carry, got {order}")
         origin, affine = fit_even_grid(places[kept], nodes[kept])
         values = origin + nodes[kept] @ affine.T - places[kept]
-        polynomial, missed = fit_polynomial(places[kept], values, shape, order)
-        astray = stand_out(places[kept], missed)
+        polynomial, missed, left = fit_polynomial(places[kept], values, shape, order)
+        astray = stand_out(places[kept], missed * np.sqrt(left)[:, None])  # all as uncertain: dots on the rim are hard to predict
         if not astray.any():
             model, residuals, name = choose_model(places[kept], values, polynomial, missed, method)
             return Fit(origin, affine, model, name, polynomial.order, residuals, kept)
@@ -183,6 +184,7 @@ def as_map(fit: Fit, points: GridPoints, chosen: NDArray[np.int64], nodes: Nodes
         column=line(nodes[:, 1] - nodes[:, 1].min()),
         residual_px=xr.DataArray(fit.residuals, dims=("point", "axis"), attrs={"units": "px"}),
         cross_validated_rms_px=rms(fit.residuals[known]), pitch_m=pitch_m, method=fit.method, order=fit.order,
+        left_out=len(points) - len(chosen),
     )  # fmt: skip
 
 
