@@ -51,7 +51,8 @@ def map_error(grid, warp, step=4):
     true, found = grid.to_grid(places[known]) * PITCH_M, warp.corners_m.values[::step, ::step][known]
     true, found = true - true.mean(axis=0), found - found.mean(axis=0)
     left, _, right = np.linalg.svd(true.T @ found)
-    return np.linalg.norm((true @ left @ right - found) / warp.pixel_size_m, axis=1)
+    turn = left @ np.diag([1, np.linalg.det(left @ right)]) @ right  # no mirror
+    return np.linalg.norm((true @ turn - found) / warp.pixel_size_m, axis=1)
 
 
 @pytest.mark.parametrize("barrel", [-0.15, 0, 0.03, 0.15])
@@ -74,16 +75,14 @@ def test_grids_are_found_and_mapped(name):
     assert np.sqrt((error**2).mean()) < 0.05
     assert error.max() < 0.2
     assert warp.cross_validated_rms_px < 0.05
-    # an even grid through the true places of the same dots
     _, which, near = matched(warp.point_y.values, warp.point_x.values, grid)
-    nodes = np.column_stack([grid.row, grid.column])[which]
-    index = np.column_stack([warp.row, warp.column])[near]
-    assert (np.ptp(index - nodes, axis=0) == 0).all(), "rows and columns are those of the grid"
-    steps = np.linalg.lstsq(
-        np.column_stack([np.ones(near.sum()), index]), grid.to_pixels(nodes.astype(float)), rcond=None
-    )[0][1:].T  # fmt: skip
-    if near.all():
-        np.testing.assert_allclose(warp.pixel_size_m, np.hypot(*(PITCH_M * np.linalg.inv(steps))), rtol=1e-4)
+    nodes, index = np.column_stack([grid.row, grid.column])[which], np.column_stack([warp.row, warp.column])
+    offset = (index[near] - nodes)[0]
+    np.testing.assert_array_equal(index[near] - nodes, np.broadcast_to(offset, nodes.shape), "rows and columns are those of the grid")
+    # an even grid through the true places of all its dots, also of those that the simulation leaves out of its list near the edge
+    true = grid.to_pixels((index - offset).astype(float))
+    steps = np.linalg.lstsq(np.column_stack([np.ones(len(index)), index]), true, rcond=None)[0][1:].T
+    np.testing.assert_allclose(warp.pixel_size_m, np.hypot(*(PITCH_M * np.linalg.inv(steps))), rtol=1e-4)
 
 
 def test_pixel_size_is_that_of_an_even_camera():
@@ -93,8 +92,9 @@ def test_pixel_size_is_that_of_an_even_camera():
     assert np.abs(warp.displacement_px[~np.pad(warp.mask.values, ((0, 1), (0, 1)), constant_values=True)]).max() < 0.05
 
 
-def test_the_corrected_image_calibrated_again_is_even():
-    grid = hole_grid()
+@pytest.mark.parametrize("name", ["the issue's", "all at once"])
+def test_the_corrected_image_calibrated_again_is_even(name):
+    grid = hole_grid(**CASES[name])
     warp = fit_distortion(grid.image, PITCH_M)
     straight = detcal.distortion.correct_distortion(grid.image, warp)
     again = fit_distortion(straight, PITCH_M)
@@ -103,7 +103,7 @@ def test_the_corrected_image_calibrated_again_is_even():
     assert displacement.max() < 0.2
     steps = np.column_stack([np.ones(len(again.row)), again.row, again.column])
     places = np.column_stack([again.point_y, again.point_x])
-    misplaced = np.linalg.norm(places - steps @ np.linalg.lstsq(steps, places, rcond=None)[0], axis=1) / 97
+    misplaced = np.linalg.norm(places - steps @ np.linalg.lstsq(steps, places, rcond=None)[0], axis=1) / CASES[name].get("pitch_px", 97)
     assert misplaced.max() < 0.003
     assert misplaced.mean() < 0.0006
 
@@ -245,6 +245,18 @@ def test_what_one_dot_alone_fixes_is_not_predicted_by_others():
     residuals, _ = left_out_residuals(np.linalg.qr(terms)[0], np.array([[1.0, 1], [2, 2], [3, 3], [9, 9]]))
     np.testing.assert_allclose(residuals[:3, 0], [-1.5, 0, 1.5], atol=1e-12)
     assert np.isinf(residuals[3]).all()
+
+
+def test_a_hexagonal_grid_is_refused():
+    """As a square one, its pixels would come out 221 and 158 µm large in place of 167."""
+    nodes = np.stack(np.meshgrid(*(np.arange(-20, 20),) * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    turn = np.array([[np.cos(0.35), np.sin(0.35)], [-np.sin(0.35), np.cos(0.35)]])
+    places = nodes @ np.array([[30 * np.sqrt(3) / 2, 15.0], [0, 30.0]]) @ turn + 200
+    y, x = np.indices((400, 480))
+    distance, _ = cKDTree(places).query(np.column_stack([y.ravel(), x.ravel()]))
+    image = np.random.default_rng(0).poisson(200 + 3000 / (1 + np.exp((distance.reshape(y.shape) - 5) / 0.5)))
+    with pytest.raises(InputError, match=r"steps are 30\.0 and 30\.0 pixels at 60°: it is hexagonal"):
+        fit_distortion(image, PITCH_M)
 
 
 def test_stacks_are_averaged_whatever_their_dimensions_order():

@@ -17,6 +17,7 @@ from detcal.errors import InputError
 from detcal.frames import as_stack_of
 
 METHODS = ("auto", "polynomial", "cubic")
+HEXAGONAL_DEG, HEXAGONAL_RATIO = 8.0, 1.15  # by which steps of a hexagonal grid may differ from 60° and each other
 OUTLIER = 6.0  # standard deviations, as the median tells them
 LEAST_OUTLIER_PX = 0.1
 MOST_SCATTER = 0.05  # of the spacing, by which left-out dots are missed in the mean
@@ -77,8 +78,8 @@ def fit_distortion(
     Raises
     ------
     InputError
-        As `find_grid_points`; a pitch that is not positive; dots of more than one grid, too few of one, or too few for the order; points
-        of an image of another shape.
+        As `find_grid_points`; a pitch that is not positive; a hexagonal grid; dots of more than one grid, too few of one, or too few for
+        the order; points of an image of another shape.
 
     Notes
     -----
@@ -99,6 +100,7 @@ def fit_distortion(
     numbered, nodes = index_grid(places)
     check_one_grid(numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
+    check_square(fit.affine)
     known = ~np.isnan(fit.residuals).any(axis=1)
     if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
         raise InputError(
@@ -120,6 +122,16 @@ def check_one_grid(numbered: NDArray[np.bool_], nodes: Nodes) -> None:
         raise InputError(
             f"expected one grid, got one of {count} dots and {total - count} dots that are not of it: two grids, or a part of the image "
             "that is to be masked (mask=)"
+        )
+
+
+def check_square(affine: Places) -> None:
+    """Refuse a hexagonal grid: its steps, of equal lengths, would be taken for those of a sheared square one."""
+    lengths = np.linalg.norm(affine, axis=0)
+    angle = np.degrees(np.arccos(abs(affine[:, 0] @ affine[:, 1]) / lengths.prod()))
+    if abs(angle - 60) < HEXAGONAL_DEG and lengths.max() < HEXAGONAL_RATIO * lengths.min():
+        raise InputError(
+            f"expected a square grid, got one whose steps are {lengths[0]:.1f} and {lengths[1]:.1f} pixels at {angle:.0f}°: it is hexagonal"
         )
 
 

@@ -60,7 +60,8 @@ def find_grid_points(
 
     Blobs are found at the size at which most of them lie evenly among their neighbours. To each a round dot with a blurred edge is then
     fitted, on a plane background, of the size and blur that the dots have in the mean. Light that grows across a large dot would
-    move its centre: how it does is taken from the neighbours' heights.
+    move its centre: how it does is taken from the neighbours' heights. Pixels may be up to about 1.6 times as high as wide, or as wide as
+    high; those of images binned more along one axis are to be brought nearer to squares before.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def choose_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
         raise InputError(
             f"no grid of dots: expected at least {FEWEST}, each with four neighbours about it, got "
             f"{max(len(blobs.places) for blobs in allowed)} spots without such an order; "
-            "if there are dots, give dots=, dot_diameter_px= and spacing_px="
+            "if there are dots, give dots=, dot_diameter_px= and spacing_px=, or bin pixels that are far from square"
         )
     cells = {name: cells_of(picture, blobs) for name, blobs in found.items()}
     better = "bright" if is_better(cells["bright"], cells["dark"]) else "dark"
