@@ -226,7 +226,7 @@ def correct_distortion(
     mask, shape, pixel_size_m, origin_m
         As for `build_overlaps`.
     dummy : number, optional
-        Marks what was not measured, in the frames and in the result, which else has NaN there.
+        Marks what was not measured, in the frames and in the corrected ones, which else have NaN there. The variance has NaN.
 
     Returns
     -------
