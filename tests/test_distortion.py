@@ -62,6 +62,41 @@ def test_frames_are_resampled_by_the_formulas(conserve):
     np.testing.assert_array_equal(found.mask, np.isnan(found.corrected))
 
 
+@pytest.mark.parametrize("mirror", [(slice(None, None, -1),), (slice(None), slice(None, None, -1))])
+def test_a_mirrored_map_gives_mirrored_frames(mirror):
+    warp, frames = random_warp(12), random_frames((11, 13))
+    mirrored = DistortionMap.of_corners(warp.corners_m.values[mirror], warp.pixel_size_m, np.zeros(warp.shape, bool))
+    wanted, found = correct_distortion(frames, warp).values, correct_distortion(frames[(slice(None), *mirror)], mirrored).values
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("corner", [(1.2, 2.6), (2.6, 1.6)])
+def test_single_pixels_that_are_turned_over_or_cross_themselves_are_masked(corner):
+    """As polygons, the others are whole: what they and only they cover has a value."""
+    even = np.stack(np.meshgrid(*(np.arange(5.0),) * 2, indexing="ij"), axis=-1)
+    even[1, 1] = corner
+    matrix = build_overlaps(DistortionMap.of_corners(even, (1.0, 1.0), np.zeros((4, 4), bool)))
+    lost = matrix.areas.values == 0
+    assert 1 <= lost.sum() <= 3
+    assert not lost[2:].any()
+    assert not lost[:, 2:].any() or corner == (1.2, 2.6)
+    shares, _ = reference.overlap_matrix(even, lost, (4, 4))
+    np.testing.assert_allclose(matrix.to_scipy().toarray(), shares, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("corners", "options", "message"),
+    [
+        (np.zeros((12, 14, 2)), {}, "corners lie on lines or points"),
+        (random_warp().corners_m.values, {"origin_m": (1.0, 1.0)}, "pixels of the map reach"),
+    ],
+)
+def test_maps_that_reach_no_pixel_are_refused(corners, options, message):
+    warp = DistortionMap.of_corners(corners, (1e-4, 1.2e-4), np.zeros((11, 13), bool))
+    with pytest.raises(InputError, match=message):
+        correct_distortion(np.zeros((1, 11, 13)), warp, **options)
+
+
 def test_counts_are_conserved():
     warp = random_warp(3, (60, 70))
     frames = np.random.default_rng(0).poisson(1000, (4, *warp.shape)).astype(np.uint16)

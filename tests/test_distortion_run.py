@@ -207,6 +207,23 @@ def test_plans_and_checks_show_what_there_is(folder):
     assert (found.workers, found.depth) == (2, 16)
 
 
+def test_a_long_stack_of_a_grid_is_averaged_in_blocks(tmp_path):
+    """In the driver, which holds no more than is planned; 500 MiB of frames, each the same bytes."""
+    image = simulate.hole_grid((512, 512), pitch_px=40.0).image.astype(np.uint16)
+    with h5py.File(tmp_path / "grid.h5", "w") as file:
+        stack = file.create_dataset("data", (1000, 512, 512), np.uint16, chunks=(1, 512, 512), **hdf5plugin.Bitshuffle())
+        stack[0] = image
+        _, chunk = stack.id.read_direct_chunk((0, 0, 0))
+        for frame in range(1, 1000):
+            stack.id.write_direct_chunk((frame, 0, 0), chunk)
+    (tmp_path / "fit_distortion.toml").write_text(render("fit_distortion"))
+    change(tmp_path, "fit_distortion.toml", '"grid.edf"', '"grid.h5"')
+    arguments = ["plan", "fit_distortion.toml", "--memory", "2GiB", "--workers", "1"]
+    peak, output = peak_of_workers(arguments, tmp_path, None, driver_too=True)
+    planned = float(re.search(r"1 worker of [\d.]+ MiB: peak ([\d.]+) MiB of 2 GiB", output)[1]) * MIB
+    assert 0.6 * planned < peak <= planned
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled, several):
     side = 512

@@ -12,6 +12,7 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from detcal.distortion.resampling import Resampling
+from detcal.errors import InputError
 
 CORNER_DIMS = ("y_corner", "x_corner", "axis")
 
@@ -77,6 +78,8 @@ class DistortionMap:
         Of the grid.
     method, order
         Of the fit, as in `fit_distortion`.
+    left_out
+        Dots that were found and are not among the points: dust and others that lie off the smooth grid.
     """
 
     corners_m: xr.DataArray
@@ -92,6 +95,7 @@ class DistortionMap:
     pitch_m: float | None = None
     method: str | None = None
     order: int | None = None
+    left_out: int | None = None
 
     @classmethod
     def of_corners(cls, corners_m: NDArray[np.float64], pixel_size_m: tuple[float, float], mask: NDArray[np.bool_]) -> "DistortionMap":
@@ -123,6 +127,28 @@ class DistortionMap:
         """By how much the corners (y_corner, x_corner, axis) lie off those of an even camera, in its pixels, as (y, x)."""
         even = np.stack(np.meshgrid(*(np.arange(size + 1.0) for size in self.shape), indexing="ij"), axis=-1)
         return np.asarray(self.corners_m.values / self.pixel_size_m - even)
+
+    def checked(self, path: str) -> "DistortionMap":
+        """The same with its arrays in memory, if they make a map, as they came from a file.
+
+        Raises
+        ------
+        InputError
+            Corners and mask that do not fit each other, pixels that are not masked and have no corners, or no size.
+        """
+        found = self.compute()
+        corners, known = found.corners_m.values, ~np.asarray(found.mask.values, np.bool_)
+        expected = tuple(size + 1 for size in known.shape)
+        if known.ndim != 2 or not known.size or corners.shape != (*expected, 2):
+            raise InputError(f"expected corners (y + 1, x + 1, 2) and a mask (y, x) in {path}, got {corners.shape} and {known.shape}")
+        size = np.asarray(found.pixel_size_m)
+        if size.shape != (2,) or size.dtype.kind not in "iuf" or not (np.isfinite(size) & (size > 0)).all():
+            raise InputError(f"expected two positive numbers (y, x) in m as the size of pixels in {path}, got {found.pixel_size_m}")
+        one, other = corners[1:, 1:] - corners[:-1, :-1], corners[1:, :-1] - corners[:-1, 1:]
+        wrong = known & (~np.isfinite(one + other).all(axis=-1) | ((one == 0) & (other == 0)).all(axis=-1))
+        if wrong.any():
+            raise InputError(f"expected corners of every pixel that is not masked in {path}, got {wrong.sum()} without: it is damaged")
+        return found
 
     def compute(self) -> "DistortionMap":
         """The same with its arrays in memory."""

@@ -1,6 +1,6 @@
 """From one image of a hole grid to the map of the camera's distortion."""
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +10,14 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from detcal.distortion import kernels
 from detcal.distortion.calibration import CORNER_DIMS, DistortionMap, GridPoints
-from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, index_grid
+from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, fit_even_grid, index_grid
 from detcal.distortion.points import FEWEST, find_grid_points
-from detcal.distortion.smooth import Model, Polynomial, fit_local_cubic, fit_polynomial, rms
+from detcal.distortion.smooth import HIGHEST_ORDER, Model, Polynomial, fit_local_cubic, fit_polynomial, highest_order, rms
 from detcal.errors import InputError
+from detcal.frames import as_stack_of
 
 METHODS = ("auto", "polynomial", "cubic")
+HEXAGONAL_DEG, HEXAGONAL_RATIO = 8.0, 1.15  # by which steps of a hexagonal grid may differ from 60° and each other
 OUTLIER = 6.0  # standard deviations, as the median tells them
 LEAST_OUTLIER_PX = 0.1
 MOST_SCATTER = 0.05  # of the spacing, by which left-out dots are missed in the mean
@@ -59,8 +61,9 @@ def fit_distortion(
     pitch_m : m
         Distance between neighbouring holes.
     method
-        "polynomial" of the order that predicts left-out dots best; "cubic", such a polynomial and local cubics through what it misses,
-        which follow faults of a taper, and the dots' noise; "auto": whichever predicts better.
+        "polynomial" of the lowest order that predicts left-out dots as well as the best, but for a standard error; "cubic", such a
+        polynomial and local cubics through what it misses, which follow faults of a taper, and the dots' noise; "auto": whichever
+        predicts better.
     order
         Of the polynomial, in place of the best.
     points
@@ -75,7 +78,8 @@ def fit_distortion(
     Raises
     ------
     InputError
-        As `find_grid_points`; a pitch that is not positive; dots of more than one grid, or too few of one.
+        As `find_grid_points`; a pitch that is not positive; a hexagonal grid; dots of more than one grid, too few of one, or too few for
+        the order; points of an image of another shape.
 
     Notes
     -----
@@ -86,14 +90,18 @@ def fit_distortion(
         raise InputError(f"expected a positive pitch_m in m, the distance between neighbouring holes, got {pitch_m}")
     if method not in METHODS:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
-    if order is not None and (method != "polynomial" or order not in range(1, 31)):
-        raise InputError(f'expected order as a whole number from 1 to 30, with method="polynomial", got {order!r} with {method!r}')
+    if order is not None and (method != "polynomial" or not isinstance(order, Integral) or not 1 <= order <= HIGHEST_ORDER):
+        raise InputError(
+            f'expected order as a whole number from 1 to {HIGHEST_ORDER}, with method="polynomial", got {order!r} with {method!r}'
+        )
     found = points or find_grid_points(image, dots=dots, dot_diameter_px=dot_diameter_px, spacing_px=spacing_px, mask=mask)
+    as_stack_of(found.shape, "points", image, "image")
     places = np.column_stack([found.y.values, found.x.values]).astype(float)
     numbered, nodes = index_grid(places)
     check_one_grid(numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
-    known = np.isfinite(fit.residuals).all(axis=1)
+    check_square(fit.affine)
+    known = ~np.isnan(fit.residuals).any(axis=1)
     if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
         raise InputError(
             f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "
@@ -117,26 +125,32 @@ def check_one_grid(numbered: NDArray[np.bool_], nodes: Nodes) -> None:
         )
 
 
+def check_square(affine: Places) -> None:
+    """Refuse a hexagonal grid: its steps, of equal lengths, would be taken for those of a sheared square one."""
+    lengths = np.linalg.norm(affine, axis=0)
+    angle = np.degrees(np.arccos(abs(affine[:, 0] @ affine[:, 1]) / lengths.prod()))
+    if abs(angle - 60) < HEXAGONAL_DEG and lengths.max() < HEXAGONAL_RATIO * lengths.min():
+        raise InputError(
+            f"expected a square grid, got one whose steps are {lengths[0]:.1f} and {lengths[1]:.1f} pixels at {angle:.0f}°: it is hexagonal"
+        )
+
+
 def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, order: int | None) -> Fit:
     """The even grid and the displacements, without the points that these miss by far."""
     kept = np.ones(len(places), np.bool_)
     while True:
+        if order is not None and order > (highest := highest_order(int(kept.sum()))):
+            raise InputError(f"expected order of at most {highest}, which {kept.sum()} dots carry, got {order}")
         origin, affine = fit_even_grid(places[kept], nodes[kept])
         values = origin + nodes[kept] @ affine.T - places[kept]
-        polynomial, missed = fit_polynomial(places[kept], values, shape, order)
-        astray = stand_out(places[kept], missed)
+        polynomial, missed, left = fit_polynomial(places[kept], values, shape, order)
+        astray = stand_out(places[kept], missed * np.sqrt(left)[:, None])  # all as uncertain: dots on the rim are hard to predict
         if not astray.any():
             model, residuals, name = choose_model(places[kept], values, polynomial, missed, method)
             return Fit(origin, affine, model, name, polynomial.order, residuals, kept)
         kept[np.flatnonzero(kept)[astray]] = False
         if kept.sum() < max(FEWEST, len(kept) / 2):
             raise InputError(f"expected one smooth grid, got {len(kept)} dots of which more than half do not fit each other")
-
-
-def fit_even_grid(places: Places, nodes: Nodes) -> tuple[Places, Places]:
-    """Origin and steps of the even grid nearest to the points, by least squares."""
-    solved = np.linalg.lstsq(np.column_stack([np.ones(len(nodes)), nodes]), places, rcond=None)[0]
-    return np.asarray(solved[0], float), np.asarray(solved[1:].T, float)
 
 
 def stand_out(places: Places, residuals: Places) -> NDArray[np.bool_]:
@@ -182,6 +196,7 @@ def as_map(fit: Fit, points: GridPoints, chosen: NDArray[np.int64], nodes: Nodes
         column=line(nodes[:, 1] - nodes[:, 1].min()),
         residual_px=xr.DataArray(fit.residuals, dims=("point", "axis"), attrs={"units": "px"}),
         cross_validated_rms_px=rms(fit.residuals[known]), pitch_m=pitch_m, method=fit.method, order=fit.order,
+        left_out=len(points) - len(chosen),
     )  # fmt: skip
 
 
@@ -196,7 +211,7 @@ def displaced_corners(model: Model, places: Places, shape: tuple[int, int]) -> t
     kernels.row_spans(vertices, rows, first, last)
     outside = (columns < first[:, None]) | (columns > last[:, None])
     displacements = model.on_corners(shape)
-    i, j = np.nonzero(outside | ~np.isfinite(displacements).all(axis=-1))
+    i, j = np.nonzero(outside | np.isnan(displacements[..., 0]))
     displacements[i, j] = along_outline(model, vertices, np.column_stack([rows[i], columns[j]]))
     return displacements, outside
 

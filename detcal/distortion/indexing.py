@@ -85,3 +85,9 @@ def lies_between(places: Places, nodes: Nodes) -> NDArray[np.bool_]:
         middle, length = (places[ahead] + places[behind]) / 2, np.linalg.norm(places[ahead] - places[behind], axis=1) / 2
         fine &= ~(both & (np.linalg.norm(places - middle, axis=1) > SMOOTH * length))
     return fine
+
+
+def fit_even_grid(places: Places, nodes: Nodes) -> tuple[Places, Places]:
+    """Origin and steps of the even grid nearest to the points, by least squares."""
+    solved = np.linalg.lstsq(np.column_stack([np.ones(len(nodes)), nodes]), places, rcond=None)[0]
+    return np.asarray(solved[0], float), np.asarray(solved[1:].T, float)

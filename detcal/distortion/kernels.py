@@ -1,9 +1,10 @@
 """Centres of dots, and grids walked from dot to dot. ndarrays in, ndarrays out."""
 
 from heapq import heappop, heappush
-from math import erf, exp, floor, hypot, nan, sqrt
+from math import floor, hypot, nan, sqrt
 
 import numpy as np
+from scipy.special import erf
 
 from detcal.jit import kernel
 
@@ -13,6 +14,11 @@ ROUND_FIRST = 3  # steps in which the dot is taken to be of the usual shape
 SMALL_STEP = 1e-4  # of a pixel, that ends them
 DAMPING = 0.02  # of the ellipse, which tiny dots hardly show
 LARGEST_STRAIN = 0.6  # by which a dot is taken to be narrower or wider than usual
+
+
+EDGE, STEPS_A_UNIT = 4.0, 256  # of the profile's table, in √2 blurs from the edge
+EDGES = np.arange(-EDGE, EDGE + 2 / STEPS_A_UNIT, 1 / STEPS_A_UNIT)
+PROFILE, FALL = 0.5 - 0.5 * erf(EDGES), np.exp(-(EDGES**2)) / np.sqrt(np.pi)
 
 
 @kernel
@@ -36,15 +42,16 @@ def solve(matrix, vector):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach):  # type: ignore[no-untyped-def]
+def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach, work):  # type: ignore[no-untyped-def]
     """Centre (y, x), height, background and quality of the dot at (y, x), by least squares.
 
     The model is a plane and a dot, b + b_y·dy + b_x·dx + a·(1 + slope·d)·D(|M·d|), with the profile of a disc with a blurred edge,
     D(r) = ½ − ½·erf((r − radius)/(√2·blur)), and a symmetric matrix M, near unity, that makes an ellipse of it. Pixels count within
     `usual_reach` of the centre, or more if the dot is larger; those that are NaN do not.
-    Quality is the share of the variation in there that the model explains; all is NaN if there is no dot.
+    Quality is the share of the variation in there that the model explains; all is NaN if there is no dot. The terms and the values of all
+    pixels are put into `work` (term, pixel), and multiplied from there, in SIMD lanes.
     """
-    matrix, vector, terms = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS), np.empty(PARAMETERS)
+    moments, matrix, vector = np.empty((PARAMETERS + 1, PARAMETERS + 1)), np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
     height, level, quality = nan, nan, nan
     start_y, start_x = y, x
     yy, xx, yx = 1.0, 1.0, 0.0  # of M
@@ -52,33 +59,40 @@ def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach):  # type
     for step in range(ROUNDS):
         used = PARAMETERS if step >= ROUND_FIRST else PARAMETERS - 3
         reach = usual_reach / sqrt(yy * xx - yx * yx)
-        matrix[:], vector[:] = 0, 0
-        weights, total, squares = 0.0, 0.0, 0.0
+        count = 0
         for i in range(max(0, floor(y - reach)), min(picture.shape[0], floor(y + reach) + 2)):
             for j in range(max(0, floor(x - reach)), min(picture.shape[1], floor(x + reach) + 2)):
                 value = picture[i, j]
                 dy, dx = i - y, j - x
-                weight = min(1.0, reach + 0.5 - hypot(dy, dx))
+                weight = min(1.0, reach + 0.5 - sqrt(dy * dy + dx * dx))
                 if not (weight > 0 and value == value):
                     continue
                 v, h = yy * dy + yx * dx, yx * dy + xx * dx
-                away = max(hypot(v, h), 1e-6)
-                edge = (away - radius) * scale
-                tilt = 1 + slope_y * dy + slope_x * dx
-                fall = tilt * scale * exp(-edge * edge) / sqrt(np.pi) / away  # of the profile, over the distance
-                terms[0], terms[1], terms[2], terms[3] = 1, dy, dx, tilt * (0.5 - 0.5 * erf(edge))
-                terms[4], terms[5] = fall * (yy * v + yx * h), fall * (yx * v + xx * h)
-                terms[6], terms[7], terms[8] = -fall * v * dy, -fall * h * dx, -fall * (v * dx + h * dy)
-                for k in range(used):
-                    vector[k] += weight * terms[k] * value
-                    for m in range(k + 1):
-                        matrix[k, m] += weight * terms[k] * terms[m]
-                weights, total, squares = weights + weight, total + weight * value, squares + weight * value * value
+                away = max(sqrt(v * v + h * h), 1e-6)
+                place = (min(max((away - radius) * scale, -EDGE), EDGE) + EDGE) * STEPS_A_UNIT
+                entry = int(place)
+                part, root = place - entry, sqrt(weight)
+                tilt = root * (1 + slope_y * dy + slope_x * dx)
+                fall = tilt * scale / away * (FALL[entry] + part * (FALL[entry + 1] - FALL[entry]))  # of the profile, over the distance
+                work[0, count], work[1, count], work[2, count] = root, root * dy, root * dx
+                work[3, count] = tilt * (PROFILE[entry] + part * (PROFILE[entry + 1] - PROFILE[entry]))
+                work[4, count], work[5, count] = fall * (yy * v + yx * h), fall * (yx * v + xx * h)
+                work[6, count], work[7, count], work[8, count] = -fall * v * dy, -fall * h * dx, -fall * (v * dx + h * dy)
+                work[9, count] = root * value
+                count += 1
+        for k in range(PARAMETERS + 1):
+            for m in range(k + 1):
+                moment = 0.0
+                for n in range(count):
+                    moment += work[k, n] * work[m, n]
+                moments[k, m] = moment
+        weights, total, squares = moments[0, 0], moments[PARAMETERS, 0], moments[PARAMETERS, PARAMETERS]
+        vector[:] = moments[PARAMETERS, :PARAMETERS]
         if weights < 2 * PARAMETERS:
             return nan, nan, nan, nan, nan
         for k in range(used):
-            for m in range(k):
-                matrix[m, k] = matrix[k, m]
+            for m in range(k + 1):
+                matrix[k, m], matrix[m, k] = moments[k, m], moments[k, m]
         for k in range(PARAMETERS - 3, used):
             matrix[k, k] *= 1 + DAMPING
         right = vector[:used].copy()
@@ -115,8 +129,9 @@ def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach):  # type
 def fit_dots(picture, places, slopes, radius, blur, reach):  # type: ignore[no-untyped-def]
     """`fit_dot` for places (dot, 2) with slopes (dot, 2): centre, height, background, quality (dot, 5)."""
     found = np.empty((len(places), 5))
+    work = np.empty((PARAMETERS + 1, int(4 * reach + 3) ** 2))  # an ellipse may reach nearly twice as far
     for k in range(len(places)):
-        y, x, height, level, quality = fit_dot(picture, places[k, 0], places[k, 1], slopes[k, 0], slopes[k, 1], radius, blur, reach)
+        y, x, height, level, quality = fit_dot(picture, places[k, 0], places[k, 1], slopes[k, 0], slopes[k, 1], radius, blur, reach, work)
         found[k, 0], found[k, 1], found[k, 2], found[k, 3], found[k, 4] = y, x, height, level, quality
     return found
 
@@ -134,6 +149,48 @@ def radial_profile(picture, dots, reach, bins):  # type: ignore[no-untyped-def]
                     sums[place] += (picture[i, j] - level) / height
                     counts[place] += 1
     return sums / counts
+
+
+@kernel
+def unknown_shares(picture, places, radius):  # type: ignore[no-untyped-def]
+    """Share of pixels that are NaN within `radius` of each place (place, 2)."""
+    shares = np.zeros(len(places))
+    for k in range(len(places)):
+        y, x = places[k]
+        unknown, count = 0, 0
+        for i in range(max(0, floor(y - radius)), min(picture.shape[0], floor(y + radius) + 2)):
+            for j in range(max(0, floor(x - radius)), min(picture.shape[1], floor(x + radius) + 2)):
+                if hypot(i - y, j - x) <= radius:
+                    unknown += picture[i, j] != picture[i, j]
+                    count += 1
+        shares[k] = unknown / count if count > 0 else 1.0
+    return shares
+
+
+@kernel
+def smooth(image, taps, smoothed):  # type: ignore[no-untyped-def]
+    """An image (y, x) float32 convolved along both axes with taps (0 … reach) on both sides, reflected at the edges."""
+    height, width = image.shape
+    reach = len(taps) - 1
+    line = np.empty(width + 2 * reach, np.float32)
+    for i in range(height):
+        middle = line[reach : reach + width]
+        for j in range(width):
+            middle[j] = taps[0] * image[i, j]
+        for k in range(1, reach + 1):
+            above, below = i - k if i >= k else k - i - 1, i + k if i + k < height else 2 * height - 1 - i - k
+            one, other, tap = image[above], image[below], taps[k]
+            for j in range(width):
+                middle[j] += tap * (one[j] + other[j])
+        for k in range(reach):
+            line[reach - 1 - k], line[reach + width + k] = line[reach + k], line[reach + width - 1 - k]
+        row = smoothed[i]
+        for j in range(width):
+            row[j] = taps[0] * middle[j]
+        for k in range(1, reach + 1):
+            left, right, tap = line[reach - k :], line[reach + k :], taps[k]
+            for j in range(width):
+                row[j] += tap * (left[j] + right[j])
 
 
 @kernel
@@ -244,17 +301,37 @@ def row_spans(vertices, rows, first, last):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def along_edge(vertices, i, y, x):  # type: ignore[no-untyped-def]
+    """The part of the way along edge i of a polygon at which it is nearest to a place, and the square of its distance."""
+    y0, x0 = vertices[i]
+    dy, dx = vertices[(i + 1) % len(vertices), 0] - y0, vertices[(i + 1) % len(vertices), 1] - x0
+    along = min(max(((y - y0) * dy + (x - x0) * dx) / (dy * dy + dx * dx), 0.0), 1.0)
+    return along, (y - y0 - along * dy) ** 2 + (x - x0 - along * dx) ** 2
+
+
+@kernel
 def nearest_on_hull(vertices, places):  # type: ignore[no-untyped-def]
-    """The place on the outline of a polygon (vertex, 2) that is nearest to each place: number of its edge, and how far along it."""
+    """The place on the outline of a convex polygon (vertex, 2) that is nearest to each place: number of its edge, and how far along it.
+
+    From one place outside to another beside it, the nearest edge stays or is the next one.
+    """
     found = np.empty(len(places))
+    edge, count = 0, len(vertices)
     for k in range(len(places)):
-        best = np.inf
-        for i in range(len(vertices)):
-            y0, x0 = vertices[i]
-            dy, dx = vertices[(i + 1) % len(vertices), 0] - y0, vertices[(i + 1) % len(vertices), 1] - x0
-            along = ((places[k, 0] - y0) * dy + (places[k, 1] - x0) * dx) / (dy * dy + dx * dx)
-            along = min(max(along, 0.0), 1.0)
-            away = (places[k, 0] - y0 - along * dy) ** 2 + (places[k, 1] - x0 - along * dx) ** 2
-            if away < best:
-                best, found[k] = away, i + min(along, 0.9999999)
+        y, x = places[k]
+        if k == 0 or abs(y - places[k - 1, 0]) + abs(x - places[k - 1, 1]) > 1.5:
+            least = np.inf
+            for i in range(count):
+                away = along_edge(vertices, i, y, x)[1]
+                if away < least:
+                    edge, least = i, away
+        along, away = along_edge(vertices, edge, y, x)
+        for step in (1, count - 1):
+            while True:
+                other = (edge + step) % count
+                along_other, away_other = along_edge(vertices, other, y, x)
+                if not away_other < away:
+                    break
+                edge, along, away = other, along_other, away_other
+        found[k] = edge + min(along, 0.9999999)
     return found

@@ -4,6 +4,15 @@ from detcal.distortion.resampling import TILE_COLUMNS, TILE_ROWS
 from detcal.simd import LANES
 
 
+def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
+    """Fitting the mean of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
+
+    While they are averaged: a block as it is read and as it is decoded, sums that came in and go out, and a few images. Later:
+    displacements of the corners, of polynomials and of local cubics, and what these are reckoned from, seven pairs of numbers in all.
+    """
+    return max(2 * frames * itemsize + 2 * 16 + 3 * 8, 7 * 16) * (shape[0] + 1) * (shape[1] + 1)
+
+
 def build_overlaps_bytes(shape: tuple[int, int], coefficients: int, bands: int) -> int:
     """Building bands of the matrix for a camera of a shape, and writing them.
 

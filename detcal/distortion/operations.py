@@ -3,10 +3,12 @@
 from functools import partial
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask import delayed
+from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from detcal.distortion import resampling
@@ -17,6 +19,7 @@ from detcal.lanes import Valid
 
 CONSERVED = ("counts", "mean")
 BAND_PIXELS = 2**18  # of the output a task: some ten MiB of coefficients
+BAND_ROWS = 128  # of the map a task, while it is scaled
 ITERATIONS, TOLERANCE = 200, 1e-6  # of the way back
 
 
@@ -54,7 +57,8 @@ def build_overlaps(
     Raises
     ------
     InputError
-        A mask of another shape, no pixel left, sizes that are not positive, pixels that are more than 64 of the grid's wide.
+        A mask of another shape, no pixel left, or none with an area or on the grid, sizes that are not positive, pixels that are more
+        than 64 of the grid's wide.
 
     Notes
     -----
@@ -68,13 +72,46 @@ def build_overlaps(
     if tile_rows is not None and tile_rows < 1:
         raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
     size, origin, grid = place_grid(warp, corners, masked, shape, pixel_size_m, origin_m)
-    scaled, spans, areas = np.empty_like(corners), np.empty((len(corners), 2)), np.empty(warp.shape, np.float32)
-    resampling.scale_corners(corners, origin, size, scaled, spans)
-    widest = resampling.areas_of(scaled, masked, areas)
-    if widest > resampling.WIDEST:
-        raise InputError(f"expected pixels of at most {resampling.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
+    scaled, spans, areas = scale_map(corners, masked, origin, size)
     data, indices, indptr = build_bands(scaled, spans, areas <= 0, grid, tile_rows or max(1, BAND_PIXELS // grid[1]))
     return OverlapMatrix(data, indices, indptr, xr.DataArray(areas, dims=("y", "x")), grid, size, origin)
+
+
+def scale_map(
+    corners: NDArray[np.float64], masked: NDArray[np.bool_], origin: tuple[float, float], size: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+    """Corners in pixels of the grid (axis, y, x), the least and largest y of each row of them (row, 2), and areas (y, x), 0 if masked.
+
+    A map may be mirrored as a whole. Single pixels that are turned over against the others, or whose edges cross, are masked.
+    """
+    scaled, spans = np.empty((2, *corners.shape[:2])), np.empty((len(corners), 2))
+    areas = np.empty(masked.shape, np.float32)
+    bands = [slice(start, start + BAND_ROWS) for start in range(0, len(corners), BAND_ROWS)]
+    in_threads(
+        [delayed(resampling.scale_corners)(corners[some], origin, size, (scaled[0, some], scaled[1, some]), spans[some]) for some in bands]
+    )
+    over = [slice(some.start, some.stop + 1) for some in bands]
+    widest = max(
+        in_threads(
+            [
+                delayed(resampling.signed_areas)((scaled[0, more], scaled[1, more]), masked[some], areas[some])
+                for some, more in zip(bands, over, strict=True)
+            ]
+        )
+    )
+    if areas.sum(dtype=float) < 0:
+        np.negative(areas, out=areas)
+    np.maximum(areas, 0, out=areas)
+    if not areas.any():
+        raise InputError("expected pixels with an area, got a map whose corners lie on lines or points, or cross: it is no map of a camera")
+    if widest > resampling.WIDEST:
+        raise InputError(f"expected pixels of at most {resampling.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
+    return scaled, spans, areas
+
+
+def in_threads(tasks: list[Delayed]) -> Any:
+    """What the tasks give, computed here and now."""
+    return dask.compute(*tasks, scheduler="threads")
 
 
 def place_grid(
@@ -125,24 +162,31 @@ def as_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
 def build_bands(
     corners: NDArray[np.float64], spans: NDArray[np.float64], masked: NDArray[np.bool_], grid: tuple[int, int], tile_rows: int
 ) -> tuple[da.Array, da.Array, da.Array]:
-    """data, indices and indptr, a chunk a band; `spans` (row, 2) are the least and largest y of the corners.
+    """data, indices and indptr, a chunk a band, for corners (axis, y, x); `spans` (row, 2) are the least and largest y of these.
 
     How many coefficients a band has is counted here, which is quick.
     """
     low, high = np.minimum(spans[:-1, 0], spans[1:, 0]), np.maximum(spans[:-1, 1], spans[1:, 1])
     indptr = np.zeros(grid[0] * grid[1] + 1, np.int64)
-    resampling.count_band(corners, masked, (0, grid[0]), grid[1], indptr[1:])
-    np.cumsum(indptr, out=indptr)
-    parts = []
+    bands, counts = [], []
     for start in range(0, grid[0], tile_rows):
         rows = (start, min(start + tile_rows, grid[0]))
         near = np.flatnonzero((low < rows[1]) & (high > rows[0]))
         first, last = (int(near[0]), int(near[-1]) + 1) if len(near) else (0, 0)
+        ends = indptr[rows[0] * grid[1] + 1 : rows[1] * grid[1] + 1]
+        bands.append(((corners[0, first : last + 1], corners[1, first : last + 1]), masked[first:last], first, rows))
+        counts.append(delayed(resampling.count_rows)(*bands[-1][:2], rows, grid[1], ends))
+    in_threads(counts)
+    parts = []
+    for some, hidden, first, rows in bands:
         begins = indptr[rows[0] * grid[1] : rows[1] * grid[1] + 1]
-        count = int(begins[-1] - begins[0])
+        count = int(begins[-1])
+        begins[1:] += begins[0]
         fill = partial(resampling.fill_rows, first_row=first, rows=rows, width=grid[1])
-        task = delayed(fill, nout=2)(corners[first : last + 1], masked[first:last], begins - begins[0])
+        task = delayed(fill, nout=2)(some, hidden, begins)
         parts.append([da.from_delayed(part, (count,), dtype) for part, dtype in zip(task, (np.float32, np.int32), strict=True)])
+    if not indptr[-1]:
+        raise InputError("expected a grid that pixels of the map reach, got one beside them: look at origin_m and shape")
     data, indices = (da.concatenate(list(part)) for part in zip(*parts, strict=True))
     return data, indices, da.from_array(indptr, chunks=max(1, tile_rows * grid[1]), name=False)
 
@@ -182,7 +226,7 @@ def correct_distortion(
     mask, shape, pixel_size_m, origin_m
         As for `build_overlaps`.
     dummy : number, optional
-        Marks what was not measured, in the frames and in the result, which else has NaN there.
+        Marks what was not measured, in the frames and in the corrected ones, which else have NaN there. The variance has NaN.
 
     Returns
     -------

@@ -48,5 +48,5 @@ def plot_distortion(warp: DistortionMap, *, magnify: float = 5.0) -> "Figure":
         axis.set_title(f"displacement along {name} (px)")
     figure.colorbar(drawn, ax=maps)
     if warp.cross_validated_rms_px is not None:
-        figure.suptitle(f"{len(y)} dots, cross-validated rms {warp.cross_validated_rms_px:.3f} px")
+        figure.suptitle(f"{len(y)} dots, {warp.left_out or 'none'} left out, cross-validated rms {warp.cross_validated_rms_px:.3f} px")
     return figure

@@ -1,47 +1,43 @@
 """Dots in an image: how large they are, where they are to a fraction of a pixel, and how far apart."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.optimize import curve_fit
 from scipy.spatial import cKDTree
 from scipy.special import erf
 
 from detcal.distortion import kernels
+from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, find_blobs, has_even_neighbours, spacing_of
 from detcal.distortion.calibration import GridPoints
+from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
-
-Picture = NDArray[np.float32]
-Places = NDArray[np.float64]
+from detcal.frames import as_image, as_stack
 
 FEWEST = 16  # dots: a grid of 4 × 4
-RATIO = 1.6  # of the widths of the two Gaussians whose difference marks blobs (Marr and Hildreth 1980)
-WIDTHS = (1.0, RATIO, RATIO**2)  # of Gaussians, in pixels of a binning
-NOISE = 6.0  # standard deviations, by which a blob must stand out
-FAINT = 0.15  # of the strong ones: what is less is no dot
-MOST_BLOBS = 40_000
+MOST_UNKNOWN = 0.15  # of a dot's disc
 PROFILE_DOTS = 100
 BLURS = (0.3, 4.0)  # pixels: widths of the dots' edges, of a sharp disc in square pixels and of one that is all edge
 LEAST_QUALITY = 0.5  # of the usual one
 HEIGHTS = (0.3, 3.0)  # of a dot, relative to those of its neighbours
 NEIGHBOURS = 12  # dots that a dot is compared with
-ALIKE = 0.15  # of their distance, by which a dot's four neighbours may lie unevenly about it
 TOUCHING = 0.9  # diameter over spacing
-MOST_BETWEEN = 0.25  # of a dot's height, halfway between dots
+MOST_BETWEEN = 0.25  # of a dot's height, by which the image halfway between dots may differ from the background
+SOME_BLOBS = 49  # that tell whether bright or dark ones are dots
+STRONG = 0.5  # of the strongest of these, below which a blob is none of theirs: light is even in the small
+LEAST_CELLS = 9  # dots of these, that a grid has
+SAME_AREA = 1.1  # of cells, whose areas differ by less
 
 
-class Blobs(NamedTuple):
-    """Local maxima of a picture smoothed to a size, and which of them have four even neighbours."""
+class Cells(NamedTuple):
+    """Of the grid that some blobs make: the area of a cell in pixels, and the quality of the dots; both 0 if there is no grid."""
 
-    places: Places
-    strengths: NDArray[np.float64]
-    regular: NDArray[np.bool_]
-    radius: float
-    sign: int
+    area: float
+    quality: float
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,8 @@ def find_grid_points(
 
     Blobs are found at the size at which most of them lie evenly among their neighbours. To each a round dot with a blurred edge is then
     fitted, on a plane background, of the size and blur that the dots have in the mean. Light that grows across a large dot would
-    move its centre: how it does is taken from the neighbours' heights.
+    move its centre: how it does is taken from the neighbours' heights. Pixels may be up to about 1.6 times as high as wide, or as wide as
+    high; those of images binned more along one axis are to be brought nearer to squares before.
 
     Parameters
     ----------
@@ -80,6 +77,7 @@ def find_grid_points(
     -------
     GridPoints
         Of whole dots: those that the edge of the image or the mask cuts are left out, and so is what is not alike its neighbours.
+        A dot may miss some pixels, up to about a seventh.
 
     Raises
     ------
@@ -89,10 +87,10 @@ def find_grid_points(
     if dots not in ("auto", "bright", "dark"):
         raise InputError(f'expected dots to be "auto", "bright" or "dark", got {dots!r}')
     for name, value in (("dot_diameter_px", dot_diameter_px), ("spacing_px", spacing_px)):
-        if value is not None and not 1 < value < np.inf:
-            raise InputError(f"expected {name} above 1 pixel, got {value}")
+        if value is not None and not (isinstance(value, Real) and 1 < value < np.inf):
+            raise InputError(f"expected {name} as a number above 1 pixel, got {value!r}")
     picture = as_picture(image, mask)
-    blobs = find_blobs(picture, dots, dot_diameter_px)
+    blobs = choose_blobs(picture, dots, dot_diameter_px)
     spacing = spacing_of(blobs) if spacing_px is None else spacing_px
     fitted, shape = fit_shape(picture, blobs, spacing, dot_diameter_px)
     slopes = slopes_of(fitted)
@@ -116,12 +114,10 @@ def find_grid_points(
 
 def as_picture(image: Any, mask: Any) -> Picture:
     """The image as float32, NaN where nothing is known."""
-    values = np.asarray(image)
-    if values.ndim == 3 and len(values):
-        values = values[0] if len(values) == 1 else values.mean(axis=0)
-    if values.ndim != 2 or min(values.shape) < 16 or values.dtype.kind not in "iufb":
-        raise InputError(f"expected an image (y, x) of numbers, of at least 16 × 16 pixels, got {values.shape} of {values.dtype}")
-    picture = values.astype(np.float32)
+    stack = as_stack(image, "image")
+    if min(stack.shape[1:]) < LEAST_SIDE:
+        raise InputError(f"expected an image of at least {LEAST_SIDE} × {LEAST_SIDE} pixels, got {stack.shape[1:]}")
+    picture: Picture = np.array(as_image(stack, (stack.shape[1], stack.shape[2]), "image"))
     picture[~np.isfinite(picture)] = np.nan
     if mask is not None:
         masked = np.asarray(mask).astype(bool)
@@ -136,81 +132,62 @@ def as_picture(image: Any, mask: Any) -> Picture:
     return picture
 
 
-# ------------------------------------------------------------------------------------------------------------ blobs
+# ---------------------------------------------------------------------------------------------------- bright or dark
 
 
-def find_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
-    """The blobs of the size and sign that make the strongest grid."""
-    found: list[Blobs] = []
-    filled = np.where(np.isfinite(picture), picture, np.float32(np.nanmedian(picture)))
-    noise = pixel_noise(filled)
-    signs = {"auto": (1, -1), "bright": (1,), "dark": (-1,)}[dots]
-    binning = 1
-    while min(filled.shape) >= 16:
-        smooth = [gaussian_filter(filled, width) for width in WIDTHS]
-        for width, fine, coarse in zip(WIDTHS, smooth, smooth[1:], strict=False):
-            radius = float(np.sqrt(2 * RATIO) * width * binning)
-            if diameter is None or 1 / 1.5 < 2 * radius / diameter < 1.5:
-                found += [mark_blobs(sign * (fine - coarse), sign, width, binning, radius, noise) for sign in signs]
-        height, length = (size // 2 * 2 for size in filled.shape)
-        even = filled[:height, :length]
-        filled = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
-        binning *= 2
-    best = max(found, key=lambda blobs: grid_strength(blobs), default=None)
-    if best is None or best.regular.sum() < 4:
-        most = max((len(blobs.places) for blobs in found), default=0)
+def choose_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
+    """The blobs that are dots: between bright dots there are dark spots, which make a grid too, but of smaller cells, or less round.
+
+    Where dots touch it is the other way round.
+    """
+    both = find_blobs(picture, {sign: diameter if dots in ("auto", name) else None for name, sign in SIGNS.items()})
+    found = dict(zip(SIGNS, both, strict=True))
+    allowed = [blobs for name, blobs in found.items() if dots in ("auto", name)]
+    if max(blobs.regular.sum() for blobs in allowed) < 4:
         raise InputError(
-            f"no grid of dots: expected at least {FEWEST}, each with four neighbours about it, got {most} spots without such an order; "
-            "if there are dots, give dots=, dot_diameter_px= and spacing_px="
+            f"no grid of dots: expected at least {FEWEST}, each with four neighbours about it, got "
+            f"{max(len(blobs.places) for blobs in allowed)} spots without such an order; "
+            "if there are dots, give dots=, dot_diameter_px= and spacing_px=, or bin pixels that are far from square"
         )
-    return best
-
-
-def pixel_noise(filled: Picture) -> float:
-    """Standard deviation of the noise of a pixel, of what neighbours have not in common (Immerkær 1996), in the median."""
-    rows = filled[:-2] - 2 * filled[1:-1] + filled[2:]
-    both = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
-    return float(1.4826 * np.median(np.abs(both[::2, ::2])) / 6)
-
-
-def mark_blobs(signed: Picture, sign: int, width: float, binning: int, radius: float, noise: float) -> Blobs:
-    """The maxima of a difference of Gaussians, of a picture binned to so many pixels, that stand out of the noise of a pixel."""
-    least = NOISE * noise * np.sqrt((1 + 1 / RATIO**2 - 4 / (1 + RATIO**2)) / (4 * np.pi)) / (width * binning)
-    rows, columns = kernels.local_maxima(signed, np.float32(least)).T
-    strengths = signed[rows, columns].astype(float)
-    if len(strengths):
-        least = max(
-            FAINT * np.quantile(strengths, 0.98), np.partition(strengths, -MOST_BLOBS)[-MOST_BLOBS] if len(strengths) > MOST_BLOBS else 0
+    cells = {name: cells_of(picture, blobs) for name, blobs in found.items()}
+    better = "bright" if is_better(cells["bright"], cells["dark"]) else "dark"
+    if dots not in ("auto", better) and is_better(cells[better], cells[dots]):
+        raise InputError(
+            f"expected {dots} dots that do not touch, got an image whose {better} spots make a grid of cells of {cells[better].area:.0f} "
+            f'square pixels, and {dots} ones of {cells[dots].area:.0f}: the dots touch, or are {better} (dots="{better}")'
         )
-    strong = strengths >= least
-    rows, columns, strengths = rows[strong], columns[strong], strengths[strong]
-    places = (np.column_stack([rows, columns]) + 0.5) * binning - 0.5
-    return Blobs(places, strengths, has_even_neighbours(places), radius, sign)
+    return found[better if dots == "auto" else dots]
 
 
-def has_even_neighbours(places: Places) -> NDArray[np.bool_]:
-    """Which places lie in the middle of their four nearest ones, that lie crosswise."""
-    if len(places) < 5:
-        return np.zeros(len(places), np.bool_)
-    distances, others = cKDTree(places).query(places, 5)
-    steps = places[others[:, 1:]] - places[:, None]
-    opposite = np.linalg.norm(steps[:, :1] + steps[:, 1:], axis=-1).min(axis=1)  # of the nearest one
-    middle = np.linalg.norm(steps.sum(axis=1), axis=-1)
-    length = distances[:, 1:].mean(axis=1)
-    return np.asarray((middle < 2 * ALIKE * length) & (opposite < 2 * ALIKE * length) & (distances[:, 4] < 1.7 * distances[:, 1]))
+def cells_of(picture: Picture, blobs: Blobs) -> Cells:
+    """The grid that some blobs in the middle make."""
+    none = Cells(0.0, 0.0)
+    if blobs.regular.sum() < 4:
+        return none
+    middle = np.median(blobs.places[blobs.regular], axis=0)
+    _, near = cKDTree(blobs.places).query(middle, min(4 * SOME_BLOBS, len(blobs.places)))
+    some = near[blobs.strengths[near] > STRONG * np.quantile(blobs.strengths[near], 0.9)][:SOME_BLOBS]
+    chosen = Blobs(blobs.places[some], blobs.strengths[some], has_even_neighbours(blobs.places[some]), blobs.radius, blobs.sign)
+    if not chosen.regular.any():
+        return none
+    fitted, shape = fit_shape(picture, chosen, spacing_of(chosen), None)
+    good = fitted[whole_dots(picture, fitted, shape)]
+    good = good[alike(good, blobs.sign)]
+    if len(good) < LEAST_CELLS:
+        return none
+    try:
+        numbered, nodes = index_grid(good[:, :2])
+    except InputError:
+        return none
+    _, affine = fit_even_grid(good[numbered, :2], nodes[numbered])
+    return Cells(float(abs(np.linalg.det(affine))), float(np.median(good[numbered, 4])))
 
 
-def grid_strength(blobs: Blobs) -> float:
-    """How much of a grid the blobs are: how many lie evenly, and how strongly these stand out."""
-    if blobs.regular.sum() < max(4, 0.1 * len(blobs.places)):
-        return 0.0
-    return float(blobs.regular.sum() * np.median(blobs.strengths[blobs.regular]) ** 2)
-
-
-def spacing_of(blobs: Blobs) -> float:
-    """Mean distance of blobs in the grid from their four neighbours."""
-    distances, _ = cKDTree(blobs.places).query(blobs.places[blobs.regular], 5)
-    return float(np.median(distances[:, 1:].mean(axis=1)))
+def is_better(one: Cells, other: Cells) -> bool:
+    """Whether one grid rather has the dots than the other: its cells are larger, or if they are not, its dots are rounder."""
+    if max(one.area, other.area) > SAME_AREA * min(one.area, other.area):
+        return one.area > other.area
+    return one.quality > other.quality
 
 
 # ------------------------------------------------------------------------------------------------------------ centres
@@ -271,16 +248,12 @@ def slopes_of(dots: NDArray[np.float64]) -> Places:
 
 
 def whole_dots(picture: Picture, dots: NDArray[np.float64], shape: Shape) -> NDArray[np.bool_]:
-    """Which dots neither the edge of the image nor a pixel without value cuts."""
+    """Which dots neither the edge of the image nor a patch without values cuts: single pixels that are NaN do no harm."""
     margin = shape.radius + shape.blur
     fine = np.asarray(np.isfinite(dots).all(axis=1))
     places = np.where(fine[:, None], dots[:, :2], 0)
     inside = (places >= margin).all(axis=1) & (places <= np.array(picture.shape) - 1 - margin).all(axis=1)
-    unknown = np.argwhere(~np.isfinite(picture))
-    if len(unknown):
-        distance, _ = cKDTree(unknown).query(places, distance_upper_bound=margin)
-        inside &= ~np.isfinite(distance)
-    return np.asarray(fine & inside)
+    return np.asarray(fine & inside & (kernels.unknown_shares(picture, places, margin) <= MOST_UNKNOWN))
 
 
 def alike(dots: NDArray[np.float64], sign: int) -> NDArray[np.bool_]:
@@ -297,12 +270,12 @@ def alike(dots: NDArray[np.float64], sign: int) -> NDArray[np.bool_]:
 
 
 def check_apart(picture: Picture, dots: NDArray[np.float64], shape: Shape, spacing: float) -> None:
-    """Refuse dots that touch, or between which there is no background: halfway to a neighbour the image is as at a dot."""
+    """Refuse dots that touch, or between which there is no background, but dots or the light between them."""
     pairs = cKDTree(dots[:, :2]).query_pairs(1.25 * spacing, output_type="ndarray")
     one, other = dots[pairs[:, 0]], dots[pairs[:, 1]]
     rows, columns = np.round((one[:, :2] + other[:, :2]) / 2).astype(int).T
     between = (picture[rows, columns] - (one[:, 3] + other[:, 3]) / 2) / ((one[:, 2] + other[:, 2]) / 2)
-    if 2 * shape.radius > TOUCHING * spacing or (len(pairs) and np.nanmedian(between) > MOST_BETWEEN):
+    if 2 * shape.radius > TOUCHING * spacing or (len(pairs) and abs(np.nanmedian(between)) > MOST_BETWEEN):
         raise InputError(
             f"the dots touch: they are {2 * shape.radius:.1f} pixels wide and {spacing:.1f} apart, without background between them; "
             "dots= chooses bright or dark ones"

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy.interpolate import CloughTocher2DInterpolator
+from scipy.linalg import solve_triangular
 
 Places = NDArray[np.float64]
 
-HIGHEST_ORDER = 15
+HIGHEST_ORDER = 20
 POINTS_A_TERM = 2.5  # at least
-PATIENCE = 3  # orders that do no better than the best, before higher ones are given up
+LEAST_LEFT = 1e-6  # of 1 − leverage
 FOLDS = 5
 SEED = 0  # of the folds
 
@@ -40,7 +41,10 @@ class Polynomial:
 
     def on_corners(self, shape: tuple[int, int]) -> Places:
         rows, columns = (chebyshev.chebvander(self.scaled(np.arange(size + 1) - 0.5, k), self.order) for k, size in enumerate(shape))
-        return np.stack([rows @ self.coefficients[..., k] @ columns.T for k in (0, 1)], axis=-1)
+        found = np.empty((len(rows), len(columns), 2))
+        for k in (0, 1):
+            found[..., k] = rows @ self.coefficients[..., k] @ columns.T
+        return found
 
     @property
     def order(self) -> int:
@@ -73,16 +77,29 @@ def scale(values: NDArray[Any], size: int) -> NDArray[np.float64]:
 
 
 def design(places: Places, shape: tuple[int, int], order: int) -> NDArray[np.float64]:
-    """The terms of a polynomial (point, term)."""
+    """The terms of a polynomial (point, term), those of lower total orders first."""
     rows, columns = (chebyshev.chebvander(scale(places[:, k], shape[k]), order) for k in (0, 1))
-    return np.concatenate([rows[:, i : i + 1] * columns[:, : order + 1 - i] for i in range(order + 1)], axis=1)
+    return np.concatenate([rows[:, : n + 1] * columns[:, n::-1] for n in range(order + 1)], axis=1)
 
 
-def left_out_residuals(terms: NDArray[np.float64], values: Places) -> Places:
-    """What each point's value differs by from a fit to all others (Allen 1974): residual over 1 − leverage."""
-    basis, _ = np.linalg.qr(terms)
+def count_terms(order: int) -> int:
+    """Of a polynomial."""
+    return (order + 1) * (order + 2) // 2
+
+
+def highest_order(points: int) -> int:
+    """Of the polynomials that so many points carry."""
+    return next((n for n in range(HIGHEST_ORDER, 0, -1) if count_terms(n) * POINTS_A_TERM <= points), 0)
+
+
+def left_out_residuals(basis: NDArray[np.float64], values: Places) -> tuple[Places, NDArray[np.float64]]:
+    """What each point's value differs by from a fit to all others (Allen 1974): residual over 1 − leverage; and 1 − leverage.
+
+    basis (point, term): the terms made orthonormal. Where nothing is left but for the point itself, the residual is infinite.
+    """
     residuals = values - basis @ (basis.T @ values)
-    return np.asarray(residuals / np.maximum(1 - (basis**2).sum(axis=1), 1e-6)[:, None])
+    left = np.maximum(1 - (basis**2).sum(axis=1), LEAST_LEFT)
+    return np.where(left[:, None] > LEAST_LEFT, residuals / left[:, None], np.inf), left
 
 
 def rms(residuals: Places) -> float:
@@ -90,22 +107,33 @@ def rms(residuals: Places) -> float:
     return float(np.sqrt((residuals**2).sum(axis=-1).mean()))
 
 
-def fit_polynomial(places: Places, values: Places, shape: tuple[int, int], order: int | None = None) -> tuple[Polynomial, Places]:
-    """The polynomial of an order, by default of the best one, and its left-out residuals (point, 2)."""
-    orders = [n for n in range(1, HIGHEST_ORDER + 1) if (n + 1) * (n + 2) // 2 * POINTS_A_TERM <= len(places)] if order is None else [order]
-    trials: dict[int, Places] = {}
-    best = orders[0]
-    for n in orders:
-        trials[n] = left_out_residuals(design(places, shape, n), values)
-        best = n if rms(trials[n]) < rms(trials[best]) else best
-        if n > best + PATIENCE:
-            break
-    solved = np.linalg.lstsq(design(places, shape, best), values, rcond=None)[0]
-    coefficients, start = np.zeros((best + 1, best + 1, 2)), 0
-    for i in range(best + 1):
-        coefficients[i, : best + 1 - i] = solved[start : start + best + 1 - i]
-        start += best + 1 - i
-    return Polynomial(coefficients, shape), trials[best]
+def fit_polynomial(
+    places: Places, values: Places, shape: tuple[int, int], order: int | None = None
+) -> tuple[Polynomial, Places, NDArray[np.float64]]:
+    """The polynomial of an order, by default of the best one, its left-out residuals (point, 2), and what their leverage leaves of 1.
+
+    Terms of lower orders come first, so that one QR decomposition serves all orders.
+    """
+    highest = highest_order(len(places)) if order is None else order
+    basis, upper = np.linalg.qr(design(places, shape, highest))
+    orders = range(1, highest + 1) if order is None else [order]
+    trials = {n: left_out_residuals(basis[:, : count_terms(n)], values) for n in orders}
+    best = lowest_good({n: residuals for n, (residuals, _) in trials.items()})
+    terms = count_terms(best)
+    solved = solve_triangular(upper[:terms, :terms], basis[:, :terms].T @ values)
+    coefficients = np.zeros((best + 1, best + 1, 2))
+    for n in range(best + 1):
+        for i in range(n + 1):
+            coefficients[i, n - i] = solved[count_terms(n - 1) + i]
+    return Polynomial(coefficients, shape), *trials[best]
+
+
+def lowest_good(trials: dict[int, Places]) -> int:
+    """The lowest order that predicts left-out points as well as the best one, but for a standard error (Breiman et al. 1984)."""
+    squares = {n: (residuals**2).sum(axis=-1) for n, residuals in trials.items()}
+    best = min(squares, key=lambda n: squares[n].mean())
+    most = squares[best].mean() + squares[best].std() / np.sqrt(len(squares[best]))
+    return min((n for n in squares if squares[n].mean() <= most), default=best)
 
 
 def fit_local_cubic(places: Places, values: Places, shape: tuple[int, int], order: int) -> tuple[LocalCubic, Places]:
@@ -123,5 +151,5 @@ def fit_local_cubic(places: Places, values: Places, shape: tuple[int, int], orde
 
 def through(places: Places, values: Places, shape: tuple[int, int], order: int) -> LocalCubic:
     """Local cubics through all points."""
-    smooth, _ = fit_polynomial(places, values, shape, order)
+    smooth, _, _ = fit_polynomial(places, values, shape, order)
     return LocalCubic(smooth, CloughTocher2DInterpolator(places, values - smooth.at(places)))

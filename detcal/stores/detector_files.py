@@ -24,6 +24,8 @@ ROWS_A_BLOCK = 64
 APART = 1e-3  # of a pixel, by which corners that neighbours share may differ
 NUMBER_WIDTH = 14  # characters of a number in a spline file
 DEGREE = 3
+UNITS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6}
+MOST_PIXELS = 2**28  # of a camera
 
 
 def add_detector(entry: h5py.Group, dataset: xr.Dataset) -> None:
@@ -60,13 +62,15 @@ def add_detector(entry: h5py.Group, dataset: xr.Dataset) -> None:
 
 
 def find_detector(file: h5py.File) -> h5py.Group | None:
-    """The first NXdetector with corners in a NeXus file."""
-    for entry in groups_of(file, "NXentry"):
-        for instrument in (*groups_of(entry, "NXinstrument"), *groups_of(entry, "NXsubentry")):
-            for detector in groups_of(instrument, "NXdetector"):
-                if "pixel_corners" in detector:
-                    return detector
-    return None
+    """The first NXdetector with corners in a NeXus file, or else the first with the size of pixels, as pyFAI writes it."""
+    found = [
+        detector
+        for entry in groups_of(file, "NXentry")
+        for instrument in (*groups_of(entry, "NXinstrument"), *groups_of(entry, "NXsubentry"))
+        for detector in groups_of(instrument, "NXdetector")
+        if "pixel_corners" in detector or "pixel_size" in detector
+    ]
+    return min(found, key=lambda detector: "pixel_corners" not in detector, default=None)
 
 
 def groups_of(group: h5py.Group, kind: str) -> Iterator[h5py.Group]:
@@ -78,7 +82,7 @@ def groups_of(group: h5py.Group, kind: str) -> Iterator[h5py.Group]:
 
 
 def holds_detector(path: str) -> bool:
-    """Whether an HDF5 file holds an NXdetector with corners."""
+    """Whether an HDF5 file holds an NXdetector with corners, or with the size of pixels."""
     with clear_errors(path), h5py.File(path, "r") as file:
         return find_detector(file) is not None
 
@@ -89,23 +93,38 @@ def read_detector(path: str) -> "DistortionMap":
     Raises
     ------
     InputError
-        A damaged file, pixels that do not touch, or that are not on a plane.
+        A damaged file, a detector without corners, pixels that do not touch, or that are not on a plane.
     """
     with clear_errors(path), h5py.File(path, "r") as file:
         detector = find_detector(file)
-        if detector is None:
-            raise InputError(f"expected an NXdetector with pixel_corners in {path}, got none")
-        quads = detector["pixel_corners"][()]
-        if quads.ndim != 4 or quads.shape[2:] != (4, 3):
+        if detector is None or "pixel_corners" not in detector:
+            raise InputError(f"expected an NXdetector with pixel_corners in {path}, got one without: it is a detector without distortion")
+        quads = in_metres(path, detector, "pixel_corners")
+        if quads.ndim != 4 or quads.shape[2:] != (4, 3) or not quads.size:
             raise InputError(f"expected pixel_corners of shape (y, x, 4, 3) in {path}, got {quads.shape}")
-        size = detector["pixel_size"][()] if "pixel_size" in detector else np.full(2, np.nan)
+        size = in_metres(path, detector, "pixel_size") if "pixel_size" in detector else None
         masked = np.asarray(detector["mask"][()] != 0) if "mask" in detector else np.zeros(quads.shape[:2], np.bool_)
+    if masked.shape != quads.shape[:2]:
+        raise InputError(f"expected a mask of shape {quads.shape[:2]} (y, x) in {path}, as pixel_corners, got {masked.shape}")
     masked = masked | ~np.isfinite(quads).all(axis=(2, 3))
-    corners = joined(path, quads[..., 1:].astype(float))
-    if np.ptp(quads[~masked][..., 0]) > 1e-6 if not masked.all() else False:
+    if masked.all():
+        raise InputError(f"expected pixels in {path}, got corners that are all masked or not finite")
+    corners = joined(path, quads[..., 1:])
+    if np.ptp(quads[~masked][..., 0]) > 1e-6:
         raise InputError(f"expected a flat detector in {path}: its pixels are not on one plane")
-    found = tuple(map(float, size)) if np.isfinite(size).all() else mean_pitch(corners)
-    return map_of(corners, (found[0], found[1]), masked)
+    return map_of(corners, mean_pitch(corners) if size is None else tuple(size.ravel().tolist()), masked).checked(path)
+
+
+def in_metres(path: str, detector: h5py.Group, name: str) -> NDArray[np.float64]:
+    """A dataset of lengths."""
+    stored = detector[name]
+    if not isinstance(stored, h5py.Dataset) or stored.dtype.kind not in "iuf":
+        raise InputError(f"expected numbers as {name} in {path}, got something else")
+    units = stored.attrs.get("units", "m")
+    units = units.decode() if isinstance(units, bytes) else str(units)
+    if units not in UNITS:
+        raise InputError(f"expected {name} in {', '.join(UNITS)} in {path}, got {units!r}")
+    return np.asarray(stored[()] * UNITS[units], float)
 
 
 def joined(path: str, quads: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,11 +147,11 @@ def mean_pitch(corners: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.nanmean(np.abs(np.diff(corners[..., 0], axis=0)))), float(np.nanmean(np.abs(np.diff(corners[..., 1], axis=1))))
 
 
-def map_of(corners: NDArray[np.float64], size: tuple[float, float], masked: NDArray[np.bool_]) -> "DistortionMap":
+def map_of(corners: NDArray[np.float64], size: tuple[float, ...], masked: NDArray[np.bool_]) -> "DistortionMap":
     """A map without dots."""
     from detcal.distortion.calibration import DistortionMap  # here, because workers that write frames need none
 
-    return DistortionMap.of_corners(corners, size, masked)
+    return DistortionMap.of_corners(corners, size, masked)  # type: ignore[arg-type]  # which the check looks at
 
 
 def read_spline(path: str) -> "DistortionMap":
@@ -150,13 +169,16 @@ def read_spline(path: str) -> "DistortionMap":
         x0, y0, x1, y1 = numbers_after(lines, parts["VALID REGION"])[:4]
         _, pixel_x, pixel_y = numbers_after(lines, parts["GRID SPACING, X-PIXEL SIZE, Y-PIXEL SIZE"])[:3]
         shape = int(y1 - y0), int(x1 - x0)
-        if min(shape) < 1 or not min(pixel_x, pixel_y) > 0:
+        if min(shape) < 1 or shape[0] * shape[1] > MOST_PIXELS or not min(pixel_x, pixel_y) > 0:
             raise InputError(f"expected a region of pixels of a positive size in {path}, got {shape} of {pixel_y} × {pixel_x} µm")
         y, x = (np.arange(size + 1.0) for size in shape)
         moved_x, moved_y = (bisplev(x, y, spline_after(lines, parts[name])).T for name in ("X-DISTORTION", "Y-DISTORTION"))
+    most = max(np.abs(moved_x).max(), np.abs(moved_y).max())
+    if not most < max(shape):
+        raise InputError(f"expected displacements of less than {max(shape)} pixels, as the camera has, in {path}, got {most:.3g}")
     size = pixel_y * 1e-6, pixel_x * 1e-6
     corners = np.stack([(y[:, None] + moved_y) * size[0], (x + moved_x) * size[1]], axis=-1)
-    return map_of(corners, size, np.zeros(shape, np.bool_))
+    return map_of(corners, size, np.zeros(shape, np.bool_)).checked(path)
 
 
 def numbers_after(lines: list[str], title: int) -> list[float]:
@@ -175,7 +197,12 @@ def spline_after(lines: list[str], title: int) -> tuple[Any, ...]:
     numbers = iter(numbers_after(lines, title + 1))
     knots_x, knots_y = (np.array(list(islice(numbers, count))) for count in counts)
     coefficients = np.array(list(numbers))
+    for knots in (knots_x, knots_y):
+        if len(knots) < 2 * (DEGREE + 1) or not (np.diff(knots) >= 0).all():
+            raise InputError(f"expected at least {2 * (DEGREE + 1)} rising knots below {lines[title].strip()}, got {knots.tolist()}")
     expected = (counts[0] - DEGREE - 1) * (counts[1] - DEGREE - 1)
     if len(coefficients) != expected:
         raise InputError(f"expected {expected} coefficients below {lines[title].strip()}, got {len(coefficients)}")
+    if not np.isfinite(coefficients).all():
+        raise InputError(f"expected numbers as coefficients below {lines[title].strip()}, got NaN or infinity")
     return knots_x, knots_y, coefficients, DEGREE, DEGREE

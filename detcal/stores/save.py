@@ -13,6 +13,7 @@ import dask.threaded
 import h5py
 import numpy as np
 import xarray as xr
+import zarr
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
@@ -161,7 +162,19 @@ def load(path: str | PathLike[str]) -> Any:
     if not store and not written_by_detcal(str(found)) and holds_detector(str(found)):
         return read_detector(str(found))
     with clear_errors(str(path)):
-        return from_dataset(xr.open_zarr(zarr_place(found), chunks={}) if store else load_hdf5(str(found)))
+        stored = from_dataset(xr.open_zarr(zarr_place(found), chunks={}) if store else load_hdf5(str(found)))
+        if type(stored).__name__ != "DistortionMap":
+            return stored
+        if store:  # of what is missing, zarr makes zeros
+            check_whole(zarr_place(found), str(path))
+        return stored.checked(str(path))
+
+
+def check_whole(store: Any, path: str) -> None:
+    """Refuse a zarr store with chunks that are not there."""
+    for name, array in zarr.open_group(store, mode="r").arrays():
+        if array.nchunks_initialized < array.nchunks:
+            raise InputError(f"expected all of {name} in {path}, got {array.nchunks_initialized} of {array.nchunks} chunks: it is damaged")
 
 
 def load_calibration(path: str | PathLike[str]) -> Any:

@@ -14,7 +14,7 @@ from pyFAI.geometry import Geometry
 from detcal.azimuthal import AzimuthalBins, build_bins, integrate, quantile_filter, sigma_clip
 from detcal.azimuthal.memory import profiles_bytes
 from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
-from detcal.distortion.memory import correct_distortion_bytes
+from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
 from detcal.errors import InputError, OutputError
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
@@ -47,6 +47,8 @@ from detcal_pipelines.recipe import (
 )
 
 PYFAI_BYTES = 72 * 2**20  # of a worker process: pyFAI and xraydb come with detcal.sensor, and nearly as much with detcal.azimuthal
+
+COMPILER_BYTES = 64 * 2**20  # of the driver, which fits distortions itself; workers find compiled code
 
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
@@ -329,7 +331,7 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
         case Deconvolve():
             own = PYFAI_BYTES + deconvolve_bytes(shape, depth, itemsize, open_psf(step.psf).data.size, step.method)
         case FitDistortion():
-            own = mean_image_bytes(shape, depth, itemsize)
+            own = PYFAI_BYTES + COMPILER_BYTES + fit_distortion_bytes(shape, frames.data.chunksize[0], itemsize)
         case CorrectDistortion():
             matrix = overlaps_of(step)
             own = correct_distortion_bytes(shape, matrix.shape, depth, itemsize, matrix.data.size, step.variance is not None)

@@ -11,16 +11,18 @@ import psutil
 DETCAL = [sys.executable, "-m", "detcal_pipelines"]
 
 
-def peak_of_workers(arguments: list[str], folder: Path, compiled: Path) -> tuple[int, str]:
+def peak_of_workers(arguments: list[str], folder: Path, compiled: Path | None, *, driver_too: bool = False) -> tuple[int, str]:
     """Run detcal in a folder: the largest resident memory of all its child processes together, and what it printed.
 
-    Compiled kernels are kept in `compiled`; a user's first run finds none.
+    With `driver_too`, that of the first process alone counts as well, if it is larger.
+
+    Compiled kernels are kept in `compiled`; a user's first run finds none. Without it, they are those that other tests have left.
     """
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(compiled)}
+    environment = dict(os.environ) if compiled is None else {**os.environ, "NUMBA_CACHE_DIR": str(compiled)}
     run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     driver, peak = psutil.Process(run.pid), 0
     while run.poll() is None:
-        peak = max(peak, sum(resident(child) for child in driver.children(recursive=True)))
+        peak = max(peak, sum(resident(child) for child in driver.children(recursive=True)), resident(driver) if driver_too else 0)
         time.sleep(0.02)
     output = run.stdout.read()
     run.stdout.close()
