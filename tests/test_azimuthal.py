@@ -23,6 +23,7 @@ from detcal.azimuthal import (
     radial_background,
     sigma_clip,
 )
+from detcal.azimuthal.kernels import BATCH
 from detcal.errors import InputError
 from tests.reference import azimuthal as reference
 
@@ -202,6 +203,24 @@ def test_an_empty_ring_is_nan_and_counts_nothing():
     for found in (integrate(frames, bins), sigma_clip(frames, bins), median_filter(frames, bins)):
         assert np.isnan(found.intensity[0, :2]).all()
         assert found["count"].values.tolist() == [[0, 0, 2]]
+
+
+@pytest.mark.parametrize("parts", [None, 2])
+@pytest.mark.parametrize("job", [integrate, sigma_clip, median_filter, quantile_filter])
+def test_empty_rings_behind_whole_batches_are_nan(job, parts):
+    """Memory that nothing was written to is no profile."""
+    rings = np.arange(BATCH).reshape(128, -1) * 4 // BATCH
+    bins = make_bins(rings)
+    bins = replace(
+        bins, starts=xr.DataArray(np.r_[bins.starts, [BATCH] * 4], dims="edge"),
+        centres=xr.DataArray(np.arange(8.0) if parts is None else np.arange(4.0), dims="radial"),
+        azimuths=None if parts is None else xr.DataArray(np.arange(2.0), dims="azimuthal"),
+    )  # fmt: skip
+    found = job(np.ones((2, *rings.shape), np.float32), bins).compute()
+    empty = {"radial": slice(4, None)} if parts is None else {"radial": slice(2, None)}
+    assert np.isnan(found.intensity.isel(empty)).all()
+    assert (found["count"].isel(empty) == 0).all()
+    assert found["count"].sum() == 2 * BATCH
 
 
 def test_nan_does_not_disorder_the_median():

@@ -46,8 +46,8 @@ class Rings(NamedTuple):
     @classmethod
     def of(cls, starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, darks: Floats) -> "Rings":
         """Rings in batches of about BATCH entries."""
-        ends = np.searchsorted(starts, np.arange(BATCH, starts[-1] + BATCH, BATCH))
-        batches = np.unique(np.concatenate([[0], ends.clip(max=len(starts) - 1)]))
+        ends = np.searchsorted(starts, np.arange(BATCH, starts[-1], BATCH))
+        batches = np.unique(np.concatenate([[0], ends, [len(starts) - 1]]))  # the last one with the empty rings at the end
         rows, slots = np.empty(len(pixels), np.int32), np.zeros(pixels.max() // LANES + 1, np.int32)
         tiles = [place_tiles(pixels[first:last], slots, rows[first:last]) for first, last in pairwise(starts[batches])]
         tile_starts = np.cumsum([0, *map(len, tiles)])
