@@ -28,6 +28,8 @@ from detcal.errors import InputError
 from tests.reference import azimuthal as reference
 
 MODELS = ("poisson", "azimuthal", "hybrid")
+VALUES = st.integers(0, 20) | st.just(10**6)
+BESIDE = st.sampled_from([0, 1e-15, -1e-15, 1e-9, -1e-9, 1e-6, -1e-6, 1e-4, -1e-4])
 
 
 def image_of(values, dims=("y", "x")):
@@ -127,18 +129,35 @@ def test_quantiles_are_those_of_the_sorted_ring(quantiles, split):
         same(found["count"][frame, ring], share.sum())
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    values=st.lists(st.integers(0, 20) | st.just(10**6), min_size=1, max_size=60), low=st.floats(0, 1), width=st.floats(0.01, 1),
-)  # fmt: skip
-def test_ranges_of_repeated_values(values, low, width):
-    """Integers repeat themselves, so that many pixels have the value at an edge of the range."""
-    frames = np.array(values, np.float32).reshape(1, 1, -1)
-    bins = make_bins(np.zeros(frames.shape[1:], int))
-    high = min(1.0, low + width)
-    low = min(low, high - 0.005)
-    wanted = reference.quantile_mean(*reference.entries_of(frames[0], bins, 0)[:3], max(0.0, low), high)
-    same(quantile_filter(frames, bins, (max(0.0, low), high)).compute().intensity[0, 0], wanted, 1e-5, max(values) + 1)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), pixels=st.lists(st.tuples(VALUES, st.sampled_from([0.25, 0.5, 0.75, 1, 3])), min_size=1, max_size=60))
+def test_ranges_whose_edges_are_on_borders_of_pixels_or_beside_them(data, pixels):
+    """Also of repeated values, and of a hot pixel that lies just beside the range. The norms' sums are exact in either way of adding."""
+    values, norm = np.array(pixels, np.float32).T
+    bins = make_bins(np.zeros((1, len(norm)), int), norm[None])
+    frames = (values * norm).reshape(1, 1, -1)
+    borders = np.append(0, np.cumsum(norm[np.argsort(values, kind="stable")], dtype=float)) / norm.sum(dtype=float)
+    edge = st.builds(lambda border, beside: min(1.0, max(0.0, border + beside)), st.sampled_from(list(borders)) | st.floats(0, 1), BESIDE)
+    low, high = sorted((data.draw(edge), data.draw(edge)))
+    wanted = reference.quantile_mean(values.astype(float), np.ones(len(norm)), norm.astype(float), low, high)
+    inner = values[(borders[1:] > low) & (borders[:-1] < high)] if high > low else values
+    found = quantile_filter(frames, bins, (low, high)).compute().intensity.item()
+    same(found, wanted, scale=np.abs(inner).max(initial=1))
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "wanted"), [((0.4999, 0.5001), 500.5), ((0.5001, 0.51), 1000), ((0.49, 0.4999), 1), ((0.4, 0.6), 500.5)]
+)
+def test_narrow_ranges_beside_a_border(quantiles, wanted):
+    assert quantile_filter([[[1.0, 1000]]], make_bins([[0, 0]]), quantiles).compute().intensity.item() == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("norms", [(1.0, 1.0005), (1.0005, 1.0)])
+def test_the_median_is_the_heavier_pixel(norms):
+    """However little it is heavier, beyond rounding: of 1 and 1000 the middle of the weight lies in one of them."""
+    bins = make_bins([[0, 0]], [norms])
+    found = median_filter(np.array([[norms]]) * [1, 1000], bins).compute().intensity.item()
+    assert found == pytest.approx([1, 1000][np.argmax(norms)])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 10])
@@ -297,6 +316,15 @@ def test_clipping_is_pyfais(pilatus):
     peer = geometry.sigma_clip(frame, NPT, method=("no", "csr", "cython"), **options)
     agree(found, peer, ("intensity",))
     agree(found, peer, ("sem", "std"), 1e-2)
+
+
+@pytest.mark.parametrize("split", ["no", "full"])
+def test_medians_are_pyfais(pilatus, split):
+    geometry, frame = pilatus
+    peer = geometry.medfilt1d_ng(frame, NPT, method=(split, "csr", "cython"), unit="q_nm^-1", percentile=50, dummy=-1)
+    found = median_filter(frame, build_bins(geometry, NPT, split=split)).compute().isel(frame=0)
+    several = found["count"].values > 3  # pyFAI counts the pixels that it averages
+    np.testing.assert_allclose(found.intensity[several], peer.intensity[several], rtol=1e-5)
 
 
 @pytest.mark.parametrize("split", ["no", "bbox", "full"])

@@ -5,6 +5,7 @@ I = (raw − dark)/norm with the weight ω = share·norm, so that ⟨I⟩ = Σω
 once, LANES frames at a time, into a buffer that stays in the cache; what comes after are passes over its rows.
 """
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,14 +25,16 @@ ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in f
 SAMPLE = 31  # entries of a ring that are sorted, to say where a quantile may lie
 ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
 AHEAD = 8  # tiles that are asked for before they are loaded
-TIE = 1e-3  # of a pixel's mean weight: as near as this to the border of two pixels, a quantile is between them
+DIGITS = 24  # binary ones of a float32
+TIE = 1e-12  # of a ring's weight: what a quantile of it may be off by in float64
 
 
 class Rings(NamedTuple):
     """The entries of all rings: those of ring r are from starts[r] to starts[r + 1].
 
     Rings go in batches, whose pixels are few enough for the cache: batch b begins at ring batches[b]. Its pixels are loaded by tiles
-    of LANES neighbours, tiles[tile_starts[b] : tile_starts[b + 1]]; rows says where an entry's pixel then lies.
+    of LANES neighbours, tiles[tile_starts[b] : tile_starts[b + 1]]; rows says where an entry's pixel then lies. Weights are for
+    quantiles, see `whole_weights`.
     """
 
     starts: NDArray[np.int64]
@@ -39,6 +42,7 @@ class Rings(NamedTuple):
     shares: Floats
     norms: Floats
     darks: Floats
+    weights: Floats
     batches: NDArray[np.int64]
     tiles: NDArray[np.int64]
     tile_starts: NDArray[np.int64]
@@ -51,7 +55,8 @@ class Rings(NamedTuple):
         rows, slots = np.empty(len(pixels), np.int32), np.zeros(pixels.max() // LANES + 1, np.int32)
         tiles = [place_tiles(pixels[first:last], slots, rows[first:last]) for first, last in pairwise(starts[batches])]
         tile_starts = np.cumsum([0, *map(len, tiles)])
-        return cls.from_arrays(starts, rows, shares, norms, darks, batches, np.concatenate(tiles), tile_starts)
+        weights = whole_weights(starts, shares, norms)
+        return cls.from_arrays(starts, rows, shares, norms, darks, weights, batches, np.concatenate(tiles), tile_starts)
 
     @classmethod
     def from_arrays(cls, *arrays: NDArray[Any]) -> "Rings":
@@ -295,6 +300,23 @@ def unload_marks(marks, rings, batch, marked):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def whole_weights(starts, shares, norms):  # type: ignore[no-untyped-def]
+    """share·norm by ring in whole numbers, so small that as many as are added in float32 add up without rounding.
+
+    Where pixels weigh the same, a quantile then is on their border exactly.
+    """
+    weights = shares * norms
+    for ring in range(len(starts) - 1):
+        entries = weights[starts[ring] : starts[ring + 1]]
+        if entries.size:
+            bits = DIGITS - math.ceil(math.log2(min(entries.size, ROWS_A_SUM)))
+            scale = 2.0 ** (bits - math.frexp(entries.max())[1])
+            for k in range(entries.size):
+                entries[k] = max(1.0, np.rint(entries[k] * scale))
+    return weights
+
+
+@kernel
 def divide(buffer, size, rings, begin, interval, out):  # type: ignore[no-untyped-def]
     """I from raw − dark, NaN outside the interval."""
     low, high, outside = load(interval, 0), load(interval, 1), splat(np.float32(np.nan))
@@ -315,7 +337,7 @@ def weigh(values, size, rings, begin, pivots, weights, nearest):  # type: ignore
         total = nothing
         for k in range(start, min(size, start + ROWS_A_SUM)):
             value = load(values, k)
-            total = total + where_between(value, lowest, pivot, splat(rings.shares[begin + k] * rings.norms[begin + k]), nothing)
+            total = total + where_between(value, lowest, pivot, splat(rings.weights[begin + k]), nothing)
             below = larger(where_between(value, lowest, pivot, value, lowest), below)
             above = smaller(where_between(value, lowest, pivot, highest, value), above)
         store(part, 0, total)
@@ -362,7 +384,6 @@ def find_quantile(values, size, rings, begin, quantile, sample, count, weights, 
     for lane in range(LANES):
         found[0, lane], found[1, lane], found[2, lane] = ends[1, lane], 0, weights[lane]
         found[3, lane] = quantile * weights[lane]
-    slack = TIE / max(1, size)
     step = 0
     while True:
         open_lanes = False
@@ -385,7 +406,7 @@ def find_quantile(values, size, rings, begin, quantile, sample, count, weights, 
         weigh(values, size, rings, begin, pivots, passed, nearest)
         for lane in range(LANES):
             if weights[lane] > 0 and lows[lane] < found[0, lane]:
-                if passed[lane] < found[3, lane] - slack * weights[lane]:
+                if passed[lane] < found[3, lane]:
                     lows[lane], found[1, lane] = nearest[1, lane], passed[lane]
                 else:
                     found[0, lane], found[2, lane] = nearest[0, lane], passed[lane]
@@ -410,13 +431,14 @@ def between_quantiles(values, size, rings, begin, quantiles, means):  # type: ig
     lower, upper = np.empty((4, LANES)), np.empty((4, LANES))
     extent(values, size, rings, begin, weights, ends)
     count = sort_sample(values, size, sample)
-    find_quantile(values, size, rings, begin, quantiles[0], sample, count, weights, ends, lower)
-    if quantiles[0] == quantiles[1]:
+    single = quantiles[0] == quantiles[1]
+    find_quantile(values, size, rings, begin, quantiles[0] - (TIE if single else 0.0), sample, count, weights, ends, lower)
+    if single:
         pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
         pivots[0] = lower[0]
         weigh(values, size, rings, begin, pivots, passed, nearest)
         for lane in range(LANES):
-            tie = abs(passed[lane] - lower[3, lane]) <= TIE / size * weights[lane] if size else False
+            tie = passed[lane] - lower[3, lane] < 2 * TIE * weights[lane]
             above = nearest[1, lane] if tie and nearest[1, lane] < np.inf else lower[0, lane]
             means[lane] = 0.5 * lower[0, lane] + 0.5 * above if weights[lane] > 0 else np.nan
         return
@@ -443,7 +465,7 @@ def sum_between(values, size, rings, begin, low, high, sums):  # type: ignore[no
     for start in range(0, size, ROWS_A_SUM):
         total = nothing
         for k in range(start, min(size, start + ROWS_A_SUM)):
-            value, weight = load(values, k), rings.shares[begin + k] * rings.norms[begin + k]
+            value, weight = load(values, k), rings.weights[begin + k]
             total = total + where_between(value, first, last, weight * (value - first), nothing)
         store(part, 0, total)
         sums += part

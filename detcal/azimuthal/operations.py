@@ -128,7 +128,8 @@ def quantile_filter(
     """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
 
     Pixels are sorted by I = (raw − dark)/norm and weigh c·norm, c the share in the ring. On an edge of the range lies part of a pixel's
-    weight, so that a narrow range is never empty. A single quantile that falls between two pixels is the mean of both.
+    weight, so that a narrow range is never empty. A single quantile on the border of two pixels is the mean of both. Weights are rounded
+    to 2^-19 of the largest in the ring, or less: pixels that differ by no more may weigh the same.
 
     Parameters
     ----------

@@ -52,8 +52,8 @@ def quantile_mean(intensity, share, norm, low, high):
     values, weights = intensity[order], (share * norm)[order]
     ends = np.cumsum(weights)
     begins, whole = ends - weights, ends[-1]
-    if low == high:
-        near = (ends >= (low - 1e-9) * whole) & (begins <= (low + 1e-9) * whole)
+    if low == high:  # on the border of two pixels: the mean of both
+        near = (ends >= (low - 1e-12) * whole) & (begins <= (low + 1e-12) * whole)
         return (values[near][0] + values[near][-1]) / 2
     inside = np.minimum(ends, high * whole) - np.maximum(begins, low * whole)
     return (values * inside.clip(0)).sum() / inside.clip(0).sum()
