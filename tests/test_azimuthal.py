@@ -207,6 +207,28 @@ def test_a_hot_pixel_does_not_wipe_a_poisson_ring():
     same(found.intensity.item(), np.delete(frames, 3).mean())
 
 
+@pytest.mark.parametrize("given_variance", [False, True])
+@pytest.mark.parametrize(
+    ("counts", "left"),
+    [
+        ([100, 1e6], [100]),
+        ([1e6, 100], [100]),
+        ([100, 100, 1e6], [100, 100]),
+        ([100, 100, 1e6, 1e6], [100, 100]),  # as many hot as not: the lower ones stay
+        ([100, 110, 90, 1e6, 1e6, 1e6], [100, 110, 90]),
+        ([0, 0, 1e6], [0, 0]),
+        ([100, 1e6, 1e6], [1e6, 1e6]),
+    ],
+)
+def test_hot_pixels_do_not_wipe_a_small_ring(counts, left, given_variance):
+    """A median between the two halves of a ring is far from both: it is one of its pixels, and stays itself."""
+    frames = np.array(counts, float).reshape(1, 1, -1)
+    variance = np.maximum(frames, 1) if given_variance else None
+    found = sigma_clip(frames, make_bins(np.zeros((1, len(counts)), int)), error_model="poisson", variance=variance).compute()
+    assert found["count"].item() == len(left)
+    same(found.intensity.item(), np.mean(left), scale=max(left))
+
+
 def test_a_ring_of_one_pixel_has_one():
     """pyFAI reports three."""
     found = sigma_clip(np.array([[[7.0, 5, 5]]]), make_bins([[0, 1, 1]])).compute()

@@ -208,7 +208,7 @@ def statistics(buffer, size, noise, rings, begin, model, centre, interval, sums,
 def clip_ring(buffer, size, noise, rings, ring, model, threshold, most, work, centre, interval, found):  # type: ignore[no-untyped-def]
     """Sigma-clip a ring: interval (2, lane) is what is kept of I, found (5, lane) the statistics of it."""
     begin = rings.starts[ring]
-    sums, tried = np.empty((6, LANES)), np.empty((2, LANES), np.float32)
+    sums, middles, tried = np.empty((6, LANES)), np.empty((4, LANES)), np.empty((2, LANES), np.float32)
     interval[0], interval[1], centre[:] = -np.inf, np.inf, 0
     settle(buffer, min(size, ROWS_A_SUM), rings, begin, centre, interval, sums, found)
     for lane in range(LANES):
@@ -230,12 +230,12 @@ def clip_ring(buffer, size, noise, rings, ring, model, threshold, most, work, ce
         statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
         wiped = open_lanes & (found[4] < before / 2)
         if model in (POISSON, GIVEN) and wiped.any():  # by outliers that the mean has gone to: they are sought about the median instead
-            medians(buffer, size, rings, ring, tried, work, sums)
+            lower_medians(buffer, size, rings, ring, tried, work, middles)
             for lane in range(LANES):
                 if wiped[lane]:
                     interval[0, lane], interval[1, lane] = tried[0, lane], tried[1, lane]
-                    narrow(interval, lane, sums[0, lane], limits[lane])
-                    centre[0, lane] = sums[0, lane]
+                    narrow(interval, lane, middles[0, lane], limits[lane])
+                    centre[0, lane] = middles[0, lane]
             statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
 
 
@@ -472,11 +472,13 @@ def sum_between(values, size, rings, begin, low, high, sums):  # type: ignore[no
 
 
 @kernel
-def medians(buffer, size, rings, ring, interval, work, found):  # type: ignore[no-untyped-def]
-    """found[0]: in each lane the median of I in the interval."""
-    begin = rings.starts[ring]
+def lower_medians(buffer, size, rings, ring, interval, work, found):  # type: ignore[no-untyped-def]
+    """found[0]: in each lane the median of I in the interval, the lower one if there are two: always that of a pixel."""
+    begin, weights = rings.starts[ring], np.empty(LANES)
+    ends, sample = np.empty((2, LANES), np.float32), np.empty((SAMPLE, LANES), np.float32)
     divide(buffer, size, rings, begin, interval, work)
-    between_quantiles(work, size, rings, begin, (0.5, 0.5), found[0])
+    extent(work, size, rings, begin, weights, ends)
+    find_quantile(work, size, rings, begin, 0.5 - TIE, sample, sort_sample(work, size, sample), weights, ends, found)
 
 
 @kernel

@@ -84,7 +84,7 @@ def sigma_clip(
         0 leaves nothing out.
     error_model
         "azimuthal" or "poisson"; "hybrid" clips by the spread, and gives the errors of "poisson". With "poisson" and a variance, a ring of
-        which more than half would go at once is clipped about its median: its mean had gone to an outlier.
+        which more than half would go at once is clipped about its median, the lower one of two: its mean had gone to an outlier.
 
     Returns
     -------

@@ -14,16 +14,22 @@ def entries_of(frame, bins, ring, variance=None):
     return tuple(values[measured] for values in ((raw - dark) / norm, shares, norm, noise))
 
 
+def moments(intensity, share, norm, noise, model):
+    """Mean, Σω, Σω², and the variance of Σω·I."""
+    weight = share * norm
+    mean = (weight * intensity).sum() / weight.sum()
+    total = (weight**2 * (intensity - mean) ** 2).sum() if model == "azimuthal" else (share**2 * noise).sum()
+    return mean, weight.sum(), (weight**2).sum(), total
+
+
 def statistics(intensity, share, norm, noise, model):
     """Mean, standard error of the mean, standard deviation, number of pixels."""
     if not len(intensity):
         return np.nan, np.nan, np.nan, 0.0
-    weight = share * norm
-    mean = (weight * intensity).sum() / weight.sum()
-    total = (weight**2 * (intensity - mean) ** 2).sum() if model == "azimuthal" else (share**2 * noise).sum()
+    mean, whole, squares, total = moments(intensity, share, norm, noise, model)
     if model == "no" or (model == "azimuthal" and share.sum() <= 1):
         total = np.nan
-    return mean, np.sqrt(total) / weight.sum(), np.sqrt(total / (weight**2).sum()), share.sum()
+    return mean, np.sqrt(total) / whole, np.sqrt(total / squares), share.sum()
 
 
 def clip(intensity, share, norm, noise, model, threshold, most):
@@ -33,15 +39,22 @@ def clip(intensity, share, norm, noise, model, threshold, most):
         if not kept.any():
             break
         chosen = [values[kept] for values in (intensity, share, norm, noise)]
-        mean, _, std, count = statistics(*chosen, model)
-        limit = max(threshold, np.sqrt(2 * np.log(max(3, count) / np.sqrt(2 * np.pi)))) * np.nan_to_num(std)
+        (mean, _, squares, total), count = moments(*chosen, model), chosen[1].sum()
+        limit = max(threshold, np.sqrt(2 * np.log(max(3, count) / np.sqrt(2 * np.pi)))) * np.sqrt(total / squares)
         left = kept & (abs(intensity - mean) <= limit)
         if model != "azimuthal" and share[left].sum() < count / 2:
-            left = kept & (abs(intensity - quantile_mean(*chosen[:3], 0.5, 0.5)) <= limit)
+            left = kept & (abs(intensity - lower_median(*chosen[:3])) <= limit)
         if (left == kept).all():
             break
         kept = left
     return kept
+
+
+def lower_median(intensity, share, norm):
+    """The value at which the weight of what is not above it first comes to a half."""
+    order = np.argsort(intensity, kind="stable")
+    ends = np.cumsum((share * norm)[order])
+    return intensity[order][ends >= (0.5 - 1e-12) * ends[-1]][0]
 
 
 def quantile_mean(intensity, share, norm, low, high):
