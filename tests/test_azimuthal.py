@@ -67,6 +67,14 @@ def random_frames(rng, shape, count=3):
     return frames
 
 
+def random_variance(rng, shape):
+    """Of each reading; of some there is none."""
+    variance = rng.uniform(1, 200, shape).astype(np.float32)
+    variance[rng.random(shape) < 0.05] = -1
+    variance[rng.random(shape) < 0.05] = np.nan
+    return variance
+
+
 def same(found, wanted, tolerance=1e-6, scale=100.0):
     np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * scale)
 
@@ -80,9 +88,7 @@ def test_integration_is_that_of_the_formulas(model, split):
     rng = np.random.default_rng(1)
     bins = random_rings(rng, split=split)
     frames = random_frames(rng, bins.shape)
-    variance = rng.uniform(1, 50, frames.shape).astype(np.float32) if model == "given" else None
-    if variance is not None:
-        variance[rng.random(frames.shape) < 0.05] = -1
+    variance = random_variance(rng, frames.shape) if model == "given" else None
     found = integrate(frames, bins, "poisson" if model == "given" else model, variance=variance).compute()
     for frame in range(len(frames)):
         noise = None if variance is None else variance[frame]
@@ -93,23 +99,23 @@ def test_integration_is_that_of_the_formulas(model, split):
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("threshold", [2.0, 5.0])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, "given"])
 def test_clipping_is_that_of_the_formulas(model, threshold, split):
     rng = np.random.default_rng(2)
     bins = random_rings(rng, split=split)
     frames = random_frames(rng, bins.shape)
-    found = sigma_clip(frames, bins, threshold, 5, model).compute()
-    outliers = outlier_mask(frames, bins, threshold, 5, model).compute()
+    variance = random_variance(rng, frames.shape) if model == "given" else None
+    options = {"error_model": "poisson" if model == "given" else model, "variance": variance}
+    found = sigma_clip(frames, bins, threshold, 5, **options).compute()
+    outliers = outlier_mask(frames, bins, threshold, 5, **options).compute()
     for frame in range(len(frames)):
-        marked = np.zeros(bins.shape, bool)
+        noise, marked = None if variance is None else variance[frame], np.zeros(bins.shape, bool)
         for ring in range(len(bins.centres)):
-            entries = reference.entries_of(frames[frame], bins, ring)
+            entries, measured = reference.entries_of(frames[frame], bins, ring, noise), reference.measured(frames[frame], bins, ring, noise)
             kept = reference.clip(*entries, "azimuthal" if model == "hybrid" else model, threshold, 5)
             wanted = reference.statistics(*(values[kept] for values in entries), "poisson" if model == "hybrid" else model)
             same([found[name][frame, ring] for name in ("intensity", "sem", "std", "count")], wanted)
-            pixels = bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])]
-            measured = np.isfinite(frames[frame].ravel()[pixels])
-            marked.flat[pixels[measured][~kept]] = True
+            marked.flat[bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])][measured][~kept]] = True
         np.testing.assert_array_equal(outliers[frame], marked)
 
 
@@ -450,6 +456,52 @@ def test_dummies_and_negative_counts_are_not_measured():
     assert integrate(np.array([[[-3.0, 4, 5]]]), bins).compute().intensity.item() == 2
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_dead_pixels_of_unsigned_frames_are_those_of_pyfai(dtype):
+    """Dectris detectors mark them by the type's largest number."""
+    geometry = pyFAI.load({"detector": "Eiger 500k", "distance": 0.1, "poni1": 0.02, "poni2": 0.03, "wavelength": 1e-10})
+    rng = np.random.default_rng(10)
+    frame = rng.poisson(50, geometry.detector.shape).astype(dtype)
+    dead = (rng.random(frame.shape) < 1e-3) | (geometry.detector.mask != 0)
+    frame[dead] = np.iinfo(dtype).max
+    bins = build_bins(geometry, NPT)
+    peer = geometry.integrate1d_ng(frame, NPT, method=("no", "csr", "cython"), unit="q_nm^-1", error_model="poisson")
+    agree(integrate(frame, bins).compute(), peer, ("intensity", "sem", "std"))
+    for job in (sigma_clip, median_filter):
+        found, wanted = job(frame, bins).compute(), job(np.where(dead, np.nan, frame), bins).compute()
+        xr.testing.assert_equal(found, wanted)
+    assert not (outlier_mask(frame, bins).values & dead).any()
+
+
+def test_a_dummy_takes_the_place_of_the_largest_number():
+    frames, bins = np.array([[[65535, 7, 5]]], np.uint16), make_bins([[0, 0, 0]])
+    assert integrate(frames, bins).compute()["count"].item() == 2
+    assert integrate(frames, bins, dummy=7).compute().intensity.item() == (65535 + 5) / 2
+    assert integrate(frames.clip(max=255).astype(np.uint8), bins).compute()["count"].item() == 3  # a plain count
+    assert integrate(np.array([[[2**31 - 1, 7, 5]]], np.int32), bins).compute()["count"].item() == 3
+
+
+@pytest.mark.parametrize("marker", [3.4028235e38, -3.4028235e38, 1e30, 1.1e18])
+def test_numbers_beyond_any_count_are_not_measured(marker):
+    """Their squares are no float32, and nothing would be clipped."""
+    rng = np.random.default_rng(11)
+    frames = rng.poisson(100, (1, 1, 100)).astype(np.float32)
+    frames[..., 7] = 5000
+    bins, clean = make_bins(np.zeros((1, 100), int)), frames.copy()
+    frames[..., 50], clean[..., 50] = marker, np.nan
+    for job in (*(partial(sigma_clip, error_model=model) for model in MODELS), integrate, median_filter):
+        xr.testing.assert_equal(job(frames, bins).compute(), job(clean, bins).compute())
+    assert np.flatnonzero(outlier_mask(frames, bins)).tolist() == [7]
+
+
+def test_a_hot_pixel_of_1e18_is_clipped():
+    frames = np.random.default_rng(12).poisson(100, (1, 1, 100)).astype(np.float32)
+    frames[..., 50] = 1e18
+    found = sigma_clip(frames, make_bins(np.zeros((1, 100), int))).compute()
+    assert found["count"].item() == 99
+    same(found.intensity.item(), np.delete(frames, 50).mean(dtype=float))
+
+
 @pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf, 1e9])
 def test_what_is_not_measured_is_as_if_it_were_masked(what):
     """In whatever job; nor is it an outlier."""
@@ -625,6 +677,13 @@ NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan
         (lambda frames, bins: integrate(frames, bins, "hybrid"), "for sigma_clip"),
         (lambda frames, bins: integrate(frames, bins, variance=frames[:1, :, :2]), "expected variance of shape"),
         (lambda frames, bins: sigma_clip(frames, bins, error_model="no"), "needs an error model"),
+        (
+            lambda frames, bins: integrate(frames.astype(np.uint16), bins, dummy=-1),
+            "expected a dummy that uint16 frames can hold, from 0 to 65535, got -1",
+        ),
+        (lambda frames, bins: median_filter(frames.astype(np.int16), bins, dummy=65535), "that int16 frames can hold"),
+        (lambda frames, bins: sigma_clip(frames.astype(np.int32), bins, dummy=0.5), "that int32 frames can hold"),
+        (lambda frames, bins: outlier_mask(frames, bins, dummy="a"), "expected a dummy that is a number, got 'a'"),
         (lambda frames, bins: outlier_mask(frames, bins, error_model="no"), "needs an error model"),
         (lambda frames, bins: outlier_mask(frames, bins, variance=frames[:1]), "expected a variance of shape"),
         (lambda frames, bins: sigma_clip(frames, bins, max_iterations=-1), "max_iterations of 0 or more"),

@@ -111,15 +111,21 @@ def gather(image, noise, rings, ring, model, buffer):  # type: ignore[no-untyped
 
     NaN where there is no reading, or no variance for it.
     """
-    begin, nothing, infinite = rings.starts[ring], splat(np.float32(0)), splat(np.float32(np.inf))
+    begin = rings.starts[ring]
     size = rings.starts[ring + 1] - begin
     for k in range(size):
-        row = rings.rows[begin + k]
-        value = load(image, row) - splat(rings.darks[begin + k])
-        if model == GIVEN:
-            value = where_between(load(noise, row), nothing, infinite, value, splat(np.float32(np.nan)))
-        store(buffer, k, value)
+        store(buffer, k, reading(image, noise, rings, begin + k, model))
     return size
+
+
+@kernel
+def reading(image, noise, rings, entry, model):  # type: ignore[no-untyped-def]
+    """raw − dark of an entry's pixel, NaN without a reading or a variance for it."""
+    row = rings.rows[entry]
+    value = load(image, row) - splat(rings.darks[entry])
+    if model == GIVEN:
+        return where_between(load(noise, row), splat(np.float32(0)), splat(np.float32(np.inf)), value, splat(np.float32(np.nan)))
+    return value
 
 
 # ---------------------------------------------------------------------------------------------------- mean and spread
@@ -271,7 +277,7 @@ def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, int
 
 
 @kernel
-def mark_batch(image, rings, batch, intervals, marks):  # type: ignore[no-untyped-def]
+def mark_batch(image, noise, rings, batch, model, intervals, marks):  # type: ignore[no-untyped-def]
     """Of a batch: marks (row, lane) become 1 where I is outside the interval (lane, 2, ring) of one of the pixel's rings."""
     ends, nothing, one = np.zeros((2, LANES), np.float32), splat(np.float32(0)), splat(np.float32(1))
     for ring in range(rings.batches[batch], rings.batches[batch + 1]):
@@ -280,7 +286,7 @@ def mark_batch(image, rings, batch, intervals, marks):  # type: ignore[no-untype
         low, high = load(ends, 0), load(ends, 1)
         for k in range(rings.starts[ring], rings.starts[ring + 1]):
             norm, row = rings.norms[k], rings.rows[k]
-            value = load(image, row) - splat(rings.darks[k])
+            value = reading(image, noise, rings, k, model)
             outside = where_between(value, norm * low, norm * high, nothing, where_number(value * nothing + one, nothing))
             store(marks, row, larger(outside, load(marks, row)))
 

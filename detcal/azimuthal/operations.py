@@ -28,15 +28,16 @@ def integrate(
     Parameters
     ----------
     frames : (frame, y, x)
-        Counts. Not measured are NaN, infinite, `dummy`, and negative numbers of an integer type.
+        Counts. Not measured are NaN, what is beyond ±1e18, `dummy`, negative numbers of an integer type, and the largest of an
+        unsigned type of 16 bits or more, if no dummy is given.
     bins
         From `build_bins`.
     error_model
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
     variance : (frame, y, x), optional
-        Of each reading, in place of a model; negative or NaN: no reading.
+        Of each reading, in place of a model; negative, NaN or beyond 1e18: no reading.
     dummy : number, optional
-        Marks what was not measured.
+        Marks what was not measured. It and the frames are compared as float32, which has steps of 1 up to 2^24.
 
     Returns
     -------
@@ -290,11 +291,14 @@ def outlier_block(
     """What is left out of a block."""
     _, intervals = clip(frames, noise, rings, valid, model, threshold, most)
     marked, pixels = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
+    variances = pixels if noise is None else kernels.room(rings)
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
-            image = kernels.load_batch(some, valid, rings, batch, pixels)
+            image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
+            if noise is not None:
+                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
             marks = np.zeros_like(image)
-            kernels.mark_batch(image, rings, batch, intervals[group], marks)
+            kernels.mark_batch(image, spread, rings, batch, model, intervals[group], marks)
             kernels.unload_marks(marks, rings, batch, marked[group])
     return marked.reshape(frames.shape)
 

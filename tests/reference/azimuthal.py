@@ -5,13 +5,23 @@ import numpy as np
 
 def entries_of(frame, bins, ring, variance=None):
     """I, share, norm and variance of a reading, for the pixels of a ring that have one."""
-    begin, end = bins.starts.values[ring : ring + 2]
-    pixels, shares = bins.pixels.values[begin:end], bins.shares.values[begin:end].astype(float)
+    entries = slice(*bins.starts.values[ring : ring + 2])
+    pixels, shares = bins.pixels.values[entries], bins.shares.values[entries].astype(float)
     raw = np.asarray(frame, float).ravel()[pixels]
     norm, dark = (image.values.ravel()[pixels].astype(float) for image in (bins.norm, bins.dark))
     noise = np.maximum(raw, 1) + dark if variance is None else np.asarray(variance, float).ravel()[pixels]
-    measured = np.isfinite(raw) & (np.ones(raw.shape, bool) if variance is None else np.isfinite(noise) & (noise >= 0))
-    return tuple(values[measured] for values in ((raw - dark) / norm, shares, norm, noise))
+    known = measured(frame, bins, ring, variance)
+    return tuple(values[known] for values in ((raw - dark) / norm, shares, norm, noise))
+
+
+def measured(frame, bins, ring, variance=None):
+    """Which pixels of a ring have a reading, and a variance if any is given."""
+    pixels = bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])]
+    known = np.isfinite(np.asarray(frame, float).ravel()[pixels])
+    if variance is None:
+        return known
+    noise = np.asarray(variance, float).ravel()[pixels]
+    return known & np.isfinite(noise) & (noise >= 0)
 
 
 def moments(intensity, share, norm, noise, model):
