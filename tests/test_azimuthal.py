@@ -1,6 +1,7 @@
 """Frames in rings against slow statistics, closed forms, and pyFAI where it is right."""
 
 import logging
+import pickle
 import re
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 import detcal
 from detcal.azimuthal import (
@@ -439,6 +441,25 @@ def test_background_is_the_profile_in_counts():
         assert np.isnan(found[~inside]).all()
 
 
+def test_background_keeps_what_is_known_of_the_frames():
+    frames = xr.DataArray(np.ones((3, 1, 4)), dims=("frame", "y", "x"), coords={"frame": [4, 5, 9], "angle": ("frame", [0.1, 0.2, 0.3])})
+    bins = make_bins([[0, 0, 1, 1]])
+    profile = integrate(frames, bins).intensity
+    for each in (profile, profile.T):
+        drawn = radial_background(each, bins)
+        assert drawn.dims == ("frame", "y", "x")
+        assert set(drawn.coords) == {"frame", "angle"}
+        xr.testing.assert_equal((frames - drawn).compute(), xr.zeros_like(frames))
+
+
+def test_backgrounds_share_the_images_they_are_drawn_with(pilatus):
+    """A copy for each call would go to the workers anew."""
+    bins = build_bins(pilatus[0], 50)
+    graphs = [dict(radial_background(integrate(pilatus[1] + k, bins).intensity, bins).__dask_graph__()) for k in range(2)]
+    assert bins.images_in_memory.key in graphs[0]
+    assert len(pickle.dumps(graphs)) < len(pickle.dumps(graphs[0])) + pilatus[1].nbytes + 2**16
+
+
 def test_bins_come_back_from_a_store(tmp_path, pilatus):
     geometry, frame = pilatus
     for options in ({}, {"split": "full", "npt_azimuth": 12}):
@@ -446,7 +467,11 @@ def test_bins_come_back_from_a_store(tmp_path, pilatus):
         detcal.save(bins, tmp_path / "bins.zarr", overwrite=True)
         loaded = detcal.load(tmp_path / "bins.zarr")
         assert isinstance(loaded, AzimuthalBins)
-        xr.testing.assert_identical(integrate(frame, loaded).compute(), integrate(frame, bins).compute())
+        found = integrate(frame, loaded).compute()
+        xr.testing.assert_identical(found, integrate(frame, bins).compute())
+        if bins.azimuths is None:
+            drawn = radial_background(found.intensity, loaded).compute()
+            xr.testing.assert_identical(drawn, radial_background(found.intensity, bins).compute())
 
 
 def test_dummies_and_negative_counts_are_not_measured():
@@ -535,7 +560,18 @@ def test_what_is_not_measured_is_as_if_it_were_masked(what):
         ({"split": "half"}, "expected split to be one of no, bbox, full"),
         ({"npt": 0}, "expected at least 1 ring, and 1 part of each, got 0 and None"),
         ({"npt": -3}, "got -3 and None"),
+        ({"npt": np.nan}, "expected at least 1 ring, and 1 part of each, got nan and None"),
+        ({"npt": None}, "got None and None"),
+        ({"npt": "20"}, "got 20 and None"),
+        ({"npt": 2.5}, "got 2.5 and None"),
         ({"npt_azimuth": 0}, "got 100 and 0"),
+        ({"npt_azimuth": 2.5}, "got 100 and 2.5"),
+        ({"radial_range": (None, 2)}, r"expected radial_range as two rising numbers, got \(None, 2\)"),
+        ({"radial_range": ("a", 2)}, "expected radial_range as two rising numbers"),
+        ({"azimuth_range": ((0, 1), 2)}, "expected azimuth_range as two rising numbers"),
+        ({"polarization": "a"}, "polarisation factor between -1 and 1, got 'a'"),
+        ({"unit": None}, "unknown unit 'None'"),
+        ({"flat": np.ones((619, 487), np.longdouble)}, "a flat of integers or reals of up to 64 bits, got float128"),
         ({"mask": np.ones((619, 487))}, "no pixel is left"),
         ({"mask": np.ones((3, 4))}, r"expected a mask of shape \(619, 487\)"),
         ({"radial_range": (2, 1)}, r"expected radial_range as two rising numbers, got \(2, 1\)"),
@@ -569,10 +605,41 @@ def test_angles_and_distances_need_none(unit):
 
 
 def test_more_rings_than_pixels_warn(pilatus):
-    with pytest.warns(UserWarning, match="bins for 301453 pixels"):
-        build_bins(pilatus[0], 400_000)
-    with pytest.warns(UserWarning, match="400000 bins for 301453 pixels: most will be empty"):
-        build_bins(pilatus[0], 1000, npt_azimuth=400)
+    """Those that are left, that is."""
+    mask = np.ones(pilatus[1].shape, bool)
+    mask[100:110, 100:120] = False
+    with pytest.warns(UserWarning, match="201 bins for 200 pixels that are not masked: many will be empty"):
+        build_bins(pilatus[0], 201, mask=mask)
+    with pytest.warns(UserWarning, match="300 bins for 200 pixels that are not masked: many will be empty"):
+        build_bins(pilatus[0], 100, npt_azimuth=3, mask=mask)
+    build_bins(pilatus[0], 200, mask=mask)  # warnings are errors here
+
+
+def test_numbers_and_units_of_other_types_are_as_good(pilatus):
+    bins = build_bins(pilatus[0], 20.0, pyFAI.units.to_unit("q_A^-1"), npt_azimuth=np.int8(3), radial_range=np.array([1, 2]))
+    wanted = build_bins(pilatus[0], 20, "q_A^-1", npt_azimuth=3, radial_range=(1, 2))
+    assert bins.unit == "q_A^-1"
+    np.testing.assert_array_equal(bins.pixels, wanted.pixels)
+
+
+@pytest.mark.parametrize("unit", ["q_nm^-1", "2th_deg"])
+@pytest.mark.parametrize("from_file", [False, True])
+def test_parallax_is_pyfais(poni, tmp_path, unit, from_file):
+    """A thick sensor that is far off the normal: radii change by some per cent."""
+    sensor = {"orientation": 3, "sensor": {"material": "Si", "thickness": 450e-6}}
+    place = {"dist": 0.05, "poni1": 0.01, "poni2": 0.0, "rot2": 0.5, "wavelength": 0.4e-10}
+    geometry = AzimuthalIntegrator(**place, detector=pyFAI.detector_factory("Pilatus 100k", sensor))
+    plain = build_bins(geometry, 100, unit)
+    geometry.enable_parallax(True)
+    geometry.save(str(tmp_path / "parallax.poni"))
+    bins = build_bins(tmp_path / "parallax.poni" if from_file else geometry, 100, unit)
+    frame = np.random.default_rng(0).poisson(100, geometry.detector.shape)
+    peer = geometry.integrate1d_ng(frame, 100, unit=unit, method=("no", "csr", "cython"))
+    np.testing.assert_allclose(bins.centres, peer.radial, rtol=1e-6)
+    np.testing.assert_allclose(bins.radius, geometry.array_from_unit(unit=unit), rtol=1e-6)
+    found = integrate(frame, bins).compute()
+    np.testing.assert_array_equal(found["count"][0], peer.count)
+    assert abs(bins.radius / plain.radius - 1).max() > 3e-3
 
 
 @pytest.mark.parametrize("geometry", [None, 3, np.zeros((4, 4))])
@@ -642,11 +709,12 @@ def test_a_poni_file_is_a_geometry(poni):
         ("0.0\nRot3", "cannot read .*a.poni as a .poni file: could not convert"),
         ("Wavelength", "the geometry has no wavelength"),
         ("-10\n", "cannot read .*a.poni as a .poni file: could not convert"),
+        ("0\n", "expected a wavelength from 1e-13 to 1e-8 m, got 0.1: is the .poni file whole"),
     ],
 )
 def test_truncated_poni_files(poni, end, message):
     with pytest.raises(InputError, match=message):
-        build_bins(poni(PONI[: PONI.index(end)]))
+        build_bins(poni(PONI[: PONI.rindex(end)]))
 
 
 def test_poni_files_of_a_newer_version(poni):
@@ -661,8 +729,14 @@ def test_files_that_are_not_there(tmp_path):
 
 JOBS = (integrate, sigma_clip, outlier_mask, quantile_filter, median_filter)
 SHAPE = r"expected frames of shape \(3, 4\) \(y, x\), as the bins, got"
-THRESHOLDS = [(job, threshold) for job in (sigma_clip, outlier_mask) for threshold in (-1.0, 0, np.nan)]
-NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan), (0.5,), (0.2, 0.5, 0.7), 0.5)
+THRESHOLDS = [(job, threshold) for job in (sigma_clip, outlier_mask) for threshold in (-1.0, 0, np.nan, "5", None)]
+NO_BINS = r"expected AzimuthalBins, got 'bins.zarr': build them with build_bins, or load them with detcal.load"
+NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan), (0.5,), (0.2, 0.5, 0.7), 0.5, ("a", "b"), (None, 0.5))
+
+
+def named(frames, name):
+    """Frames with a coordinate."""
+    return xr.DataArray(frames, dims=("frame", "y", "x"), coords={name: ("frame", np.arange(len(frames)))})
 
 
 @pytest.mark.parametrize(
@@ -671,7 +745,7 @@ NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan
         *((lambda frames, bins, job=job: job(frames[:, :2], bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames.swapaxes(1, 2), bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames[0, 0], bins), r"expected frames of shape \(frame, y, x\)") for job in JOBS),
-        *((lambda frames, bins, job=job, k=k: job(frames, bins, k), f"expected a positive threshold, got {k}") for job, k in THRESHOLDS),
+        *((lambda frames, bins, job=job, k=k: job(frames, bins, k), f"expected a positive threshold, got {k!r}") for job, k in THRESHOLDS),
         *((lambda frames, bins, q=q: quantile_filter(frames, bins, q), f"from 0 to 1, got {re.escape(str(q))}") for q in NO_QUANTILES),
         (lambda frames, bins: integrate(frames, bins, "gauss"), "expected error_model to be one of"),
         (lambda frames, bins: integrate(frames, bins, "hybrid"), "for sigma_clip"),
@@ -687,7 +761,23 @@ NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan
         (lambda frames, bins: outlier_mask(frames, bins, error_model="no"), "needs an error model"),
         (lambda frames, bins: outlier_mask(frames, bins, variance=frames[:1]), "expected a variance of shape"),
         (lambda frames, bins: sigma_clip(frames, bins, max_iterations=-1), "max_iterations of 0 or more"),
-        (lambda frames, bins: radial_background(integrate(frames, bins).intensity[:, 1:], bins), r"expected a profile \(frame, radial\)"),
+        (lambda frames, bins: sigma_clip(frames, bins, max_iterations=2.5), "max_iterations of 0 or more, got 2.5"),
+        (
+            lambda frames, bins: radial_background(integrate(frames, bins).intensity[:, 1:], bins),
+            r"expected a DataArray \(frame, radial\) of 3 rings, .* got {'frame': 2, 'radial': 2}",
+        ),
+        (lambda frames, bins: radial_background(integrate(frames, bins), bins), "as intensity of a filter with these bins, got Dataset"),
+        (lambda frames, bins: radial_background(np.ones((2, 3)), bins), "got ndarray"),
+        (lambda frames, bins: radial_background(frames, "bins.zarr"), "expected AzimuthalBins, got 'bins.zarr'"),
+        (
+            lambda frames, bins: radial_background(integrate(frames, bins).intensity, replace(bins, azimuths=bins.centres)),
+            "those of a 2-D integration: build them without npt_azimuth",
+        ),
+        *((lambda frames, bins, job=job: job(frames, "bins.zarr"), NO_BINS) for job in JOBS),
+        (lambda frames, bins: integrate(named(frames, "std"), bins), "that profiles do not have, got std: rename"),
+        (lambda frames, bins: sigma_clip(named(frames, "count"), bins), "got count: rename"),
+        (lambda frames, bins: median_filter(named(frames, "radial"), bins), "got radial: rename"),
+        (lambda frames, bins: integrate(frames.astype(np.longdouble), bins), "of integers or reals of up to 64 bits, got float128"),
     ],
 )
 def test_requests_that_cannot_be(call, message):
@@ -715,12 +805,22 @@ def test_azimuths_that_there_are_not(limits, poni):
         build_bins(poni(PONI), 20, azimuth_range=limits)
 
 
-@pytest.mark.parametrize("change", [{"dist": 0}, {"dist": -1}, {"wavelength": -1e-10}, {"rot1": np.nan}])
-def test_geometries_that_cannot_be(change, poni):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dist": 0}, "expected a distance above 0"),
+        ({"dist": -1}, "expected a distance above 0"),
+        ({"rot1": np.nan}, "and numbers for PONI and rotations"),
+        ({"wavelength": -1e-10}, "expected a wavelength from 1e-13 to 1e-8 m, got -1e-10"),
+        ({"wavelength": 1.0}, "expected a wavelength from 1e-13 to 1e-8 m, got 1.0"),
+        ({"wavelength": 1e-14}, "expected a wavelength from 1e-13 to 1e-8 m"),
+    ],
+)
+def test_geometries_that_cannot_be(change, message, poni):
     geometry = pyFAI.load(str(poni(PONI)))
     for name, value in change.items():
         setattr(geometry, name, value)
-    with pytest.raises(InputError, match="expected a distance and a wavelength above 0"):
+    with pytest.raises(InputError, match=message):
         build_bins(geometry, 20)
 
 
