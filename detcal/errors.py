@@ -8,7 +8,8 @@ import numpy as np
 
 def are_two_numbers(values: Any) -> bool:
     """Whether it is a pair, as ranges are, of numbers."""
-    return np.iterable(values) and len(values) == 2 and all(isinstance(value, Real) for value in values)
+    numbers = list(values) if np.iterable(values) else []
+    return len(numbers) == 2 and all(isinstance(number, Real) for number in numbers)
 
 
 class DetcalError(Exception):

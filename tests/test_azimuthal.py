@@ -31,6 +31,7 @@ from tests.reference import azimuthal as reference
 
 MODELS = ("poisson", "azimuthal", "hybrid")
 VALUES = st.integers(0, 20) | st.just(10**6)
+SEEDS = range(4)
 BESIDE = st.sampled_from([0, 1e-15, -1e-15, 1e-9, -1e-9, 1e-6, -1e-6, 1e-4, -1e-4])
 
 
@@ -77,6 +78,29 @@ def random_variance(rng, shape):
     return variance
 
 
+def trial(seed, split):
+    """Random rings with frames and their variance; one ring is constant, of one nothing is measured. Others are of single pixels, or
+    empty, and many pixels are masked."""
+    rng = np.random.default_rng(seed)
+    bins = random_rings(rng, split=split)
+    frames = random_frames(rng, bins.shape)
+    constant, lost = (bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])] for ring in (0, 1))
+    bins.norm.values.flat[constant], bins.dark.values.flat[constant] = 0.5, 0  # I is then without rounding
+    frames.reshape(len(frames), -1)[:, constant] = 77
+    frames.reshape(len(frames), -1)[:, lost] = np.nan
+    return bins, frames, random_variance(rng, frames.shape)
+
+
+def agree_in_ring(found, frame, ring, wanted):
+    """To 1e-6 of the ring's own intensity. Errors are roots of sums of squares, so to 5e-6; and as small as they may be, to the rounding
+    of the intensities they are the spread of."""
+    intensity, sem, std, count = (found[name].values[frame, ring] for name in ("intensity", "sem", "std", "count"))
+    own = abs(wanted[0]) if wanted[3] else 0
+    np.testing.assert_allclose(intensity, wanted[0], rtol=1e-6)
+    np.testing.assert_allclose((sem, std), wanted[1:3], rtol=5e-6, atol=2e-7 * own)
+    np.testing.assert_allclose(count, wanted[3], rtol=1e-6)
+
+
 def same(found, wanted, tolerance=1e-6, scale=100.0):
     np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * scale)
 
@@ -87,38 +111,33 @@ def same(found, wanted, tolerance=1e-6, scale=100.0):
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("model", ["no", "poisson", "azimuthal", "given"])
 def test_integration_is_that_of_the_formulas(model, split):
-    rng = np.random.default_rng(1)
-    bins = random_rings(rng, split=split)
-    frames = random_frames(rng, bins.shape)
-    variance = random_variance(rng, frames.shape) if model == "given" else None
-    found = integrate(frames, bins, "poisson" if model == "given" else model, variance=variance).compute()
-    for frame in range(len(frames)):
-        noise = None if variance is None else variance[frame]
-        wanted = [reference.statistics(*reference.entries_of(frames[frame], bins, ring, noise), model) for ring in range(len(bins.centres))]
-        for name, values in zip(("intensity", "sem", "std", "count"), np.transpose(wanted), strict=True):
-            same(found[name][frame], values, scale=np.nanmax(np.append(values, 0)))
+    for seed in SEEDS:
+        bins, frames, variance = trial(seed, split)
+        variance = variance if model == "given" else None
+        found = integrate(frames, bins, "poisson" if model == "given" else model, variance=variance).compute()
+        for frame, ring in np.ndindex(found.intensity.shape):
+            entries = reference.entries_of(frames[frame], bins, ring, None if variance is None else variance[frame])
+            agree_in_ring(found, frame, ring, reference.statistics(*entries, model))
 
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("threshold", [2.0, 5.0])
 @pytest.mark.parametrize("model", [*MODELS, "given"])
 def test_clipping_is_that_of_the_formulas(model, threshold, split):
-    rng = np.random.default_rng(2)
-    bins = random_rings(rng, split=split)
-    frames = random_frames(rng, bins.shape)
-    variance = random_variance(rng, frames.shape) if model == "given" else None
-    options = {"error_model": "poisson" if model == "given" else model, "variance": variance}
-    found = sigma_clip(frames, bins, threshold, 5, **options).compute()
-    outliers = outlier_mask(frames, bins, threshold, 5, **options).compute()
-    for frame in range(len(frames)):
-        noise, marked = None if variance is None else variance[frame], np.zeros(bins.shape, bool)
-        for ring in range(len(bins.centres)):
+    for seed in SEEDS:
+        bins, frames, variance = trial(seed, split)
+        variance = variance if model == "given" else None
+        options = {"error_model": "poisson" if model == "given" else model, "variance": variance}
+        found = sigma_clip(frames, bins, threshold, 5, **options).compute()
+        marked = np.zeros(frames.shape, bool)
+        for frame, ring in np.ndindex(found.intensity.shape):
+            noise = None if variance is None else variance[frame]
             entries, measured = reference.entries_of(frames[frame], bins, ring, noise), reference.measured(frames[frame], bins, ring, noise)
             kept = reference.clip(*entries, "azimuthal" if model == "hybrid" else model, threshold, 5)
             wanted = reference.statistics(*(values[kept] for values in entries), "poisson" if model == "hybrid" else model)
-            same([found[name][frame, ring] for name in ("intensity", "sem", "std", "count")], wanted)
-            marked.flat[bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])][measured][~kept]] = True
-        np.testing.assert_array_equal(outliers[frame], marked)
+            agree_in_ring(found, frame, ring, wanted)
+            marked[frame].flat[bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])][measured][~kept]] = True
+        np.testing.assert_array_equal(outlier_mask(frames, bins, threshold, 5, **options), marked)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -235,6 +254,13 @@ def test_hot_pixels_do_not_wipe_a_small_ring(counts, left, given_variance):
     found = sigma_clip(frames, make_bins(np.zeros((1, len(counts)), int)), error_model="poisson", variance=variance).compute()
     assert found["count"].item() == len(left)
     same(found.intensity.item(), np.mean(left), scale=max(left))
+
+
+@pytest.mark.parametrize("job", [sigma_clip, outlier_mask])
+def test_clipping_without_an_error_model_is_refused(job):
+    """pyFAI wipes every ring: all counts are 0."""
+    with pytest.raises(InputError, match="sigma-clipping needs an error model"):
+        job(np.ones((2, 3, 4)), make_bins(np.zeros((3, 4), int)), error_model="no")
 
 
 def test_a_ring_of_one_pixel_has_one():
@@ -395,14 +421,18 @@ def test_images_of_many_frames_are_averaged(pilatus):
     np.testing.assert_array_equal(bins.dark.values[seen], 7)
 
 
-def test_integration_in_two_dimensions_is_pyfais(pilatus):
+@pytest.mark.parametrize("split", ["no", "bbox", "full"])
+def test_integration_in_two_dimensions_is_pyfais(pilatus, split):
     geometry, frame = pilatus
-    peer = geometry.integrate2d_ng(frame, 50, 36, method=("bbox", "csr", "cython"), unit="q_nm^-1", error_model="poisson", dummy=-1)
-    found = integrate(frame, build_bins(geometry, 50, split="bbox", npt_azimuth=36)).compute()
-    assert found.intensity.dims == ("frame", "azimuthal", "radial")
+    peer = geometry.integrate2d_ng(frame, 50, 36, method=(split, "csr", "cython"), unit="q_nm^-1", error_model="poisson", dummy=-1)
+    found = integrate(frame, build_bins(geometry, 50, split=split, npt_azimuth=36)).compute().isel(frame=0)
+    assert found.intensity.dims == ("azimuthal", "radial")
     np.testing.assert_allclose(found.azimuthal, peer.azimuthal, atol=1e-4)
+    np.testing.assert_allclose(found.radial, peer.radial, rtol=1e-6)
     several = peer.count > 3
-    np.testing.assert_allclose(found.intensity.values[0][several], peer.intensity[several], rtol=1e-5)
+    assert several.mean() > 0.5
+    for name in ("intensity", "sem", "std", "count"):
+        np.testing.assert_allclose(found[name].values[several], getattr(peer, name)[several], rtol=1e-5, err_msg=name)
 
 
 # ------------------------------------------------------------------------------------------------- drawing, and stores
@@ -750,7 +780,6 @@ def named(frames, name):
         (lambda frames, bins: integrate(frames, bins, "gauss"), "expected error_model to be one of"),
         (lambda frames, bins: integrate(frames, bins, "hybrid"), "for sigma_clip"),
         (lambda frames, bins: integrate(frames, bins, variance=frames[:1, :, :2]), "expected variance of shape"),
-        (lambda frames, bins: sigma_clip(frames, bins, error_model="no"), "needs an error model"),
         (
             lambda frames, bins: integrate(frames.astype(np.uint16), bins, dummy=-1),
             "expected a dummy that uint16 frames can hold, from 0 to 65535, got -1",
@@ -758,7 +787,6 @@ def named(frames, name):
         (lambda frames, bins: median_filter(frames.astype(np.int16), bins, dummy=65535), "that int16 frames can hold"),
         (lambda frames, bins: sigma_clip(frames.astype(np.int32), bins, dummy=0.5), "that int32 frames can hold"),
         (lambda frames, bins: outlier_mask(frames, bins, dummy="a"), "expected a dummy that is a number, got 'a'"),
-        (lambda frames, bins: outlier_mask(frames, bins, error_model="no"), "needs an error model"),
         (lambda frames, bins: outlier_mask(frames, bins, variance=frames[:1]), "expected a variance of shape"),
         (lambda frames, bins: sigma_clip(frames, bins, max_iterations=-1), "max_iterations of 0 or more"),
         (lambda frames, bins: sigma_clip(frames, bins, max_iterations=2.5), "max_iterations of 0 or more, got 2.5"),

@@ -266,7 +266,7 @@ def as_profiles(
     coords = coords_of_frames(stack)
     taken = {*names, "radial", "azimuthal"} & set(coords)
     if taken:
-        raise InputError(f"expected coordinates of frames with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")
+        raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")
     coords["radial"] = bins.centres.assign_attrs(units=bins.unit)
     dims: tuple[str, ...] = ("frame", "radial")
     if bins.azimuths is not None:  # bins go by radius, then by azimuth
