@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from detcal.azimuthal import kernels
+from detcal.azimuthal import clipping, kernels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.kernels import Rings
+from detcal.azimuthal.quantiles import quantile_batch
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames import as_stack_of, whole_frames
 from detcal.lanes import ALL_NUMBERS, Valid, in_groups
@@ -299,7 +300,7 @@ def clip(
             image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
             if noise is not None:
                 spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
-            kernels.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
+            clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
     return profiles, intervals
 
 
@@ -316,8 +317,8 @@ def outlier_block(
             if noise is not None:
                 spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
             marks = np.zeros_like(image)
-            kernels.mark_batch(image, spread, rings, batch, model, intervals[group], marks)
-            kernels.unload_marks(marks, rings, batch, marked[group])
+            clipping.mark_batch(image, spread, rings, batch, model, intervals[group], marks)
+            clipping.unload_marks(marks, rings, batch, marked[group])
     return marked.reshape(frames.shape)
 
 
@@ -327,5 +328,5 @@ def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantile
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
             image = kernels.load_batch(some, valid, rings, batch, pixels)
-            kernels.quantile_batch(image, rings, batch, quantiles, profiles[group])
+            quantile_batch(image, rings, batch, quantiles, profiles[group])
     return profiles
