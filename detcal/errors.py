@@ -1,5 +1,16 @@
 """What can go wrong on the user's side: each message says what was expected, what came and how to mend it."""
 
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+
+def are_two_numbers(values: Any) -> bool:
+    """Whether it is a pair, as ranges are, of numbers."""
+    numbers = list(values) if np.iterable(values) else []
+    return len(numbers) == 2 and all(isinstance(number, Real) for number in numbers)
+
 
 class DetcalError(Exception):
     """Any error that detcal raises on purpose."""

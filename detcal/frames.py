@@ -32,7 +32,7 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
     Parameters
     ----------
     data
-        DataArray, dask or numpy array, (frame, y, x) or a single frame (y, x), of integers or reals.
+        DataArray, dask or numpy array, (frame, y, x) or a single frame (y, x), of integers or reals of up to 64 bits.
     name
         What to call it in an error.
 
@@ -46,8 +46,8 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
         stack = stack.expand_dims("frame")
     if stack.ndim != 3 or 0 in stack.shape:
         raise InputError(f"expected {name} of shape (frame, y, x), got {stack.shape}")
-    if stack.dtype.kind not in "iuf":
-        raise InputError(f"expected {name} of integers or reals, got {stack.dtype}")
+    if stack.dtype.kind not in "iuf" or stack.dtype.itemsize > 8:
+        raise InputError(f"expected {name} of integers or reals of up to 64 bits, got {stack.dtype}")
     if set(stack.dims) == set(DIMS):
         stack = stack.transpose(*DIMS)
     else:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detcal.errors import InputError
 from detcal.jit import kernel
 from detcal.simd import LANES, load, load_from, measured, store, transpose
 
@@ -17,15 +18,26 @@ Floats = NDArray[np.float32]
 
 
 class Valid(NamedTuple):
-    """What counts as measured: numbers that are not below `least`, and not `dummy` (NaN: there is none)."""
+    """What counts as measured: numbers that are not below `least`, not `dummy` (NaN: there is none), and not beyond ±1e18, where the
+    squares of float32 end."""
 
     least: float
     dummy: float
 
     @classmethod
     def of(cls, dtype: np.dtype[Any], dummy: float | None) -> "Valid":
-        """For frames of a type: counts below 0 are no counts."""
-        return cls(0.0 if dtype.kind in "iu" else -np.inf, np.nan if dummy is None else float(dummy))
+        """For frames of a type: counts below 0 are no counts, nor is the largest number of an unsigned type of 16 bits or more, with
+        which Dectris detectors mark dead pixels, if there is no dummy in its place."""
+        if dummy is not None and not isinstance(dummy, float | int | np.number):
+            raise InputError(f"expected a dummy that is a number, got {dummy!r}")
+        if dtype.kind not in "iu":
+            return cls(-np.inf, np.nan if dummy is None else float(dummy))
+        limits = np.iinfo(dtype)
+        if dummy is None:
+            return cls(0.0, float(limits.max) if dtype.kind == "u" and dtype.itemsize > 1 else np.nan)
+        if not (limits.min <= dummy <= limits.max and float(dummy).is_integer()):
+            raise InputError(f"expected a dummy that {dtype} frames can hold, from {limits.min} to {limits.max}, got {dummy}")
+        return cls(0.0, float(dummy))
 
 
 ALL_NUMBERS = Valid(-np.inf, np.nan)

@@ -1,6 +1,7 @@
 """Frames in rings against slow statistics, closed forms, and pyFAI where it is right."""
 
 import logging
+import pickle
 import re
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 import detcal
 from detcal.azimuthal import (
@@ -23,10 +25,14 @@ from detcal.azimuthal import (
     radial_background,
     sigma_clip,
 )
+from detcal.azimuthal.kernels import BATCH
 from detcal.errors import InputError
 from tests.reference import azimuthal as reference
 
 MODELS = ("poisson", "azimuthal", "hybrid")
+VALUES = st.integers(0, 20) | st.just(10**6)
+SEEDS = range(4)
+BESIDE = st.sampled_from([0, 1e-15, -1e-15, 1e-9, -1e-9, 1e-6, -1e-6, 1e-4, -1e-4])
 
 
 def image_of(values, dims=("y", "x")):
@@ -64,6 +70,37 @@ def random_frames(rng, shape, count=3):
     return frames
 
 
+def random_variance(rng, shape):
+    """Of each reading; of some there is none."""
+    variance = rng.uniform(1, 200, shape).astype(np.float32)
+    variance[rng.random(shape) < 0.05] = -1
+    variance[rng.random(shape) < 0.05] = np.nan
+    return variance
+
+
+def trial(seed, split):
+    """Random rings with frames and their variance; one ring is constant, of one nothing is measured. Others are of single pixels, or
+    empty, and many pixels are masked."""
+    rng = np.random.default_rng(seed)
+    bins = random_rings(rng, split=split)
+    frames = random_frames(rng, bins.shape)
+    constant, lost = (bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])] for ring in (0, 1))
+    bins.norm.values.flat[constant], bins.dark.values.flat[constant] = 0.5, 0  # I is then without rounding
+    frames.reshape(len(frames), -1)[:, constant] = 77
+    frames.reshape(len(frames), -1)[:, lost] = np.nan
+    return bins, frames, random_variance(rng, frames.shape)
+
+
+def agree_in_ring(found, frame, ring, wanted):
+    """To 1e-6 of the ring's own intensity. Errors are roots of sums of squares, so to 5e-6; and as small as they may be, to the rounding
+    of the intensities they are the spread of."""
+    intensity, sem, std, count = (found[name].values[frame, ring] for name in ("intensity", "sem", "std", "count"))
+    own = abs(wanted[0]) if wanted[3] else 0
+    np.testing.assert_allclose(intensity, wanted[0], rtol=1e-6)
+    np.testing.assert_allclose((sem, std), wanted[1:3], rtol=5e-6, atol=2e-7 * own)
+    np.testing.assert_allclose(count, wanted[3], rtol=1e-6)
+
+
 def same(found, wanted, tolerance=1e-6, scale=100.0):
     np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * scale)
 
@@ -74,40 +111,33 @@ def same(found, wanted, tolerance=1e-6, scale=100.0):
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("model", ["no", "poisson", "azimuthal", "given"])
 def test_integration_is_that_of_the_formulas(model, split):
-    rng = np.random.default_rng(1)
-    bins = random_rings(rng, split=split)
-    frames = random_frames(rng, bins.shape)
-    variance = rng.uniform(1, 50, frames.shape).astype(np.float32) if model == "given" else None
-    if variance is not None:
-        variance[rng.random(frames.shape) < 0.05] = -1
-    found = integrate(frames, bins, "poisson" if model == "given" else model, variance=variance).compute()
-    for frame in range(len(frames)):
-        noise = None if variance is None else variance[frame]
-        wanted = [reference.statistics(*reference.entries_of(frames[frame], bins, ring, noise), model) for ring in range(len(bins.centres))]
-        for name, values in zip(("intensity", "sem", "std", "count"), np.transpose(wanted), strict=True):
-            same(found[name][frame], values, scale=np.nanmax(np.append(values, 0)))
+    for seed in SEEDS:
+        bins, frames, variance = trial(seed, split)
+        variance = variance if model == "given" else None
+        found = integrate(frames, bins, "poisson" if model == "given" else model, variance=variance).compute()
+        for frame, ring in np.ndindex(found.intensity.shape):
+            entries = reference.entries_of(frames[frame], bins, ring, None if variance is None else variance[frame])
+            agree_in_ring(found, frame, ring, reference.statistics(*entries, model))
 
 
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("threshold", [2.0, 5.0])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, "given"])
 def test_clipping_is_that_of_the_formulas(model, threshold, split):
-    rng = np.random.default_rng(2)
-    bins = random_rings(rng, split=split)
-    frames = random_frames(rng, bins.shape)
-    found = sigma_clip(frames, bins, threshold, 5, model).compute()
-    outliers = outlier_mask(frames, bins, threshold, 5, model).compute()
-    for frame in range(len(frames)):
-        marked = np.zeros(bins.shape, bool)
-        for ring in range(len(bins.centres)):
-            entries = reference.entries_of(frames[frame], bins, ring)
+    for seed in SEEDS:
+        bins, frames, variance = trial(seed, split)
+        variance = variance if model == "given" else None
+        options = {"error_model": "poisson" if model == "given" else model, "variance": variance}
+        found = sigma_clip(frames, bins, threshold, 5, **options).compute()
+        marked = np.zeros(frames.shape, bool)
+        for frame, ring in np.ndindex(found.intensity.shape):
+            noise = None if variance is None else variance[frame]
+            entries, measured = reference.entries_of(frames[frame], bins, ring, noise), reference.measured(frames[frame], bins, ring, noise)
             kept = reference.clip(*entries, "azimuthal" if model == "hybrid" else model, threshold, 5)
             wanted = reference.statistics(*(values[kept] for values in entries), "poisson" if model == "hybrid" else model)
-            same([found[name][frame, ring] for name in ("intensity", "sem", "std", "count")], wanted)
-            pixels = bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])]
-            measured = np.isfinite(frames[frame].ravel()[pixels])
-            marked.flat[pixels[measured][~kept]] = True
-        np.testing.assert_array_equal(outliers[frame], marked)
+            agree_in_ring(found, frame, ring, wanted)
+            marked[frame].flat[bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])][measured][~kept]] = True
+        np.testing.assert_array_equal(outlier_mask(frames, bins, threshold, 5, **options), marked)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -126,18 +156,35 @@ def test_quantiles_are_those_of_the_sorted_ring(quantiles, split):
         same(found["count"][frame, ring], share.sum())
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    values=st.lists(st.integers(0, 20) | st.just(10**6), min_size=1, max_size=60), low=st.floats(0, 1), width=st.floats(0.01, 1),
-)  # fmt: skip
-def test_ranges_of_repeated_values(values, low, width):
-    """Integers repeat themselves, so that many pixels have the value at an edge of the range."""
-    frames = np.array(values, np.float32).reshape(1, 1, -1)
-    bins = make_bins(np.zeros(frames.shape[1:], int))
-    high = min(1.0, low + width)
-    low = min(low, high - 0.005)
-    wanted = reference.quantile_mean(*reference.entries_of(frames[0], bins, 0)[:3], max(0.0, low), high)
-    same(quantile_filter(frames, bins, (max(0.0, low), high)).compute().intensity[0, 0], wanted, 1e-5, max(values) + 1)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), pixels=st.lists(st.tuples(VALUES, st.sampled_from([0.25, 0.5, 0.75, 1, 3])), min_size=1, max_size=60))
+def test_ranges_whose_edges_are_on_borders_of_pixels_or_beside_them(data, pixels):
+    """Also of repeated values, and of a hot pixel that lies just beside the range. The norms' sums are exact in either way of adding."""
+    values, norm = np.array(pixels, np.float32).T
+    bins = make_bins(np.zeros((1, len(norm)), int), norm[None])
+    frames = (values * norm).reshape(1, 1, -1)
+    borders = np.append(0, np.cumsum(norm[np.argsort(values, kind="stable")], dtype=float)) / norm.sum(dtype=float)
+    edge = st.builds(lambda border, beside: min(1.0, max(0.0, border + beside)), st.sampled_from(list(borders)) | st.floats(0, 1), BESIDE)
+    low, high = sorted((data.draw(edge), data.draw(edge)))
+    wanted = reference.quantile_mean(values.astype(float), np.ones(len(norm)), norm.astype(float), low, high)
+    inner = values[(borders[1:] > low) & (borders[:-1] < high)] if high > low else values
+    found = quantile_filter(frames, bins, (low, high)).compute().intensity.item()
+    same(found, wanted, scale=np.abs(inner).max(initial=1))
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "wanted"), [((0.4999, 0.5001), 500.5), ((0.5001, 0.51), 1000), ((0.49, 0.4999), 1), ((0.4, 0.6), 500.5)]
+)
+def test_narrow_ranges_beside_a_border(quantiles, wanted):
+    assert quantile_filter([[[1.0, 1000]]], make_bins([[0, 0]]), quantiles).compute().intensity.item() == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("norms", [(1.0, 1.0005), (1.0005, 1.0)])
+def test_the_median_is_the_heavier_pixel(norms):
+    """However little it is heavier, beyond rounding: of 1 and 1000 the middle of the weight lies in one of them."""
+    bins = make_bins([[0, 0]], [norms])
+    found = median_filter(np.array([[norms]]) * [1, 1000], bins).compute().intensity.item()
+    assert found == pytest.approx([1, 1000][np.argmax(norms)])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 10])
@@ -187,6 +234,35 @@ def test_a_hot_pixel_does_not_wipe_a_poisson_ring():
     same(found.intensity.item(), np.delete(frames, 3).mean())
 
 
+@pytest.mark.parametrize("given_variance", [False, True])
+@pytest.mark.parametrize(
+    ("counts", "left"),
+    [
+        ([100, 1e6], [100]),
+        ([1e6, 100], [100]),
+        ([100, 100, 1e6], [100, 100]),
+        ([100, 100, 1e6, 1e6], [100, 100]),  # as many hot as not: the lower ones stay
+        ([100, 110, 90, 1e6, 1e6, 1e6], [100, 110, 90]),
+        ([0, 0, 1e6], [0, 0]),
+        ([100, 1e6, 1e6], [1e6, 1e6]),
+    ],
+)
+def test_hot_pixels_do_not_wipe_a_small_ring(counts, left, given_variance):
+    """A median between the two halves of a ring is far from both: it is one of its pixels, and stays itself."""
+    frames = np.array(counts, float).reshape(1, 1, -1)
+    variance = np.maximum(frames, 1) if given_variance else None
+    found = sigma_clip(frames, make_bins(np.zeros((1, len(counts)), int)), error_model="poisson", variance=variance).compute()
+    assert found["count"].item() == len(left)
+    same(found.intensity.item(), np.mean(left), scale=max(left))
+
+
+@pytest.mark.parametrize("job", [sigma_clip, outlier_mask])
+def test_clipping_without_an_error_model_is_refused(job):
+    """pyFAI wipes every ring: all counts are 0."""
+    with pytest.raises(InputError, match="sigma-clipping needs an error model"):
+        job(np.ones((2, 3, 4)), make_bins(np.zeros((3, 4), int)), error_model="no")
+
+
 def test_a_ring_of_one_pixel_has_one():
     """pyFAI reports three."""
     found = sigma_clip(np.array([[[7.0, 5, 5]]]), make_bins([[0, 1, 1]])).compute()
@@ -202,6 +278,24 @@ def test_an_empty_ring_is_nan_and_counts_nothing():
     for found in (integrate(frames, bins), sigma_clip(frames, bins), median_filter(frames, bins)):
         assert np.isnan(found.intensity[0, :2]).all()
         assert found["count"].values.tolist() == [[0, 0, 2]]
+
+
+@pytest.mark.parametrize("parts", [None, 2])
+@pytest.mark.parametrize("job", [integrate, sigma_clip, median_filter, quantile_filter])
+def test_empty_rings_behind_whole_batches_are_nan(job, parts):
+    """Memory that nothing was written to is no profile."""
+    rings = np.arange(BATCH).reshape(128, -1) * 4 // BATCH
+    bins = make_bins(rings)
+    bins = replace(
+        bins, starts=xr.DataArray(np.r_[bins.starts, [BATCH] * 4], dims="edge"),
+        centres=xr.DataArray(np.arange(8.0) if parts is None else np.arange(4.0), dims="radial"),
+        azimuths=None if parts is None else xr.DataArray(np.arange(2.0), dims="azimuthal"),
+    )  # fmt: skip
+    found = job(np.ones((2, *rings.shape), np.float32), bins).compute()
+    empty = {"radial": slice(4, None)} if parts is None else {"radial": slice(2, None)}
+    assert np.isnan(found.intensity.isel(empty)).all()
+    assert (found["count"].isel(empty) == 0).all()
+    assert found["count"].sum() == 2 * BATCH
 
 
 def test_nan_does_not_disorder_the_median():
@@ -280,6 +374,15 @@ def test_clipping_is_pyfais(pilatus):
     agree(found, peer, ("sem", "std"), 1e-2)
 
 
+@pytest.mark.parametrize("split", ["no", "full"])
+def test_medians_are_pyfais(pilatus, split):
+    geometry, frame = pilatus
+    peer = geometry.medfilt1d_ng(frame, NPT, method=(split, "csr", "cython"), unit="q_nm^-1", percentile=50, dummy=-1)
+    found = median_filter(frame, build_bins(geometry, NPT, split=split)).compute().isel(frame=0)
+    several = found["count"].values > 3  # pyFAI counts the pixels that it averages
+    np.testing.assert_allclose(found.intensity[several], peer.intensity[several], rtol=1e-5)
+
+
 @pytest.mark.parametrize("split", ["no", "bbox", "full"])
 @pytest.mark.parametrize("unit", ["q_nm^-1", "2th_deg", "r_mm"])
 def test_integration_is_pyfais(pilatus, split, unit):
@@ -318,14 +421,18 @@ def test_images_of_many_frames_are_averaged(pilatus):
     np.testing.assert_array_equal(bins.dark.values[seen], 7)
 
 
-def test_integration_in_two_dimensions_is_pyfais(pilatus):
+@pytest.mark.parametrize("split", ["no", "bbox", "full"])
+def test_integration_in_two_dimensions_is_pyfais(pilatus, split):
     geometry, frame = pilatus
-    peer = geometry.integrate2d_ng(frame, 50, 36, method=("bbox", "csr", "cython"), unit="q_nm^-1", error_model="poisson", dummy=-1)
-    found = integrate(frame, build_bins(geometry, 50, split="bbox", npt_azimuth=36)).compute()
-    assert found.intensity.dims == ("frame", "azimuthal", "radial")
+    peer = geometry.integrate2d_ng(frame, 50, 36, method=(split, "csr", "cython"), unit="q_nm^-1", error_model="poisson", dummy=-1)
+    found = integrate(frame, build_bins(geometry, 50, split=split, npt_azimuth=36)).compute().isel(frame=0)
+    assert found.intensity.dims == ("azimuthal", "radial")
     np.testing.assert_allclose(found.azimuthal, peer.azimuthal, atol=1e-4)
+    np.testing.assert_allclose(found.radial, peer.radial, rtol=1e-6)
     several = peer.count > 3
-    np.testing.assert_allclose(found.intensity.values[0][several], peer.intensity[several], rtol=1e-5)
+    assert several.mean() > 0.5
+    for name in ("intensity", "sem", "std", "count"):
+        np.testing.assert_allclose(found[name].values[several], getattr(peer, name)[several], rtol=1e-5, err_msg=name)
 
 
 # ------------------------------------------------------------------------------------------------- drawing, and stores
@@ -364,6 +471,25 @@ def test_background_is_the_profile_in_counts():
         assert np.isnan(found[~inside]).all()
 
 
+def test_background_keeps_what_is_known_of_the_frames():
+    frames = xr.DataArray(np.ones((3, 1, 4)), dims=("frame", "y", "x"), coords={"frame": [4, 5, 9], "angle": ("frame", [0.1, 0.2, 0.3])})
+    bins = make_bins([[0, 0, 1, 1]])
+    profile = integrate(frames, bins).intensity
+    for each in (profile, profile.T):
+        drawn = radial_background(each, bins)
+        assert drawn.dims == ("frame", "y", "x")
+        assert set(drawn.coords) == {"frame", "angle"}
+        xr.testing.assert_equal((frames - drawn).compute(), xr.zeros_like(frames))
+
+
+def test_backgrounds_share_the_images_they_are_drawn_with(pilatus):
+    """A copy for each call would go to the workers anew."""
+    bins = build_bins(pilatus[0], 50)
+    graphs = [dict(radial_background(integrate(pilatus[1] + k, bins).intensity, bins).__dask_graph__()) for k in range(2)]
+    assert bins.images_in_memory.key in graphs[0]
+    assert len(pickle.dumps(graphs)) < len(pickle.dumps(graphs[0])) + pilatus[1].nbytes + 2**16
+
+
 def test_bins_come_back_from_a_store(tmp_path, pilatus):
     geometry, frame = pilatus
     for options in ({}, {"split": "full", "npt_azimuth": 12}):
@@ -371,7 +497,11 @@ def test_bins_come_back_from_a_store(tmp_path, pilatus):
         detcal.save(bins, tmp_path / "bins.zarr", overwrite=True)
         loaded = detcal.load(tmp_path / "bins.zarr")
         assert isinstance(loaded, AzimuthalBins)
-        xr.testing.assert_identical(integrate(frame, loaded).compute(), integrate(frame, bins).compute())
+        found = integrate(frame, loaded).compute()
+        xr.testing.assert_identical(found, integrate(frame, bins).compute())
+        if bins.azimuths is None:
+            drawn = radial_background(found.intensity, loaded).compute()
+            xr.testing.assert_identical(drawn, radial_background(found.intensity, bins).compute())
 
 
 def test_dummies_and_negative_counts_are_not_measured():
@@ -379,6 +509,52 @@ def test_dummies_and_negative_counts_are_not_measured():
     assert integrate(np.array([[[-1, 4, 6]]], np.int32), bins).compute().intensity.item() == 5
     assert integrate(np.array([[[2**32 - 1, 4, 6]]], np.uint32), bins, dummy=2**32 - 1).compute().intensity.item() == 5
     assert integrate(np.array([[[-3.0, 4, 5]]]), bins).compute().intensity.item() == 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_dead_pixels_of_unsigned_frames_are_those_of_pyfai(dtype):
+    """Dectris detectors mark them by the type's largest number."""
+    geometry = pyFAI.load({"detector": "Eiger 500k", "distance": 0.1, "poni1": 0.02, "poni2": 0.03, "wavelength": 1e-10})
+    rng = np.random.default_rng(10)
+    frame = rng.poisson(50, geometry.detector.shape).astype(dtype)
+    dead = (rng.random(frame.shape) < 1e-3) | (geometry.detector.mask != 0)
+    frame[dead] = np.iinfo(dtype).max
+    bins = build_bins(geometry, NPT)
+    peer = geometry.integrate1d_ng(frame, NPT, method=("no", "csr", "cython"), unit="q_nm^-1", error_model="poisson")
+    agree(integrate(frame, bins).compute(), peer, ("intensity", "sem", "std"))
+    for job in (sigma_clip, median_filter):
+        found, wanted = job(frame, bins).compute(), job(np.where(dead, np.nan, frame), bins).compute()
+        xr.testing.assert_equal(found, wanted)
+    assert not (outlier_mask(frame, bins).values & dead).any()
+
+
+def test_a_dummy_takes_the_place_of_the_largest_number():
+    frames, bins = np.array([[[65535, 7, 5]]], np.uint16), make_bins([[0, 0, 0]])
+    assert integrate(frames, bins).compute()["count"].item() == 2
+    assert integrate(frames, bins, dummy=7).compute().intensity.item() == (65535 + 5) / 2
+    assert integrate(frames.clip(max=255).astype(np.uint8), bins).compute()["count"].item() == 3  # a plain count
+    assert integrate(np.array([[[2**31 - 1, 7, 5]]], np.int32), bins).compute()["count"].item() == 3
+
+
+@pytest.mark.parametrize("marker", [3.4028235e38, -3.4028235e38, 1e30, 1.1e18])
+def test_numbers_beyond_any_count_are_not_measured(marker):
+    """Their squares are no float32, and nothing would be clipped."""
+    rng = np.random.default_rng(11)
+    frames = rng.poisson(100, (1, 1, 100)).astype(np.float32)
+    frames[..., 7] = 5000
+    bins, clean = make_bins(np.zeros((1, 100), int)), frames.copy()
+    frames[..., 50], clean[..., 50] = marker, np.nan
+    for job in (*(partial(sigma_clip, error_model=model) for model in MODELS), integrate, median_filter):
+        xr.testing.assert_equal(job(frames, bins).compute(), job(clean, bins).compute())
+    assert np.flatnonzero(outlier_mask(frames, bins)).tolist() == [7]
+
+
+def test_a_hot_pixel_of_1e18_is_clipped():
+    frames = np.random.default_rng(12).poisson(100, (1, 1, 100)).astype(np.float32)
+    frames[..., 50] = 1e18
+    found = sigma_clip(frames, make_bins(np.zeros((1, 100), int))).compute()
+    assert found["count"].item() == 99
+    same(found.intensity.item(), np.delete(frames, 50).mean(dtype=float))
 
 
 @pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf, 1e9])
@@ -414,7 +590,18 @@ def test_what_is_not_measured_is_as_if_it_were_masked(what):
         ({"split": "half"}, "expected split to be one of no, bbox, full"),
         ({"npt": 0}, "expected at least 1 ring, and 1 part of each, got 0 and None"),
         ({"npt": -3}, "got -3 and None"),
+        ({"npt": np.nan}, "expected at least 1 ring, and 1 part of each, got nan and None"),
+        ({"npt": None}, "got None and None"),
+        ({"npt": "20"}, "got 20 and None"),
+        ({"npt": 2.5}, "got 2.5 and None"),
         ({"npt_azimuth": 0}, "got 100 and 0"),
+        ({"npt_azimuth": 2.5}, "got 100 and 2.5"),
+        ({"radial_range": (None, 2)}, r"expected radial_range as two rising numbers, got \(None, 2\)"),
+        ({"radial_range": ("a", 2)}, "expected radial_range as two rising numbers"),
+        ({"azimuth_range": ((0, 1), 2)}, "expected azimuth_range as two rising numbers"),
+        ({"polarization": "a"}, "polarisation factor between -1 and 1, got 'a'"),
+        ({"unit": None}, "unknown unit 'None'"),
+        ({"flat": np.ones((619, 487), np.longdouble)}, "a flat of integers or reals of up to 64 bits, got float128"),
         ({"mask": np.ones((619, 487))}, "no pixel is left"),
         ({"mask": np.ones((3, 4))}, r"expected a mask of shape \(619, 487\)"),
         ({"radial_range": (2, 1)}, r"expected radial_range as two rising numbers, got \(2, 1\)"),
@@ -448,10 +635,41 @@ def test_angles_and_distances_need_none(unit):
 
 
 def test_more_rings_than_pixels_warn(pilatus):
-    with pytest.warns(UserWarning, match="bins for 301453 pixels"):
-        build_bins(pilatus[0], 400_000)
-    with pytest.warns(UserWarning, match="400000 bins for 301453 pixels: most will be empty"):
-        build_bins(pilatus[0], 1000, npt_azimuth=400)
+    """Those that are left, that is."""
+    mask = np.ones(pilatus[1].shape, bool)
+    mask[100:110, 100:120] = False
+    with pytest.warns(UserWarning, match="201 bins for 200 pixels that are not masked: many will be empty"):
+        build_bins(pilatus[0], 201, mask=mask)
+    with pytest.warns(UserWarning, match="300 bins for 200 pixels that are not masked: many will be empty"):
+        build_bins(pilatus[0], 100, npt_azimuth=3, mask=mask)
+    build_bins(pilatus[0], 200, mask=mask)  # warnings are errors here
+
+
+def test_numbers_and_units_of_other_types_are_as_good(pilatus):
+    bins = build_bins(pilatus[0], 20.0, pyFAI.units.to_unit("q_A^-1"), npt_azimuth=np.int8(3), radial_range=np.array([1, 2]))
+    wanted = build_bins(pilatus[0], 20, "q_A^-1", npt_azimuth=3, radial_range=(1, 2))
+    assert bins.unit == "q_A^-1"
+    np.testing.assert_array_equal(bins.pixels, wanted.pixels)
+
+
+@pytest.mark.parametrize("unit", ["q_nm^-1", "2th_deg"])
+@pytest.mark.parametrize("from_file", [False, True])
+def test_parallax_is_pyfais(poni, tmp_path, unit, from_file):
+    """A thick sensor that is far off the normal: radii change by some per cent."""
+    sensor = {"orientation": 3, "sensor": {"material": "Si", "thickness": 450e-6}}
+    place = {"dist": 0.05, "poni1": 0.01, "poni2": 0.0, "rot2": 0.5, "wavelength": 0.4e-10}
+    geometry = AzimuthalIntegrator(**place, detector=pyFAI.detector_factory("Pilatus 100k", sensor))
+    plain = build_bins(geometry, 100, unit)
+    geometry.enable_parallax(True)
+    geometry.save(str(tmp_path / "parallax.poni"))
+    bins = build_bins(tmp_path / "parallax.poni" if from_file else geometry, 100, unit)
+    frame = np.random.default_rng(0).poisson(100, geometry.detector.shape)
+    peer = geometry.integrate1d_ng(frame, 100, unit=unit, method=("no", "csr", "cython"))
+    np.testing.assert_allclose(bins.centres, peer.radial, rtol=1e-6)
+    np.testing.assert_allclose(bins.radius, geometry.array_from_unit(unit=unit), rtol=1e-6)
+    found = integrate(frame, bins).compute()
+    np.testing.assert_array_equal(found["count"][0], peer.count)
+    assert abs(bins.radius / plain.radius - 1).max() > 3e-3
 
 
 @pytest.mark.parametrize("geometry", [None, 3, np.zeros((4, 4))])
@@ -521,11 +739,12 @@ def test_a_poni_file_is_a_geometry(poni):
         ("0.0\nRot3", "cannot read .*a.poni as a .poni file: could not convert"),
         ("Wavelength", "the geometry has no wavelength"),
         ("-10\n", "cannot read .*a.poni as a .poni file: could not convert"),
+        ("0\n", "expected a wavelength from 1e-13 to 1e-8 m, got 0.1: is the .poni file whole"),
     ],
 )
 def test_truncated_poni_files(poni, end, message):
     with pytest.raises(InputError, match=message):
-        build_bins(poni(PONI[: PONI.index(end)]))
+        build_bins(poni(PONI[: PONI.rindex(end)]))
 
 
 def test_poni_files_of_a_newer_version(poni):
@@ -540,8 +759,14 @@ def test_files_that_are_not_there(tmp_path):
 
 JOBS = (integrate, sigma_clip, outlier_mask, quantile_filter, median_filter)
 SHAPE = r"expected frames of shape \(3, 4\) \(y, x\), as the bins, got"
-THRESHOLDS = [(job, threshold) for job in (sigma_clip, outlier_mask) for threshold in (-1.0, 0, np.nan)]
-NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan), (0.5,), (0.2, 0.5, 0.7), 0.5)
+THRESHOLDS = [(job, threshold) for job in (sigma_clip, outlier_mask) for threshold in (-1.0, 0, np.nan, "5", None)]
+NO_BINS = r"expected AzimuthalBins, got 'bins.zarr': build them with build_bins, or load them with detcal.load"
+NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan), (0.5,), (0.2, 0.5, 0.7), 0.5, ("a", "b"), (None, 0.5))
+
+
+def named(frames, name):
+    """Frames with a coordinate."""
+    return xr.DataArray(frames, dims=("frame", "y", "x"), coords={name: ("frame", np.arange(len(frames)))})
 
 
 @pytest.mark.parametrize(
@@ -550,16 +775,37 @@ NO_QUANTILES = ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.4), (np.nan, 0.5), (0.5, np.nan
         *((lambda frames, bins, job=job: job(frames[:, :2], bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames.swapaxes(1, 2), bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames[0, 0], bins), r"expected frames of shape \(frame, y, x\)") for job in JOBS),
-        *((lambda frames, bins, job=job, k=k: job(frames, bins, k), f"expected a positive threshold, got {k}") for job, k in THRESHOLDS),
+        *((lambda frames, bins, job=job, k=k: job(frames, bins, k), f"expected a positive threshold, got {k!r}") for job, k in THRESHOLDS),
         *((lambda frames, bins, q=q: quantile_filter(frames, bins, q), f"from 0 to 1, got {re.escape(str(q))}") for q in NO_QUANTILES),
         (lambda frames, bins: integrate(frames, bins, "gauss"), "expected error_model to be one of"),
         (lambda frames, bins: integrate(frames, bins, "hybrid"), "for sigma_clip"),
         (lambda frames, bins: integrate(frames, bins, variance=frames[:1, :, :2]), "expected variance of shape"),
-        (lambda frames, bins: sigma_clip(frames, bins, error_model="no"), "needs an error model"),
-        (lambda frames, bins: outlier_mask(frames, bins, error_model="no"), "needs an error model"),
+        (
+            lambda frames, bins: integrate(frames.astype(np.uint16), bins, dummy=-1),
+            "expected a dummy that uint16 frames can hold, from 0 to 65535, got -1",
+        ),
+        (lambda frames, bins: median_filter(frames.astype(np.int16), bins, dummy=65535), "that int16 frames can hold"),
+        (lambda frames, bins: sigma_clip(frames.astype(np.int32), bins, dummy=0.5), "that int32 frames can hold"),
+        (lambda frames, bins: outlier_mask(frames, bins, dummy="a"), "expected a dummy that is a number, got 'a'"),
         (lambda frames, bins: outlier_mask(frames, bins, variance=frames[:1]), "expected a variance of shape"),
         (lambda frames, bins: sigma_clip(frames, bins, max_iterations=-1), "max_iterations of 0 or more"),
-        (lambda frames, bins: radial_background(integrate(frames, bins).intensity[:, 1:], bins), r"expected a profile \(frame, radial\)"),
+        (lambda frames, bins: sigma_clip(frames, bins, max_iterations=2.5), "max_iterations of 0 or more, got 2.5"),
+        (
+            lambda frames, bins: radial_background(integrate(frames, bins).intensity[:, 1:], bins),
+            r"expected a DataArray \(frame, radial\) of 3 rings, .* got {'frame': 2, 'radial': 2}",
+        ),
+        (lambda frames, bins: radial_background(integrate(frames, bins), bins), "as intensity of a filter with these bins, got Dataset"),
+        (lambda frames, bins: radial_background(np.ones((2, 3)), bins), "got ndarray"),
+        (lambda frames, bins: radial_background(frames, "bins.zarr"), "expected AzimuthalBins, got 'bins.zarr'"),
+        (
+            lambda frames, bins: radial_background(integrate(frames, bins).intensity, replace(bins, azimuths=bins.centres)),
+            "those of a 2-D integration: build them without npt_azimuth",
+        ),
+        *((lambda frames, bins, job=job: job(frames, "bins.zarr"), NO_BINS) for job in JOBS),
+        (lambda frames, bins: integrate(named(frames, "std"), bins), "that profiles do not have, got std: rename"),
+        (lambda frames, bins: sigma_clip(named(frames, "count"), bins), "got count: rename"),
+        (lambda frames, bins: median_filter(named(frames, "radial"), bins), "got radial: rename"),
+        (lambda frames, bins: integrate(frames.astype(np.longdouble), bins), "of integers or reals of up to 64 bits, got float128"),
     ],
 )
 def test_requests_that_cannot_be(call, message):
@@ -587,12 +833,22 @@ def test_azimuths_that_there_are_not(limits, poni):
         build_bins(poni(PONI), 20, azimuth_range=limits)
 
 
-@pytest.mark.parametrize("change", [{"dist": 0}, {"dist": -1}, {"wavelength": -1e-10}, {"rot1": np.nan}])
-def test_geometries_that_cannot_be(change, poni):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dist": 0}, "expected a distance above 0"),
+        ({"dist": -1}, "expected a distance above 0"),
+        ({"rot1": np.nan}, "and numbers for PONI and rotations"),
+        ({"wavelength": -1e-10}, "expected a wavelength from 1e-13 to 1e-8 m, got -1e-10"),
+        ({"wavelength": 1.0}, "expected a wavelength from 1e-13 to 1e-8 m, got 1.0"),
+        ({"wavelength": 1e-14}, "expected a wavelength from 1e-13 to 1e-8 m"),
+    ],
+)
+def test_geometries_that_cannot_be(change, message, poni):
     geometry = pyFAI.load(str(poni(PONI)))
     for name, value in change.items():
         setattr(geometry, name, value)
-    with pytest.raises(InputError, match="expected a distance and a wavelength above 0"):
+    with pytest.raises(InputError, match=message):
         build_bins(geometry, 20)
 
 

@@ -14,7 +14,7 @@ import pyFAI
 import pytest
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
-from detcal.azimuthal import AzimuthalBins, build_bins, integrate, sigma_clip
+from detcal.azimuthal import AzimuthalBins, build_bins, integrate, median_filter, sigma_clip
 from tests.reference import azimuthal as reference
 
 NPT = 1000
@@ -107,6 +107,13 @@ def test_clipping_is_pyfais(detector):
     everything = integrate(detector.counts, detector.rings).compute()
     assert (everything["count"] - found["count"]).sum() > detector.counts.size // 6000 + 20 * SPOTS
     assert (everything.intensity - found.intensity).max() > 1000
+
+
+def test_medians_are_pyfais(detector):
+    found = median_filter(detector.counts, detector.rings).compute()
+    options = {"unit": "q_nm^-1", "method": ("no", *COMPILED), "percentile": 50}
+    peer, several = detector.geometry.medfilt1d_ng(detector.counts, NPT, **options), found["count"].values[0] > 3
+    np.testing.assert_allclose(found.intensity.values[0][several], peer.intensity[several], rtol=TOLERANCE)
 
 
 def test_integration_is_pyfais(detector):

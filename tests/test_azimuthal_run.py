@@ -14,7 +14,7 @@ from detcal_pipelines.template import render
 
 from detcal import load, save
 from detcal.azimuthal import build_bins, integrate, operations, quantile_filter, sigma_clip
-from detcal.azimuthal.memory import profiles_bytes
+from detcal.azimuthal.memory import ENTRY, profiles_bytes
 from detcal.lanes import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
@@ -148,8 +148,8 @@ def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     planned = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt)
-    own = planned - 2 * frames.nbytes - 2 * 18 * int(counts.sum())
-    assert sum(array.nbytes for array in rings) < 18 * counts.sum() + 2**16
+    own = planned - 2 * frames.nbytes - 2 * ENTRY * int(counts.sum())
+    assert sum(array.nbytes for array in rings) < ENTRY * counts.sum() + 2**16
     assert peak < own
 
 

@@ -422,6 +422,15 @@ def test_dummy_marks_what_was_not_measured_in_and_out(method, dtype, dummy):
     np.testing.assert_array_equal(found[:, psf.mask.values], np.float32(dummy))
 
 
+@pytest.mark.parametrize(("dtype", "mark"), [("u2", 65535), ("u4", 4294967295), ("f4", 3.4e38)])
+def test_marks_of_detectors_were_not_measured(dtype, mark):
+    psf = psf_of("PONI outside")
+    frames = frames_of(psf, 2, mean=50)
+    gaps = np.random.default_rng(2).random(frames.shape) < 0.1
+    found = solved(np.where(gaps, mark, frames.astype(float)).astype(dtype), psf)
+    np.testing.assert_array_equal(found, solved(np.where(gaps, np.nan, frames), psf))
+
+
 def test_dummy_marks_the_variance_too():
     psf = psf_of("PONI outside")
     frames = frames_of(psf, 2)

@@ -8,6 +8,7 @@ import dask
 import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
+from numpy.typing import NDArray
 
 from detcal.azimuthal.kernels import Rings
 
@@ -62,6 +63,16 @@ class AzimuthalBins:
         if any(map(dask.is_dask_collection, arrays)):
             return dask.delayed(as_rings)(*arrays)
         return dask.delayed(Rings.from_arrays)(*as_rings(*arrays))
+
+    @cached_property
+    def images_in_memory(self) -> Delayed:
+        """The bins' centres, and the images radius, norm and dark, likewise."""
+        return dask.delayed(as_arrays)(*(image.data for image in (self.centres, self.radius, self.norm, self.dark)))
+
+
+def as_arrays(*images: Any) -> tuple[NDArray[Any], ...]:
+    """Images that may be lazy, computed."""
+    return tuple(map(np.asarray, images))
 
 
 def as_rings(starts: Any, pixels: Any, shares: Any, norm: Any, dark: Any) -> Rings:

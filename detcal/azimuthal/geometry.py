@@ -3,6 +3,7 @@
 import warnings
 from copy import copy
 from difflib import get_close_matches
+from numbers import Real
 from os import PathLike
 from typing import Any
 
@@ -14,7 +15,7 @@ from pyFAI.geometry import Geometry
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.errors import InputError
+from detcal.errors import InputError, are_two_numbers
 from detcal.frames import as_image
 from detcal.poni import read_poni
 
@@ -24,6 +25,7 @@ UNITS = (
 )  # fmt: skip
 SPLITS = ("no", "bbox", "full")
 Range = tuple[float, float]
+WAVELENGTHS = 1e-13, 1e-8  # m, from gamma rays to the ultraviolet
 
 
 def build_bins(
@@ -47,12 +49,12 @@ def build_bins(
     Parameters
     ----------
     geometry
-        .poni file, or pyFAI geometry.
+        .poni file, or pyFAI geometry; its parallax, if that is on, is taken into account.
     npt
         Number of rings.
     unit
         Of the radius: scattering vector ("q_nm^-1", "q_A^-1"), angle ("2th_deg", "2th_rad"), distance from the beam on the detector
-        ("r_mm", "r_m"), and others of pyFAI's.
+        ("r_mm", "r_m"), and others of pyFAI's; or its unit itself.
     split
         "no": a pixel belongs to the ring of its centre. "bbox", "full": to all that its bounding box, or its outline, lies in, with
         shares.
@@ -81,15 +83,15 @@ def build_bins(
     Warns
     -----
     UserWarning
-        For more rings than pixels.
+        For more rings, or parts of them, than pixels that are not masked.
     """
+    unit = str(unit)  # pyFAI's own have their name as that
     check_options(npt, npt_azimuth, unit, split)
+    npt, npt_azimuth = int(npt), npt_azimuth and int(npt_azimuth)
     integrator = as_integrator(geometry, unit, shape)
     height, width = map(int, integrator.detector.shape)
     shape = height, width
     masked = as_mask(integrator.detector.mask if mask is None else mask, shape)
-    if npt * (npt_azimuth or 1) > masked.size:
-        warnings.warn(f"{npt * (npt_azimuth or 1)} bins for {masked.size} pixels: most will be empty", stacklevel=2)
     norm = np.ones(shape) if flat is None else as_image(flat, shape, "a flat").compute().astype(float)
     if solid_angle:
         norm *= integrator.solidAngleArray(shape)
@@ -105,6 +107,9 @@ def build_bins(
     )  # fmt: skip
     if not engine.indptr[-1]:
         raise InputError("no pixel is left in the rings: look at mask, flat, radial_range and azimuth_range")
+    count, left = npt * (npt_azimuth or 1), int((~masked).sum())
+    if count > left:
+        warnings.warn(f"{count} bins for {left} pixels that are not masked: many will be empty", stacklevel=2)
     flat_rings = npt_azimuth is None
     centres = np.asarray(engine.bin_centers if flat_rings else engine.bin_centers0, float) * scale
     azimuths = None if flat_rings else xr.DataArray(np.rad2deg(np.asarray(engine.bin_centers1, float)), dims="azimuthal")
@@ -119,8 +124,9 @@ def build_bins(
 
 def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> None:
     """Refuse what there is not."""
-    if npt != int(npt) or npt < 1 or (npt_azimuth is not None and npt_azimuth < 1):
-        raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
+    for number in (npt, 1 if npt_azimuth is None else npt_azimuth):
+        if not isinstance(number, Real) or not float(number).is_integer() or number < 1:
+            raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
     if unit not in UNITS:
         near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or UNITS
         raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
@@ -144,17 +150,20 @@ def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None) -> Az
     if geometry.wavelength is None and not unit.startswith(("2th", "r_")):
         raise InputError(f"the geometry has no wavelength, which {unit} needs: add it, or take 2th_deg or r_mm")
     place = geometry.dist, geometry.poni1, geometry.poni2, geometry.rot1, geometry.rot2, geometry.rot3
-    if not (np.isfinite(place).all() and geometry.dist > 0) or (geometry.wavelength is not None and not geometry.wavelength > 0):
-        raise InputError(
-            f"expected a distance and a wavelength above 0, and numbers for PONI and rotations, got {place} and {geometry.wavelength}"
-        )
-    return AzimuthalIntegrator(*place, detector=detector, wavelength=geometry.wavelength)
+    if not (np.isfinite(place).all() and geometry.dist > 0):
+        raise InputError(f"expected a distance above 0, and numbers for PONI and rotations, got {place}")
+    if geometry.wavelength is not None and not WAVELENGTHS[0] <= geometry.wavelength <= WAVELENGTHS[1]:
+        raise InputError(f"expected a wavelength from 1e-13 to 1e-8 m, got {geometry.wavelength}: is the .poni file whole?")
+    integrator = AzimuthalIntegrator(*place, detector=detector, wavelength=geometry.wavelength)
+    if geometry.parallax is not None:
+        integrator.parallax = geometry.parallax
+    return integrator
 
 
 def polarisation(integrator: AzimuthalIntegrator, shape: tuple[int, ...], factor: float) -> NDArray[np.floating[Any]]:
     """What polarisation leaves of the scattering."""
-    if not -1 <= factor <= 1:
-        raise InputError(f"expected a polarisation factor between -1 and 1, got {factor}")
+    if not isinstance(factor, Real) or not -1 <= factor <= 1:
+        raise InputError(f"expected a polarisation factor between -1 and 1, got {factor!r}")
     return np.asarray(integrator.polarization(shape, factor=factor))
 
 
@@ -173,7 +182,7 @@ def azimuths_within(limits: Range, integrator: AzimuthalIntegrator, parts: int |
 
 def rising(limits: Range, name: str) -> Range:
     """The two ends of a range."""
-    if np.shape(limits) != (2,) or not -np.inf < limits[0] < limits[1] < np.inf:
+    if not are_two_numbers(limits) or not -np.inf < limits[0] < limits[1] < np.inf:
         raise InputError(f"expected {name} as two rising numbers, got {limits}")
     return float(limits[0]), float(limits[1])
 

@@ -1,18 +1,19 @@
 """Integrating, clipping and filtering frames in rings, as lazy graphs."""
 
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask import delayed
 from numpy.typing import NDArray
 
-from detcal.azimuthal import kernels
+from detcal.azimuthal import clipping, kernels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.kernels import Rings
-from detcal.errors import InputError
+from detcal.azimuthal.quantiles import quantile_batch
+from detcal.errors import InputError, are_two_numbers
 from detcal.frames import as_stack_of, whole_frames
 from detcal.lanes import ALL_NUMBERS, Valid, in_groups
 
@@ -28,15 +29,16 @@ def integrate(
     Parameters
     ----------
     frames : (frame, y, x)
-        Counts. Not measured are NaN, infinite, `dummy`, and negative numbers of an integer type.
+        Counts. Not measured are NaN, what is beyond ±1e18, `dummy`, negative numbers of an integer type, and the largest of an
+        unsigned type of 16 bits or more, if no dummy is given.
     bins
         From `build_bins`.
     error_model
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
     variance : (frame, y, x), optional
-        Of each reading, in place of a model; negative or NaN: no reading.
+        Of each reading, in place of a model; negative, NaN or beyond 1e18: no reading.
     dummy : number, optional
-        Marks what was not measured.
+        Marks what was not measured. It and the frames are compared as float32, which has steps of 1 up to 2^24.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def sigma_clip(
         0 leaves nothing out.
     error_model
         "azimuthal" or "poisson"; "hybrid" clips by the spread, and gives the errors of "poisson". With "poisson" and a variance, a ring of
-        which more than half would go at once is clipped about its median: its mean had gone to an outlier.
+        which more than half would go at once is clipped about its median, the lower one of two: its mean had gone to an outlier.
 
     Returns
     -------
@@ -128,7 +130,8 @@ def quantile_filter(
     """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
 
     Pixels are sorted by I = (raw − dark)/norm and weigh c·norm, c the share in the ring. On an edge of the range lies part of a pixel's
-    weight, so that a narrow range is never empty. A single quantile that falls between two pixels is the mean of both.
+    weight, so that a narrow range is never empty. A single quantile on the border of two pixels is the mean of both. Weights are rounded
+    to 2^-19 of the largest in the ring, or less: pixels that differ by no more may weigh the same.
 
     Parameters
     ----------
@@ -147,9 +150,9 @@ def quantile_filter(
     InputError
         Frames of another shape than the bins, quantiles that are none.
     """
-    if np.shape(quantiles) != (2,) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
+    if not are_two_numbers(quantiles) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
-    stack = as_stack_of(bins.shape, "bins", frames)
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
     low, high = map(float, quantiles)
     blocks, valid = whole_frames(stack), Valid.of(stack.dtype, dummy)
     return as_profiles(("intensity", "count"), stack, bins, partial(quantile_block, quantiles=(low, high)), [blocks], valid=valid)
@@ -173,22 +176,25 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     Returns
     -------
     DataArray (frame, y, x) float32
-        profile·norm + dark: frames − background are the spots.
+        profile·norm + dark, with the frames' coordinates: frames − background are the spots.
 
     Raises
     ------
     InputError
-        If the profile has other dimensions.
+        If the profile has other dimensions, or the bins are of a 2-D integration.
     """
-    if bins.azimuths is not None or profile.dims != ("frame", "radial") or profile.sizes["radial"] != len(bins.centres):
-        raise InputError(f"expected a profile (frame, radial) of {len(bins.centres)} bins, got {dict(profile.sizes)}")
-    values = da.asarray(profile.data).rechunk({1: -1})
-    images = delayed(tuple(np.asarray(image) for image in (bins.centres, bins.radius, bins.norm, bins.dark)))
+    if as_bins(bins).azimuths is not None:
+        raise InputError("expected bins of rings, got those of a 2-D integration: build them without npt_azimuth")
+    rings = len(bins.centres)
+    if not isinstance(profile, xr.DataArray) or set(profile.dims) != {"frame", "radial"} or profile.sizes["radial"] != rings:
+        came = dict(profile.sizes) if isinstance(profile, xr.DataArray) else type(profile).__name__
+        raise InputError(f"expected a DataArray (frame, radial) of {rings} rings, as intensity of a filter with these bins, got {came}")
+    values = da.asarray(profile.transpose("frame", "radial").data).rechunk({1: -1})
     drawn = da.map_blocks(
-        draw, values, images=images, dtype=np.float32, new_axis=2, chunks=(values.chunks[0], *((size,) for size in bins.shape)),
-        meta=np.empty((0, 0, 0), np.float32),
+        draw, values, images=bins.images_in_memory, dtype=np.float32, new_axis=2, meta=np.empty((0, 0, 0), np.float32),
+        chunks=(values.chunks[0], *((size,) for size in bins.shape)),
     )  # fmt: skip
-    return xr.DataArray(drawn, dims=("frame", "y", "x"), name="background", attrs={"units": "counts"})
+    return xr.DataArray(drawn, coords_of_frames(profile), ("frame", "y", "x"), name="background", attrs={"units": "counts"})
 
 
 def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
@@ -201,12 +207,24 @@ def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np
 # ------------------------------------------------------------------------------------------------- from blocks to rings
 
 
+def as_bins(bins: Any) -> AzimuthalBins:
+    """Refuse what are no bins."""
+    if not isinstance(bins, AzimuthalBins):
+        raise InputError(f"expected AzimuthalBins, got {bins!r:.100}: build them with build_bins, or load them with detcal.load")
+    return bins
+
+
+def coords_of_frames(stack: xr.DataArray) -> dict[str, Any]:
+    """What is known of each frame."""
+    return {str(name): values for name, values in stack.coords.items() if values.dims == ("frame",)}
+
+
 def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
     """Refuse what clips nothing, or everything."""
-    if not threshold > 0:
-        raise InputError(f"expected a positive threshold, got {threshold}")
-    if max_iterations < 0:
-        raise InputError(f"expected max_iterations of 0 or more, got {max_iterations}")
+    if not isinstance(threshold, Real) or not threshold > 0:
+        raise InputError(f"expected a positive threshold, got {threshold!r}")
+    if not isinstance(max_iterations, Integral) or max_iterations < 0:
+        raise InputError(f"expected max_iterations of 0 or more, got {max_iterations!r}")
     if error_model == "no" and variance is None:
         raise InputError('sigma-clipping needs an error model: "azimuthal", "poisson" or "hybrid", or a variance')
 
@@ -226,7 +244,7 @@ def clipping_task(
     """The blocks of the frames, and of their variance; what the kernels need to know; the frames."""
     if error_model not in ERROR_MODELS:
         raise InputError(f"expected error_model to be one of {', '.join(ERROR_MODELS)}, got {error_model!r}")
-    stack = as_stack_of(bins.shape, "bins", frames)
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
     blocks = [whole_frames(stack)]
     if variance is not None:
         given = as_stack_of(bins.shape, "bins", variance, "variance")
@@ -246,7 +264,10 @@ def as_profiles(
         task, *blocks, rings=bins.in_memory, valid=valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
         chunks=(blocks[0].chunks[0], (len(names),), (rings,)),
     )  # fmt: skip
-    coords: dict[str, Any] = {str(name): values for name, values in stack.coords.items() if values.dims == ("frame",)}
+    coords = coords_of_frames(stack)
+    taken = {*names, "radial", "azimuthal"} & set(coords)
+    if taken:
+        raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")
     coords["radial"] = bins.centres.assign_attrs(units=bins.unit)
     dims: tuple[str, ...] = ("frame", "radial")
     if bins.azimuths is not None:  # bins go by radius, then by azimuth
@@ -279,7 +300,7 @@ def clip(
             image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
             if noise is not None:
                 spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
-            kernels.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
+            clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
     return profiles, intervals
 
 
@@ -289,12 +310,15 @@ def outlier_block(
     """What is left out of a block."""
     _, intervals = clip(frames, noise, rings, valid, model, threshold, most)
     marked, pixels = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
+    variances = pixels if noise is None else kernels.room(rings)
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
-            image = kernels.load_batch(some, valid, rings, batch, pixels)
+            image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
+            if noise is not None:
+                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
             marks = np.zeros_like(image)
-            kernels.mark_batch(image, rings, batch, intervals[group], marks)
-            kernels.unload_marks(marks, rings, batch, marked[group])
+            clipping.mark_batch(image, spread, rings, batch, model, intervals[group], marks)
+            clipping.unload_marks(marks, rings, batch, marked[group])
     return marked.reshape(frames.shape)
 
 
@@ -304,5 +328,5 @@ def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantile
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
             image = kernels.load_batch(some, valid, rings, batch, pixels)
-            kernels.quantile_batch(image, rings, batch, quantiles, profiles[group])
+            quantile_batch(image, rings, batch, quantiles, profiles[group])
     return profiles

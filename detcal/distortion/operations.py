@@ -211,8 +211,8 @@ def correct_distortion(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. Not measured are NaN, infinite, `dummy`, and negative numbers of an integer type: such a pixel takes no part,
-        as those that the map masks.
+        What was recorded. Not measured are NaN, what is beyond ±1e18, `dummy`, negative numbers of an integer type, and the largest
+        of an unsigned type of 16 bits or more, if no dummy is given: such a pixel takes no part, as those that the map masks.
     warp
         From `fit_distortion`; or from `build_overlaps`, which saves building the matrix again.
     conserve
@@ -226,7 +226,8 @@ def correct_distortion(
     mask, shape, pixel_size_m, origin_m
         As for `build_overlaps`.
     dummy : number, optional
-        Marks what was not measured, in the frames and in the corrected ones, which else have NaN there. The variance has NaN.
+        Marks what was not measured: in the frames, where it is compared as float32, and in the corrected ones, which else have NaN there.
+        The variance has NaN.
 
     Returns
     -------
@@ -321,7 +322,7 @@ def uncorrect(
     Parameters
     ----------
     frames : (frame, y, x)
-        On the even grid. What is NaN or `dummy` is not known.
+        On the even grid. Not known are NaN, infinite, and what else `correct_distortion` takes as not measured.
     warp, conserve, mask, shape, pixel_size_m, origin_m, dummy
         As for `correct_distortion`, which made the frames.
     iterations, tolerance

@@ -141,8 +141,9 @@ def deconvolve(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. Not measured are NaN, infinite, `dummy`, and negative numbers of an integer type: such a pixel takes no
-        part in what is found for others, and nothing is taken to enter there, as for pixels that the matrix masks.
+        What was recorded. Not measured are NaN, what is beyond ±1e18, `dummy`, negative numbers of an integer type, and the largest
+        of an unsigned type of 16 bits or more, if no dummy is given: such a pixel takes no part in what is found for others, and
+        nothing is taken to enter there, as for pixels that the matrix masks.
     psf
         From `build_psf`.
     method
@@ -158,7 +159,7 @@ def deconvolve(
     variance : (frame, y, x), optional
         Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j.
     dummy : number, optional
-        Marks what was not measured, in the frames and in the result, which else has NaN there.
+        Marks what was not measured, in the frames, where it is compared as float32, and in the result, which else has NaN there.
 
     Returns
     -------
@@ -181,7 +182,7 @@ def deconvolve(
     "mlem" with few iterations does less. Behind a gap in the mask, pixels have recorded light that entered in the gap: if it is
     known, take `psf.apply(light)` off the frames first.
     """
-    check_options(method, iterations, tolerance, variance, dummy)
+    check_options(method, iterations, tolerance, variance)
     stack = as_stack_of(psf.shape, "matrix", frames)
     condition = psf.conditioning
     if method == "direct" and condition.noise_amplification > LARGEST_AMPLIFICATION:
@@ -224,7 +225,7 @@ def with_dummy(function: Callable[..., Any], *frames: Any, dummy: float | None, 
     return found
 
 
-def check_options(method: str, iterations: Any, tolerance: Any, variance: Any, dummy: Any) -> None:
+def check_options(method: str, iterations: Any, tolerance: Any, variance: Any) -> None:
     """Refuse a method that there is not, and options that the method has not."""
     if method not in METHODS:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
@@ -236,5 +237,3 @@ def check_options(method: str, iterations: Any, tolerance: Any, variance: Any, d
         raise InputError(f"expected iterations as a whole number of at least 1, got {iterations!r}")
     if tolerance is not None and not (isinstance(tolerance, float | np.floating) and 0 < tolerance < 1):
         raise InputError(f"expected a tolerance between 0 and 1, got {tolerance!r}")
-    if dummy is not None and not isinstance(dummy, float | int | np.number):
-        raise InputError(f"expected a dummy that is a number, got {dummy!r}")

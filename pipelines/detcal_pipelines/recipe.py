@@ -210,7 +210,10 @@ class InRings(Table):
     flat: Image | None = Field(None, description="flat image or frames, dark taken off", examples=["flat.h5"])
     polarization: float | None = Field(None, ge=-1, le=1, description="factor, 1 for a beam polarised horizontally", examples=[0.99])
     solid_angle: bool = Field(True, description="divide by the solid angle of the pixels")
-    dummy: float | None = Field(None, description="marks what was not measured, beside NaN and negative counts", examples=[4294967295])
+    dummy: float | None = Field(
+        None, description="marks what was not measured, beside NaN and negative counts; by itself an unsigned type's largest number",
+        examples=[4294967295],
+    )  # fmt: skip
 
 
 class SigmaClip(InRings):

@@ -1,0 +1,181 @@
+"""Mean and spread of the pixels in each ring, and sigma-clipping. ndarrays in, ndarrays out."""
+
+import numpy as np
+
+from detcal.azimuthal.kernels import AZIMUTHAL, GIVEN, HYBRID, NONE, POISSON, ROWS_A_SUM, gather, reading
+from detcal.azimuthal.quantiles import lower_medians
+from detcal.jit import kernel
+from detcal.simd import LANES, larger, load, splat, store, where_between, where_number
+
+ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
+
+
+@kernel
+def moments(buffer, size, rings, begin, centre, interval, sums):  # type: ignore[no-untyped-def]
+    """In each lane, of the entries with I in the interval: Σω, Σω·d, Σω², Σω²·d, Σω²·d², Σshare; d = I − centre."""
+    part = np.empty((6, LANES), np.float32)
+    nothing, about, low, high = splat(np.float32(0)), load(centre, 0), load(interval, 0), load(interval, 1)
+    sums[:] = 0
+    for start in range(0, size, ROWS_A_SUM):
+        a = b = c = d = e = f = nothing
+        for k in range(start, min(size, start + ROWS_A_SUM)):
+            value, norm, share = load(buffer, k), rings.norms[begin + k], rings.shares[begin + k]
+            least, most = norm * low, norm * high
+            weight = where_between(value, least, most, splat(share * norm), nothing)
+            deviation = where_between(value, least, most, share * (value - norm * about), nothing)
+            a = a + weight
+            b = b + deviation
+            c = c + weight * weight
+            d = d + weight * deviation
+            e = e + deviation * deviation
+            f = f + where_between(value, least, most, splat(share), nothing)
+        store(part, 0, a)
+        store(part, 1, b)
+        store(part, 2, c)
+        store(part, 3, d)
+        store(part, 4, e)
+        store(part, 5, f)
+        sums += part
+
+
+@kernel
+def settle(buffer, size, rings, begin, centre, interval, sums, found):  # type: ignore[no-untyped-def]
+    """In each lane, within the interval: mean, Σω, Σω², the variance of Σω·I as it is from their spread, Σshare.
+
+    A centre far from the mean, by the spread, would cost the spread its digits: such a one is moved there, and it all begins again.
+    """
+    while True:
+        moments(buffer, size, rings, begin, centre, interval, sums)
+        far = False
+        for lane in range(LANES):
+            weight = sums[0, lane]
+            found[1, lane], found[2, lane], found[4, lane] = weight, sums[2, lane], sums[5, lane]
+            if not weight > 0:
+                found[0, lane], found[3, lane] = np.nan, np.nan
+                continue
+            shift = sums[1, lane] / weight
+            spread = max(0.0, sums[4, lane] - shift * (2 * sums[3, lane] - shift * sums[2, lane]))
+            found[0, lane], found[3, lane] = centre[0, lane] + shift, spread
+            moved = np.float32(centre[0, lane] + shift)
+            if shift * shift * sums[2, lane] > 4 * spread and moved != centre[0, lane]:
+                centre[0, lane], far = moved, True
+        if not far:
+            return
+
+
+@kernel
+def noise_sum(buffer, size, noise, rings, begin, model, interval, found):  # type: ignore[no-untyped-def]
+    """In each lane, within the interval: the variance of Σω·I as it is from each reading's, Poisson's or given."""
+    part = np.empty((1, LANES), np.float32)
+    nothing, low, high = splat(np.float32(0)), load(interval, 0), load(interval, 1)
+    found[3] = 0
+    for start in range(0, size, ROWS_A_SUM):
+        total = nothing
+        for k in range(start, min(size, start + ROWS_A_SUM)):
+            value, norm, share, dark = load(buffer, k), rings.norms[begin + k], rings.shares[begin + k], splat(rings.darks[begin + k])
+            variance = larger(value + dark, splat(np.float32(1))) + dark  # of the reading, dark and all, and of the dark
+            if model == GIVEN:
+                variance = load(noise, rings.rows[begin + k])
+            total = total + where_between(value, norm * low, norm * high, (share * share) * variance, nothing)
+        store(part, 0, total)
+        found[3] += part[0]
+
+
+@kernel
+def statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found):  # type: ignore[no-untyped-def]
+    """As `settle`, with the variance of the model."""
+    settle(buffer, size, rings, begin, centre, interval, sums, found)
+    if model in (POISSON, GIVEN):
+        noise_sum(buffer, size, noise, rings, begin, model, interval, found)
+
+
+@kernel
+def clip_ring(buffer, size, noise, rings, ring, model, threshold, most, work, centre, interval, found):  # type: ignore[no-untyped-def]
+    """Sigma-clip a ring: interval (2, lane) is what is kept of I, found (5, lane) the statistics of it."""
+    begin = rings.starts[ring]
+    sums, middles, tried = np.empty((6, LANES)), np.empty((4, LANES)), np.empty((2, LANES), np.float32)
+    interval[0], interval[1], centre[:] = -np.inf, np.inf, 0
+    settle(buffer, min(size, ROWS_A_SUM), rings, begin, centre, interval, sums, found)
+    for lane in range(LANES):
+        centre[0, lane] = found[0, lane] if found[1, lane] > 0 else 0
+    statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
+    before, limits, open_lanes = np.zeros(LANES), np.empty(LANES), found[4] > 0
+    for _ in range(most):  # a lane in which nothing more goes stays as it is, bit by bit, whatever lies beside it
+        tried[:] = interval
+        open_lanes &= found[4] != before
+        if not open_lanes.any():
+            return
+        before[:] = found[4]
+        for lane in range(LANES):
+            if open_lanes[lane]:
+                chauvenet = np.sqrt(2 * np.log(max(3.0, found[4, lane]) / np.sqrt(2 * np.pi)))
+                limits[lane] = max(threshold, chauvenet) * np.sqrt(found[3, lane] / found[2, lane])
+                centre[0, lane] = found[0, lane]
+                narrow(interval, lane, found[0, lane], limits[lane])
+        statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
+        wiped = open_lanes & (found[4] < before / 2)
+        if model in (POISSON, GIVEN) and wiped.any():  # by outliers that the mean has gone to: they are sought about the median instead
+            lower_medians(buffer, size, rings, ring, tried, work, middles)
+            for lane in range(LANES):
+                if wiped[lane]:
+                    interval[0, lane], interval[1, lane] = tried[0, lane], tried[1, lane]
+                    narrow(interval, lane, middles[0, lane], limits[lane])
+                    centre[0, lane] = middles[0, lane]
+            statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
+
+
+@kernel
+def narrow(interval, lane, middle, limit):  # type: ignore[no-untyped-def]
+    """Keep what is within a limit of the middle; what rounding alone takes away from it stays."""
+    limit = max(limit, ROUNDING * abs(middle))
+    interval[0, lane] = max(interval[0, lane], np.float32(middle - limit))
+    interval[1, lane] = min(interval[1, lane], np.float32(middle + limit))
+
+
+@kernel
+def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, intervals):  # type: ignore[no-untyped-def]
+    """Of a batch: profiles (lane, 4, ring), which are mean, its standard error, standard deviation, and pixels; and intervals
+    (lane, 2, ring) of I that is kept."""
+    longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
+    buffer, work = np.empty((longest, LANES), np.float32), np.empty((longest, LANES), np.float32)
+    centre, interval, found = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty((5, LANES))
+    sought = AZIMUTHAL if model == HYBRID else model
+    for ring in range(rings.batches[batch], rings.batches[batch + 1]):
+        size = gather(image, noise, rings, ring, model, buffer)
+        clip_ring(buffer, size, noise, rings, ring, sought, threshold, most, work, centre, interval, found)
+        if model == HYBRID:
+            noise_sum(buffer, size, noise, rings, rings.starts[ring], POISSON, interval, found)
+        for lane in range(len(profiles)):
+            mean, weight, squares, variance, count = found[:, lane]
+            if model == NONE or (model == AZIMUTHAL and not count > 1):  # of a single pixel there is no spread
+                variance = np.nan
+            profiles[lane, 0, ring], profiles[lane, 3, ring] = mean, count
+            profiles[lane, 1, ring] = np.sqrt(variance) / weight if weight > 0 else np.nan
+            profiles[lane, 2, ring] = np.sqrt(variance / squares) if weight > 0 else np.nan
+            intervals[lane, 0, ring], intervals[lane, 1, ring] = interval[0, lane], interval[1, lane]
+
+
+@kernel
+def mark_batch(image, noise, rings, batch, model, intervals, marks):  # type: ignore[no-untyped-def]
+    """Of a batch: marks (row, lane) become 1 where I is outside the interval (lane, 2, ring) of one of the pixel's rings."""
+    ends, nothing, one = np.zeros((2, LANES), np.float32), splat(np.float32(0)), splat(np.float32(1))
+    for ring in range(rings.batches[batch], rings.batches[batch + 1]):
+        for lane in range(len(intervals)):
+            ends[0, lane], ends[1, lane] = intervals[lane, 0, ring], intervals[lane, 1, ring]
+        low, high = load(ends, 0), load(ends, 1)
+        for k in range(rings.starts[ring], rings.starts[ring + 1]):
+            norm, row = rings.norms[k], rings.rows[k]
+            value = reading(image, noise, rings, k, model)
+            outside = where_between(value, norm * low, norm * high, nothing, where_number(value * nothing + one, nothing))
+            store(marks, row, larger(outside, load(marks, row)))
+
+
+@kernel
+def unload_marks(marks, rings, batch, marked):  # type: ignore[no-untyped-def]
+    """Set what is marked in a batch in the frames (frame, pixel)."""
+    begin = rings.tile_starts[batch]
+    for row in range(len(marks)):
+        pixel = rings.tiles[begin + row // LANES] * LANES + row % LANES
+        for lane in range(len(marked)):
+            if marks[row, lane] > 0:
+                marked[lane, pixel] = True
