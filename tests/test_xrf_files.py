@@ -15,7 +15,9 @@ import detcal
 from detcal import simulate, xrf
 from detcal.errors import InputError, OutputError
 from detcal.stores.scans import Hdf5Array, write_crono
-from detcal.xrf.lines import lines_of, pattern_of, shell_lines
+from detcal.xrf import kernels, operations
+from detcal.xrf.elements import extent_of
+from detcal.xrf.lines import background_patterns, lines_of, pattern_of, shell_lines
 from tests.reference import xrf as reference
 
 NAMES = ["maxrf_all_spectra", "maxrf_cube", "maxrf_max_spectrum", "maxrf_sum_spectrum", "maxrf_energies"]
@@ -297,24 +299,49 @@ def test_errors_hold_where_spectra_are_shared(painted):
     assert (np.abs(spread.values - 1) < 0.08).all(), spread.values
 
 
-def test_the_fit_is_the_likeliest_one(painted):
-    """One pixel at a time, against Lawson and Hanson's solver with the weights of the model."""
-    from detcal.xrf import kernels
-    from detcal.xrf.elements import extent_of
-    from detcal.xrf.lines import background_patterns
+@pytest.mark.parametrize("method", ["fit", "window"])
+@pytest.mark.parametrize(("counts", "least"), [(1, 0.5), (3, 0.8), (10, 0.9), (100, 0.9)])
+def test_errors_hold_down_to_single_counts(method, counts, least):
+    """Pulls over repeated noise, pixels in which nothing was found among them; of single counts the errors are too large, not too small."""
+    energy = 0.04 * np.arange(330)
+    names = ["Ca", "Fe", "Cu"]
+    mean = counts * sum(pattern_of(lines_of(name, 1, 12), energy, 0.14) for name in names) + 5 / energy.size
+    spectra = np.random.default_rng(counts).poisson(mean, (400, energy.size)).astype(np.uint16)
+    scan = xr.Dataset(
+        {"spectra": (("spectrum", "energy"), spectra), "positions": (("spectrum", "axis"), np.argwhere(np.ones((20, 20)))),
+         "live_time_s": ("spectrum", np.full(400, 0.5)), "selected": (("row", "column"), np.arange(400).reshape(20, 20))},
+        {"energy": ("energy", energy, {"units": "keV"})},
+    )  # fmt: skip
+    found = xrf.element_maps(scan, xrf.build_scan_grid(scan, method="selected"), names, method=method).compute()
+    pull = ((found.rate - 2 * counts) / found.error).values
+    assert least < pull.std() < 1.2
+    assert (found.error >= 2 * 0.999).all()  # a count in half a second
+    assert abs((found.rate.values / 2).mean() - counts) < 0.15 + 0.02 * counts
 
+
+def test_an_empty_pixel_is_uncertain_by_a_count():
+    amounts, errors = np.empty((2, 2, 1))
+    kernels.fit_pixels(np.zeros((2, 50)), np.full((1, 50), 0.02), np.array([[0, 50]]), np.array([1.0, 0.25]), amounts, errors)
+    np.testing.assert_array_equal(amounts, 0)
+    np.testing.assert_allclose(errors[:, 0], [1, 0.25], rtol=0.01)
+
+
+def test_the_fit_is_the_likeliest_one(painted):
+    """One pixel at a time, down to a few counts, against scipy's minimum of the likelihood."""
     scan, _ = painted
     energy = scan.energy.values[70:300]
     patterns = [pattern_of(lines_of(name, 1, 40), scan.energy.values, 0.14)[70:300] for name in ("Ca", "Ti", "Fe", "Cu", "Pb")]
     patterns = np.stack([*patterns, *background_patterns(energy, 2.0).T])
-    counts = scan.spectra.values[:6, 70:300].astype(float)
+    many = scan.spectra.values[:6, 70:300].astype(float)
+    few = np.random.default_rng(0).binomial(many.astype(int), 0.03).astype(float)
+    counts = np.concatenate([many, few])
     extents = np.array([extent_of(pattern) for pattern in patterns])
-    amounts, errors = np.empty((2, 6, len(patterns)))
-    kernels.fit_pixels(counts, patterns, extents, np.full(6, 0.5), amounts, errors)
-    for spectrum, amount, error in zip(counts, amounts, errors, strict=True):
-        wanted, wrong = reference.fit(spectrum, patterns, 0.5)
-        np.testing.assert_allclose(amount, wanted, rtol=1e-3, atol=1e-3 * wanted.max())
-        np.testing.assert_allclose(error[wanted > 1], wrong[wanted > 1], rtol=1e-2)
+    amounts, errors = np.empty((2, 12, len(patterns)))
+    kernels.fit_pixels(counts, patterns, extents, np.full(12, 0.5), amounts, errors)
+    wanted, wrong = np.stack([reference.fit(spectrum, patterns, 0.5) for spectrum in counts], axis=1)
+    assert ((wanted[:, :5] > 0.01) & (wanted[:, :5] < 1)).sum() > 2
+    np.testing.assert_allclose(amounts, wanted, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(errors[:, :5], wrong[:, :5], rtol=1e-2)
 
 
 def test_windows_before_and_after_the_grid_are_the_same(painted):
@@ -328,6 +355,27 @@ def test_windows_before_and_after_the_grid_are_the_same(painted):
     after = rates @ weights / (weights @ pattern)
     before = xrf.element_maps(scan, grid, ["Fe"], method="window").rate.values[0]
     np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-4 * np.nanmax(after))
+
+
+def test_elements_read_what_they_need_once(crono, simulated, monkeypatch):
+    """Amounts and errors of windows come from one pass; fits put no other channels on the grid than theirs."""
+    from detcal.stores import scans
+
+    with h5py.File(crono, "r+") as file:
+        del file["XRF/Spectra"]
+        file["XRF"].create_dataset("Spectra", data=simulated.spectra.values, chunks=(32, 256), compression="gzip")
+    keys = []
+    read = scans.GzipSpectra.__getitem__
+    monkeypatch.setattr(scans.GzipSpectra, "__getitem__", lambda self, key: keys.append(key) or read(self, key))
+    scan = xrf.open_crono(crono, chunks={"spectrum": 32})
+    grid = xrf.build_scan_grid(scan)
+    dask.compute(xrf.element_maps(scan, grid, ["Fe"], method="window", fwhm_kev=0.6, tile_lines=2))
+    assert sum(len(range(*rows.indices(grid.spectra))) for rows, _ in keys) == grid.spectra
+    shapes = []
+    regrid_tile = operations.regrid_tile
+    monkeypatch.setattr(operations, "regrid_tile", lambda *arguments: shapes.append(arguments[-1]) or regrid_tile(*arguments))
+    dask.compute(xrf.element_maps(scan, grid, ["Fe"], energy_range_kev=(5, 8)))
+    assert {shape[2] for shape in shapes} == {15}
 
 
 def test_windows_leave_a_slope_out():
