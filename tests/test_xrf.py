@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 import detcal
 from detcal import simulate, xrf
 from detcal.errors import InputError
-from detcal.xrf import kernels
+from detcal.xrf import kernels, operations
 from detcal.xrf.grid import MOST_PIXELS
 from detcal.xrf.path import swept
 from tests.reference import xrf as reference
@@ -258,6 +258,35 @@ def test_tiles_read_a_few_lines_of_the_scan(scan, monkeypatch):
     assert sum(read) < 5 * 41  # spectra in a line
 
 
+def wandering(rows, way):
+    """A scan of so many rows of 20 places, and what the stage did after it."""
+    places = raster(rows, 20)
+    home = np.linspace(places[-1], places[0], 30)
+    after = {"late": [home[-1:]], "homing": [home], "twice": [places[::-1]], "there and home": [places[::-1], home]}
+    return made_up(np.concatenate([places, *after[way]]), channels=1)
+
+
+@pytest.mark.parametrize("way", ["late", "homing", "twice", "there and home"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_tiles_read_what_they_have_a_share_of(way, turned):
+    """And not all that lies between: one spectrum at the start, after the scan, would have them read it all."""
+    held = []
+    for rows in (40, 80):
+        scan = wandering(rows, way)
+        if turned:
+            scan = scan.assign(positions=(("spectrum", "axis"), scan.positions.values[:, ::-1]))
+        read = []
+        counting = scan.spectra.chunk(spectrum=10).data.map_blocks(
+            lambda block, read=read: read.append(len(block)) or block, dtype=np.uint16, meta=np.empty((0, 0), np.uint16)
+        )
+        grid = xrf.build_scan_grid(scan)
+        found = xrf.regrid(scan.spectra.copy(data=counting), grid, tile_lines=8).values
+        np.testing.assert_allclose(found.ravel(), grid.W @ scan.spectra.values[:, 0].astype(float), rtol=1e-6)
+        assert sum(read) < 1.6 * grid.spectra
+        held.append(operations.most_spectra(grid, 8, counting.chunks[0]))
+    assert held[1] <= held[0] + 10
+
+
 def test_a_grid_is_saved_and_loaded(scan, tmp_path):
     grid = xrf.build_scan_grid(scan, line_lag=0.3)
     for name in ("grid.zarr", "grid.h5"):
@@ -462,13 +491,28 @@ def test_no_live_times():
         xrf.regrid_rate(scan, xrf.build_scan_grid(scan))
 
 
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "<f8", "f2", np.longdouble, "u1", ">i8"])
+def test_spectra_of_any_numbers(dtype):
+    """Files of other machines hold bytes in the other order, and kernels know neither half nor long reals."""
+    scan = made_up(raster(4, 6))
+    grid = xrf.build_scan_grid(scan)
+    other = scan.assign(spectra=scan.spectra.astype(dtype))
+    np.testing.assert_array_equal(xrf.regrid(other.spectra, grid), xrf.regrid(scan.spectra, grid))
+    np.testing.assert_array_equal(xrf.smooth_spectra(other.spectra, 1.0), xrf.smooth_spectra(scan.spectra, 1.0))
+    np.testing.assert_array_equal(xrf.summary_spectra(other.spectra)["sum"], xrf.summary_spectra(scan.spectra)["sum"])
+
+
 def test_spectra_of_another_scan(scan):
     grid = xrf.build_scan_grid(scan)
     with pytest.raises(InputError, match="as the grid was built for"):
         xrf.regrid(scan.spectra[:-1], grid)
 
 
-@pytest.mark.parametrize("data", [np.ones((2, 2), complex), np.ones((1, 2, 3, 4)), xr.DataArray(np.ones((2, 3)), dims=("a", "b"))])
+@pytest.mark.parametrize(
+    "data",
+    [np.ones((2, 2), complex), np.array([["a", "b"]]), np.array([[1, None]]), np.ones((1, 2, 3, 4)),
+     xr.DataArray(np.ones((2, 3)), dims=("a", "b"))],
+)  # fmt: skip
 def test_what_are_no_spectra(data):
     with pytest.raises(InputError, match="expected"):
         xrf.summary_spectra(data)

@@ -86,6 +86,16 @@ def test_other_layouts_are_read_too(crono, simulated, options):
     np.testing.assert_array_equal(xrf.open_crono(crono).spectra.values, simulated.spectra.values)
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": (9, 256), "compression": "gzip"}])
+def test_numbers_of_other_machines_are_read(crono, simulated, options):
+    with h5py.File(crono, "r+") as file:
+        del file["XRF/Spectra"]
+        file["XRF"].create_dataset("Spectra", data=simulated.spectra.values.astype(">u2"), **options)
+    scan = xrf.open_crono(crono)
+    grid = xrf.build_scan_grid(scan)
+    np.testing.assert_array_equal(xrf.regrid(scan.spectra, grid), xrf.regrid(simulated.spectra, grid))
+
+
 def test_chunks_that_were_never_written_are_empty(tmp_path, simulated, crono):
     with h5py.File(crono, "r+") as file:
         del file["XRF/Spectra"]

@@ -13,10 +13,12 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames import native
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_live_times
 
 TILE_BYTES = 2**25  # of a map as float32
+PARTS_OF_A_SCAN = 64  # by which its lines are told from its columns
 PIXELS_AT_ONCE = 64  # whose sums are held in float64
 
 
@@ -113,7 +115,7 @@ def merge_summaries(parts: NDArray[Any], axis: tuple[int, ...], keepdims: bool) 
 def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None, tile_lines: int | None = None) -> xr.DataArray:
     """Counts on the grid, W·C, lazily.
 
-    Each block of the map reads the spectra between the first and the last that it has a share of: a few lines of the scan.
+    Each block of the map reads the blocks of spectra that it has a share of: a few lines of the scan, and what else passed there.
 
     Parameters
     ----------
@@ -178,6 +180,7 @@ def tiles(
     parts = tuple(min(size, length - start) for start in range(0, length, size))
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
+    touched = touched_blocks(matrix, shape, along_rows, size, edges)
     name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape, size, once)}"
     pixels = np.arange(rows * columns).reshape(rows, columns)
     graph: dict[Any, Any] = {}
@@ -186,15 +189,14 @@ def tiles(
         part = matrix[inside.ravel()]
         share = (part.indptr.astype(np.int64), part.indices, part.data)
         place = (number, 0) if along_rows else (0, number)
-        first, last = (int(part.indices.min()), int(part.indices.max()) + 1) if part.nnz else (0, 0)
-        touched = range(*np.searchsorted(edges, [first, last - 1], side="right") - [1, 0]) if part.nnz else range(0)
+        mine = np.flatnonzero(touched[number])
         for block, channels in enumerate(spectra.chunks[1]):
             if once:
-                blocks, starts = [(spectra.name, each, block) for each in touched], [int(edges[each]) for each in touched]
+                blocks = [(spectra.name, each, block) for each in mine]
             else:
-                own, blocks = reading(spectra.blocks[:, block][first:last])
+                own, blocks = reading(spectra.blocks[mine, block])
                 graph |= own
-                starts = [max(first, int(edges[each])) for each in touched]
+            starts = edges[mine].tolist()
             graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, (*inside.shape, channels))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
@@ -217,26 +219,28 @@ def lines_a_tile(pixels: int, channels: int) -> int:
 
 
 def lines_are_rows(matrix: sp.csr_matrix, shape: tuple[int, int]) -> bool:
-    """Whether the lines of the scan are rows of the map, or else columns: those are made of spectra that follow one another."""
-    sums = [int((high - low).clip(0).sum()) for low, high in (spans(matrix, shape, axis) for axis in (0, 1))]
-    return sums[0] <= sums[1]
+    """Whether the lines of the scan are rows of the map, or else columns: those were made in fewer parts of the scan's time."""
+    edges = np.linspace(0, matrix.shape[1], PARTS_OF_A_SCAN + 1)
+    rows, columns = (touched_blocks(matrix, shape, along_rows, 1, edges).sum(axis=1).mean() for along_rows in (True, False))
+    return bool(rows <= columns)
 
 
-def spans(matrix: sp.csr_matrix, shape: tuple[int, int], axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first and the last spectrum of each row (or column) of the map; the last before the first where there is none."""
+def touched_blocks(
+    matrix: sp.csr_matrix, shape: tuple[int, int], along_rows: bool, tile_lines: int, edges: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Which blocks of spectra, between `edges`, each tile of so many rows or columns of the map has a share of (tile, block)."""
     entries = matrix.tocoo()
-    lines = entries.row // shape[1] if axis == 0 else entries.row % shape[1]
-    low, high = np.full(shape[axis], matrix.shape[1]), np.zeros(shape[axis], np.int64)
-    np.minimum.at(low, lines, entries.col)
-    np.maximum.at(high, lines, entries.col)
-    return low, high
+    lines = entries.row // shape[1] if along_rows else entries.row % shape[1]
+    touched = np.zeros((-(-shape[0 if along_rows else 1] // tile_lines), len(edges) - 1), np.bool_)
+    touched[lines // tile_lines, np.searchsorted(edges, entries.col, side="right") - 1] = True
+    return touched
 
 
-def most_spectra(grid: ScanGrid, tile_lines: int) -> int:
-    """How many spectra a tile of so many lines of the map reads, at most."""
-    low, high = spans(grid.W, grid.shape, 0 if lines_are_rows(grid.W, grid.shape) else 1)
-    starts = range(0, len(low), tile_lines)
-    return max(int(high[start : start + tile_lines].max() - low[start : start + tile_lines].min()) + 1 for start in starts)
+def most_spectra(grid: ScanGrid, tile_lines: int, blocks: tuple[int, ...]) -> int:
+    """How many spectra, in blocks of so many, a tile of so many lines of the map reads, at most."""
+    edges = np.concatenate([[0], np.cumsum(blocks)])
+    touched = touched_blocks(grid.W, grid.shape, lines_are_rows(grid.W, grid.shape), tile_lines, edges)
+    return int((touched @ np.array(blocks)).max())
 
 
 def regrid_tile(
@@ -324,7 +328,7 @@ def on_grid(grid: ScanGrid, values: Any) -> xr.DataArray:
 
 
 def as_spectra(data: Any) -> xr.DataArray:
-    """Spectra (…, energy) as a DataArray over dask.
+    """Spectra (…, energy) as a DataArray over dask, of a type that kernels are compiled for.
 
     Raises
     ------
@@ -339,7 +343,7 @@ def as_spectra(data: Any) -> xr.DataArray:
         data = xr.DataArray(data, dims=names)
     if data.dtype.kind not in "iuf" or "energy" not in data.dims:
         raise InputError(f"expected numbers with a dimension energy, got {data.dtype} {tuple(data.dims)}")
-    data = data.transpose(..., "energy")
+    data = data.transpose(..., "energy").astype(native(data.dtype), copy=False)
     if isinstance(data.data, da.Array):
         return data
     size = max(1, TILE_BYTES // max(1, data[..., :1].size and data.nbytes // len(data)))
