@@ -176,7 +176,7 @@ def test_drizzle_keeps_every_count(seed, turned, step):
 
 
 def test_drizzle_conserves_counts_and_uses_every_spectrum(scan):
-    grid = xrf.build_scan_grid(scan, line_lag="auto")
+    grid = xrf.build_scan_grid(scan, line_lag=0.4)
     cube = xrf.regrid(scan.spectra, grid).values.astype(float)
     np.testing.assert_allclose(np.nansum(cube, axis=(0, 1)), scan.spectra.values.sum(axis=0, dtype=float), rtol=1e-6)
     assert len(np.unique(grid.indices)) == scan.sizes["spectrum"]
@@ -395,17 +395,42 @@ def test_drizzle_is_nearer_to_the_truth_than_selection(lag, counts):
     assert ours < 0.75 * peer, ours / peer
 
 
+@pytest.fixture(scope="module", params=range(4))
+def exposed(request):
+    """A scan of 4096 counts a spectrum, one a channel of the instrument's: a lag is found from the sums of spectra alone."""
+    return request.param, simulate.maxrf_scan(85, 37, channels=64, counts=64.0, seed=request.param).spectra.compute()
+
+
 @pytest.mark.parametrize("lag", [0.2, 0.5, 1.0, 3.0, -0.7])
-def test_lag_is_found(lag):
-    """One count a channel: within 10 %."""
-    scan = simulate.maxrf_scan(85, 37, channels=64, counts=1.0, lag=lag)
-    found = xrf.build_scan_grid(scan, line_lag="auto").line_lag
+def test_lag_is_found(exposed, lag):
+    """Within 10 %, whatever the noise. Positions lag, spectra do not."""
+    seed, spectra = exposed
+    found = xrf.build_scan_grid(simulate.maxrf_scan(85, 37, channels=64, lag=lag, seed=seed).assign(spectra=spectra), line_lag="auto").line_lag
     assert abs(found - lag) < 0.1 * abs(lag), found
 
 
-def test_no_lag_is_found_where_there_is_none():
-    found = xrf.build_scan_grid(simulate.maxrf_scan(85, 37, channels=64, counts=1.0), line_lag="auto").line_lag
+def test_no_lag_is_found_where_there_is_none(exposed):
+    seed, spectra = exposed
+    found = xrf.build_scan_grid(simulate.maxrf_scan(85, 37, channels=64, seed=seed).assign(spectra=spectra), line_lag="auto").line_lag
     assert abs(found) < 0.02
+
+
+@pytest.mark.parametrize("lag", [8.0, 12.0, 20.0])
+def test_a_lag_beyond_the_search_is_not_guessed(exposed, lag):
+    seed, spectra = exposed
+    scan = simulate.maxrf_scan(85, 37, channels=64, lag=lag, seed=seed).assign(spectra=spectra)
+    with pytest.raises(InputError, match=r"lag of at most 5 columns, found|no lag can be told") as caught:
+        xrf.build_scan_grid(scan, line_lag="auto")
+    assert "line_lag=" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shape", [(60, 40), (6, 12)])
+def test_noise_has_no_lag(shape, seed):
+    scan = made_up(raster(*shape)).drop_vars("live_time_s")
+    scan = scan.assign(spectra=(scan.spectra.dims, np.random.default_rng(seed).poisson(5, scan.spectra.shape).astype(np.uint16)))
+    with pytest.raises(InputError, match="no lag can be told from this scan"):
+        xrf.build_scan_grid(scan, line_lag="auto")
 
 
 def test_lag_taken_out_moves_lines_of_both_directions(scan):
@@ -438,7 +463,7 @@ def test_lag_taken_out_moves_lines_of_both_directions(scan):
         ({}, {"method": "cubic"}, "method to be one of"),
         ({}, {"method": "selected"}, "another method"),
         ({}, {"line_lag": "some"}, "line_lag"),
-        ({"spectra": np.zeros((24, 5))}, {"line_lag": "auto"}, "no lag can be found"),
+        ({"spectra": np.zeros((24, 5))}, {"line_lag": "auto"}, "no lag can be told"),
     ],
 )
 def test_grids_that_cannot_be_built(change, options, says):

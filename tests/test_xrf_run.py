@@ -80,6 +80,7 @@ def test_a_grid_gives_what_the_library_gives(folder):
 
 @pytest.mark.parametrize("element_method", ["fit", "window"])
 def test_options_reach_the_grid_and_the_elements(folder, element_method):
+    simulate.write_crono(folder / "scan.h5", 20, 15, channels=1024, counts=0.3, lag=0.3, overwrite=True)  # enough lines to tell a lag
     options = {
         'method = "drizzle"': 'method = "gaussian"', "step = [500.0, 800.0]": "step = [900, 1100.0]", "line_lag": "line_lag",
         "sigma_channels = 7.0": "sigma_channels = 3", "variance = false": "variance = true",
