@@ -405,7 +405,8 @@ def exposed(request):
 def test_lag_is_found(exposed, lag):
     """Within 10 %, whatever the noise. Positions lag, spectra do not."""
     seed, spectra = exposed
-    found = xrf.build_scan_grid(simulate.maxrf_scan(85, 37, channels=64, lag=lag, seed=seed).assign(spectra=spectra), line_lag="auto").line_lag
+    scan = simulate.maxrf_scan(85, 37, channels=64, lag=lag, seed=seed).assign(spectra=spectra)
+    found = xrf.build_scan_grid(scan, line_lag="auto").line_lag
     assert abs(found - lag) < 0.1 * abs(lag), found
 
 
