@@ -93,6 +93,19 @@ def test_summary_is_one_of_all_measured_spectra():
     np.testing.assert_array_equal(found["max"], np.nanmax(values, axis=0))
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.integers(1, 9))
+def test_summary_leaves_out_what_is_not_measured_in_each_channel(seed, block):
+    rng = np.random.default_rng(seed)
+    spectra = rng.normal(-5, 2, (8, 4))
+    spectra[rng.random((8, 4)) < 0.5] = np.nan
+    found = xrf.summary_spectra(da.from_array(spectra, chunks=(block, 3)))
+    for channel, values in enumerate(spectra.T):
+        there = values[~np.isnan(values)]
+        wanted = (there.sum(), there.mean(), there.max()) if there.size else (np.nan,) * 3
+        np.testing.assert_allclose([found[name].values[channel] for name in ("sum", "mean", "max")], wanted, rtol=1e-12)
+
+
 def test_summary_of_nothing_is_not_a_number():
     found = xrf.summary_spectra(np.full((3, 4), np.nan, np.float32)).compute()
     assert all(np.isnan(found[name]).all() for name in ("sum", "mean", "max"))

@@ -30,18 +30,15 @@ def add_spectra(spectra, first, indptr, indices, data, out):  # type: ignore[no-
 
 
 @kernel
-def add_to_summary(spectra, sums, highest):  # type: ignore[no-untyped-def]
-    """Add spectra (spectrum, energy) to their sums and maxima (energy,); returns how many are not NaN."""
-    counted = 0
+def add_to_summary(spectra, sums, highest, counted):  # type: ignore[no-untyped-def]
+    """Add spectra (spectrum, energy) to their sums, maxima and numbers (energy,), channels that are NaN left out."""
     for number in range(spectra.shape[0]):
-        if np.isnan(spectra[number, 0]):
-            continue
-        counted += 1
         for channel in range(spectra.shape[1]):
             value = np.float64(spectra[number, channel])
-            sums[channel] += value
-            highest[channel] = max(highest[channel], value)
-    return counted
+            there = value == value
+            sums[channel] += value if there else 0.0
+            highest[channel] = max(highest[channel], value if there else -np.inf)
+            counted[channel] += there
 
 
 def gaussian_taps(sigma: float, truncate: float) -> NDArray[np.float64]:

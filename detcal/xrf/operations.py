@@ -61,12 +61,12 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
 
 
 def summary_spectra(spectra: Any) -> xr.Dataset:
-    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; spectra of NaN (uncovered pixels) are left out.
+    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; NaN (uncovered pixels) is left out, in each channel by itself.
 
     Returns
     -------
     Dataset (energy,)
-        sum and max, in the unit of the spectra, mean; all NaN if there is no spectrum. float64.
+        sum and max, in the unit of the spectra, mean; NaN in channels that no spectrum has. float64.
 
     Raises
     ------
@@ -84,18 +84,17 @@ def summary_spectra(spectra: Any) -> xr.Dataset:
         parts, keep_block, merge_summaries, axis=tuple(range(whole.ndim - 1)), dtype=np.float64, concatenate=True, split_every=16,
     )  # fmt: skip
     coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
-    names = {"sum": merged[0], "mean": merged[0] / merged[2], "max": merged[1]}
+    total, highest, number = da.where(merged[2] > 0, merged, np.nan)
+    names = {"sum": total, "mean": total / number, "max": highest}
     return xr.Dataset({name: ("energy", values, data.attrs) for name, values in names.items()}, coords)
 
 
 def summary_block(block: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums, maxima and number of spectra (…, 3, energy) of a block."""
+    """Sums, maxima and numbers of spectra (…, 3, energy) of a block."""
     lines = np.ascontiguousarray(block).reshape(-1, block.shape[-1])
     found = np.zeros((3, block.shape[-1]))
     found[1] = -np.inf
-    found[2] = kernels.add_to_summary(lines, found[0], found[1])
-    if not found[2, 0]:
-        found[:2] = np.nan
+    kernels.add_to_summary(lines, *found)
     return found.reshape((1,) * (block.ndim - 1) + found.shape)
 
 
@@ -107,8 +106,7 @@ def keep_block(block: NDArray[Any], axis: Any, keepdims: bool) -> NDArray[Any]:
 def merge_summaries(parts: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> NDArray[Any]:
     """Summaries of several blocks as one."""
     flat = parts.reshape(-1, *parts.shape[-2:])
-    found = np.stack([np.nansum(flat[:, 0], axis=0), np.fmax.reduce(flat[:, 1], axis=0), flat[:, 2].sum(axis=0)])
-    found[:2, found[2] == 0] = np.nan
+    found = np.stack([flat[:, 0].sum(axis=0), flat[:, 1].max(axis=0), flat[:, 2].sum(axis=0)])
     return found.reshape((1,) * len(axis) + found.shape) if keepdims else found
 
 
