@@ -65,6 +65,18 @@ def test_a_crono_file_of_any_size_is_written_in_blocks(tmp_path, monkeypatch):
         simulate.write_crono(path, 6, 10)
 
 
+@pytest.mark.parametrize("shift", [-(10**6), 0.5, 2.0**32, np.nan])
+def test_positions_that_are_no_motor_steps_are_not_written(simulated, tmp_path, shift):
+    with pytest.raises(InputError, match="whole numbers of µm"):
+        write_crono(simulated.assign(positions=simulated.positions + shift), tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_spectra_in_memory_are_written_too(original, simulated, tmp_path):
+    found = xrf.open_crono(write_crono(simulated, tmp_path / "a.h5"))
+    np.testing.assert_array_equal(found.spectra.values, xrf.open_crono(original).spectra.values)
+
+
 @pytest.mark.parametrize("chunks", [None, {"spectrum": 1}, {"spectrum": 100}])
 def test_gzip_is_decompressed_as_hdf5_does(crono, simulated, chunks):
     with h5py.File(crono, "r+") as file:
@@ -242,6 +254,17 @@ def test_conversion_keeps_an_output_that_exists(original, tmp_path):
     with pytest.raises(OutputError, match="exists"):
         xrf.convert_crono(original, path, progress=False)
     xrf.convert_crono(original, path, progress=False, overwrite=True)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_conversion_does_not_take_the_place_of_its_file(crono, linked):
+    whole, output = crono.read_bytes(), crono
+    if linked:
+        output = crono.with_name("link.zarr")
+        output.symlink_to(crono)
+    with pytest.raises(OutputError, match="would take the place of the Crono file"):
+        xrf.convert_crono(crono, output, overwrite=True, progress=False)
+    assert crono.read_bytes() == whole
 
 
 def test_a_file_without_a_selection_cannot_be_converted(crono, tmp_path):

@@ -364,7 +364,7 @@ def write_crono(scan: xr.Dataset, path: PathOrName, *, overwrite: bool = False, 
     Parameters
     ----------
     scan
-        As from `open_crono`; positions must be whole numbers of µm.
+        As from `open_crono`; positions must be whole numbers of µm, as motor steps are, and not negative.
     path
         The file, which appears when it is whole.
     overwrite
@@ -374,14 +374,19 @@ def write_crono(scan: xr.Dataset, path: PathOrName, *, overwrite: bool = False, 
 
     Raises
     ------
+    InputError
+        Positions that are no motor steps.
     OutputError
         It exists, or cannot be written.
     """
     target = Path(path)
     check_free(target, overwrite)
+    steps = scan.positions.values
+    if not ((steps >= 0) & (steps < 2**32) & (steps % 1 == 0)).all():
+        raise InputError("expected positions that are whole numbers of µm from 0 to 4294967295, as motor steps are: round or shift them")
     with replacing(target.absolute()) as output, h5py.File(output, "w") as file:
         members = file.create_group("XRF")
-        members["MotorsPositions"] = np.round(scan.positions.values).astype(np.uint32)
+        members["MotorsPositions"] = steps.astype(np.uint32)
         members["EnergyVector"] = scan.energy.values.astype(np.float32)
         channels = np.array([len(scan.energy) // 5, len(scan.energy) // 2])
         members["CalibrationPoints"] = np.stack([channels, scan.energy.values[channels]], axis=1).astype(np.float32)
@@ -396,7 +401,7 @@ def write_crono(scan: xr.Dataset, path: PathOrName, *, overwrite: bool = False, 
         settings = file.create_group("Configuration/Settings")
         for name, value in scan.attrs.items():
             settings.attrs[name] = np.array(list(str(value)), "S1") if isinstance(value, str) else np.atleast_1d(value)
-        blocks = scan.spectra.data
+        blocks = scan.spectra.chunk().data if scan.spectra.chunks is None else scan.spectra.data
         rows = max(1, min(len(blocks), 2**18 // (blocks.shape[1] * blocks.dtype.itemsize)))
         stored_spectra = members.create_dataset(
             "Spectra", blocks.shape, blocks.dtype, chunks=(rows, blocks.shape[1]), compression=compression

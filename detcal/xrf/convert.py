@@ -8,7 +8,7 @@ import xarray as xr
 from dask.diagnostics.progress import ProgressBar
 
 import detcal
-from detcal.errors import InputError
+from detcal.errors import InputError, OutputError
 from detcal.xrf.grid import build_scan_grid
 from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
 
@@ -83,8 +83,11 @@ def convert_crono(
     Raises
     ------
     InputError, OutputError
-        As `open_crono` and `save`; a file without selected spectra.
+        As `open_crono` and `save`; a file without selected spectra; an output that would take the file's place.
     """
+    source, target = Path(path).resolve(), Path(output).resolve()
+    if target in (source, *source.parents):
+        raise OutputError(f"the output {output} would take the place of the Crono file {path}: choose another name")
     arrays = convert_scan(detcal.xrf.open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels)
     if not progress:
         return detcal.save(arrays, output, overwrite=overwrite)

@@ -61,7 +61,7 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
 
 
 def summary_spectra(spectra: Any) -> xr.Dataset:
-    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; NaN (uncovered pixels) is left out, in each channel by itself.
+    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; NaN (uncovered pixels) is left out, channel by channel.
 
     Returns
     -------
