@@ -480,7 +480,7 @@ def maxrf_scan(
             "real_time_s": ("spectrum", real, {"units": "s"}),
             "selected": (("row", "column"), selected),
         },
-        {"energy": ("energy", energy, {"units": "keV"}), "axis": list("xyz")},
+        {"energy": ("energy", energy, {"units": "keV"}), "axis": list("xyz"), "spectrum": numbers},
         {"SpectraTime": 60, "ScanMode": "serpentine"},
     )
 

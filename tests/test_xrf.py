@@ -522,6 +522,8 @@ def test_live_times_that_nothing_can_be_divided_by(live):
     scan.live_time_s[3] = live
     with pytest.raises(InputError, match="spectrum 3"):
         xrf.regrid_rate(scan, xrf.build_scan_grid(scan))
+    good = scan.isel(spectrum=np.arange(24) != 3)  # as the message says
+    assert np.isfinite(xrf.regrid_rate(good, xrf.build_scan_grid(good)).rate.values).any()
 
 
 def test_no_live_times():
@@ -543,8 +545,23 @@ def test_spectra_of_any_numbers(dtype):
 
 def test_spectra_of_another_scan(scan):
     grid = xrf.build_scan_grid(scan)
-    with pytest.raises(InputError, match="as the grid was built for"):
-        xrf.regrid(scan.spectra[:-1], grid)
+    for use in (lambda part: xrf.regrid(part.spectra, grid), lambda part: xrf.regrid_rate(part, grid),
+                lambda part: xrf.element_maps(part, grid, ["Fe"])):  # fmt: skip
+        with pytest.raises(InputError, match="as the grid was built for"):
+            use(scan.isel(spectrum=slice(0, -1)))
+
+
+def test_a_selection_means_the_same_spectra_where_others_are_left_out(scan):
+    grid = xrf.build_scan_grid(scan, method="selected")
+    kept = np.delete(np.arange(scan.sizes["spectrum"]), [0, 5, 6, 100])
+    part = scan.isel(spectrum=kept)
+    found = xrf.regrid(part.spectra, xrf.build_scan_grid(part, method="selected")).values
+    gone = np.isin(scan.selected.values, [0, 5, 6, 100])
+    assert gone.any()
+    assert np.isnan(found[gone]).all()
+    np.testing.assert_array_equal(found[~gone], xrf.regrid(scan.spectra, grid).values[~gone])
+    with pytest.raises(InputError, match=r"cut them off with .isel\(row"):
+        xrf.build_scan_grid(scan.isel(spectrum=slice(1, 300)), method="selected")
 
 
 @pytest.mark.parametrize(

@@ -563,8 +563,18 @@ def test_no_such_file(tmp_path):
 
 def test_bad_live_times_can_be_replaced(crono, simulated):
     spoil(crono, "LiveTimes", lambda whole: changed(whole, 7, 0))
+    with pytest.raises(InputError, match="give live_time_s= in place of the file's own"):
+        xrf.open_crono(crono)
     scan = xrf.open_crono(crono, live_time_s=simulated.real_time_s.values)
     np.testing.assert_allclose(scan.live_time_s.values, 0.06)
+
+
+def test_bad_energies_can_be_replaced(crono, simulated):
+    spoil(crono, "EnergyVector", lambda whole: whole[::-1])
+    with pytest.raises(InputError, match="give energy_kev= in place of the file's own"):
+        xrf.open_crono(crono)
+    scan = xrf.open_crono(crono, energy_kev=simulated.energy.values)
+    np.testing.assert_array_equal(scan.energy.values, simulated.energy.values)
 
 
 def test_chunks_are_of_spectra(original):

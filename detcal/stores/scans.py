@@ -40,7 +40,12 @@ CRONO_LINES = {
 
 
 def open_crono(
-    path: PathOrName, *, motor_step_um: float = 1.0, live_time_s: Any = None, chunks: Mapping[str, int] | None = None
+    path: PathOrName,
+    *,
+    motor_step_um: float = 1.0,
+    live_time_s: Any = None,
+    energy_kev: Any = None,
+    chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open the HDF5 file of a Crono scanner lazily: no spectra are read.
 
@@ -50,7 +55,7 @@ def open_crono(
         The file; of its datasets only /XRF/Spectra and /XRF/MotorsPositions must be there.
     motor_step_um
         Length of a motor step, in µm.
-    live_time_s : (spectrum,), optional
+    live_time_s : (spectrum,), energy_kev : (energy,), optional
         In place of the file's own.
     chunks
         Spectra a block: {"spectrum": 2048}. By default about 4 MiB.
@@ -60,8 +65,8 @@ def open_crono(
     Dataset
         spectra (spectrum, energy), lazy, counts in time order; positions (spectrum, axis) as x, y, z in µm; where the file has them
         live_time_s and real_time_s (spectrum,), selected (row, column), the spectrum that the instrument chose for each point of its grid,
-        computed_maps (row, column, roi), and timestamps, counters and status; coord energy in keV (or channels, if there is none); what
-        /Configuration/Settings says as attributes.
+        computed_maps (row, column, roi), and timestamps, counters and status; coords energy in keV (or channels, if there is none), and
+        spectrum, the number that selected means, also where some are left out; what /Configuration/Settings says as attributes.
 
     Raises
     ------
@@ -90,7 +95,11 @@ def open_crono(
                 variables[line] = (dims, values)
         if (maps := read(members, "Maps/ComputedMaps")) is not None and maps.ndim == 3:
             variables["computed_maps"] = (("map_row", "map_column", "roi"), maps)
-        coords: dict[str, Any] = {"energy": energy_of(members, channels), "axis": list("xyz"[: positions.shape[1]])}
+        coords: dict[str, Any] = {
+            "energy": energy_of(members, channels, energy_kev),
+            "axis": list("xyz"[: positions.shape[1]]),
+            "spectrum": np.arange(number),
+        }
         if maps is not None and maps.ndim == 3 and (rois := read(members, "ROIs/ROIsNames")) is not None and len(rois) == maps.shape[2]:
             coords["roi"] = [text_of(roi) for roi in rois]
         attrs = {"source": f"{name}::/XRF/Spectra", **settings_of(file)}
@@ -155,9 +164,9 @@ def open_maps(
     }
     variables |= {kind: ("spectrum", values.mean(axis=0), {"units": "s"}) for kind, values in times.items()}
     if "live_time_s" in times:
-        check_live_times(times["live_time_s"].min(axis=0), points)
+        check_live_times(times["live_time_s"].min(axis=0), points, "choose a detector= that counted everywhere")
         variables["detectors_live_s"] = (("spectrum", "detector"), times["live_time_s"].T, {"units": "s"})
-    coords = {"energy": channel_axis(channels), "axis": ["x", "y"]}
+    coords = {"energy": channel_axis(channels), "axis": ["x", "y"], "spectrum": np.arange(points)}
     return xr.Dataset(variables, coords, {"source": f"{name}::/MAPS_RAW/{', '.join(names[number] for number in wanted)}"})
 
 
@@ -210,13 +219,14 @@ def open_spectra(
         }
         if live_time_s is not None:
             times = np.asarray(find_dataset(name, file, live_time_s), np.float64)
-            check_live_times(times, number)
+            check_live_times(times, number, "leave live_time_s= out")
             variables["live_time_s"] = ("spectrum", times, {"units": "s"})
         axis = channel_axis(channels)
         if energy_kev is not None:
             axis = ("energy", np.asarray(find_dataset(name, file, energy_kev)), {"units": "keV"})
-            check_energy(axis[1], channels)
+            check_energy(axis[1], channels, "leave energy_kev= out")
     coords = {"energy": axis, "axis": list("xyz"[: places.shape[1]]) if places.shape[1] <= 3 else np.arange(places.shape[1])}
+    coords["spectrum"] = np.arange(number)
     return xr.Dataset(variables, coords, {"source": f"{name}::{spectra}"})
 
 
@@ -307,7 +317,7 @@ def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
     if given is not None:
         found["live_time_s"] = np.asarray(given, np.float64)
     if "live_time_s" in found:
-        check_live_times(found["live_time_s"], number)
+        check_live_times(found["live_time_s"], number, "give live_time_s= in place of the file's own")
     return {line: ("spectrum", values, {"units": "s"}) for line, values in found.items() if values.shape == (number,)}
 
 
@@ -318,15 +328,15 @@ def selected_of(stored: NDArray[Any], number: int) -> NDArray[np.int64]:
     return selected.astype(np.int64)
 
 
-def energy_of(members: h5py.Group, channels: int) -> Any:
-    """The energy axis: as written, or the line through the calibration points, or channels."""
-    vector, points = read(members, "EnergyVector"), read(members, "CalibrationPoints")
+def energy_of(members: h5py.Group, channels: int, given: Any) -> Any:
+    """The energy axis: as given, or written, or the line through the calibration points, or channels."""
+    vector, points = read(members, "EnergyVector") if given is None else np.asarray(given, np.float64), read(members, "CalibrationPoints")
     if vector is None and points is not None and points.shape == (2, 2) and points[0, 0] != points[1, 0]:
         gain = (points[1, 1] - points[0, 1]) / (points[1, 0] - points[0, 0])
         vector = points[0, 1] + gain * (np.arange(channels) - points[0, 0])
     if vector is None:
         return channel_axis(channels)
-    check_energy(vector, channels)
+    check_energy(vector, channels, "give energy_kev= in place of the file's own")
     return ("energy", vector, {"units": "keV"})
 
 

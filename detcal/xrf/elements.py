@@ -61,7 +61,8 @@ def element_maps(
     Raises
     ------
     InputError
-        Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times.
+        Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times; another
+        number of spectra than the grid was built for.
     """
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')
@@ -71,7 +72,7 @@ def element_maps(
         raise InputError(f"expected one or more elements, each once, got {names}")
     low, high = energy_range_kev or (max(0.5, float(energy[0])), float(energy[-1]))
     lines = [lines_of(name, low, high) for name in names]
-    seconds = on_grid(grid, grid.W @ live_times(scan))
+    seconds = on_grid(grid, grid.W @ live_times(scan, grid))
     patterns = np.stack([pattern_of(line, energy, fwhm_kev) for line in lines])
     strongest = np.array([line.strongest_kev for line in lines])
     if method == "window":
@@ -104,7 +105,7 @@ def energies_of(scan: xr.Dataset) -> NDArray[np.float64]:
     if "energy" not in scan.coords or scan.energy.attrs.get("units", "keV") != "keV":
         raise InputError("expected energies in keV, got channels: calibrate_energy gives them from two or more known lines")
     energy = np.asarray(scan.energy.values, np.float64)
-    check_energy(energy, scan.sizes["energy"])
+    check_energy(energy, scan.sizes["energy"], "turn it around with .isel(energy=slice(None, None, -1)), or calibrate it anew")
     return energy
 
 

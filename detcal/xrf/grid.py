@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import xarray as xr
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from detcal.xrf.lag import find_lag
 from detcal.xrf.path import Places, along_the_path, own_step, swept
 
 MOST_PIXELS = 10**9  # so that int32 numbers them
+MOST_SPECTRA = 2**31  # so that it numbers these
 ENTRIES_AT_ONCE = 2**20  # of a matrix, before they are packed
 LONGEST_EDGE = 3.0  # distances of the lines, and of the spectra along them: of a triangle between neighbours
 
@@ -103,15 +105,31 @@ def selected_grid(scan: xr.Dataset, positions: Places, unit: str) -> ScanGrid:
     """A pixel is the spectrum that the instrument chose for it."""
     if "selected" not in scan:
         raise InputError('expected a scan with selected (row, column), got one without: take another method than "selected"')
-    selected = np.asarray(scan.selected.values)
-    check_selected(selected, len(positions))
-    pixels = selected.size
-    matrix = sp.csr_matrix(
-        (np.ones(pixels, np.float32), selected.ravel().astype(np.int64), np.arange(pixels + 1)), shape=(pixels, len(positions))
+    numbers, there = selected_numbers(scan)
+    kept = sp.csr_matrix(
+        (np.ones(there.sum(), np.float32), numbers[there], np.concatenate([[0], np.cumsum(there)])), shape=(there.size, len(positions))
     )
-    x, y = (positions[selected, axis].mean(axis=axis) for axis in (0, 1))
+    x, y = (np.where(there, positions[numbers, axis], 0).sum(axis=axis) / there.sum(axis=axis) for axis in (0, 1))
     step = tuple(float(np.median(np.abs(np.diff(line)))) if len(line) > 1 else 0.0 for line in (y, x))
-    return store_grid(matrix, y, x, method="selected", step=step, line_lag=0.0, unit=unit)
+    return store_grid(kept, y, x, method="selected", step=step, line_lag=0.0, unit=unit)
+
+
+def selected_numbers(scan: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Places in the scan of the spectra that the instrument chose (row, column), and which of these are still there.
+
+    It chose them by their numbers in the whole scan, which coord spectrum tells where others have been left out since.
+    """
+    selected = np.asarray(scan.selected.values)
+    own = scan.indexes["spectrum"] if "spectrum" in scan.indexes else pd.RangeIndex(scan.sizes["spectrum"])
+    whole = own.equals(pd.RangeIndex(len(own)))
+    check_selected(selected, len(own) if whole else MOST_SPECTRA)
+    numbers = own.get_indexer(selected.ravel().astype(np.int64)).reshape(selected.shape)
+    there = numbers >= 0
+    if not (there.any(axis=0).all() and there.any(axis=1).all()):
+        raise InputError(
+            "the selection has rows or columns without a spectrum in this part of the scan: cut them off with .isel(row=…, column=…)"
+        )
+    return numbers, there
 
 
 # ------------------------------------------------------------------------------------------------------ where it lies

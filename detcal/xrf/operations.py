@@ -150,8 +150,7 @@ def spread(
 ) -> xr.DataArray:
     """As `regrid`, with other entries in place of W's; `once` as in `tiles`."""
     data = as_spectra(spectra)
-    if data.ndim != 2 or len(data) != grid.spectra:
-        raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {data.shape}")
+    check_shape(data, grid)
     if sigma_channels is not None:
         if grid.spectra <= grid.coverage.size:
             return spread(smooth_spectra(data, sigma_channels), grid, matrix, tile_lines=tile_lines)
@@ -284,7 +283,7 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     InputError
         Another number of spectra than the grid was built for, no live times, or some that are not positive.
     """
-    live = live_times(scan)
+    live = live_times(scan, grid)
     seconds = on_grid(grid, grid.W @ live)
     over = inverse(seconds)
     rate = spread(scan.spectra, grid, (over @ grid.W).tocsr(), sigma_channels, tile_lines=tile_lines)
@@ -310,13 +309,20 @@ def inverse(seconds: xr.DataArray) -> sp.dia_matrix:
     return sp.diags(np.divide(1, values, out=np.zeros(len(values)), where=values > 0))
 
 
-def live_times(scan: xr.Dataset) -> NDArray[np.float64]:
-    """Live times (spectrum,) that counts can be divided by."""
+def live_times(scan: xr.Dataset, grid: ScanGrid) -> NDArray[np.float64]:
+    """Live times (spectrum,), of a grid's scan, that counts can be divided by."""
+    check_shape(scan.spectra, grid)
     if "live_time_s" not in scan:
         raise InputError("expected a scan with live_time_s (spectrum,), got one without: add it, or regrid the counts")
     live = np.asarray(scan.live_time_s.values, np.float64)
-    check_live_times(live, scan.sizes["spectrum"])
+    check_live_times(live, grid.spectra, "leave these spectra out with .isel(spectrum=…), or assign other live times")
     return live
+
+
+def check_shape(spectra: xr.DataArray, grid: ScanGrid) -> None:
+    """Refuse the spectra of another scan than that of a grid."""
+    if spectra.ndim != 2 or len(spectra) != grid.spectra:
+        raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {spectra.shape}")
 
 
 def on_grid(grid: ScanGrid, values: Any) -> xr.DataArray:
