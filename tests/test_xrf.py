@@ -476,7 +476,10 @@ def test_lag_taken_out_moves_lines_of_both_directions(scan):
         ({}, {"step": (1, 2, 3)}, "positive step"),
         ({}, {"method": "cubic"}, "method to be one of"),
         ({}, {"method": "selected"}, "another method"),
+        ({}, {"step": "a"}, "positive step"),
         ({}, {"line_lag": "some"}, "line_lag"),
+        ({}, {"line_lag": [1]}, "line_lag as a number"),
+        ({"live_time_s": np.zeros(24)}, {"line_lag": "auto"}, "got 0 s for spectrum 0"),
         ({"spectra": np.zeros((24, 5))}, {"line_lag": "auto"}, "no lag can be told"),
     ],
 )
@@ -487,6 +490,17 @@ def test_grids_that_cannot_be_built(change, options, says):
     with pytest.raises(InputError, match=says) as caught:
         xrf.build_scan_grid(scan, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_lag_is_found_in_spectra_alone():
+    with pytest.raises(InputError, match="a scan with spectra"):
+        xrf.build_scan_grid(made_up(raster(4, 6)).drop_vars("spectra"), line_lag="auto")
+
+
+@pytest.mark.parametrize("tile_lines", [0, -1, 1.5, "a"])
+def test_tiles_are_of_whole_lines(scan, tile_lines):
+    with pytest.raises(InputError, match="tile_lines as a whole number"):
+        xrf.regrid(scan.spectra, xrf.build_scan_grid(scan), tile_lines=tile_lines)
 
 
 def test_too_many_pixels_are_refused_with_the_numbers():
@@ -566,7 +580,7 @@ def test_a_selection_means_the_same_spectra_where_others_are_left_out(scan):
 
 @pytest.mark.parametrize(
     "data",
-    [np.ones((2, 2), complex), np.array([["a", "b"]]), np.array([[1, None]]), np.ones((1, 2, 3, 4)),
+    [np.ones((2, 2), complex), np.array([["a", "b"]]), np.array([[1, None]]), np.ones((1, 2, 3, 4)), np.ones((3, 0)),
      xr.DataArray(np.ones((2, 3)), dims=("a", "b"))],
 )  # fmt: skip
 def test_what_are_no_spectra(data):

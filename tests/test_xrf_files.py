@@ -289,6 +289,26 @@ def test_arrays_by_name(original, tmp_path):
             detcal.get_array(tmp_path / "gone.zarr", "a")
 
 
+def test_what_is_no_array_of_numbers(tmp_path):
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w") as file:
+        file["texts"], file["letters"], file["nothing"] = ["ab", "c"], np.array([b"ab", b"c"]), h5py.Empty("f4")
+    for compute in (True, False):
+        assert np.asarray(detcal.get_array(path, "texts", compute=compute)).tolist() == ["ab", "c"]
+        assert np.asarray(detcal.get_array(path, "letters", compute=compute)).tolist() == [b"ab", b"c"]
+        with pytest.raises(InputError, match=r"nothing in .* is empty"):
+            detcal.get_array(path, "nothing", compute=compute)
+    detcal.save(xr.Dataset({"a": ("x", np.arange(3))}), tmp_path / "a.zarr")
+    with pytest.raises(InputError, match="no array / in"):
+        detcal.get_array(tmp_path / "a.zarr", "/")
+
+
+def test_settings_are_told_as_they_are_read(original):
+    told = detcal.tree(original)
+    assert "@ScanMode = serpentine" in told
+    assert "@SpectraTime = 60" in told
+
+
 def test_a_grid_in_a_zip(simulated, tmp_path):
     grid = xrf.build_scan_grid(simulated)
     assert (detcal.load(detcal.save(grid, tmp_path / "grid.zip")).W != grid.W).nnz == 0
@@ -448,8 +468,14 @@ def test_lines_are_those_of_the_tables():
         (["Fe", "Xx"], {}, "no element 'Xx'"),
         (["H"], {}, "no strong line"),
         (["Fe-Q"], {}, "shell K, L or M"),
-        ([], {}, "one or more elements"),
-        (["Fe", "Fe"], {}, "each once"),
+        ([], {}, "one or more symbols"),
+        (["Fe", "Fe"], {}, "each shell of an element once"),
+        (["Fe", "Fe-K"], {}, "each shell of an element once"),
+        ([26], {}, "symbols of elements"),
+        (None, {}, "symbols of elements"),
+        (["Fe"], {"background_kev": 0}, "positive background_kev"),
+        (["Fe"], {"background_kev": -1}, "positive background_kev"),
+        (["Fe"], {"background_kev": np.nan}, "positive background_kev"),
         (["Fe"], {"method": "peaks"}, "method"),
         (["Fe"], {"fwhm_kev": 0.05}, "fwhm_kev of at least"),
         (["Fe"], {"energy_range_kev": (6.3, 6.5)}, "more channels than elements"),
@@ -542,7 +568,7 @@ def test_files_that_cannot_be_used(crono, name, values, says):
 def test_a_file_that_was_cut_short(crono):
     with open(crono, "r+b") as file:
         file.truncate(crono.stat().st_size // 2)
-    with pytest.raises(InputError, match="cut short"):
+    with pytest.raises(InputError, match="truncated file"):
         xrf.open_crono(crono)
 
 

@@ -353,9 +353,9 @@ def settings_of(file: h5py.File) -> dict[str, Any]:
 
 def setting_of(value: Any) -> Any:
     """A setting as a number or text."""
-    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+    if isinstance(value, np.ndarray) and value.dtype == "S1":
         return text_of(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufS":
         return own_type(value.ravel()[0]) if value.size == 1 else value.tolist()
     return own_type(value) if isinstance(value, np.generic | bytes) else str(value)
 

@@ -1,6 +1,6 @@
 """Maps of elements: windows around lines, or fits of whole patterns, as lazy graphs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dask.array as da
@@ -67,11 +67,15 @@ def element_maps(
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')
     energy = energies_of(scan)
-    names = [elements] if isinstance(elements, str) else list(elements)
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"expected one or more elements, each once, got {names}")
+    names = [elements] if isinstance(elements, str) or not isinstance(elements, Iterable) else list(elements)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"expected one or more symbols of elements, got {names}")
     low, high = energy_range_kev or (max(0.5, float(energy[0])), float(energy[-1]))
     lines = [lines_of(name, low, high) for name in names]
+    if len({tuple(line.energy_kev) for line in lines}) < len(lines):
+        raise InputError(f"expected each shell of an element once, got {names}")
+    if not 0 < background_kev < np.inf:
+        raise InputError(f"expected a positive background_kev, got {background_kev}")
     seconds = on_grid(grid, grid.W @ live_times(scan, grid))
     patterns = np.stack([pattern_of(line, energy, fwhm_kev) for line in lines])
     strongest = np.array([line.strongest_kev for line in lines])

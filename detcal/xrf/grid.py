@@ -1,10 +1,10 @@
 """Building the grid: which share of which spectrum belongs to which pixel."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 import xarray as xr
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from detcal.errors import InputError
 from detcal.xrf import kernels
-from detcal.xrf.calibration import ScanGrid, check_positions, check_selected
+from detcal.xrf.calibration import ScanGrid, check_live_times, check_positions, check_selected
 from detcal.xrf.lag import find_lag
 from detcal.xrf.path import Places, along_the_path, own_step, swept
 
@@ -120,9 +120,8 @@ def selected_numbers(scan: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.bo
     It chose them by their numbers in the whole scan, which coord spectrum tells where others have been left out since.
     """
     selected = np.asarray(scan.selected.values)
-    own = scan.indexes["spectrum"] if "spectrum" in scan.indexes else pd.RangeIndex(scan.sizes["spectrum"])
-    whole = own.equals(pd.RangeIndex(len(own)))
-    check_selected(selected, len(own) if whole else MOST_SPECTRA)
+    own = scan.spectrum.to_index()  # 0, 1, 2 … where it has no coord
+    check_selected(selected, len(own) if np.array_equal(own, np.arange(len(own))) else MOST_SPECTRA)
     numbers = own.get_indexer(selected.ravel().astype(np.int64)).reshape(selected.shape)
     there = numbers >= 0
     if not (there.any(axis=0).all() and there.any(axis=1).all()):
@@ -162,10 +161,11 @@ def place_grid(positions: Places, step: float | tuple[float, float] | None) -> F
 
 def given_step(step: float | tuple[float, float]) -> Places:
     """Height and width of a pixel."""
-    sizes = np.broadcast_to(np.asarray(step, np.float64), 2) if np.shape(step) in ((), (2,)) else np.zeros(2)
+    numbers = np.asarray(step)
+    sizes = np.broadcast_to(numbers, 2) if numbers.shape in ((), (2,)) and numbers.dtype.kind in "iuf" else np.zeros(2)
     if not ((sizes > 0) & (sizes < np.inf)).all():
         raise InputError(f"expected a positive step, or its height and width, got {step}")
-    return sizes
+    return sizes.astype(np.float64)
 
 
 def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> float:
@@ -173,12 +173,16 @@ def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> fl
     if line_lag is None:
         return 0.0
     if line_lag != "auto":
-        if isinstance(line_lag, str) or not abs(line_lag) < np.inf:
+        if not isinstance(line_lag, Real) or not abs(line_lag) < np.inf:
             raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
         return float(line_lag)
+    if "spectra" not in scan:
+        raise InputError('expected a scan with spectra for line_lag="auto", got one without: give line_lag= as a number')
     rates = scan.spectra.sum("energy", dtype=np.float64).values
     if "live_time_s" in scan:
-        rates = rates / np.asarray(scan.live_time_s.values)
+        live = np.asarray(scan.live_time_s.values, np.float64)
+        check_live_times(live, len(rates), "leave these spectra out with .isel(spectrum=…), or assign other live times")
+        rates = rates / live
     return find_lag(rates, places)
 
 

@@ -1,5 +1,6 @@
 """Spectra of scans: smoothing, sums, and maps, as lazy graphs."""
 
+from numbers import Integral
 from typing import Any
 
 import dask
@@ -170,10 +171,12 @@ def tiles(
     they share whole blocks, which is for graphs that need each block for something else too.
     """
     matrix = matrix.sorted_indices()
+    if tile_lines is not None and not (isinstance(tile_lines, Integral) and tile_lines >= 1):
+        raise InputError(f"expected tile_lines as a whole number of at least 1, got {tile_lines!r}")
     rows, columns = shape
     along_rows = lines_are_rows(matrix, shape)
     length = rows if along_rows else columns
-    size = min(length, tile_lines or lines_a_tile(rows * columns // length, max(spectra.chunks[1])))
+    size = min(length, int(tile_lines) if tile_lines else lines_a_tile(rows * columns // length, max(spectra.chunks[1])))
     parts = tuple(min(size, length - start) for start in range(0, length, size))
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
@@ -345,8 +348,8 @@ def as_spectra(data: Any) -> xr.DataArray:
         if names is None:
             raise InputError(f"expected spectra (spectrum, energy) or (row, column, energy), got {np.shape(data)}")
         data = xr.DataArray(data, dims=names)
-    if data.dtype.kind not in "iuf" or "energy" not in data.dims:
-        raise InputError(f"expected numbers with a dimension energy, got {data.dtype} {tuple(data.dims)}")
+    if data.dtype.kind not in "iuf" or not data.sizes.get("energy"):
+        raise InputError(f"expected numbers with a dimension energy, got {data.dtype} {dict(data.sizes)}")
     data = data.transpose(..., "energy").astype(native(data.dtype), copy=False)
     if isinstance(data.data, da.Array):
         return data
