@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import xraydb
+from distributed import Client
 
 import detcal
 from detcal import simulate, xrf
@@ -247,6 +248,14 @@ def test_conversion_does_not_depend_on_chunks(crono, simulated, tmp_path):
         with dask.config.set(scheduler="sync" if number else "threads"):
             found.append(detcal.load(xrf.convert_crono(crono, tmp_path / f"{number}.zarr", progress=False, chunks=chunks)).compute())
     xr.testing.assert_identical(*found)
+
+
+def test_conversion_on_a_cluster_has_a_bar_too(original, simulated, tmp_path, capsys):
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+        path = xrf.convert_crono(original, tmp_path / "map.zarr")
+    assert "[########################################] | 100% Completed" in capsys.readouterr().out
+    wanted = reference.cronomaxrf(simulated.spectra.values, simulated.selected.values)
+    np.testing.assert_allclose(detcal.get_array(path, "maxrf_cube"), wanted["maxrf_cube"], rtol=1e-6, atol=1e-7)
 
 
 def test_conversion_keeps_an_output_that_exists(original, tmp_path):

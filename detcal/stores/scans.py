@@ -111,6 +111,8 @@ def open_maps(
 ) -> xr.Dataset:
     """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
 
+    Not MDA files of step maps: no maintained library reads them without a graphical interface or on today's Python; convert them to HDF5.
+
     Parameters
     ----------
     path
