@@ -15,7 +15,8 @@ from distributed import Client
 import detcal
 from detcal import simulate, xrf
 from detcal.errors import InputError, OutputError
-from detcal.stores.scans import Hdf5Array, write_crono
+from detcal.stores.crono_writer import write_crono
+from detcal.stores.scans import Hdf5Array
 from detcal.xrf import kernels, operations
 from detcal.xrf.elements import extent_of
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, shell_lines
@@ -119,10 +120,49 @@ def test_chunks_that_were_never_written_are_empty(tmp_path, simulated, crono):
     assert not found[9:].any()
 
 
+WRITTEN = {
+    "Spectra": (np.uint16, 2), "EnergyVector": (np.float32, 1), "CalibrationPoints": (np.float32, 2), "MotorsPositions": (np.uint32, 2),
+    "MotorsPositionsStats": (np.uint8, 1), "MotorsTimestamps": (np.uint64, 2), "SpectraSelectedIndex": (np.uint64, 3),
+    "LiveTimes": (np.uint64, 1), "RealTimes": (np.uint64, 1), "Timestamps": (np.uint64, 1), "DPPStartTimestamp": (np.uint64, 1),
+    "SpectraIDs": (np.uint16, 1), "OutputCountRates": (np.float64, 1), "Detected": (np.uint32, 1), "ResetCounterValue": (np.uint32, 1),
+    "Maps/ComputedMaps": (np.float64, 3), "XComputedMapsCoordinate": (np.float64, 3), "YComputedMapsCoordinate": (np.float64, 3),
+    "ROIs/ROIsEnergies": (np.float64, 2), "ROIs/ROIsNames": ("S1", 2), "ROIs/ROIsObjects": ("V2", 1),
+}  # fmt: skip
+
+
+def test_the_layout_is_that_of_the_instrument(original, simulated):
+    """Every dataset that is published of it but the camera's pictures, and nothing that the reader loses."""
+    with h5py.File(original) as file:
+        found = {name: (file["XRF"][name].dtype, file["XRF"][name].ndim) for name in WRITTEN}
+        assert found == {name: (np.dtype(kind), ndim) for name, (kind, ndim) in WRITTEN.items()}
+        settings = dict(file["Configuration/Settings"].attrs)
+        assert {value.ndim for value in settings.values()} == {1}
+        assert {"SpectraTime", "XSpeed", "XStart", "XSize", "YStart", "YSize"} <= set(settings)
+        assert settings["ScanMode"].dtype == "S1"
+    scan = xrf.open_crono(original)
+    assert set(scan.variables) == set(simulated.variables)
+    for name in set(scan.variables) - {"energy", "live_time_s", "real_time_s"}:  # of which the last bit differs
+        np.testing.assert_array_equal(scan[name].values, simulated[name].values, err_msg=name)
+    np.testing.assert_array_equal(scan.detected.values, scan.spectra.values.sum(axis=1))
+    assert (np.diff(scan.start_timestamps.values) == 60000).all()
+
+
+def test_numbers_of_spectra_wrap():
+    found = simulate.maxrf_scan(700, 75, channels=4).spectrum_id.values
+    assert (found[65535], found[65536]) == (65535, 0)
+
+
+@pytest.mark.parametrize("name", ["RealTimes", "Timestamps", "MotorsTimestamps", "ROIs/ROIsNames", "ROIs/ROIsEnergies"])
+def test_datasets_of_another_length_are_left_out_aloud(crono, name):
+    spoil(crono, name, lambda whole: whole[:-1])
+    with pytest.warns(UserWarning, match=f"/XRF/{name} is left out: expected values of shape"):
+        xrf.open_crono(crono)
+
+
 def test_optional_datasets_may_be_missing_or_there(crono, simulated):
     number = simulated.sizes["spectrum"]
     with h5py.File(crono, "r+") as file:
-        for name in ("LiveTimes", "RealTimes", "SpectraSelectedIndex", "EnergyVector"):
+        for name in set(WRITTEN) - {"Spectra", "MotorsPositions", "CalibrationPoints"}:
             del file[f"XRF/{name}"]
         del file["Configuration"]
         file["XRF/SpectraIDs"] = np.arange(number, dtype=np.uint16)

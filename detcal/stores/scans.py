@@ -1,11 +1,11 @@
-"""X-ray fluorescence scans, opened lazily from what instruments write, and a Crono file written."""
+"""X-ray fluorescence scans, opened lazily from what instruments write."""
 
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from os.path import abspath
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -19,7 +19,6 @@ from detcal.errors import InputError
 from detcal.stores.hdf5 import find_dataset, follow, own_type
 from detcal.stores.nexus import Hdf5Array
 from detcal.stores.readers import check_readable, clear_errors, fingerprint
-from detcal.stores.replacing import check_free, replacing
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
 PathOrName = str | PathLike[str]
@@ -65,7 +64,8 @@ def open_crono(
     Dataset
         spectra (spectrum, energy), lazy, counts in time order; positions (spectrum, axis) as x, y, z in µm; where the file has them
         live_time_s and real_time_s (spectrum,), selected (row, column), the spectrum that the instrument chose for each point of its grid,
-        computed_maps (row, column, roi), and timestamps, counters and status; coords energy in keV (or channels, if there is none), and
+        computed_maps (map_row, map_column, roi) and what they are of, and timestamps, counters and status, left out with a warning where
+        there is another number of them; coords energy in keV (or channels, if there is none), and
         spectrum, the number that selected means, also where some are left out; what /Configuration/Settings says as attributes.
 
     Raises
@@ -91,17 +91,14 @@ def open_crono(
         if (selected := read(members, "SpectraSelectedIndex")) is not None:
             variables["selected"] = (("row", "column"), selected_of(selected, number))
         for stored_name, (line, dims) in CRONO_LINES.items():
-            if (values := read(members, stored_name)) is not None and len(values) == number:
+            if (values := read(members, stored_name)) is not None and fits(stored_name, values, positions.shape[: len(dims)]):
                 variables[line] = (dims, values)
-        if (maps := read(members, "Maps/ComputedMaps")) is not None and maps.ndim == 3:
-            variables["computed_maps"] = (("map_row", "map_column", "roi"), maps)
+        variables |= maps_of(members)
         coords: dict[str, Any] = {
             "energy": energy_of(members, channels, energy_kev),
             "axis": list("xyz"[: positions.shape[1]]),
             "spectrum": np.arange(number),
         }
-        if maps is not None and maps.ndim == 3 and (rois := read(members, "ROIs/ROIsNames")) is not None and len(rois) == maps.shape[2]:
-            coords["roi"] = [text_of(roi) for roi in rois]
         attrs = {"source": f"{name}::/XRF/Spectra", **settings_of(file)}
     return xr.Dataset(variables, coords, attrs)
 
@@ -310,6 +307,33 @@ def read(group: h5py.Group, name: str) -> NDArray[Any] | None:
     return np.asarray(found) if isinstance(found, h5py.Dataset) else None
 
 
+def fits(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an optional dataset belongs to the rest of a scan; says so if it does not."""
+    if values.shape != shape:
+        warnings.warn(
+            f"/XRF/{name} is left out: expected values of shape {shape}, as the rest of the scan, got {values.shape}", stacklevel=3
+        )
+    return values.shape == shape
+
+
+def maps_of(members: h5py.Group) -> dict[str, Any]:
+    """The instrument's own maps (map_row, map_column, roi), where their points lie, and the energies of what they are of."""
+    maps, names = read(members, "Maps/ComputedMaps"), read(members, "ROIs/ROIsNames")
+    found: dict[str, Any] = {}
+    if maps is None or maps.ndim != 3:
+        return found
+    found["computed_maps"] = (("map_row", "map_column", "roi"), maps)
+    for axis in "xy":
+        stored = f"{axis.upper()}ComputedMapsCoordinate"
+        if (places := read(members, stored)) is not None and fits(stored, places, (*maps.shape[:2], 1)):
+            found[f"computed_maps_{axis}"] = (("map_row", "map_column"), places[..., 0])
+    if (energies := read(members, "ROIs/ROIsEnergies")) is not None and fits("ROIs/ROIsEnergies", energies, (maps.shape[2], 2)):
+        found["roi_energies_kev"] = (("roi", "edge"), energies)
+    if names is not None and fits("ROIs/ROIsNames", names[..., None].reshape(len(names), -1)[:, 0], maps.shape[2:]):
+        found["roi"] = ("roi", [text_of(name) for name in names])
+    return found
+
+
 def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
     """Live and real times in seconds; the file's are µs, of a type without a sign behind which negative ones are huge."""
     found = {}
@@ -320,7 +344,9 @@ def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
         found["live_time_s"] = np.asarray(given, np.float64)
     if "live_time_s" in found:
         check_live_times(found["live_time_s"], number, "give live_time_s= in place of the file's own")
-    return {line: ("spectrum", values, {"units": "s"}) for line, values in found.items() if values.shape == (number,)}
+    if "real_time_s" in found and not fits("RealTimes", found["real_time_s"], (number,)):
+        del found["real_time_s"]
+    return {line: ("spectrum", values, {"units": "s"}) for line, values in found.items()}
 
 
 def selected_of(stored: NDArray[Any], number: int) -> NDArray[np.int64]:
@@ -365,61 +391,3 @@ def setting_of(value: Any) -> Any:
 def text_of(letters: Any) -> str:
     """A text from an array of letters."""
     return b"".join(np.ravel(letters).astype("S").tolist()).decode(errors="replace").strip("\0")
-
-
-# ---------------------------------------------------------------------------------------------------------------- writing
-
-
-def write_crono(scan: xr.Dataset, path: PathOrName, *, overwrite: bool = False, compression: str | None = "gzip") -> Path:
-    """Write a scan in the layout of a Crono file, a block of spectra at a time.
-
-    Parameters
-    ----------
-    scan
-        As from `open_crono`; positions must be whole numbers of µm, as motor steps are, and not negative.
-    path
-        The file, which appears when it is whole.
-    overwrite
-        Replace one that exists.
-    compression
-        Of the spectra: "gzip", "lzf" or None.
-
-    Raises
-    ------
-    InputError
-        Positions that are no motor steps.
-    OutputError
-        It exists, or cannot be written.
-    """
-    target = Path(path)
-    check_free(target, overwrite)
-    steps = scan.positions.values
-    if not ((steps >= 0) & (steps < 2**32) & (steps % 1 == 0)).all():
-        raise InputError("expected positions that are whole numbers of µm from 0 to 4294967295, as motor steps are: round or shift them")
-    with replacing(target.absolute()) as output, h5py.File(output, "w") as file:
-        members = file.create_group("XRF")
-        members["MotorsPositions"] = steps.astype(np.uint32)
-        members["EnergyVector"] = scan.energy.values.astype(np.float32)
-        channels = np.array([len(scan.energy) // 5, len(scan.energy) // 2])
-        members["CalibrationPoints"] = np.stack([channels, scan.energy.values[channels]], axis=1).astype(np.float32)
-        for line, stored in (("live_time_s", "LiveTimes"), ("real_time_s", "RealTimes")):
-            if line in scan:
-                members[stored] = np.round(scan[line].values * 1e6).astype(np.uint64)
-        if "selected" in scan:
-            members["SpectraSelectedIndex"] = scan.selected.values[..., None].astype(np.uint64)
-        for stored, (line, _) in CRONO_LINES.items():
-            if line in scan:
-                members[stored] = scan[line].values
-        settings = file.create_group("Configuration/Settings")
-        for name, value in scan.attrs.items():
-            settings.attrs[name] = np.array(list(str(value)), "S1") if isinstance(value, str) else np.atleast_1d(value)
-        blocks = scan.spectra.chunk().data if scan.spectra.chunks is None else scan.spectra.data
-        rows = max(1, min(len(blocks), 2**18 // (blocks.shape[1] * blocks.dtype.itemsize)))
-        stored_spectra = members.create_dataset(
-            "Spectra", blocks.shape, blocks.dtype, chunks=(rows, blocks.shape[1]), compression=compression
-        )
-        start = 0
-        for block in blocks.blocks:
-            stored_spectra[start : start + len(block)] = block.compute()
-            start += len(block)
-    return target
