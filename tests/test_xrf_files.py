@@ -498,6 +498,24 @@ def test_element_maps_do_not_depend_on_chunks(painted):
         assert np.isnan(whole.rate.values[:, grid.coverage.values == 0]).all()
 
 
+@pytest.mark.parametrize(
+    ("element", "published"),
+    [
+        ("Ca", {3.69168: 100, 3.68809: 50}),
+        ("Fe", {6.40384: 100, 6.39084: 50, 7.05798: 17}),
+        ("Cu", {8.04778: 100, 8.02783: 51}),
+    ],
+)
+def test_lines_are_where_and_as_bright_as_others_say(element, published):
+    """X-ray Data Booklet (Lawrence Berkeley National Laboratory, 2009), table 1-3: Kα1, Kα2, Kβ1,3; tables differ by a few %."""
+    found = lines_of(element, 1, 40)
+    for energy, brightness in published.items():
+        near = np.abs(found.energy_kev - energy) < 0.002
+        assert near.any()
+        assert 100 * found.share[near].sum() / found.share.max() == pytest.approx(brightness, abs=5)
+    assert found.strongest_kev == pytest.approx(next(iter(published)), abs=0.002)
+
+
 def test_lines_are_those_of_the_tables():
     iron = lines_of("Fe", 1, 40)
     assert iron.share.sum() == pytest.approx(1)
