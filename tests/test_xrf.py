@@ -409,7 +409,7 @@ def test_drizzle_is_nearer_to_the_truth_than_selection(lag, counts):
 
 
 def test_what_drizzle_gains_is_noise():
-    """Its pixels are made of two spectra where the grid lies between them: √½ of the noise, and where there is none no more than the blur."""
+    """Its pixels are made of two spectra where the grid lies between them: √½ of the noise, and else only the blur."""
     scan = simulate.maxrf_scan(60, 60, channels=64, counts=50.0, seed=3).compute()
     effective = xrf.regrid_rate(scan, xrf.build_scan_grid(scan)).effective_spectra.values[5:-5, 10:-20]
     assert 1.9 < np.median(effective) < 2.3
