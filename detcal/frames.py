@@ -74,8 +74,10 @@ def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "fram
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type as kernels are compiled for: in this machine's byte order, and no half-precision reals."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
+    """The type as kernels are compiled for: in this machine's byte order, and neither half-precision nor long reals."""
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    return dtype.newbyteorder("=")
 
 
 def default_dims(data: Any, name: str) -> tuple[str, ...]:

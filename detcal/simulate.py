@@ -346,6 +346,8 @@ def add_dot(light: NDArray[np.float64], place: NDArray[np.float64], model: HoleG
 
 # Elements of the painted target, and counts of each in a spectrum where there is most of it, per channel of the whole spectrum
 PAINTS = {"Ca": 0.15, "Fe": 0.3, "Cu": 0.25, "Pb": 0.3}
+ROI_KEV = {"Ca": (3.5, 3.9), "Fe": (6.2, 6.6), "Cu": (7.8, 8.3), "Pb": (10.3, 10.8)}  # about the strongest lines
+FIRST_SPECTRUM_US = np.uint64(1_600_000_000_000_000)
 CHANNEL_KEV, ZERO_KEV = 0.011953, -1.170  # of an axis of 4096 channels
 PLACES_A_SWEEP = 5  # at which the target is looked at during an exposure
 
@@ -450,8 +452,8 @@ def maxrf_scan(
     Returns
     -------
     Dataset
-        spectra (spectrum, energy) uint16, positions (spectrum, axis), live_time_s, real_time_s, selected (row, column), energy. The first
-        two positions equal the third, as in real files.
+        spectra (spectrum, energy) uint16, positions (spectrum, axis), live_time_s, real_time_s, selected (row, column), energy, and the
+        instrument's clocks, counters and empty maps. The first two positions equal the third, as in real files.
     """
     path = ScanPath(rows, columns, round(columns * turn / (1 - turn)), wobble, lag, seed)
     numbers = np.arange(path.spectra)
@@ -479,10 +481,35 @@ def maxrf_scan(
             "live_time_s": ("spectrum", live, {"units": "s"}),
             "real_time_s": ("spectrum", real, {"units": "s"}),
             "selected": (("row", "column"), selected),
+            **instruments_lines(spectra, real, (rows, columns), step_um),
         },
-        {"energy": ("energy", energy, {"units": "keV"}), "axis": list("xyz")},
-        {"SpectraTime": 60, "ScanMode": "serpentine"},
-    )
+        {"energy": ("energy", energy, {"units": "keV"}), "axis": list("xyz"), "spectrum": numbers, "roi": list(PAINTS)},
+        {"SpectraTime": 60, "ScanMode": "serpentine", "XSpeed": round(step_um[1] / 60, 2)}
+        | {f"{axis}{name}": value for axis, line in (("X", positions[:, 0]), ("Y", positions[:, 1]))
+           for name, value in (("Start", int(line.min())), ("Size", int(np.ptp(line))))},
+    )  # fmt: skip
+
+
+def instruments_lines(spectra: da.Array, real_s: NDArray[np.float64], shape: tuple[int, int], step_um: tuple[int, int]) -> dict[str, Any]:
+    """What a Crono scanner writes besides: clocks in µs, numbers that wrap, counters, and maps that it has not computed."""
+    numbers = np.arange(len(spectra), dtype=np.uint64)
+    detected = spectra.sum(axis=1, dtype=np.uint32)
+    begin = FIRST_SPECTRUM_US + np.round(1e6 * (np.cumsum(real_s) - real_s)).astype(np.uint64)
+    row, column = np.indices(shape)
+    return {
+        "positions_status": ("spectrum", np.zeros(len(spectra), np.uint8)),
+        "motor_timestamps": (("spectrum", "axis"), begin[:, None] + np.arange(3, dtype=np.uint64)),
+        "timestamps": ("spectrum", begin + np.round(1e6 * real_s).astype(np.uint64)),
+        "start_timestamps": ("spectrum", begin),
+        "spectrum_id": ("spectrum", (numbers % 2**16).astype(np.uint16)),
+        "output_count_rate": ("spectrum", detected / real_s),
+        "detected": ("spectrum", detected),
+        "reset_counter": ("spectrum", np.zeros(len(spectra), np.uint32)),
+        "computed_maps": (("map_row", "map_column", "roi"), np.full((*shape, len(PAINTS)), np.nan)),
+        "computed_maps_x": (("map_row", "map_column"), (column + 100.0) * step_um[1]),
+        "computed_maps_y": (("map_row", "map_column"), (row + 100.0) * step_um[0]),
+        "roi_energies_kev": (("roi", "edge"), np.array(list(ROI_KEV.values()))),
+    }
 
 
 def expose(
@@ -508,6 +535,6 @@ def true_map(rows: int, columns: int, samples: int = 8) -> NDArray[np.float64]:
 
 def write_crono(path: str | PathLike[str], rows: int = 85, columns: int = 37, *, overwrite: bool = False, **options: Any) -> Path:
     """Write `maxrf_scan(rows, columns, **options)` as a Crono file, a block at a time, whatever its size."""
-    stores = import_module("detcal.stores.scans")  # which alone touches files, and knows the subjects
+    stores = import_module("detcal.stores.crono_writer")  # which alone touches files, and knows the subjects
     written: Path = stores.write_crono(maxrf_scan(rows, columns, **options), path, overwrite=overwrite)
     return written

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import xarray as xr
 import xraydb
+from distributed import Client
 
 import detcal
 from detcal import simulate, xrf
 from detcal.errors import InputError, OutputError
-from detcal.stores.scans import Hdf5Array, write_crono
-from detcal.xrf.lines import lines_of, pattern_of, shell_lines
+from detcal.stores.crono_writer import write_crono
+from detcal.stores.scans import Hdf5Array
+from detcal.xrf import kernels, operations
+from detcal.xrf.elements import extent_of
+from detcal.xrf.lines import background_patterns, lines_of, pattern_of, shell_lines
 from tests.reference import xrf as reference
 
 NAMES = ["maxrf_all_spectra", "maxrf_cube", "maxrf_max_spectrum", "maxrf_sum_spectrum", "maxrf_energies"]
@@ -63,6 +67,18 @@ def test_a_crono_file_of_any_size_is_written_in_blocks(tmp_path, monkeypatch):
         simulate.write_crono(path, 6, 10)
 
 
+@pytest.mark.parametrize("shift", [-(10**6), 0.5, 2.0**32, np.nan])
+def test_positions_that_are_no_motor_steps_are_not_written(simulated, tmp_path, shift):
+    with pytest.raises(InputError, match="whole numbers of µm"):
+        write_crono(simulated.assign(positions=simulated.positions + shift), tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_spectra_in_memory_are_written_too(original, simulated, tmp_path):
+    found = xrf.open_crono(write_crono(simulated, tmp_path / "a.h5"))
+    np.testing.assert_array_equal(found.spectra.values, xrf.open_crono(original).spectra.values)
+
+
 @pytest.mark.parametrize("chunks", [None, {"spectrum": 1}, {"spectrum": 100}])
 def test_gzip_is_decompressed_as_hdf5_does(crono, simulated, chunks):
     with h5py.File(crono, "r+") as file:
@@ -84,6 +100,16 @@ def test_other_layouts_are_read_too(crono, simulated, options):
     np.testing.assert_array_equal(xrf.open_crono(crono).spectra.values, simulated.spectra.values)
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": (9, 256), "compression": "gzip"}])
+def test_numbers_of_other_machines_are_read(crono, simulated, options):
+    with h5py.File(crono, "r+") as file:
+        del file["XRF/Spectra"]
+        file["XRF"].create_dataset("Spectra", data=simulated.spectra.values.astype(">u2"), **options)
+    scan = xrf.open_crono(crono)
+    grid = xrf.build_scan_grid(scan)
+    np.testing.assert_array_equal(xrf.regrid(scan.spectra, grid), xrf.regrid(simulated.spectra, grid))
+
+
 def test_chunks_that_were_never_written_are_empty(tmp_path, simulated, crono):
     with h5py.File(crono, "r+") as file:
         del file["XRF/Spectra"]
@@ -94,10 +120,49 @@ def test_chunks_that_were_never_written_are_empty(tmp_path, simulated, crono):
     assert not found[9:].any()
 
 
+WRITTEN = {
+    "Spectra": (np.uint16, 2), "EnergyVector": (np.float32, 1), "CalibrationPoints": (np.float32, 2), "MotorsPositions": (np.uint32, 2),
+    "MotorsPositionsStats": (np.uint8, 1), "MotorsTimestamps": (np.uint64, 2), "SpectraSelectedIndex": (np.uint64, 3),
+    "LiveTimes": (np.uint64, 1), "RealTimes": (np.uint64, 1), "Timestamps": (np.uint64, 1), "DPPStartTimestamp": (np.uint64, 1),
+    "SpectraIDs": (np.uint16, 1), "OutputCountRates": (np.float64, 1), "Detected": (np.uint32, 1), "ResetCounterValue": (np.uint32, 1),
+    "Maps/ComputedMaps": (np.float64, 3), "XComputedMapsCoordinate": (np.float64, 3), "YComputedMapsCoordinate": (np.float64, 3),
+    "ROIs/ROIsEnergies": (np.float64, 2), "ROIs/ROIsNames": ("S1", 2), "ROIs/ROIsObjects": ("V2", 1),
+}  # fmt: skip
+
+
+def test_the_layout_is_that_of_the_instrument(original, simulated):
+    """Every dataset that is published of it but the camera's pictures, and nothing that the reader loses."""
+    with h5py.File(original) as file:
+        found = {name: (file["XRF"][name].dtype, file["XRF"][name].ndim) for name in WRITTEN}
+        assert found == {name: (np.dtype(kind), ndim) for name, (kind, ndim) in WRITTEN.items()}
+        settings = dict(file["Configuration/Settings"].attrs)
+        assert {value.ndim for value in settings.values()} == {1}
+        assert {"SpectraTime", "XSpeed", "XStart", "XSize", "YStart", "YSize"} <= set(settings)
+        assert settings["ScanMode"].dtype == "S1"
+    scan = xrf.open_crono(original)
+    assert set(scan.variables) == set(simulated.variables)
+    for name in set(scan.variables) - {"energy", "live_time_s", "real_time_s"}:  # of which the last bit differs
+        np.testing.assert_array_equal(scan[name].values, simulated[name].values, err_msg=name)
+    np.testing.assert_array_equal(scan.detected.values, scan.spectra.values.sum(axis=1))
+    assert (np.diff(scan.start_timestamps.values) == 60000).all()
+
+
+def test_numbers_of_spectra_wrap():
+    found = simulate.maxrf_scan(700, 75, channels=4).spectrum_id.values
+    assert (found[65535], found[65536]) == (65535, 0)
+
+
+@pytest.mark.parametrize("name", ["RealTimes", "Timestamps", "MotorsTimestamps", "ROIs/ROIsNames", "ROIs/ROIsEnergies"])
+def test_datasets_of_another_length_are_left_out_aloud(crono, name):
+    spoil(crono, name, lambda whole: whole[:-1])
+    with pytest.warns(UserWarning, match=f"/XRF/{name} is left out: expected values of shape"):
+        xrf.open_crono(crono)
+
+
 def test_optional_datasets_may_be_missing_or_there(crono, simulated):
     number = simulated.sizes["spectrum"]
     with h5py.File(crono, "r+") as file:
-        for name in ("LiveTimes", "RealTimes", "SpectraSelectedIndex", "EnergyVector"):
+        for name in set(WRITTEN) - {"Spectra", "MotorsPositions", "CalibrationPoints"}:
             del file[f"XRF/{name}"]
         del file["Configuration"]
         file["XRF/SpectraIDs"] = np.arange(number, dtype=np.uint16)
@@ -225,11 +290,30 @@ def test_conversion_does_not_depend_on_chunks(crono, simulated, tmp_path):
     xr.testing.assert_identical(*found)
 
 
+def test_conversion_on_a_cluster_has_a_bar_too(original, simulated, tmp_path, capsys):
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+        path = xrf.convert_crono(original, tmp_path / "map.zarr")
+    assert "[########################################] | 100% Completed" in capsys.readouterr().out
+    wanted = reference.cronomaxrf(simulated.spectra.values, simulated.selected.values)
+    np.testing.assert_allclose(detcal.get_array(path, "maxrf_cube"), wanted["maxrf_cube"], rtol=1e-6, atol=1e-7)
+
+
 def test_conversion_keeps_an_output_that_exists(original, tmp_path):
     path = xrf.convert_crono(original, tmp_path / "map.zip", progress=False)
     with pytest.raises(OutputError, match="exists"):
         xrf.convert_crono(original, path, progress=False)
     xrf.convert_crono(original, path, progress=False, overwrite=True)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_conversion_does_not_take_the_place_of_its_file(crono, linked):
+    whole, output = crono.read_bytes(), crono
+    if linked:
+        output = crono.with_name("link.zarr")
+        output.symlink_to(crono)
+    with pytest.raises(OutputError, match="would take the place of the Crono file"):
+        xrf.convert_crono(crono, output, overwrite=True, progress=False)
+    assert crono.read_bytes() == whole
 
 
 def test_a_file_without_a_selection_cannot_be_converted(crono, tmp_path):
@@ -252,6 +336,26 @@ def test_arrays_by_name(original, tmp_path):
             detcal.get_array(place, "nothing")
         with pytest.raises(InputError, match="no such"):
             detcal.get_array(tmp_path / "gone.zarr", "a")
+
+
+def test_what_is_no_array_of_numbers(tmp_path):
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w") as file:
+        file["texts"], file["letters"], file["nothing"] = ["ab", "c"], np.array([b"ab", b"c"]), h5py.Empty("f4")
+    for compute in (True, False):
+        assert np.asarray(detcal.get_array(path, "texts", compute=compute)).tolist() == ["ab", "c"]
+        assert np.asarray(detcal.get_array(path, "letters", compute=compute)).tolist() == [b"ab", b"c"]
+        with pytest.raises(InputError, match=r"nothing in .* is empty"):
+            detcal.get_array(path, "nothing", compute=compute)
+    detcal.save(xr.Dataset({"a": ("x", np.arange(3))}), tmp_path / "a.zarr")
+    with pytest.raises(InputError, match="no array / in"):
+        detcal.get_array(tmp_path / "a.zarr", "/")
+
+
+def test_settings_are_told_as_they_are_read(original):
+    told = detcal.tree(original)
+    assert "@ScanMode = serpentine" in told
+    assert "@SpectraTime = 60" in told
 
 
 def test_a_grid_in_a_zip(simulated, tmp_path):
@@ -297,24 +401,49 @@ def test_errors_hold_where_spectra_are_shared(painted):
     assert (np.abs(spread.values - 1) < 0.08).all(), spread.values
 
 
-def test_the_fit_is_the_likeliest_one(painted):
-    """One pixel at a time, against Lawson and Hanson's solver with the weights of the model."""
-    from detcal.xrf import kernels
-    from detcal.xrf.elements import extent_of
-    from detcal.xrf.lines import background_patterns
+@pytest.mark.parametrize("method", ["fit", "window"])
+@pytest.mark.parametrize(("counts", "least"), [(1, 0.5), (3, 0.8), (10, 0.9), (100, 0.9)])
+def test_errors_hold_down_to_single_counts(method, counts, least):
+    """Pulls over repeated noise, pixels in which nothing was found among them; of single counts the errors are too large, not too small."""
+    energy = 0.04 * np.arange(330)
+    names = ["Ca", "Fe", "Cu"]
+    mean = counts * sum(pattern_of(lines_of(name, 1, 12), energy, 0.14) for name in names) + 5 / energy.size
+    spectra = np.random.default_rng(counts).poisson(mean, (400, energy.size)).astype(np.uint16)
+    scan = xr.Dataset(
+        {"spectra": (("spectrum", "energy"), spectra), "positions": (("spectrum", "axis"), np.argwhere(np.ones((20, 20)))),
+         "live_time_s": ("spectrum", np.full(400, 0.5)), "selected": (("row", "column"), np.arange(400).reshape(20, 20))},
+        {"energy": ("energy", energy, {"units": "keV"})},
+    )  # fmt: skip
+    found = xrf.element_maps(scan, xrf.build_scan_grid(scan, method="selected"), names, method=method).compute()
+    pull = ((found.rate - 2 * counts) / found.error).values
+    assert least < pull.std() < 1.2
+    assert (found.error >= 2 * 0.999).all()  # a count in half a second
+    assert abs((found.rate.values / 2).mean() - counts) < 0.15 + 0.02 * counts
 
+
+def test_an_empty_pixel_is_uncertain_by_a_count():
+    amounts, errors = np.empty((2, 2, 1))
+    kernels.fit_pixels(np.zeros((2, 50)), np.full((1, 50), 0.02), np.array([[0, 50]]), np.array([1.0, 0.25]), amounts, errors)
+    np.testing.assert_array_equal(amounts, 0)
+    np.testing.assert_allclose(errors[:, 0], [1, 0.25], rtol=0.01)
+
+
+def test_the_fit_is_the_likeliest_one(painted):
+    """One pixel at a time, down to a few counts, against scipy's minimum of the likelihood."""
     scan, _ = painted
     energy = scan.energy.values[70:300]
     patterns = [pattern_of(lines_of(name, 1, 40), scan.energy.values, 0.14)[70:300] for name in ("Ca", "Ti", "Fe", "Cu", "Pb")]
     patterns = np.stack([*patterns, *background_patterns(energy, 2.0).T])
-    counts = scan.spectra.values[:6, 70:300].astype(float)
+    many = scan.spectra.values[:6, 70:300].astype(float)
+    few = np.random.default_rng(0).binomial(many.astype(int), 0.03).astype(float)
+    counts = np.concatenate([many, few])
     extents = np.array([extent_of(pattern) for pattern in patterns])
-    amounts, errors = np.empty((2, 6, len(patterns)))
-    kernels.fit_pixels(counts, patterns, extents, np.full(6, 0.5), amounts, errors)
-    for spectrum, amount, error in zip(counts, amounts, errors, strict=True):
-        wanted, wrong = reference.fit(spectrum, patterns, 0.5)
-        np.testing.assert_allclose(amount, wanted, rtol=1e-3, atol=1e-3 * wanted.max())
-        np.testing.assert_allclose(error[wanted > 1], wrong[wanted > 1], rtol=1e-2)
+    amounts, errors = np.empty((2, 12, len(patterns)))
+    kernels.fit_pixels(counts, patterns, extents, np.full(12, 0.5), amounts, errors)
+    wanted, wrong = np.stack([reference.fit(spectrum, patterns, 0.5) for spectrum in counts], axis=1)
+    assert ((wanted[:, :5] > 0.01) & (wanted[:, :5] < 1)).sum() > 2
+    np.testing.assert_allclose(amounts, wanted, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(errors[:, :5], wrong[:, :5], rtol=1e-2)
 
 
 def test_windows_before_and_after_the_grid_are_the_same(painted):
@@ -328,6 +457,27 @@ def test_windows_before_and_after_the_grid_are_the_same(painted):
     after = rates @ weights / (weights @ pattern)
     before = xrf.element_maps(scan, grid, ["Fe"], method="window").rate.values[0]
     np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-4 * np.nanmax(after))
+
+
+def test_elements_read_what_they_need_once(crono, simulated, monkeypatch):
+    """Amounts and errors of windows come from one pass; fits put no other channels on the grid than theirs."""
+    from detcal.stores import scans
+
+    with h5py.File(crono, "r+") as file:
+        del file["XRF/Spectra"]
+        file["XRF"].create_dataset("Spectra", data=simulated.spectra.values, chunks=(32, 256), compression="gzip")
+    keys = []
+    read = scans.GzipSpectra.__getitem__
+    monkeypatch.setattr(scans.GzipSpectra, "__getitem__", lambda self, key: keys.append(key) or read(self, key))
+    scan = xrf.open_crono(crono, chunks={"spectrum": 32})
+    grid = xrf.build_scan_grid(scan)
+    dask.compute(xrf.element_maps(scan, grid, ["Fe"], method="window", fwhm_kev=0.6, tile_lines=2))
+    assert sum(len(range(*rows.indices(grid.spectra))) for rows, _ in keys) == grid.spectra
+    shapes = []
+    regrid_tile = operations.regrid_tile
+    monkeypatch.setattr(operations, "regrid_tile", lambda *arguments: shapes.append(arguments[-1]) or regrid_tile(*arguments))
+    dask.compute(xrf.element_maps(scan, grid, ["Fe"], energy_range_kev=(5, 8)))
+    assert {shape[2] for shape in shapes} == {15}
 
 
 def test_windows_leave_a_slope_out():
@@ -346,6 +496,24 @@ def test_element_maps_do_not_depend_on_chunks(painted):
         parts = xrf.element_maps(scan.assign(spectra=scan.spectra.chunk(spectrum=77)), grid, ["Fe", "Pb-M"], method=method).compute()
         xr.testing.assert_identical(whole, parts)
         assert np.isnan(whole.rate.values[:, grid.coverage.values == 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("element", "published"),
+    [
+        ("Ca", {3.69168: 100, 3.68809: 50}),
+        ("Fe", {6.40384: 100, 6.39084: 50, 7.05798: 17}),
+        ("Cu", {8.04778: 100, 8.02783: 51}),
+    ],
+)
+def test_lines_are_where_and_as_bright_as_others_say(element, published):
+    """X-ray Data Booklet (Lawrence Berkeley National Laboratory, 2009), table 1-3: Kα1, Kα2, Kβ1,3; tables differ by a few %."""
+    found = lines_of(element, 1, 40)
+    for energy, brightness in published.items():
+        near = np.abs(found.energy_kev - energy) < 0.002
+        assert near.any()
+        assert 100 * found.share[near].sum() / found.share.max() == pytest.approx(brightness, abs=5)
+    assert found.strongest_kev == pytest.approx(next(iter(published)), abs=0.002)
 
 
 def test_lines_are_those_of_the_tables():
@@ -367,8 +535,14 @@ def test_lines_are_those_of_the_tables():
         (["Fe", "Xx"], {}, "no element 'Xx'"),
         (["H"], {}, "no strong line"),
         (["Fe-Q"], {}, "shell K, L or M"),
-        ([], {}, "one or more elements"),
-        (["Fe", "Fe"], {}, "each once"),
+        ([], {}, "one or more symbols"),
+        (["Fe", "Fe"], {}, "each shell of an element once"),
+        (["Fe", "Fe-K"], {}, "each shell of an element once"),
+        ([26], {}, "symbols of elements"),
+        (None, {}, "symbols of elements"),
+        (["Fe"], {"background_kev": 0}, "positive background_kev"),
+        (["Fe"], {"background_kev": -1}, "positive background_kev"),
+        (["Fe"], {"background_kev": np.nan}, "positive background_kev"),
         (["Fe"], {"method": "peaks"}, "method"),
         (["Fe"], {"fwhm_kev": 0.05}, "fwhm_kev of at least"),
         (["Fe"], {"energy_range_kev": (6.3, 6.5)}, "more channels than elements"),
@@ -461,7 +635,7 @@ def test_files_that_cannot_be_used(crono, name, values, says):
 def test_a_file_that_was_cut_short(crono):
     with open(crono, "r+b") as file:
         file.truncate(crono.stat().st_size // 2)
-    with pytest.raises(InputError, match="cut short"):
+    with pytest.raises(InputError, match="truncated file"):
         xrf.open_crono(crono)
 
 
@@ -482,8 +656,18 @@ def test_no_such_file(tmp_path):
 
 def test_bad_live_times_can_be_replaced(crono, simulated):
     spoil(crono, "LiveTimes", lambda whole: changed(whole, 7, 0))
+    with pytest.raises(InputError, match="give live_time_s= in place of the file's own"):
+        xrf.open_crono(crono)
     scan = xrf.open_crono(crono, live_time_s=simulated.real_time_s.values)
     np.testing.assert_allclose(scan.live_time_s.values, 0.06)
+
+
+def test_bad_energies_can_be_replaced(crono, simulated):
+    spoil(crono, "EnergyVector", lambda whole: whole[::-1])
+    with pytest.raises(InputError, match="give energy_kev= in place of the file's own"):
+        xrf.open_crono(crono)
+    scan = xrf.open_crono(crono, energy_kev=simulated.energy.values)
+    np.testing.assert_array_equal(scan.energy.values, simulated.energy.values)
 
 
 def test_chunks_are_of_spectra(original):

@@ -47,15 +47,22 @@ def hdf5_array(shown: str, place: str, name: str) -> da.Array:
     """A dataset of an HDF5 file."""
     with h5py.File(place, "r") as file:
         found = find_dataset(shown, file, name)
-        return over_dask(place, found) if found.dtype.kind in "biufc" and found.ndim else da.from_array(np.asarray(found))
+        if found.shape is None:
+            raise InputError(f"dataset {name} in {shown} is empty: it has neither shape nor values")
+        if found.dtype.kind in "biufc" and found.ndim:
+            return over_dask(place, found)
+        texts = found.dtype.kind == "O" and h5py.check_string_dtype(found.dtype)
+        return da.from_array(np.asarray(found.asstr() if texts else found), chunks=-1)
 
 
 def zarr_array(shown: str, place: str, name: str) -> da.Array:
     """An array of a zarr store."""
     try:
-        array = zarr.open_array(zarr_place(place), path=name.strip("/"), mode="r")
+        array = zarr.open(zarr_place(place), path=name.strip("/"), mode="r")
     except FileNotFoundError:
-        raise InputError(f"no array {name} in {shown}: `detcal tree {shown}` lists what it holds") from None
+        array = None
+    if not isinstance(array, zarr.Array):
+        raise InputError(f"no array {name} in {shown}: `detcal tree {shown}` lists what it holds")
     files = [place] if Path(place).is_file() else [str(file) for file in Path(place, name.strip("/")).glob("zarr.json")]
     label = f"zarr-{tokenize(place, name, fingerprint(files))}"
     return da.from_array(array, chunks=array.chunks, name=label, meta=np.empty((0,) * array.ndim, array.dtype))

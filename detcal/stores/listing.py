@@ -10,6 +10,7 @@ import zarr
 
 from detcal.stores.hdf5 import address, follow
 from detcal.stores.readers import check_readable, clear_errors
+from detcal.stores.scans import setting_of
 from detcal.stores.zarr_zip import is_zip, zarr_place
 
 LONGEST = 60  # characters of an attribute
@@ -67,5 +68,5 @@ def describe_array(array: Any) -> str:
 def describe_attributes(attributes: Any, indent: str) -> Iterator[str]:
     """A line an attribute, cut where it is long."""
     for name, value in attributes.items():
-        text = " ".join(str(value).split())
+        text = " ".join(str(setting_of(value)).split())
         yield f"{indent}@{name} = {text if len(text) <= LONGEST else text[:LONGEST] + '…'}"

@@ -1,11 +1,11 @@
-"""X-ray fluorescence scans, opened lazily from what instruments write, and a Crono file written."""
+"""X-ray fluorescence scans, opened lazily from what instruments write."""
 
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from os.path import abspath
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -19,7 +19,6 @@ from detcal.errors import InputError
 from detcal.stores.hdf5 import find_dataset, follow, own_type
 from detcal.stores.nexus import Hdf5Array
 from detcal.stores.readers import check_readable, clear_errors, fingerprint
-from detcal.stores.replacing import check_free, replacing
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
 PathOrName = str | PathLike[str]
@@ -40,7 +39,12 @@ CRONO_LINES = {
 
 
 def open_crono(
-    path: PathOrName, *, motor_step_um: float = 1.0, live_time_s: Any = None, chunks: Mapping[str, int] | None = None
+    path: PathOrName,
+    *,
+    motor_step_um: float = 1.0,
+    live_time_s: Any = None,
+    energy_kev: Any = None,
+    chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open the HDF5 file of a Crono scanner lazily: no spectra are read.
 
@@ -50,7 +54,7 @@ def open_crono(
         The file; of its datasets only /XRF/Spectra and /XRF/MotorsPositions must be there.
     motor_step_um
         Length of a motor step, in µm.
-    live_time_s : (spectrum,), optional
+    live_time_s : (spectrum,), energy_kev : (energy,), optional
         In place of the file's own.
     chunks
         Spectra a block: {"spectrum": 2048}. By default about 4 MiB.
@@ -60,8 +64,9 @@ def open_crono(
     Dataset
         spectra (spectrum, energy), lazy, counts in time order; positions (spectrum, axis) as x, y, z in µm; where the file has them
         live_time_s and real_time_s (spectrum,), selected (row, column), the spectrum that the instrument chose for each point of its grid,
-        computed_maps (row, column, roi), and timestamps, counters and status; coord energy in keV (or channels, if there is none); what
-        /Configuration/Settings says as attributes.
+        computed_maps (map_row, map_column, roi) and what they are of, and timestamps, counters and status, left out with a warning where
+        there is another number of them; coords energy in keV (or channels, if there is none), and
+        spectrum, the number that selected means, also where some are left out; what /Configuration/Settings says as attributes.
 
     Raises
     ------
@@ -86,13 +91,14 @@ def open_crono(
         if (selected := read(members, "SpectraSelectedIndex")) is not None:
             variables["selected"] = (("row", "column"), selected_of(selected, number))
         for stored_name, (line, dims) in CRONO_LINES.items():
-            if (values := read(members, stored_name)) is not None and len(values) == number:
+            if (values := read(members, stored_name)) is not None and fits(stored_name, values, positions.shape[: len(dims)]):
                 variables[line] = (dims, values)
-        if (maps := read(members, "Maps/ComputedMaps")) is not None and maps.ndim == 3:
-            variables["computed_maps"] = (("map_row", "map_column", "roi"), maps)
-        coords: dict[str, Any] = {"energy": energy_of(members, channels), "axis": list("xyz"[: positions.shape[1]])}
-        if maps is not None and maps.ndim == 3 and (rois := read(members, "ROIs/ROIsNames")) is not None and len(rois) == maps.shape[2]:
-            coords["roi"] = [text_of(roi) for roi in rois]
+        variables |= maps_of(members)
+        coords: dict[str, Any] = {
+            "energy": energy_of(members, channels, energy_kev),
+            "axis": list("xyz"[: positions.shape[1]]),
+            "spectrum": np.arange(number),
+        }
         attrs = {"source": f"{name}::/XRF/Spectra", **settings_of(file)}
     return xr.Dataset(variables, coords, attrs)
 
@@ -101,6 +107,8 @@ def open_maps(
     path: PathOrName, *, detector: int | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
 ) -> xr.Dataset:
     """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
+
+    Not MDA files of step maps: no maintained library reads them without a graphical interface or on today's Python; convert them to HDF5.
 
     Parameters
     ----------
@@ -155,9 +163,9 @@ def open_maps(
     }
     variables |= {kind: ("spectrum", values.mean(axis=0), {"units": "s"}) for kind, values in times.items()}
     if "live_time_s" in times:
-        check_live_times(times["live_time_s"].min(axis=0), points)
+        check_live_times(times["live_time_s"].min(axis=0), points, "choose a detector= that counted everywhere")
         variables["detectors_live_s"] = (("spectrum", "detector"), times["live_time_s"].T, {"units": "s"})
-    coords = {"energy": channel_axis(channels), "axis": ["x", "y"]}
+    coords = {"energy": channel_axis(channels), "axis": ["x", "y"], "spectrum": np.arange(points)}
     return xr.Dataset(variables, coords, {"source": f"{name}::/MAPS_RAW/{', '.join(names[number] for number in wanted)}"})
 
 
@@ -210,13 +218,14 @@ def open_spectra(
         }
         if live_time_s is not None:
             times = np.asarray(find_dataset(name, file, live_time_s), np.float64)
-            check_live_times(times, number)
+            check_live_times(times, number, "leave live_time_s= out")
             variables["live_time_s"] = ("spectrum", times, {"units": "s"})
         axis = channel_axis(channels)
         if energy_kev is not None:
             axis = ("energy", np.asarray(find_dataset(name, file, energy_kev)), {"units": "keV"})
-            check_energy(axis[1], channels)
+            check_energy(axis[1], channels, "leave energy_kev= out")
     coords = {"energy": axis, "axis": list("xyz"[: places.shape[1]]) if places.shape[1] <= 3 else np.arange(places.shape[1])}
+    coords["spectrum"] = np.arange(number)
     return xr.Dataset(variables, coords, {"source": f"{name}::{spectra}"})
 
 
@@ -298,6 +307,33 @@ def read(group: h5py.Group, name: str) -> NDArray[Any] | None:
     return np.asarray(found) if isinstance(found, h5py.Dataset) else None
 
 
+def fits(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an optional dataset belongs to the rest of a scan; says so if it does not."""
+    if values.shape != shape:
+        warnings.warn(
+            f"/XRF/{name} is left out: expected values of shape {shape}, as the rest of the scan, got {values.shape}", stacklevel=3
+        )
+    return values.shape == shape
+
+
+def maps_of(members: h5py.Group) -> dict[str, Any]:
+    """The instrument's own maps (map_row, map_column, roi), where their points lie, and the energies of what they are of."""
+    maps, names = read(members, "Maps/ComputedMaps"), read(members, "ROIs/ROIsNames")
+    found: dict[str, Any] = {}
+    if maps is None or maps.ndim != 3:
+        return found
+    found["computed_maps"] = (("map_row", "map_column", "roi"), maps)
+    for axis in "xy":
+        stored = f"{axis.upper()}ComputedMapsCoordinate"
+        if (places := read(members, stored)) is not None and fits(stored, places, (*maps.shape[:2], 1)):
+            found[f"computed_maps_{axis}"] = (("map_row", "map_column"), places[..., 0])
+    if (energies := read(members, "ROIs/ROIsEnergies")) is not None and fits("ROIs/ROIsEnergies", energies, (maps.shape[2], 2)):
+        found["roi_energies_kev"] = (("roi", "edge"), energies)
+    if names is not None and fits("ROIs/ROIsNames", names[..., None].reshape(len(names), -1)[:, 0], maps.shape[2:]):
+        found["roi"] = ("roi", [text_of(name) for name in names])
+    return found
+
+
 def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
     """Live and real times in seconds; the file's are µs, of a type without a sign behind which negative ones are huge."""
     found = {}
@@ -307,8 +343,10 @@ def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
     if given is not None:
         found["live_time_s"] = np.asarray(given, np.float64)
     if "live_time_s" in found:
-        check_live_times(found["live_time_s"], number)
-    return {line: ("spectrum", values, {"units": "s"}) for line, values in found.items() if values.shape == (number,)}
+        check_live_times(found["live_time_s"], number, "give live_time_s= in place of the file's own")
+    if "real_time_s" in found and not fits("RealTimes", found["real_time_s"], (number,)):
+        del found["real_time_s"]
+    return {line: ("spectrum", values, {"units": "s"}) for line, values in found.items()}
 
 
 def selected_of(stored: NDArray[Any], number: int) -> NDArray[np.int64]:
@@ -318,15 +356,15 @@ def selected_of(stored: NDArray[Any], number: int) -> NDArray[np.int64]:
     return selected.astype(np.int64)
 
 
-def energy_of(members: h5py.Group, channels: int) -> Any:
-    """The energy axis: as written, or the line through the calibration points, or channels."""
-    vector, points = read(members, "EnergyVector"), read(members, "CalibrationPoints")
+def energy_of(members: h5py.Group, channels: int, given: Any) -> Any:
+    """The energy axis: as given, or written, or the line through the calibration points, or channels."""
+    vector, points = read(members, "EnergyVector") if given is None else np.asarray(given, np.float64), read(members, "CalibrationPoints")
     if vector is None and points is not None and points.shape == (2, 2) and points[0, 0] != points[1, 0]:
         gain = (points[1, 1] - points[0, 1]) / (points[1, 0] - points[0, 0])
         vector = points[0, 1] + gain * (np.arange(channels) - points[0, 0])
     if vector is None:
         return channel_axis(channels)
-    check_energy(vector, channels)
+    check_energy(vector, channels, "give energy_kev= in place of the file's own")
     return ("energy", vector, {"units": "keV"})
 
 
@@ -343,9 +381,9 @@ def settings_of(file: h5py.File) -> dict[str, Any]:
 
 def setting_of(value: Any) -> Any:
     """A setting as a number or text."""
-    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+    if isinstance(value, np.ndarray) and value.dtype == "S1":
         return text_of(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufS":
         return own_type(value.ravel()[0]) if value.size == 1 else value.tolist()
     return own_type(value) if isinstance(value, np.generic | bytes) else str(value)
 
@@ -353,56 +391,3 @@ def setting_of(value: Any) -> Any:
 def text_of(letters: Any) -> str:
     """A text from an array of letters."""
     return b"".join(np.ravel(letters).astype("S").tolist()).decode(errors="replace").strip("\0")
-
-
-# ---------------------------------------------------------------------------------------------------------------- writing
-
-
-def write_crono(scan: xr.Dataset, path: PathOrName, *, overwrite: bool = False, compression: str | None = "gzip") -> Path:
-    """Write a scan in the layout of a Crono file, a block of spectra at a time.
-
-    Parameters
-    ----------
-    scan
-        As from `open_crono`; positions must be whole numbers of µm.
-    path
-        The file, which appears when it is whole.
-    overwrite
-        Replace one that exists.
-    compression
-        Of the spectra: "gzip", "lzf" or None.
-
-    Raises
-    ------
-    OutputError
-        It exists, or cannot be written.
-    """
-    target = Path(path)
-    check_free(target, overwrite)
-    with replacing(target.absolute()) as output, h5py.File(output, "w") as file:
-        members = file.create_group("XRF")
-        members["MotorsPositions"] = np.round(scan.positions.values).astype(np.uint32)
-        members["EnergyVector"] = scan.energy.values.astype(np.float32)
-        channels = np.array([len(scan.energy) // 5, len(scan.energy) // 2])
-        members["CalibrationPoints"] = np.stack([channels, scan.energy.values[channels]], axis=1).astype(np.float32)
-        for line, stored in (("live_time_s", "LiveTimes"), ("real_time_s", "RealTimes")):
-            if line in scan:
-                members[stored] = np.round(scan[line].values * 1e6).astype(np.uint64)
-        if "selected" in scan:
-            members["SpectraSelectedIndex"] = scan.selected.values[..., None].astype(np.uint64)
-        for stored, (line, _) in CRONO_LINES.items():
-            if line in scan:
-                members[stored] = scan[line].values
-        settings = file.create_group("Configuration/Settings")
-        for name, value in scan.attrs.items():
-            settings.attrs[name] = np.array(list(str(value)), "S1") if isinstance(value, str) else np.atleast_1d(value)
-        blocks = scan.spectra.data
-        rows = max(1, min(len(blocks), 2**18 // (blocks.shape[1] * blocks.dtype.itemsize)))
-        stored_spectra = members.create_dataset(
-            "Spectra", blocks.shape, blocks.dtype, chunks=(rows, blocks.shape[1]), compression=compression
-        )
-        start = 0
-        for block in blocks.blocks:
-            stored_spectra[start : start + len(block)] = block.compute()
-            start += len(block)
-    return target

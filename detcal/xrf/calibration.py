@@ -82,8 +82,8 @@ def check_positions(positions: NDArray[Any], spectra: int) -> None:
         raise InputError(f"all {spectra} positions equal {positions[0, :2].tolist()}: such a scan has no map, only a mean spectrum")
 
 
-def check_live_times(live_time_s: NDArray[Any], spectra: int) -> None:
-    """Refuse live times that counts cannot be divided by.
+def check_live_times(live_time_s: NDArray[Any], spectra: int, mend: str) -> None:
+    """Refuse live times that counts cannot be divided by; `mend` says what can be done about it there.
 
     Raises
     ------
@@ -95,8 +95,7 @@ def check_live_times(live_time_s: NDArray[Any], spectra: int) -> None:
     bad = np.flatnonzero(~((live_time_s > 0) & (live_time_s < np.inf)))
     if bad.size:
         raise InputError(
-            f"expected positive live times, got {live_time_s[bad[0]]:g} s for spectrum {bad[0]}, and {bad.size} such in all: "
-            "leave these spectra out, or give live_time_s= yourself"
+            f"expected positive live times, got {live_time_s[bad[0]]:g} s for spectrum {bad[0]}, and {bad.size} such in all: {mend}"
         )
 
 
@@ -115,8 +114,8 @@ def check_selected(selected: NDArray[Any], spectra: int) -> None:
         raise InputError(f"expected selected spectra from 0 to {spectra - 1}, got {low} to {high}: the index does not belong to this scan")
 
 
-def check_energy(energy: NDArray[Any], channels: int) -> None:
-    """Refuse an energy axis that does not rise.
+def check_energy(energy: NDArray[Any], channels: int, mend: str) -> None:
+    """Refuse an energy axis that does not rise; `mend` as in `check_live_times`.
 
     Raises
     ------
@@ -130,5 +129,5 @@ def check_energy(energy: NDArray[Any], channels: int) -> None:
         first = steps[0]
         raise InputError(
             f"expected energies that rise with the channel, got {energy[first]:g} keV and then {energy[first + 1]:g} keV at channel "
-            f"{first + 1}: turn the axis around with .isel(energy=slice(None, None, -1)), or calibrate it anew"
+            f"{first + 1}: {mend}"
         )

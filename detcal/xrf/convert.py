@@ -2,13 +2,17 @@
 
 from os import PathLike
 from pathlib import Path
+from time import perf_counter, sleep
 
+import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import get_scheduler
 from dask.diagnostics.progress import ProgressBar
 
 import detcal
-from detcal.errors import InputError
+from detcal.errors import InputError, OutputError
 from detcal.xrf.grid import build_scan_grid
 from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
 
@@ -71,7 +75,7 @@ def convert_crono(
     overwrite
         Replace an output that exists.
     progress
-        Show a bar.
+        Show a bar, of the tasks here or on the cluster of the current client.
 
     Returns
     -------
@@ -83,10 +87,31 @@ def convert_crono(
     Raises
     ------
     InputError, OutputError
-        As `open_crono` and `save`; a file without selected spectra.
+        As `open_crono` and `save`; a file without selected spectra; an output that would take the file's place.
     """
+    source, target = Path(path).resolve(), Path(output).resolve()
+    if target in (source, *source.parents):
+        raise OutputError(f"the output {output} would take the place of the Crono file {path}: choose another name")
     arrays = convert_scan(detcal.xrf.open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels)
     if not progress:
         return detcal.save(arrays, output, overwrite=overwrite)
+    if hasattr(getattr(get_scheduler(), "__self__", None), "persist"):
+        return detcal.save(arrays, output, overwrite=overwrite, compute=watch_cluster)
     with ProgressBar():
         return detcal.save(arrays, output, overwrite=overwrite)
+
+
+def watch_cluster(writes: list[da.Array]) -> None:
+    """Compute on the cluster whose client is at work here, with a bar: dask's own knows of this process alone."""
+    computed = dask.persist(*writes)
+    blocks = [block for array in computed for block in dict(array.__dask_graph__()).values() if hasattr(block, "done")]
+    start = perf_counter()
+    while True:
+        done = sum(block.done() for block in blocks)
+        share = done / max(1, len(blocks))
+        print(f"\r[{'#' * int(40 * share):<40}] | {share:.0%} Completed | {perf_counter() - start:.1f} s", end="", flush=True)
+        if done == len(blocks):
+            break
+        sleep(0.1)
+    print()
+    dask.compute(*computed)  # which raises what a task has raised

@@ -1,6 +1,6 @@
 """Maps of elements: windows around lines, or fits of whole patterns, as lazy graphs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dask.array as da
@@ -55,23 +55,28 @@ def element_maps(
     Returns
     -------
     Dataset (element, row, column)
-        rate, counts of the element's shell per live second, and error, its standard error. NaN in pixels without a spectrum. Coord
-        line_kev.
+        rate, counts of the element's shell per live second, and error, its standard error, in which n counts have the variance n + 1: of
+        amounts of about a count it is too large rather than too small. NaN in pixels without a spectrum. Coord line_kev.
 
     Raises
     ------
     InputError
-        Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times.
+        Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times; another
+        number of spectra than the grid was built for.
     """
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')
     energy = energies_of(scan)
-    names = [elements] if isinstance(elements, str) else list(elements)
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"expected one or more elements, each once, got {names}")
+    names = [elements] if isinstance(elements, str) or not isinstance(elements, Iterable) else list(elements)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"expected one or more symbols of elements, got {names}")
     low, high = energy_range_kev or (max(0.5, float(energy[0])), float(energy[-1]))
     lines = [lines_of(name, low, high) for name in names]
-    seconds = on_grid(grid, grid.W @ live_times(scan))
+    if len({tuple(line.energy_kev) for line in lines}) < len(lines):
+        raise InputError(f"expected each shell of an element once, got {names}")
+    if not 0 < background_kev < np.inf:
+        raise InputError(f"expected a positive background_kev, got {background_kev}")
+    seconds = on_grid(grid, grid.W @ live_times(scan, grid))
     patterns = np.stack([pattern_of(line, energy, fwhm_kev) for line in lines])
     strongest = np.array([line.strongest_kev for line in lines])
     if method == "window":
@@ -104,24 +109,34 @@ def energies_of(scan: xr.Dataset) -> NDArray[np.float64]:
     if "energy" not in scan.coords or scan.energy.attrs.get("units", "keV") != "keV":
         raise InputError("expected energies in keV, got channels: calibrate_energy gives them from two or more known lines")
     energy = np.asarray(scan.energy.values, np.float64)
-    check_energy(energy, scan.sizes["energy"])
+    check_energy(energy, scan.sizes["energy"], "turn it around with .isel(energy=slice(None, None, -1)), or calibrate it anew")
     return energy
 
 
 def window_maps(
     scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], patterns: NDArray[np.float64], tile_lines: int | None
 ) -> tuple[da.Array, da.Array]:
-    """Counts (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first."""
+    """Counts (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first.
+
+    Each block of spectra is read once for both. As in fits, the variance has one more count in it: an empty window is no exact one.
+    """
     recovered = (weights * patterns).sum(axis=1)
-    data = as_spectra(scan.spectra)
-    whole = data.data.rechunk({1: -1})
-    sums, variances = (
-        da.map_blocks(weigh, whole, matrix.T, dtype=np.float64, chunks=(whole.chunks[0], (len(weights),)), meta=np.empty((0, 0)))
-        for matrix in (weights / recovered[:, None], (weights / recovered[:, None]) ** 2)
+    shares = weights / recovered[:, None]
+    whole = as_spectra(scan.spectra).data.rechunk({1: -1})
+    both = np.concatenate([shares, shares**2]).T
+    sums = da.map_blocks(weigh, whole, both, dtype=np.float64, chunks=(whole.chunks[0], (both.shape[1],)), meta=np.empty((0, 0)))
+    amounts, squares = (
+        spread(sums[:, part], grid, matrix, tile_lines=tile_lines, once=True).data.transpose(2, 0, 1)
+        for part, matrix in ((slice(len(shares)), grid.W), (slice(len(shares), None), grid.W.power(2)))
     )
-    amounts = regrid(xr.DataArray(sums, dims=("spectrum", "energy")), grid, tile_lines=tile_lines)
-    squares = spread(xr.DataArray(variances, dims=("spectrum", "energy")), grid, grid.W.power(2), tile_lines=tile_lines)
-    return amounts.data.transpose(2, 0, 1), da.sqrt(squares.data.transpose(2, 0, 1))
+    more = kernels.ONE_MORE * noise_of(grid) / recovered[:, None, None]
+    return amounts, da.sqrt(squares + more**2)
+
+
+def noise_of(grid: ScanGrid) -> NDArray[np.float64]:
+    """Variance over mean of the counts in each pixel (row, column): 1 for whole spectra of Poisson's counts, less for parts of them."""
+    sums, squares = (np.asarray(grid.W.power(power).sum(axis=1)).reshape(grid.shape) for power in (1, 2))
+    return np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
 
 
 def weigh(block: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -144,14 +159,11 @@ def fitted_maps(
 ) -> tuple[da.Array, da.Array]:
     """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
-    cube = regrid(scan.spectra, grid, tile_lines=tile_lines).isel(energy=slice(channels[0], channels[-1] + 1)).data
-    cube = cube.rechunk({2: -1})
-    sums, squares = (np.asarray(grid.W.power(power).sum(axis=1)).reshape(grid.shape) for power in (1, 2))
-    # of a pixel made of parts of spectra: variance over mean, which is 1 for Poisson's counts
-    noise = np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
+    wanted = as_spectra(scan.spectra)[:, channels[0] : channels[-1] + 1]
+    cube = regrid(wanted, grid, tile_lines=tile_lines).data.rechunk({2: -1})
     # whole images, not dask arrays: what all tiles share would take them out of the order of the scan
     fitted = da.map_blocks(
-        fit_block, cube, noise=noise, seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,
+        fit_block, cube, noise=noise_of(grid), seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,
         chunks=((2 * elements,), *cube.chunks[:2]), drop_axis=2, new_axis=0, meta=np.empty((0, 0, 0)),
     )  # fmt: skip
     return fitted[:elements], fitted[elements:]
@@ -170,9 +182,9 @@ def fit_block(
     place = tuple(slice(*ends) for ends in block_info[0]["array-location"][:2])
     pixels = cube.reshape(-1, cube.shape[2]).astype(np.float64)
     extents = np.array([extent_of(pattern) for pattern in patterns])
-    amounts, errors = np.empty((2, len(pixels), len(patterns)))
+    amounts, errors = np.empty((len(pixels), len(patterns))), np.empty((len(pixels), elements))
     kernels.fit_pixels(pixels, patterns, extents, noise[place].ravel(), amounts, errors)
-    found = np.concatenate([amounts[:, :elements], errors[:, :elements]], axis=1)
+    found = np.concatenate([amounts[:, :elements], errors], axis=1)
     return found.T.reshape(-1, *cube.shape[:2]) / seconds[place]
 
 

@@ -1,6 +1,7 @@
 """Building the grid: which share of which spectrum belongs to which pixel."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,12 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from detcal.errors import InputError
 from detcal.xrf import kernels
-from detcal.xrf.calibration import ScanGrid, check_positions, check_selected
+from detcal.xrf.calibration import ScanGrid, check_live_times, check_positions, check_selected
 from detcal.xrf.lag import find_lag
 from detcal.xrf.path import Places, along_the_path, own_step, swept
 
 MOST_PIXELS = 10**9  # so that int32 numbers them
+MOST_SPECTRA = 2**31  # so that it numbers these
 ENTRIES_AT_ONCE = 2**20  # of a matrix, before they are packed
 LONGEST_EDGE = 3.0  # distances of the lines, and of the spectra along them: of a triangle between neighbours
 
@@ -103,15 +105,30 @@ def selected_grid(scan: xr.Dataset, positions: Places, unit: str) -> ScanGrid:
     """A pixel is the spectrum that the instrument chose for it."""
     if "selected" not in scan:
         raise InputError('expected a scan with selected (row, column), got one without: take another method than "selected"')
-    selected = np.asarray(scan.selected.values)
-    check_selected(selected, len(positions))
-    pixels = selected.size
-    matrix = sp.csr_matrix(
-        (np.ones(pixels, np.float32), selected.ravel().astype(np.int64), np.arange(pixels + 1)), shape=(pixels, len(positions))
+    numbers, there = selected_numbers(scan)
+    kept = sp.csr_matrix(
+        (np.ones(there.sum(), np.float32), numbers[there], np.concatenate([[0], np.cumsum(there)])), shape=(there.size, len(positions))
     )
-    x, y = (positions[selected, axis].mean(axis=axis) for axis in (0, 1))
+    x, y = (np.where(there, positions[numbers, axis], 0).sum(axis=axis) / there.sum(axis=axis) for axis in (0, 1))
     step = tuple(float(np.median(np.abs(np.diff(line)))) if len(line) > 1 else 0.0 for line in (y, x))
-    return store_grid(matrix, y, x, method="selected", step=step, line_lag=0.0, unit=unit)
+    return store_grid(kept, y, x, method="selected", step=step, line_lag=0.0, unit=unit)
+
+
+def selected_numbers(scan: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Places in the scan of the spectra that the instrument chose (row, column), and which of these are still there.
+
+    It chose them by their numbers in the whole scan, which coord spectrum tells where others have been left out since.
+    """
+    selected = np.asarray(scan.selected.values)
+    own = scan.spectrum.to_index()  # 0, 1, 2 … where it has no coord
+    check_selected(selected, len(own) if np.array_equal(own, np.arange(len(own))) else MOST_SPECTRA)
+    numbers = own.get_indexer(selected.ravel().astype(np.int64)).reshape(selected.shape)
+    there = numbers >= 0
+    if not (there.any(axis=0).all() and there.any(axis=1).all()):
+        raise InputError(
+            "the selection has rows or columns without a spectrum in this part of the scan: cut them off with .isel(row=…, column=…)"
+        )
+    return numbers, there
 
 
 # ------------------------------------------------------------------------------------------------------ where it lies
@@ -144,10 +161,11 @@ def place_grid(positions: Places, step: float | tuple[float, float] | None) -> F
 
 def given_step(step: float | tuple[float, float]) -> Places:
     """Height and width of a pixel."""
-    sizes = np.broadcast_to(np.asarray(step, np.float64), 2) if np.shape(step) in ((), (2,)) else np.zeros(2)
+    numbers = np.asarray(step)
+    sizes = np.broadcast_to(numbers, 2) if numbers.shape in ((), (2,)) and numbers.dtype.kind in "iuf" else np.zeros(2)
     if not ((sizes > 0) & (sizes < np.inf)).all():
         raise InputError(f"expected a positive step, or its height and width, got {step}")
-    return sizes
+    return sizes.astype(np.float64)
 
 
 def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> float:
@@ -155,12 +173,16 @@ def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> fl
     if line_lag is None:
         return 0.0
     if line_lag != "auto":
-        if isinstance(line_lag, str) or not abs(line_lag) < np.inf:
+        if not isinstance(line_lag, Real) or not abs(line_lag) < np.inf:
             raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
         return float(line_lag)
+    if "spectra" not in scan:
+        raise InputError('expected a scan with spectra for line_lag="auto", got one without: give line_lag= as a number')
     rates = scan.spectra.sum("energy", dtype=np.float64).values
     if "live_time_s" in scan:
-        rates = rates / np.asarray(scan.live_time_s.values)
+        live = np.asarray(scan.live_time_s.values, np.float64)
+        check_live_times(live, len(rates), "leave these spectra out with .isel(spectrum=…), or assign other live times")
+        rates = rates / live
     return find_lag(rates, places)
 
 

@@ -30,18 +30,15 @@ def add_spectra(spectra, first, indptr, indices, data, out):  # type: ignore[no-
 
 
 @kernel
-def add_to_summary(spectra, sums, highest):  # type: ignore[no-untyped-def]
-    """Add spectra (spectrum, energy) to their sums and maxima (energy,); returns how many are not NaN."""
-    counted = 0
+def add_to_summary(spectra, sums, highest, counted):  # type: ignore[no-untyped-def]
+    """Add spectra (spectrum, energy) to their sums, maxima and numbers (energy,), channels that are NaN left out."""
     for number in range(spectra.shape[0]):
-        if np.isnan(spectra[number, 0]):
-            continue
-        counted += 1
         for channel in range(spectra.shape[1]):
             value = np.float64(spectra[number, channel])
-            sums[channel] += value
-            highest[channel] = max(highest[channel], value)
-    return counted
+            there = value == value
+            sums[channel] += value if there else 0.0
+            highest[channel] = max(highest[channel], value if there else -np.inf)
+            counted[channel] += there
 
 
 def gaussian_taps(sigma: float, truncate: float) -> NDArray[np.float64]:
@@ -162,8 +159,9 @@ def turning_points(along, least, turns):  # type: ignore[no-untyped-def]
 # ----------------------------------------------------------------------------------------------------------- line fits
 
 MOST_SWEEPS, SWEEP_TOLERANCE = 2000, 1e-10  # of a fit with one set of weights
-MOST_WEIGHTINGS, WEIGHTING_TOLERANCE = 12, 1e-5
-LEAST_MODEL = 1e-2  # of the model's mean: a channel that should be empty does not rule the fit
+MOST_WEIGHTINGS, WEIGHTING_TOLERANCE = 50, 1e-5
+ONE_MORE = 1.0
+LEAST_MODEL = 1e-3  # of the model's mean: a channel that should be empty does not rule the fit
 
 
 @kernel
@@ -172,11 +170,16 @@ def fit_pixels(counts, patterns, extents, noise, amounts, errors):  # type: igno
 
     counts (pixel, energy), patterns (pattern, energy), each 0 but from extents[pattern, 0] to extents[pattern, 1]; the variance of counts
     is noise[pixel] times their mean. Least squares with the variances of the model that was found before, until that stays: the maximum of
-    Poisson's likelihood. The error of an amount that is 0 is the one that it had were it free.
+    Poisson's likelihood. The error of an amount that is 0 is the one that it had were it free. errors (pixel, pattern) may be of the first
+    patterns alone.
+
+    A model that the noise has left empty knows of no variance: ONE_MORE count in the pattern is added, as the mean that n counts are of
+    has the variance n + 1 (where every mean is as likely before).
     """
     size, channels = patterns.shape
     gram, moment = np.empty((size, size)), np.empty(size)
     model, amount, before = np.empty(channels), np.empty(size), np.empty(size)
+    seen = patterns.sum(axis=1)
     for pixel in range(counts.shape[0]):
         if np.isnan(counts[pixel, 0]):
             amounts[pixel], errors[pixel] = np.nan, np.nan
@@ -203,7 +206,9 @@ def fit_pixels(counts, patterns, extents, noise, amounts, errors):  # type: igno
                 break
         weighted_sums(counts[pixel], patterns, extents, model, gram, moment)
         standard_errors(gram, amount, errors[pixel])
-        errors[pixel] *= np.sqrt(noise[pixel])
+        for one in range(errors.shape[1]):
+            more = ONE_MORE * noise[pixel] / seen[one]
+            errors[pixel, one] = np.sqrt(noise[pixel] * errors[pixel, one] ** 2 + more * more)
         amounts[pixel] = amount
 
 
@@ -246,7 +251,7 @@ def solve_positive(gram, moment, amount):  # type: ignore[no-untyped-def]
 @kernel
 def standard_errors(gram, amount, errors):  # type: ignore[no-untyped-def]
     """Square roots of the inverse's diagonal, of those patterns that are there and the one in question."""
-    for one in range(amount.size):
+    for one in range(errors.size):
         chosen = np.flatnonzero((amount > 0) | (np.arange(amount.size) == one))
         part = np.empty((chosen.size, chosen.size))
         for row in range(chosen.size):

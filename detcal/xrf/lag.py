@@ -9,6 +9,7 @@ from detcal.errors import InputError
 from detcal.xrf.path import Places, along_the_path, own_step, scan_lines
 
 MOST_LAG = 5.0  # columns
+CLEAR = 5.0  # times the correlation's noise: what its highest value must be
 SAMPLES_A_COLUMN = 8  # of the lines that are correlated
 
 
@@ -18,7 +19,7 @@ def find_lag(rates: Places, places: Places) -> float:
     Raises
     ------
     InputError
-        No neighbouring lines of opposite directions, or lines that have nothing in common.
+        No neighbouring lines of opposite directions, lines that have nothing clear in common, or a lag of more than MOST_LAG.
     """
     pace = float(own_step(places)[1])
     lag = 0.0
@@ -26,36 +27,36 @@ def find_lag(rates: Places, places: Places) -> float:
         moved = along_the_path(places, lag / pace)
         lag += line_shift(rates, moved[:, 1]) / 2
     if abs(lag) > MOST_LAG:
-        raise InputError(f"expected a lag of at most {MOST_LAG:g} columns between lines, found {lag:.1f}: give line_lag= as a number")
+        raise InputError(f"expected a lag of at most {MOST_LAG:g} columns, found {lag:.1f}: give line_lag= as a number if it is true")
     return float(lag)
 
 
 def line_shift(rates: Places, along: Places) -> float:
     """By how many pixels lines that run back are shifted against those that run forth: the highest cross-correlation.
 
-    Noise of two lines has nothing in common, so that it does not pull the peak. A pattern that leans pulls a line that runs forth and the
+    It is searched to half a line, since the part of a longer lag that is nearer would be believed. Noise of two lines has nothing in
+    common, so that it does not pull the peak. A pattern that leans pulls a line that runs forth and the
     next one as much as that and the one after, but with another sign, so that it cancels out; the first and the last pair count half,
     since each has one such neighbour alone.
     """
     lines = [line for line in scan_lines(along) if line.stop - line.start > 3]
     profiles = [profile_of(rates[line], along[line]) for line in lines]
-    reach = int(2 * MOST_LAG * SAMPLES_A_COLUMN)
-    total = np.zeros(2 * reach + 1)
+    reach = max((len(profile.values) for profile in profiles), default=0) // 2
     last = len(profiles) - 2
+    found = []
     for number, (first, second) in enumerate(pairwise(profiles)):
         if first.direction != second.direction:
             forth, back = (first, second) if first.direction > 0 else (second, first)
-            total += correlation(forth, back, reach) * (0.5 if number in (0, last) else 1.0)
+            found.append(correlation(forth, back, reach) * (0.5 if number in (0, last) else 1.0))
+    total = np.sum(found, axis=0) if found else np.zeros(1)
+    noise = np.sqrt(np.square(found).mean(axis=-1).sum())  # of products that have nothing in common
     peak = int(np.argmax(total))
-    if not total[peak] > 0:
+    if not (0 < peak < len(total) - 1 and total[peak] > CLEAR * noise):
         raise InputError(
-            "no lag can be found: neighbouring lines of opposite directions have nothing in common; give line_lag= as a number"
+            "no lag can be told from this scan: its lines of opposite directions have too little in common; give line_lag= as a number"
         )
-    place = float(peak)
-    if 0 < peak < len(total) - 1:
-        left, middle, right = total[peak - 1 : peak + 2]
-        place += 0.5 * (left - right) / (left - 2 * middle + right)
-    return (place - reach) / SAMPLES_A_COLUMN
+    left, middle, right = total[peak - 1 : peak + 2]
+    return (peak + 0.5 * (left - right) / (left - 2 * middle + right) - reach) / SAMPLES_A_COLUMN
 
 
 class Profile(NamedTuple):

@@ -170,7 +170,7 @@ def calibrate_energy(
         places = np.array([peak_centre(total, place, search_channels) for place in places])
     gain, zero = np.polyfit(places, energies, 1)
     axis = zero + gain * np.arange(size)
-    check_energy(axis, size)
+    check_energy(axis, size, "give channels and lines_kev in the same order")
     residual = float(np.abs(zero + gain * places - energies).max())
     attrs: dict[str, Any] = {"units": "keV", "gain_kev": float(gain), "zero_kev": float(zero), "residual_kev": residual}
     return scan.assign_coords(energy=("energy", axis, attrs))

@@ -17,8 +17,8 @@ def smooth_spectra_bytes(spectra: int, channels: int, itemsize: int) -> int:
 def regrid_bytes(pixels: int, spectra: int, channels: int, itemsize: int, *, smoothed: bool = False) -> int:
     """A tile of so many pixels of a map, from so many spectra: without its encoded copy.
 
-    A task holds the tile, the spectra of its lines and of a part of those on each side, and the sums of some pixels; and the tile and the
-    spectra as float32 again, if it smooths.
+    A task holds the tile, all blocks of which it has a spectrum, and the sums of some pixels; and the tile and the spectra as float32
+    again, if it smooths.
     """
     tile = 4 * pixels * channels
     read = 2 * spectra * channels * itemsize
@@ -31,8 +31,8 @@ def fit_bytes(pixels: int, channels: int) -> int:
 
 
 def convert_scan_bytes(block: int, pixels: int, spectra: int, channels: int, itemsize: int) -> int:
-    """A block of so many spectra, and a tile of so many pixels of the cube from smoothed blocks, whole ones, that hold so many spectra."""
-    kept = 4 * (spectra + 2 * block) * channels
+    """A block of so many spectra, and a tile of so many pixels of the cube from smoothed blocks that hold so many spectra."""
+    kept = 4 * (spectra + block) * channels
     return smooth_spectra_bytes(block, channels, itemsize) + kept + 4 * pixels * channels + 8 * PIXELS_AT_ONCE * channels
 
 

@@ -1,5 +1,6 @@
 """Spectra of scans: smoothing, sums, and maps, as lazy graphs."""
 
+from numbers import Integral
 from typing import Any
 
 import dask
@@ -13,10 +14,12 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames import native
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_live_times
 
 TILE_BYTES = 2**25  # of a map as float32
+PARTS_OF_A_SCAN = 64  # by which its lines are told from its columns
 PIXELS_AT_ONCE = 64  # whose sums are held in float64
 
 
@@ -59,12 +62,12 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
 
 
 def summary_spectra(spectra: Any) -> xr.Dataset:
-    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; spectra of NaN (uncovered pixels) are left out.
+    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; NaN (uncovered pixels) is left out, channel by channel.
 
     Returns
     -------
     Dataset (energy,)
-        sum and max, in the unit of the spectra, mean; all NaN if there is no spectrum. float64.
+        sum and max, in the unit of the spectra, mean; NaN in channels that no spectrum has. float64.
 
     Raises
     ------
@@ -82,18 +85,17 @@ def summary_spectra(spectra: Any) -> xr.Dataset:
         parts, keep_block, merge_summaries, axis=tuple(range(whole.ndim - 1)), dtype=np.float64, concatenate=True, split_every=16,
     )  # fmt: skip
     coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
-    names = {"sum": merged[0], "mean": merged[0] / merged[2], "max": merged[1]}
+    total, highest, number = da.where(merged[2] > 0, merged, np.nan)
+    names = {"sum": total, "mean": total / number, "max": highest}
     return xr.Dataset({name: ("energy", values, data.attrs) for name, values in names.items()}, coords)
 
 
 def summary_block(block: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums, maxima and number of spectra (…, 3, energy) of a block."""
+    """Sums, maxima and numbers of spectra (…, 3, energy) of a block."""
     lines = np.ascontiguousarray(block).reshape(-1, block.shape[-1])
     found = np.zeros((3, block.shape[-1]))
     found[1] = -np.inf
-    found[2] = kernels.add_to_summary(lines, found[0], found[1])
-    if not found[2, 0]:
-        found[:2] = np.nan
+    kernels.add_to_summary(lines, *found)
     return found.reshape((1,) * (block.ndim - 1) + found.shape)
 
 
@@ -105,15 +107,14 @@ def keep_block(block: NDArray[Any], axis: Any, keepdims: bool) -> NDArray[Any]:
 def merge_summaries(parts: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> NDArray[Any]:
     """Summaries of several blocks as one."""
     flat = parts.reshape(-1, *parts.shape[-2:])
-    found = np.stack([np.nansum(flat[:, 0], axis=0), np.fmax.reduce(flat[:, 1], axis=0), flat[:, 2].sum(axis=0)])
-    found[:2, found[2] == 0] = np.nan
+    found = np.stack([flat[:, 0].sum(axis=0), flat[:, 1].max(axis=0), flat[:, 2].sum(axis=0)])
     return found.reshape((1,) * len(axis) + found.shape) if keepdims else found
 
 
 def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None, tile_lines: int | None = None) -> xr.DataArray:
     """Counts on the grid, W·C, lazily.
 
-    Each block of the map reads the spectra between the first and the last that it has a share of: a few lines of the scan.
+    Each block of the map reads the blocks of spectra that it has a share of: a few lines of the scan, and what else passed there.
 
     Parameters
     ----------
@@ -150,8 +151,7 @@ def spread(
 ) -> xr.DataArray:
     """As `regrid`, with other entries in place of W's; `once` as in `tiles`."""
     data = as_spectra(spectra)
-    if data.ndim != 2 or len(data) != grid.spectra:
-        raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {data.shape}")
+    check_shape(data, grid)
     if sigma_channels is not None:
         if grid.spectra <= grid.coverage.size:
             return spread(smooth_spectra(data, sigma_channels), grid, matrix, tile_lines=tile_lines)
@@ -171,13 +171,16 @@ def tiles(
     they share whole blocks, which is for graphs that need each block for something else too.
     """
     matrix = matrix.sorted_indices()
+    if tile_lines is not None and not (isinstance(tile_lines, Integral) and tile_lines >= 1):
+        raise InputError(f"expected tile_lines as a whole number of at least 1, got {tile_lines!r}")
     rows, columns = shape
     along_rows = lines_are_rows(matrix, shape)
     length = rows if along_rows else columns
-    size = min(length, tile_lines or lines_a_tile(rows * columns // length, max(spectra.chunks[1])))
+    size = min(length, int(tile_lines) if tile_lines else lines_a_tile(rows * columns // length, max(spectra.chunks[1])))
     parts = tuple(min(size, length - start) for start in range(0, length, size))
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
+    touched = touched_blocks(matrix, shape, along_rows, size, edges)
     name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape, size, once)}"
     pixels = np.arange(rows * columns).reshape(rows, columns)
     graph: dict[Any, Any] = {}
@@ -186,15 +189,14 @@ def tiles(
         part = matrix[inside.ravel()]
         share = (part.indptr.astype(np.int64), part.indices, part.data)
         place = (number, 0) if along_rows else (0, number)
-        first, last = (int(part.indices.min()), int(part.indices.max()) + 1) if part.nnz else (0, 0)
-        touched = range(*np.searchsorted(edges, [first, last - 1], side="right") - [1, 0]) if part.nnz else range(0)
+        mine = np.flatnonzero(touched[number])
         for block, channels in enumerate(spectra.chunks[1]):
             if once:
-                blocks, starts = [(spectra.name, each, block) for each in touched], [int(edges[each]) for each in touched]
+                blocks = [(spectra.name, each, block) for each in mine]
             else:
-                own, blocks = reading(spectra.blocks[:, block][first:last])
+                own, blocks = reading(spectra.blocks[mine, block])
                 graph |= own
-                starts = [max(first, int(edges[each])) for each in touched]
+            starts = edges[mine].tolist()
             graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, (*inside.shape, channels))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
@@ -217,26 +219,28 @@ def lines_a_tile(pixels: int, channels: int) -> int:
 
 
 def lines_are_rows(matrix: sp.csr_matrix, shape: tuple[int, int]) -> bool:
-    """Whether the lines of the scan are rows of the map, or else columns: those are made of spectra that follow one another."""
-    sums = [int((high - low).clip(0).sum()) for low, high in (spans(matrix, shape, axis) for axis in (0, 1))]
-    return sums[0] <= sums[1]
+    """Whether the lines of the scan are rows of the map, or else columns: those were made in fewer parts of the scan's time."""
+    edges = np.linspace(0, matrix.shape[1], PARTS_OF_A_SCAN + 1)
+    rows, columns = (touched_blocks(matrix, shape, along_rows, 1, edges).sum(axis=1).mean() for along_rows in (True, False))
+    return bool(rows <= columns)
 
 
-def spans(matrix: sp.csr_matrix, shape: tuple[int, int], axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first and the last spectrum of each row (or column) of the map; the last before the first where there is none."""
+def touched_blocks(
+    matrix: sp.csr_matrix, shape: tuple[int, int], along_rows: bool, tile_lines: int, edges: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Which blocks of spectra, between `edges`, each tile of so many rows or columns of the map has a share of (tile, block)."""
     entries = matrix.tocoo()
-    lines = entries.row // shape[1] if axis == 0 else entries.row % shape[1]
-    low, high = np.full(shape[axis], matrix.shape[1]), np.zeros(shape[axis], np.int64)
-    np.minimum.at(low, lines, entries.col)
-    np.maximum.at(high, lines, entries.col)
-    return low, high
+    lines = entries.row // shape[1] if along_rows else entries.row % shape[1]
+    touched = np.zeros((-(-shape[0 if along_rows else 1] // tile_lines), len(edges) - 1), np.bool_)
+    touched[lines // tile_lines, np.searchsorted(edges, entries.col, side="right") - 1] = True
+    return touched
 
 
-def most_spectra(grid: ScanGrid, tile_lines: int) -> int:
-    """How many spectra a tile of so many lines of the map reads, at most."""
-    low, high = spans(grid.W, grid.shape, 0 if lines_are_rows(grid.W, grid.shape) else 1)
-    starts = range(0, len(low), tile_lines)
-    return max(int(high[start : start + tile_lines].max() - low[start : start + tile_lines].min()) + 1 for start in starts)
+def most_spectra(grid: ScanGrid, tile_lines: int, blocks: tuple[int, ...]) -> int:
+    """How many spectra, in blocks of so many, a tile of so many lines of the map reads, at most."""
+    edges = np.concatenate([[0], np.cumsum(blocks)])
+    touched = touched_blocks(grid.W, grid.shape, lines_are_rows(grid.W, grid.shape), tile_lines, edges)
+    return int((touched @ np.array(blocks)).max())
 
 
 def regrid_tile(
@@ -282,7 +286,7 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     InputError
         Another number of spectra than the grid was built for, no live times, or some that are not positive.
     """
-    live = live_times(scan)
+    live = live_times(scan, grid)
     seconds = on_grid(grid, grid.W @ live)
     over = inverse(seconds)
     rate = spread(scan.spectra, grid, (over @ grid.W).tocsr(), sigma_channels, tile_lines=tile_lines)
@@ -308,13 +312,20 @@ def inverse(seconds: xr.DataArray) -> sp.dia_matrix:
     return sp.diags(np.divide(1, values, out=np.zeros(len(values)), where=values > 0))
 
 
-def live_times(scan: xr.Dataset) -> NDArray[np.float64]:
-    """Live times (spectrum,) that counts can be divided by."""
+def live_times(scan: xr.Dataset, grid: ScanGrid) -> NDArray[np.float64]:
+    """Live times (spectrum,), of a grid's scan, that counts can be divided by."""
+    check_shape(scan.spectra, grid)
     if "live_time_s" not in scan:
         raise InputError("expected a scan with live_time_s (spectrum,), got one without: add it, or regrid the counts")
     live = np.asarray(scan.live_time_s.values, np.float64)
-    check_live_times(live, scan.sizes["spectrum"])
+    check_live_times(live, grid.spectra, "leave these spectra out with .isel(spectrum=…), or assign other live times")
     return live
+
+
+def check_shape(spectra: xr.DataArray, grid: ScanGrid) -> None:
+    """Refuse the spectra of another scan than that of a grid."""
+    if spectra.ndim != 2 or len(spectra) != grid.spectra:
+        raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {spectra.shape}")
 
 
 def on_grid(grid: ScanGrid, values: Any) -> xr.DataArray:
@@ -324,7 +335,7 @@ def on_grid(grid: ScanGrid, values: Any) -> xr.DataArray:
 
 
 def as_spectra(data: Any) -> xr.DataArray:
-    """Spectra (…, energy) as a DataArray over dask.
+    """Spectra (…, energy) as a DataArray over dask, of a type that kernels are compiled for.
 
     Raises
     ------
@@ -337,9 +348,9 @@ def as_spectra(data: Any) -> xr.DataArray:
         if names is None:
             raise InputError(f"expected spectra (spectrum, energy) or (row, column, energy), got {np.shape(data)}")
         data = xr.DataArray(data, dims=names)
-    if data.dtype.kind not in "iuf" or "energy" not in data.dims:
-        raise InputError(f"expected numbers with a dimension energy, got {data.dtype} {tuple(data.dims)}")
-    data = data.transpose(..., "energy")
+    if data.dtype.kind not in "iuf" or not data.sizes.get("energy"):
+        raise InputError(f"expected numbers with a dimension energy, got {data.dtype} {dict(data.sizes)}")
+    data = data.transpose(..., "energy").astype(native(data.dtype), copy=False)
     if isinstance(data.data, da.Array):
         return data
     size = max(1, TILE_BYTES // max(1, data[..., :1].size and data.nbytes // len(data)))

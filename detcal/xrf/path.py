@@ -22,7 +22,8 @@ def own_step(places: Places) -> Places:
     width = float(np.median(moves[moves > usual / 2])) if usual else 0.0
     levels = np.array([np.median(places[line, 0]) for line in scan_lines(along) if line.stop - line.start > 2])
     gaps = np.abs(np.diff(levels))
-    gaps = gaps[gaps > 0.2 * gaps.max(initial=0)]
+    if gaps.size:  # neither rows that were gone along twice, nor the way home
+        gaps = gaps[gaps > 0.2 * np.quantile(gaps, 0.9, method="lower")]
     height = float(np.median(gaps)) if gaps.size else width
     return np.array([height or width, width or height])
 

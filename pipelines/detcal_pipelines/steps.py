@@ -6,6 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from pyFAI.detectors import Detector
@@ -353,9 +354,10 @@ def scan_task_bytes(step: OfScan, scan: xr.Dataset, depth: int) -> int:
     if not isinstance(step, RegridXRF):
         grid = build_scan_grid(scan, method="selected")
         lines = selected_lines(scan, depth) or 1
-        return PYFAI_BYTES + convert_scan_bytes(depth, lines * pixels_a_line(grid), most_spectra(grid, lines), channels, itemsize)
+        spectra = most_spectra(grid, lines, da.core.normalize_chunks(depth, (grid.spectra,))[0])
+        return PYFAI_BYTES + convert_scan_bytes(depth, lines * pixels_a_line(grid), spectra, channels, itemsize)
     grid = grid_of(step)
-    pixels, spectra = depth * pixels_a_line(grid), most_spectra(grid, depth)
+    pixels, spectra = depth * pixels_a_line(grid), most_spectra(grid, depth, scan.spectra.data.chunks[0])
     own = regrid_bytes(pixels, spectra, channels, itemsize, smoothed=step.sigma_channels is not None)
     fitted = fit_bytes(pixels, channels) if step.elements and step.element_method == "fit" else 0
     cubes = 1 + step.variance + 2 * (step.elements is not None)
