@@ -1,9 +1,13 @@
 """How the tasks of a run lie in the graph that a cluster gets."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from detcal_pipelines.progress import optimise_together
+from detcal_pipelines.cluster import local_cluster
+from detcal_pipelines.progress import compute_with_progress, optimise_together
+from distributed import get_worker
+from rich.console import Console
 
 from detcal import load, open_frames, save
 from detcal.azimuthal import build_bins, outlier_mask, quantile_filter, sigma_clip
@@ -56,3 +60,18 @@ def test_frames_are_read_by_the_task_that_uses_them(stored, tmp_path, operation)
     writes = optimise_together(prepare_zarr(dataset, tmp_path / "out.zarr"))
     alone = [key for key in writes[0].__dask_graph__() if str(key[0]).startswith("frames-")]
     assert not alone
+
+
+def test_workers_keep_nothing_of_blocks_that_are_written(tmp_path):
+    """Each block's task that is kept, with all that it was told to do, is memory that grows with the data."""
+
+    def count_tasks(block, block_info=None):
+        (tmp_path / str(block_info[0]["array-location"][0][0])).write_text(str(len(get_worker().state.tasks)))
+        return block
+
+    writes = da.map_blocks(count_tasks, da.zeros(60, chunks=1), dtype=float)
+    with local_cluster(1, 2**30) as client:
+        compute_with_progress(client, [writes], "count", Console(quiet=True))
+    counts = [int(file.read_text()) for file in tmp_path.iterdir()]
+    assert len(counts) == 60
+    assert max(counts) < 20

@@ -9,7 +9,7 @@ from dask.array import Array
 from dask.array.optimization import optimize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
-from distributed import Client, KilledWorker, Scheduler, SchedulerPlugin, futures_of, wait
+from distributed import Client, KilledWorker, Scheduler, SchedulerPlugin, as_completed, futures_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -43,15 +43,16 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
         client.subscribe_topic(topic, lambda _: progress.advance(bar))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):  # masks and images may be among the tasks
             # not `compute`, which would have each output wait for all of its blocks: the blocks of one would be kept for the next
-            futures = futures_of(client.persist(writes, optimize_graph=False))
+            left = as_completed(futures_of(client.persist(writes, optimize_graph=False)))
         try:
-            wait(futures)
-            client.gather(futures)
+            for future in left:  # let go of as they end: workers would keep what each was told to do until the last
+                if future.status != "finished":
+                    future.result()
             progress.update(bar, completed=total)
         except KilledWorker as error:
             raise RunError(f"a worker was ended during {error.task}: it outgrew its memory, or its machine went away") from None
         except BaseException:
-            client.cancel(futures)
+            client.cancel(list(left.futures))
             wait_until_idle(client)
             raise
         finally:
