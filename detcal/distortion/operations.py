@@ -11,7 +11,7 @@ from dask import delayed
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from detcal.distortion import resampling
+from detcal.distortion import overlaps, resampling
 from detcal.distortion.calibration import DistortionMap, OverlapMatrix
 from detcal.errors import InputError
 from detcal.frames import as_stack_of, whole_frames
@@ -66,7 +66,7 @@ def build_overlaps(
     """
     corners = np.ascontiguousarray(warp.corners_m.values, float)
     masked = warp.mask.values | as_mask(mask, warp.shape)
-    resampling.mask_unknown(corners, masked)
+    overlaps.mask_unknown(corners, masked)
     if masked.all():
         raise InputError("no pixel is left: look at the mask, and at the map's")
     if tile_rows is not None and tile_rows < 1:
@@ -88,13 +88,13 @@ def scale_map(
     areas = np.empty(masked.shape, np.float32)
     bands = [slice(start, start + BAND_ROWS) for start in range(0, len(corners), BAND_ROWS)]
     in_threads(
-        [delayed(resampling.scale_corners)(corners[some], origin, size, (scaled[0, some], scaled[1, some]), spans[some]) for some in bands]
+        [delayed(overlaps.scale_corners)(corners[some], origin, size, (scaled[0, some], scaled[1, some]), spans[some]) for some in bands]
     )
     over = [slice(some.start, some.stop + 1) for some in bands]
     widest = max(
         in_threads(
             [
-                delayed(resampling.signed_areas)((scaled[0, more], scaled[1, more]), masked[some], areas[some])
+                delayed(overlaps.signed_areas)((scaled[0, more], scaled[1, more]), masked[some], areas[some])
                 for some, more in zip(bands, over, strict=True)
             ]
         )
@@ -104,8 +104,8 @@ def scale_map(
     np.maximum(areas, 0, out=areas)
     if not areas.any():
         raise InputError("expected pixels with an area, got a map whose corners lie on lines or points, or cross: it is no map of a camera")
-    if widest > resampling.WIDEST:
-        raise InputError(f"expected pixels of at most {resampling.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
+    if widest > overlaps.WIDEST:
+        raise InputError(f"expected pixels of at most {overlaps.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
     return scaled, spans, areas
 
 
@@ -175,14 +175,14 @@ def build_bands(
         first, last = (int(near[0]), int(near[-1]) + 1) if len(near) else (0, 0)
         ends = indptr[rows[0] * grid[1] + 1 : rows[1] * grid[1] + 1]
         bands.append(((corners[0, first : last + 1], corners[1, first : last + 1]), masked[first:last], first, rows))
-        counts.append(delayed(resampling.count_rows)(*bands[-1][:2], rows, grid[1], ends))
+        counts.append(delayed(overlaps.count_rows)(*bands[-1][:2], rows, grid[1], ends))
     in_threads(counts)
     parts = []
     for some, hidden, first, rows in bands:
         begins = indptr[rows[0] * grid[1] : rows[1] * grid[1] + 1]
         count = int(begins[-1])
         begins[1:] += begins[0]
-        fill = partial(resampling.fill_rows, first_row=first, rows=rows, width=grid[1])
+        fill = partial(overlaps.fill_rows, first_row=first, rows=rows, width=grid[1])
         task = delayed(fill, nout=2)(some, hidden, begins)
         parts.append([da.from_delayed(part, (count,), dtype) for part, dtype in zip(task, (np.float32, np.int32), strict=True)])
     if not indptr[-1]:
