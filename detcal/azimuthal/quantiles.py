@@ -6,7 +6,7 @@ from detcal.azimuthal.kernels import NONE, ROWS_A_SUM, gather
 from detcal.jit import kernel
 from detcal.simd import LANES, larger, load, smaller, splat, store, where_between, where_number
 
-SAMPLE = 31  # entries of a ring that are sorted, to say where a quantile may lie
+SAMPLE = 32  # entries of a ring that are sorted, to say where a quantile may lie; a power of 2
 TIE = 1e-12  # of a ring's weight: what a quantile of it may be off by in float64
 
 
@@ -43,31 +43,35 @@ def weigh(values, size, rings, begin, pivots, weights, nearest):  # type: ignore
 @kernel
 def extent(values, size, rings, begin, weights, ends):  # type: ignore[no-untyped-def]
     """In each lane the weight of all values, the smallest and the largest."""
-    nothing = np.full((1, LANES), np.float32(-np.inf))
-    weigh(values, size, rings, begin, nothing, weights, ends)
-    low = ends[1].copy()
-    nothing[:] = np.inf
-    weigh(values, size, rings, begin, nothing, weights, ends)
+    weigh(values, size, rings, begin, np.full((1, LANES), np.float32(np.inf)), weights, ends)
+    least = splat(np.float32(np.inf))
+    for k in range(size):
+        least = smaller(load(values, k), least)
     ends[1] = ends[0]
-    ends[0] = low
+    store(ends, 0, least)
 
 
 @kernel
 def sort_sample(values, size, sample):  # type: ignore[no-untyped-def]
-    """Some of the values, rising in each lane, what is no value behind them; how many were taken."""
-    count = min(size, SAMPLE)
-    for i in range(count):
-        store(sample, i, where_number(load(values, i * size // count), splat(np.float32(np.inf))))
-    for turn in range(count):
-        for i in range(turn % 2, count - 1, 2):
-            one, other = load(sample, i), load(sample, i + 1)
-            store(sample, i, smaller(one, other))
-            store(sample, i + 1, larger(one, other))
-    return count
+    """SAMPLE of the values, rising in each lane, what is no value behind them: by the merging network of Batcher (1968)."""
+    for i in range(SAMPLE):
+        store(sample, i, where_number(load(values, i * size // SAMPLE), splat(np.float32(np.inf))))
+    sorted_run = 1
+    while sorted_run < SAMPLE:
+        apart = sorted_run
+        while apart > 0:
+            for start in range(apart % sorted_run, SAMPLE - apart, 2 * apart):
+                for i in range(start, min(start + apart, SAMPLE - apart)):
+                    if i // (2 * sorted_run) == (i + apart) // (2 * sorted_run):
+                        one, other = load(sample, i), load(sample, i + apart)
+                        store(sample, i, smaller(one, other))
+                        store(sample, i + apart, larger(one, other))
+            apart //= 2
+        sorted_run *= 2
 
 
 @kernel
-def find_quantile(values, size, rings, begin, quantile, sample, count, weights, ends, found):  # type: ignore[no-untyped-def]
+def find_quantile(values, size, rings, begin, quantile, sample, weights, ends, found):  # type: ignore[no-untyped-def]
     """In each lane the value x at which the weight of what is not above it first comes to that part of all; found (4, lane):
     x, the weight of what is below x, that of what is not above it, and the part of all.
 
@@ -88,8 +92,8 @@ def find_quantile(values, size, rings, begin, quantile, sample, count, weights, 
                 continue
             open_lanes = True
             if step < 2:
-                rank = int(quantile * numbers(sample, count, lane)) + (-3, 3)[step]
-                guess = sample[min(max(rank, 0), count - 1), lane]
+                rank = int(quantile * numbers(sample, lane)) + (-3, 3)[step]
+                guess = sample[min(max(rank, 0), SAMPLE - 1), lane]
             elif step % 6 == 5:
                 guess = np.float32(0.5 * low + 0.5 * high)
             else:
@@ -108,8 +112,9 @@ def find_quantile(values, size, rings, begin, quantile, sample, count, weights, 
 
 
 @kernel
-def numbers(sample, count, lane):  # type: ignore[no-untyped-def]
+def numbers(sample, lane):  # type: ignore[no-untyped-def]
     """How many of the sorted sample are values."""
+    count = SAMPLE
     while count > 0 and sample[count - 1, lane] == np.inf:
         count -= 1
     return count
@@ -124,9 +129,9 @@ def between_quantiles(values, size, rings, begin, quantiles, means):  # type: ig
     weights, ends, sample = np.empty(LANES), np.empty((2, LANES), np.float32), np.empty((SAMPLE, LANES), np.float32)
     lower, upper = np.empty((4, LANES)), np.empty((4, LANES))
     extent(values, size, rings, begin, weights, ends)
-    count = sort_sample(values, size, sample)
+    sort_sample(values, size, sample)
     single = quantiles[0] == quantiles[1]
-    find_quantile(values, size, rings, begin, quantiles[0] - (TIE if single else 0.0), sample, count, weights, ends, lower)
+    find_quantile(values, size, rings, begin, quantiles[0] - (TIE if single else 0.0), sample, weights, ends, lower)
     if single:
         pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
         pivots[0] = lower[0]
@@ -136,7 +141,7 @@ def between_quantiles(values, size, rings, begin, quantiles, means):  # type: ig
             above = nearest[1, lane] if tie and nearest[1, lane] < np.inf else lower[0, lane]
             means[lane] = 0.5 * lower[0, lane] + 0.5 * above if weights[lane] > 0 else np.nan
         return
-    find_quantile(values, size, rings, begin, quantiles[1], sample, count, weights, ends, upper)
+    find_quantile(values, size, rings, begin, quantiles[1], sample, weights, ends, upper)
     inner = np.empty((1, LANES))
     sum_between(values, size, rings, begin, lower[0], upper[0], inner)
     for lane in range(LANES):
