@@ -685,6 +685,8 @@ def test_a_geometry_without_a_model_takes_a_shape(tmp_path):
     geometry = pyFAI.load(str(tmp_path / "old.poni"))
     for source in (tmp_path / "old.poni", geometry):
         assert build_bins(source, 10, shape=(40, 60)).shape == (40, 60)
+        for images in ({"mask": np.zeros((40, 60), bool)}, {"flat": np.ones((2, 40, 60))}, {"dark": np.zeros((40, 60))}):
+            assert build_bins(source, 10, **images).shape == (40, 60)
     assert geometry.detector.shape is None  # it is left as it was
     with pytest.raises(InputError, match="or give shape="):
         build_bins(tmp_path / "old.poni", 10)

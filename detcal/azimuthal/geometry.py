@@ -73,7 +73,7 @@ def build_bins(
         Cut each ring in so many parts, for 2-D integration. With "full" splitting pyFAI may misplace single pixels on an end of
         `azimuth_range`, and leaves out some where azimuths are cut.
     shape : rows, columns
-        Of a detector that the geometry gives no model for, but pixel sizes.
+        Of a detector that the geometry gives no model for, but pixel sizes; by default of the mask, flat or dark.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def build_bins(
     unit = str(unit)  # pyFAI's own have their name as that
     check_options(npt, npt_azimuth, unit, split)
     npt, npt_azimuth = int(npt), npt_azimuth and int(npt_azimuth)
-    integrator = as_integrator(geometry, unit, shape)
+    integrator = as_integrator(geometry, unit, shape, (mask, flat, dark))
     height, width = map(int, integrator.detector.shape)
     shape = height, width
     masked = as_mask(integrator.detector.mask if mask is None else mask, shape)
@@ -134,17 +134,19 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
 
 
-def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None) -> AzimuthalIntegrator:
-    """A pyFAI integrator of our own at a geometry that fits the unit."""
+def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, images: tuple[Any, ...]) -> AzimuthalIntegrator:
+    """A pyFAI integrator of our own at a geometry that fits the unit; a detector without a model has the shape of the images."""
     if isinstance(geometry, str | PathLike):
         geometry = read_poni(geometry)
     if not isinstance(geometry, Geometry):
         raise InputError(f"expected a .poni file or a pyFAI geometry, got {type(geometry).__name__}")
     detector = copy(geometry.detector)
     if detector.shape is None:
-        detector.shape = shape
+        detector.shape = shape or next((np.shape(image)[-2:] for image in images if image is not None), None)
     if detector.shape is None:
-        raise InputError(f"expected a detector with a shape, got {detector.name}: name its model in the .poni file, or give shape=")
+        raise InputError(
+            f"expected a detector with a shape, got {detector.name}: name its model in the .poni file, or give shape= or mask="
+        )
     if shape is not None and tuple(detector.shape) != tuple(shape):
         raise InputError(f"expected the shape {tuple(detector.shape)} of {detector.name}, got {tuple(shape)}: leave shape= out")
     if geometry.wavelength is None and not unit.startswith(("2th", "r_")):
