@@ -177,7 +177,8 @@ def lower_medians(buffer, size, rings, ring, interval, work, found):  # type: ig
     ends, sample = np.empty((2, LANES), np.float32), np.empty((SAMPLE, LANES), np.float32)
     divide(buffer, size, rings, begin, interval, work)
     extent(work, size, rings, begin, weights, ends)
-    find_quantile(work, size, rings, begin, 0.5 - TIE, sample, sort_sample(work, size, sample), weights, ends, found)
+    sort_sample(work, size, sample)
+    find_quantile(work, size, rings, begin, 0.5 - TIE, sample, weights, ends, found)
 
 
 @kernel
