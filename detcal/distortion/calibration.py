@@ -72,8 +72,10 @@ class DistortionMap:
     residual_px : (point, axis) px
         By how much a map from the other dots misses this one, as (y, x). NaN for dots outside the others, with local cubics.
     cross_validated_rms_px : px, or None
-        Root mean square of the distances in `residual_px`: the error of the map where there is no dot, and that of a dot's centre. None
-        if the map was read from a file that does not tell.
+        Root mean square of the distances in `residual_px`: the scatter of the map where there is no dot, and of a dot's centre. What is
+        wrong in the same way all around does not show in it: under a strong lens the middle of a dot's image is not the image of its
+        middle, by r²/8 times the curvature (0.04 px rms for 15 % pincushion and dots 25 px wide). None if the map was read from a file
+        that does not tell.
     pitch_m : m, or None
         Of the grid.
     method, order

@@ -3,7 +3,7 @@
 Conversion beside cronomaxrf's chain of four dask runs, told again with dask-image and zarr (the original no longer imports): each run reads
 the HDF5 file, smooths all of it, and writes one of the arrays. Then `detcal run` converts a scan of half a size and of the whole size (GIB
 GiB of uint16 counts before compression; 1 by default, 20 for the issue's), and puts it on a grid, within 1 GiB: prints, for each run, the
-planned peak of all worker processes and the one sampled from outside. Needs eight times that of disk, and `pip install .[bench]`.
+planned peak of all worker processes and the one sampled from outside. Needs half that of disk, and `pip install .[bench]`.
 """
 
 import re
