@@ -47,7 +47,7 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
     if stack.ndim != 3 or 0 in stack.shape:
         raise InputError(f"expected {name} of shape (frame, y, x), got {stack.shape}")
     if stack.dtype.kind not in "iuf" or stack.dtype.itemsize > 8:
-        raise InputError(f"expected {name} of integers or reals of up to 64 bits, got {stack.dtype}")
+        raise InputError(f"expected {name} of integers or reals, got {stack.dtype}: give one of up to 64 bits")
     if set(stack.dims) == set(DIMS):
         stack = stack.transpose(*DIMS)
     else:

@@ -18,11 +18,11 @@ Floats = NDArray[np.float32]
 
 
 class Valid(NamedTuple):
-    """What counts as measured: numbers that are not below `least`, not `dummy` (NaN: there is none), and not beyond ±1e18, where the
-    squares of float32 end."""
+    """What counts as measured: numbers that are not below `least`, not `dummy` (NaN: there is none), and not beyond ±`most`."""
 
     least: float
     dummy: float
+    most: float = float(np.finfo(np.float32).max)
 
     @classmethod
     def of(cls, dtype: np.dtype[Any], dummy: float | None) -> "Valid":
@@ -54,14 +54,14 @@ def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
 @kernel
 def tile_to_lanes(frames, valid, pixel, size, tile, lanes, row):  # type: ignore[no-untyped-def]
     """The same of up to LANES neighbours, to rows of `lanes`; `tile` (LANES, LANES) is 0 at first, and kept from one call to the next."""
-    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
+    least, dummy, most = np.float32(valid.least), np.float32(valid.dummy), np.float32(valid.most)
     for lane in range(len(frames)):
         if size == LANES:
-            store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy))
+            store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy, most))
         else:
             for k in range(size):
                 tile[lane, k] = frames[lane, pixel + k]
-            store(tile, lane, measured(load(tile, lane), least, dummy))
+            store(tile, lane, measured(load(tile, lane), least, dummy, most))
     if size == LANES:
         transpose(tile, 0, 0, lanes, row, 0)
     else:

@@ -6,14 +6,12 @@ The compiler finds no SIMD form by itself for short loops over rows that it cann
 import operator
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 LANES = 16
-LARGEST = 1e18  # of which the square, and sums of many, are still numbers in float32
 instruction: Any = intrinsic  # whose declared type has the functions take one argument more than they do
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
@@ -137,18 +135,17 @@ def prefetch(_: Any, array: Any, column: Any) -> Any:
 
 
 @instruction
-def measured(_: Any, value: Any, least: Any, dummy: Any) -> Any:
-    """`value`, but NaN where it is beyond ±LARGEST, below `least`, or `dummy`."""
+def measured(_: Any, value: Any, least: Any, dummy: Any, most: Any) -> Any:
+    """`value`, but NaN where it is below `least`, `dummy`, or beyond ±`most`."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        value, least, dummy = arguments[0], filled(builder, arguments[1]), filled(builder, arguments[2])
-        ends = [ir.Constant(VECTOR, [float(np.float32(sign * LARGEST))] * LANES) for sign in (-1, 1)]
+        value, (least, dummy, most) = arguments[0], (filled(builder, each) for each in arguments[1:])
         good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_unordered("!=", value, dummy))
-        good = builder.and_(good, builder.fcmp_ordered(">=", value, ends[0]))
-        good = builder.and_(good, builder.fcmp_ordered("<=", value, ends[1]))
+        good = builder.and_(good, builder.fcmp_ordered(">=", value, builder.fneg(most)))
+        good = builder.and_(good, builder.fcmp_ordered("<=", value, most))
         return builder.select(good, value, ir.Constant(VECTOR, [float("nan")] * LANES))
 
-    return lanes_type(lanes_type, types.float32, types.float32), code
+    return lanes_type(lanes_type, types.float32, types.float32, types.float32), code
 
 
 @instruction

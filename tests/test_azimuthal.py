@@ -601,7 +601,7 @@ def test_what_is_not_measured_is_as_if_it_were_masked(what):
         ({"azimuth_range": ((0, 1), 2)}, "expected azimuth_range as two rising numbers"),
         ({"polarization": "a"}, "polarisation factor between -1 and 1, got 'a'"),
         ({"unit": None}, "unknown unit 'None'"),
-        ({"flat": np.ones((619, 487), np.longdouble)}, "a flat of integers or reals of up to 64 bits, got float128"),
+        ({"flat": np.ones((619, 487), np.longdouble)}, "a flat of integers or reals, got float128: give one of up to 64 bits"),
         ({"mask": np.ones((619, 487))}, "no pixel is left"),
         ({"mask": np.ones((3, 4))}, r"expected a mask of shape \(619, 487\)"),
         ({"radial_range": (2, 1)}, r"expected radial_range as two rising numbers, got \(2, 1\)"),
@@ -807,7 +807,7 @@ def named(frames, name):
         (lambda frames, bins: integrate(named(frames, "std"), bins), "that profiles do not have, got std: rename"),
         (lambda frames, bins: sigma_clip(named(frames, "count"), bins), "got count: rename"),
         (lambda frames, bins: median_filter(named(frames, "radial"), bins), "got radial: rename"),
-        (lambda frames, bins: integrate(frames.astype(np.longdouble), bins), "of integers or reals of up to 64 bits, got float128"),
+        (lambda frames, bins: integrate(frames.astype(np.longdouble), bins), "of integers or reals, got float128: give one of up to 64 bits"),
     ],
 )
 def test_requests_that_cannot_be(call, message):

@@ -18,6 +18,8 @@ from detcal.frames import as_stack_of, whole_frames
 from detcal.lanes import ALL_NUMBERS, Valid, in_groups
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
+LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
+ALL_VARIANCES = ALL_NUMBERS._replace(most=LARGEST)
 QUANTITIES = ("intensity", "sem", "std", "count")
 
 
@@ -154,7 +156,7 @@ def quantile_filter(
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
     stack = as_stack_of(as_bins(bins).shape, "bins", frames)
     low, high = map(float, quantiles)
-    blocks, valid = whole_frames(stack), Valid.of(stack.dtype, dummy)
+    blocks, valid = whole_frames(stack), Valid.of(stack.dtype, dummy)._replace(most=LARGEST)
     return as_profiles(("intensity", "count"), stack, bins, partial(quantile_block, quantiles=(low, high)), [blocks], valid=valid)
 
 
@@ -252,7 +254,7 @@ def clipping_task(
             raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
         blocks.append(whole_frames(given).rechunk(blocks[0].chunks))
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
-    return blocks, {"valid": Valid.of(stack.dtype, dummy), "model": model, "rings": bins.in_memory}, stack
+    return blocks, {"valid": Valid.of(stack.dtype, dummy)._replace(most=LARGEST), "model": model, "rings": bins.in_memory}, stack
 
 
 def as_profiles(
@@ -299,7 +301,7 @@ def clip(
         for batch in range(len(rings.batches) - 1):
             image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
             if noise is not None:
-                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
+                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_VARIANCES, rings, batch, variances)
             clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
     return profiles, intervals
 
@@ -315,7 +317,7 @@ def outlier_block(
         for batch in range(len(rings.batches) - 1):
             image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
             if noise is not None:
-                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_NUMBERS, rings, batch, variances)
+                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_VARIANCES, rings, batch, variances)
             marks = np.zeros_like(image)
             clipping.mark_batch(image, spread, rings, batch, model, intervals[group], marks)
             clipping.unload_marks(marks, rings, batch, marked[group])

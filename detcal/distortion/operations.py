@@ -211,7 +211,7 @@ def correct_distortion(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. Not measured are NaN, what is beyond ±1e18, `dummy`, negative numbers of an integer type, and the largest
+        What was recorded. Not measured are NaN, infinite, `dummy`, negative numbers of an integer type, and the largest
         of an unsigned type of 16 bits or more, if no dummy is given: such a pixel takes no part, as those that the map masks.
     warp
         From `fit_distortion`; or from `build_overlaps`, which saves building the matrix again.

@@ -130,7 +130,7 @@ def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-u
     """
     first, last, left, right = matrix.windows[t]
     columns, width = right - left, matrix.source[1]
-    least, dummy = np.float32(valid.least), np.float32(valid.dummy)
+    least, dummy, most = np.float32(valid.least), np.float32(valid.dummy), np.float32(valid.most)
     nothing = splat(np.float32(0))
     sums = nothing
     groups = -(-columns // LANES)
@@ -146,7 +146,7 @@ def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-u
                 prefetch(frames, start + AHEAD * width + min(group * LANES, columns - LANES))
         for lane in range(len(frames)):
             for group in range(groups):
-                value = measured(load_from(frames, lane, start + min(group * LANES, columns - LANES)), least, dummy)
+                value = measured(load_from(frames, lane, start + min(group * LANES, columns - LANES)), least, dummy, most)
                 sums = sums + nothing * value
                 store(scratch, group * LANES + lane, value)
         for group in range(groups):

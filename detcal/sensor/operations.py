@@ -141,7 +141,7 @@ def deconvolve(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. Not measured are NaN, what is beyond ±1e18, `dummy`, negative numbers of an integer type, and the largest
+        What was recorded. Not measured are NaN, infinite, `dummy`, negative numbers of an integer type, and the largest
         of an unsigned type of 16 bits or more, if no dummy is given: such a pixel takes no part in what is found for others, and
         nothing is taken to enter there, as for pixels that the matrix masks.
     psf
