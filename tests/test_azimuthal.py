@@ -807,7 +807,7 @@ def named(frames, name):
         (lambda frames, bins: integrate(named(frames, "std"), bins), "that profiles do not have, got std: rename"),
         (lambda frames, bins: sigma_clip(named(frames, "count"), bins), "got count: rename"),
         (lambda frames, bins: median_filter(named(frames, "radial"), bins), "got radial: rename"),
-        (lambda frames, bins: integrate(frames.astype(np.longdouble), bins), "of integers or reals, got float128: give one of up to 64 bits"),
+        (lambda frames, bins: integrate(frames.astype(np.longdouble), bins), "reals, got float128: give one of up to 64 bits"),
     ],
 )
 def test_requests_that_cannot_be(call, message):
