@@ -86,6 +86,14 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
+def lines(rows: int) -> Floats:
+    """Room for (row, lane), each row in a line of the cache of its own: one that lies in two takes twice as long."""
+    line = 4 * LANES
+    numbers = np.empty((rows + 1) * LANES, np.float32)
+    start = -numbers.ctypes.data % line // 4
+    return numbers[start : start + rows * LANES].reshape(rows, LANES)
+
+
 def in_groups(frames: Frames) -> Iterator[tuple[Frames, slice]]:
     """Groups of up to LANES frames (frame, pixel), and which they are."""
     flat = read_only(np.ascontiguousarray(frames).reshape(len(frames), -1))

@@ -12,6 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 LANES = 16
+HALF = LANES // 2
 instruction: Any = intrinsic  # whose declared type has the functions take one argument more than they do
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
@@ -73,6 +74,20 @@ def store(_: Any, array: Any, row: Any, value: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = address(context, builder, signature.args[0], arguments[0], arguments[1])
         builder.store(arguments[2], place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes_type), code
+
+
+@instruction
+def stream(_: Any, array: Any, row: Any, value: Any) -> Any:
+    """As `store`, past the cache, in rows that each fill a line of it: for what is far more than the cache holds."""
+    check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        stored = builder.store(arguments[2], place, align=4 * LANES)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes_type), code
@@ -180,22 +195,17 @@ def where_positive(_: Any, condition: Any, value: Any, other: Any) -> Any:
 
 @instruction
 def transpose(_: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any) -> Any:
-    """Put the 16 × 16 numbers of an array from (row, column) on into another, rows as columns."""
+    """Put the 16 × 16 numbers of an array from (row, column) on into another, rows as columns: by quarters, which registers can hold."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source, row, column, target, target_row, target_column = arguments
-        places = [places_of(context, builder, *each) for each in (
-            (signature.args[0], source, row, column), (signature.args[3], target, target_row, target_column)
-        )]  # fmt: skip
-        rows = [builder.load(place, align=4) for place in places[0]]
-        for step in (1, 2, 4, 8):  # swap the off-diagonal quarters of blocks of twice the step
-            for i in range(LANES):
-                if not i & step:
-                    upper, lower = rows[i], rows[i | step]
-                    rows[i] = shuffled(builder, upper, lower, [LANES + (e ^ step) if e & step else e for e in range(LANES)])
-                    rows[i | step] = shuffled(builder, upper, lower, [LANES + e if e & step else e | step for e in range(LANES)])
-        for value, place in zip(rows, places[1], strict=True):
-            builder.store(value, place, align=4)
+        read = places_of(context, builder, signature.args[0], source, row, column)
+        written = places_of(context, builder, signature.args[3], target, target_row, target_column)
+        for down in (0, 1):
+            for right in (0, 1):
+                rows = [builder.load(place[right], align=4) for place in read[HALF * down : HALF * (down + 1)]]
+                for value, place in zip(transposed(builder, rows), written[HALF * right : HALF * (right + 1)], strict=True):
+                    builder.store(value, place[down], align=4)
         return context.get_dummy_value()
 
     check_rows(source)
@@ -203,18 +213,35 @@ def transpose(_: Any, source: Any, row: Any, column: Any, target: Any, target_ro
     return types.void(source, types.intp, types.intp, target, types.intp, types.intp), code
 
 
-def places_of(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> list[Any]:
-    """Where sixteen rows of sixteen numbers begin in an array."""
+def places_of(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> list[list[Any]]:
+    """Where the halves of sixteen rows of sixteen numbers begin in an array."""
     proxy = cgutils.create_struct_proxy(array_type)(context, builder, array)
     width = cgutils.unpack_tuple(builder, proxy.shape)[1]
     first = builder.add(builder.mul(row, width), column)
-    offsets = [builder.add(first, builder.mul(width, ir.Constant(width.type, i))) for i in range(LANES)]
-    return [builder.bitcast(builder.gep(proxy.data, [offset]), VECTOR.as_pointer()) for offset in offsets]
+    halves = ir.VectorType(ir.FloatType(), HALF).as_pointer()
+    places = []
+    for i in range(LANES):
+        offset = builder.add(first, builder.mul(width, ir.Constant(width.type, i)))
+        offsets = offset, builder.add(offset, ir.Constant(offset.type, HALF))
+        places.append([builder.bitcast(builder.gep(proxy.data, [each]), halves) for each in offsets])
+    return places
+
+
+def transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of a square of numbers."""
+    size, rows = len(rows), list(rows)
+    for step in (1, 2, 4):  # swap the off-diagonal quarters of blocks of twice the step
+        for i in range(size):
+            if not i & step:
+                upper, lower = rows[i], rows[i | step]
+                rows[i] = shuffled(builder, upper, lower, [size + (e ^ step) if e & step else e for e in range(size)])
+                rows[i | step] = shuffled(builder, upper, lower, [size + e if e & step else e | step for e in range(size)])
+    return rows
 
 
 def shuffled(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
-    """The lanes of two values in some order."""
-    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), LANES), order))
+    """The numbers of two vectors in some order."""
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
 
 
 @instruction
@@ -227,6 +254,28 @@ def where_between(_: Any, value: Any, low: Any, high: Any, then: Any, other: Any
         return builder.select(between, then, other)
 
     return lanes_type(*[lanes_type] * 5), code
+
+
+@instruction
+def lanes_between(_: Any, value: Any, low: Any, high: Any) -> Any:
+    """The lanes where low ≤ value ≤ high, each as a bit of a whole number."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, low, high = arguments
+        between = builder.and_(builder.fcmp_ordered(">=", value, low), builder.fcmp_ordered("<=", value, high))
+        return builder.zext(builder.bitcast(between, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(*[lanes_type] * 3), code
+
+
+@instruction
+def lowest_bit(_: Any, bits: Any) -> Any:
+    """Which bit of a whole number other than 0 is the first that is set."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), code
 
 
 def extreme(order: str) -> Any:

@@ -78,5 +78,4 @@ def as_arrays(*images: Any) -> tuple[NDArray[Any], ...]:
 def as_rings(starts: Any, pixels: Any, shares: Any, norm: Any, dark: Any) -> Rings:
     """The entries with what belongs to their pixels."""
     order = np.asarray(pixels)
-    entries = order, np.asarray(shares), np.asarray(norm).ravel()[order], np.asarray(dark).ravel()[order]
-    return Rings.of(np.asarray(starts), *entries)
+    return Rings.of(np.asarray(starts), order, np.asarray(shares), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from detcal.azimuthal.kernels import AZIMUTHAL, GIVEN, HYBRID, NONE, POISSON, ROWS_A_SUM, gather, reading
+from detcal.azimuthal.kernels import AZIMUTHAL, GIVEN, HYBRID, NONE, POISSON, ROWS_A_SUM, pixels_of
 from detcal.azimuthal.quantiles import lower_medians
 from detcal.jit import kernel
 from detcal.simd import LANES, larger, load, splat, store, where_between, where_number
@@ -11,15 +11,15 @@ ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
 
 
 @kernel
-def moments(buffer, size, rings, begin, centre, interval, sums):  # type: ignore[no-untyped-def]
+def moments(pixels, rings, begin, centre, interval, sums):  # type: ignore[no-untyped-def]
     """In each lane, of the entries with I in the interval: Σω, Σω·d, Σω², Σω²·d, Σω²·d², Σshare; d = I − centre."""
     part = np.empty((6, LANES), np.float32)
     nothing, about, low, high = splat(np.float32(0)), load(centre, 0), load(interval, 0), load(interval, 1)
     sums[:] = 0
-    for start in range(0, size, ROWS_A_SUM):
+    for start in range(0, len(pixels), ROWS_A_SUM):
         a = b = c = d = e = f = nothing
-        for k in range(start, min(size, start + ROWS_A_SUM)):
-            value, norm, share = load(buffer, k), rings.norms[begin + k], rings.shares[begin + k]
+        for k in range(start, min(len(pixels), start + ROWS_A_SUM)):
+            value, norm, share = load(pixels, k), rings.norms[begin + k], rings.shares[begin + k]
             least, most = norm * low, norm * high
             weight = where_between(value, least, most, splat(share * norm), nothing)
             deviation = where_between(value, least, most, share * (value - norm * about), nothing)
@@ -39,13 +39,13 @@ def moments(buffer, size, rings, begin, centre, interval, sums):  # type: ignore
 
 
 @kernel
-def settle(buffer, size, rings, begin, centre, interval, sums, found):  # type: ignore[no-untyped-def]
+def settle(pixels, rings, begin, centre, interval, sums, found):  # type: ignore[no-untyped-def]
     """In each lane, within the interval: mean, Σω, Σω², the variance of Σω·I as it is from their spread, Σshare.
 
     A centre far from the mean, by the spread, would cost the spread its digits: such a one is moved there, and it all begins again.
     """
     while True:
-        moments(buffer, size, rings, begin, centre, interval, sums)
+        moments(pixels, rings, begin, centre, interval, sums)
         far = False
         for lane in range(LANES):
             weight = sums[0, lane]
@@ -64,15 +64,15 @@ def settle(buffer, size, rings, begin, centre, interval, sums, found):  # type: 
 
 
 @kernel
-def noise_sum(buffer, size, noise, rings, begin, model, interval, found):  # type: ignore[no-untyped-def]
+def noise_sum(pixels, noise, rings, begin, model, interval, found):  # type: ignore[no-untyped-def]
     """In each lane, within the interval: the variance of Σω·I as it is from each reading's, Poisson's or given."""
     part = np.empty((1, LANES), np.float32)
     nothing, low, high = splat(np.float32(0)), load(interval, 0), load(interval, 1)
     found[3] = 0
-    for start in range(0, size, ROWS_A_SUM):
+    for start in range(0, len(pixels), ROWS_A_SUM):
         total = nothing
-        for k in range(start, min(size, start + ROWS_A_SUM)):
-            value, norm, share, dark = load(buffer, k), rings.norms[begin + k], rings.shares[begin + k], splat(rings.darks[begin + k])
+        for k in range(start, min(len(pixels), start + ROWS_A_SUM)):
+            value, norm, share, dark = load(pixels, k), rings.norms[begin + k], rings.shares[begin + k], splat(rings.darks[begin + k])
             variance = larger(value + dark, splat(np.float32(1))) + dark  # of the reading, dark and all, and of the dark
             if model == GIVEN:
                 variance = load(noise, rings.rows[begin + k])
@@ -82,23 +82,23 @@ def noise_sum(buffer, size, noise, rings, begin, model, interval, found):  # typ
 
 
 @kernel
-def statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found):  # type: ignore[no-untyped-def]
+def statistics(pixels, noise, rings, begin, model, centre, interval, sums, found):  # type: ignore[no-untyped-def]
     """As `settle`, with the variance of the model."""
-    settle(buffer, size, rings, begin, centre, interval, sums, found)
+    settle(pixels, rings, begin, centre, interval, sums, found)
     if model in (POISSON, GIVEN):
-        noise_sum(buffer, size, noise, rings, begin, model, interval, found)
+        noise_sum(pixels, noise, rings, begin, model, interval, found)
 
 
 @kernel
-def clip_ring(buffer, size, noise, rings, ring, model, threshold, most, work, centre, interval, found):  # type: ignore[no-untyped-def]
+def clip_ring(pixels, noise, rings, ring, model, threshold, most, work, centre, interval, found):  # type: ignore[no-untyped-def]
     """Sigma-clip a ring: interval (2, lane) is what is kept of I, found (5, lane) the statistics of it."""
     begin = rings.starts[ring]
     sums, middles, tried = np.empty((6, LANES)), np.empty((4, LANES)), np.empty((2, LANES), np.float32)
     interval[0], interval[1], centre[:] = -np.inf, np.inf, 0
-    settle(buffer, min(size, ROWS_A_SUM), rings, begin, centre, interval, sums, found)
+    settle(pixels[:ROWS_A_SUM], rings, begin, centre, interval, sums, found)
     for lane in range(LANES):
         centre[0, lane] = found[0, lane] if found[1, lane] > 0 else 0
-    statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
+    statistics(pixels, noise, rings, begin, model, centre, interval, sums, found)
     before, limits, open_lanes = np.zeros(LANES), np.empty(LANES), found[4] > 0
     for _ in range(most):  # a lane in which nothing more goes stays as it is, bit by bit, whatever lies beside it
         tried[:] = interval
@@ -112,16 +112,16 @@ def clip_ring(buffer, size, noise, rings, ring, model, threshold, most, work, ce
                 limits[lane] = max(threshold, chauvenet) * np.sqrt(found[3, lane] / found[2, lane])
                 centre[0, lane] = found[0, lane]
                 narrow(interval, lane, found[0, lane], limits[lane])
-        statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
+        statistics(pixels, noise, rings, begin, model, centre, interval, sums, found)
         wiped = open_lanes & (found[4] < before / 2)
         if model in (POISSON, GIVEN) and wiped.any():  # by outliers that the mean has gone to: they are sought about the median instead
-            lower_medians(buffer, size, rings, ring, tried, work, middles)
+            lower_medians(pixels, rings, begin, tried, work, middles)
             for lane in range(LANES):
                 if wiped[lane]:
                     interval[0, lane], interval[1, lane] = tried[0, lane], tried[1, lane]
                     narrow(interval, lane, middles[0, lane], limits[lane])
                     centre[0, lane] = middles[0, lane]
-            statistics(buffer, size, noise, rings, begin, model, centre, interval, sums, found)
+            statistics(pixels, noise, rings, begin, model, centre, interval, sums, found)
 
 
 @kernel
@@ -137,14 +137,14 @@ def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, int
     """Of a batch: profiles (lane, 4, ring), which are mean, its standard error, standard deviation, and pixels; and intervals
     (lane, 2, ring) of I that is kept."""
     longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
-    buffer, work = np.empty((longest, LANES), np.float32), np.empty((longest, LANES), np.float32)
+    gathered, work = np.empty((longest, LANES), np.float32), np.empty((3, longest, LANES), np.float32)
     centre, interval, found = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty((5, LANES))
     sought = AZIMUTHAL if model == HYBRID else model
     for ring in range(rings.batches[batch], rings.batches[batch + 1]):
-        size = gather(image, noise, rings, ring, model, buffer)
-        clip_ring(buffer, size, noise, rings, ring, sought, threshold, most, work, centre, interval, found)
+        pixels = pixels_of(image, rings, batch, ring, gathered)
+        clip_ring(pixels, noise, rings, ring, sought, threshold, most, work, centre, interval, found)
         if model == HYBRID:
-            noise_sum(buffer, size, noise, rings, rings.starts[ring], POISSON, interval, found)
+            noise_sum(pixels, noise, rings, rings.starts[ring], POISSON, interval, found)
         for lane in range(len(profiles)):
             mean, weight, squares, variance, count = found[:, lane]
             if model == NONE or (model == AZIMUTHAL and not count > 1):  # of a single pixel there is no spread
@@ -156,7 +156,7 @@ def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, int
 
 
 @kernel
-def mark_batch(image, noise, rings, batch, model, intervals, marks):  # type: ignore[no-untyped-def]
+def mark_batch(image, rings, batch, intervals, marks):  # type: ignore[no-untyped-def]
     """Of a batch: marks (row, lane) become 1 where I is outside the interval (lane, 2, ring) of one of the pixel's rings."""
     ends, nothing, one = np.zeros((2, LANES), np.float32), splat(np.float32(0)), splat(np.float32(1))
     for ring in range(rings.batches[batch], rings.batches[batch + 1]):
@@ -165,7 +165,7 @@ def mark_batch(image, noise, rings, batch, model, intervals, marks):  # type: ig
         low, high = load(ends, 0), load(ends, 1)
         for k in range(rings.starts[ring], rings.starts[ring + 1]):
             norm, row = rings.norms[k], rings.rows[k]
-            value = reading(image, noise, rings, k, model)
+            value = load(image, row)
             outside = where_between(value, norm * low, norm * high, nothing, where_number(value * nothing + one, nothing))
             store(marks, row, larger(outside, load(marks, row)))
 
@@ -173,9 +173,9 @@ def mark_batch(image, noise, rings, batch, model, intervals, marks):  # type: ig
 @kernel
 def unload_marks(marks, rings, batch, marked):  # type: ignore[no-untyped-def]
     """Set what is marked in a batch in the frames (frame, pixel)."""
-    begin = rings.tile_starts[batch]
-    for row in range(len(marks)):
-        pixel = rings.tiles[begin + row // LANES] * LANES + row % LANES
-        for lane in range(len(marked)):
-            if marks[row, lane] > 0:
-                marked[lane, pixel] = True
+    for k in range(rings.tile_starts[batch], rings.tile_starts[batch + 1]):
+        for e in range(LANES):
+            place, pixel = rings.places[k, e], rings.tiles[k] * LANES + e
+            for lane in range(len(marked)):
+                if place >= 0 and marks[place, lane] > 0:
+                    marked[lane, pixel] = True

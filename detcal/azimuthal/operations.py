@@ -1,5 +1,6 @@
 """Integrating, clipping and filtering frames in rings, as lazy graphs."""
 
+from collections.abc import Iterator
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -15,7 +16,7 @@ from detcal.azimuthal.kernels import Rings
 from detcal.azimuthal.quantiles import quantile_batch
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames import as_stack_of, whole_frames
-from detcal.lanes import ALL_NUMBERS, Valid, in_groups
+from detcal.lanes import ALL_NUMBERS, Floats, Valid, in_groups
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
@@ -295,15 +296,24 @@ def clip(
         np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
         np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
     )
-    pixels = kernels.room(rings)
-    variances = pixels if noise is None else kernels.room(rings)
+    for group, batch, image, spread in in_batches(frames, noise, rings, valid):
+        clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
+    return profiles, intervals
+
+
+def in_batches(
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: Valid
+) -> Iterator[tuple[slice, int, Floats, Floats]]:
+    """raw − dark of groups of frames, batch of rings by batch, and the variance if there is one: the same two arrays each time."""
+    image = kernels.room(rings)
+    spread = image if noise is None else kernels.room(rings)
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
-            image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
+            kernels.load_batch(some, valid, rings.dark, rings, batch, image)
             if noise is not None:
-                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_VARIANCES, rings, batch, variances)
-            clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
-    return profiles, intervals
+                kernels.load_batch(noise[group].reshape(some.shape), ALL_VARIANCES, None, rings, batch, spread)
+                kernels.leave_out(image, spread)
+            yield group, batch, image, spread
 
 
 def outlier_block(
@@ -311,24 +321,17 @@ def outlier_block(
 ) -> NDArray[np.bool_]:
     """What is left out of a block."""
     _, intervals = clip(frames, noise, rings, valid, model, threshold, most)
-    marked, pixels = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
-    variances = pixels if noise is None else kernels.room(rings)
-    for some, group in in_groups(frames):
-        for batch in range(len(rings.batches) - 1):
-            image = spread = kernels.load_batch(some, valid, rings, batch, pixels)
-            if noise is not None:
-                spread = kernels.load_batch(noise[group].reshape(some.shape), ALL_VARIANCES, rings, batch, variances)
-            marks = np.zeros_like(image)
-            clipping.mark_batch(image, spread, rings, batch, model, intervals[group], marks)
-            clipping.unload_marks(marks, rings, batch, marked[group])
+    marked = np.zeros((len(frames), frames[0].size), np.bool_)
+    for group, batch, image, _ in in_batches(frames, noise, rings, valid):
+        marks = np.zeros_like(image)
+        clipping.mark_batch(image, rings, batch, intervals[group], marks)
+        clipping.unload_marks(marks, rings, batch, marked[group])
     return marked.reshape(frames.shape)
 
 
 def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
     """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
-    profiles, pixels = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32), kernels.room(rings)
-    for some, group in in_groups(frames):
-        for batch in range(len(rings.batches) - 1):
-            image = kernels.load_batch(some, valid, rings, batch, pixels)
-            quantile_batch(image, rings, batch, quantiles, profiles[group])
+    profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
+    for group, batch, image, _ in in_batches(frames, None, rings, valid):
+        quantile_batch(image, rings, batch, quantiles, profiles[group])
     return profiles

@@ -1,61 +1,45 @@
-"""Quantiles of the pixels in each ring, by weight. ndarrays in, ndarrays out."""
+"""Quantiles of the pixels in each ring, by weight. ndarrays in, ndarrays out.
+
+A quantile lies in a bracket of values, other ones in other lanes. It is narrowed by weighing all pixels at pivots, twice, where a sample
+says that the quantile will be; the few pixels that are then left in it are picked out, and the bracket narrowed to one value among them.
+"""
 
 import numpy as np
 
-from detcal.azimuthal.kernels import NONE, ROWS_A_SUM, gather
+from detcal.azimuthal.kernels import ROWS_A_SUM, pixels_of
 from detcal.jit import kernel
-from detcal.simd import LANES, larger, load, smaller, splat, store, where_between, where_number
+from detcal.simd import LANES, lanes_between, larger, load, lowest_bit, smaller, splat, store, where_between, where_number
 
 SAMPLE = 32  # entries of a ring that are sorted, to say where a quantile may lie; a power of 2
+APART = 4  # places in the sample to either side of the quantile's, at which the ring is weighed first
 TIE = 1e-12  # of a ring's weight: what a quantile of it may be off by in float64
+ENDLESS = np.float32(np.inf)
 
 
 @kernel
-def divide(buffer, size, rings, begin, interval, out):  # type: ignore[no-untyped-def]
-    """I from raw − dark, NaN outside the interval."""
-    low, high, outside = load(interval, 0), load(interval, 1), splat(np.float32(np.nan))
-    for k in range(size):
-        norm = rings.norms[begin + k]
-        value = load(buffer, k)
-        store(out, k, where_between(value, norm * low, norm * high, value / splat(norm), outside))
+def divide(pixels, rings, begin, interval, values, sums):  # type: ignore[no-untyped-def]
+    """I from raw − dark, NaN outside the interval; in each lane the weight of all I, and their share of pixels, as sums (2, lane)."""
+    part = np.empty((2, LANES), np.float32)
+    low, high, outside, nothing = load(interval, 0), load(interval, 1), splat(np.float32(np.nan)), splat(np.float32(0))
+    sums[:] = 0
+    for start in range(0, len(pixels), ROWS_A_SUM):
+        weight = share = nothing
+        for k in range(start, min(len(pixels), start + ROWS_A_SUM)):
+            value, norm = load(pixels, k), rings.norms[begin + k]
+            least, most = norm * low, norm * high
+            store(values, k, where_between(value, least, most, value * splat(np.float32(1) / norm), outside))
+            weight = weight + where_between(value, least, most, splat(rings.weights[begin + k]), nothing)
+            share = share + where_between(value, least, most, splat(rings.shares[begin + k]), nothing)
+        store(part, 0, weight)
+        store(part, 1, share)
+        sums += part
 
 
 @kernel
-def weigh(values, size, rings, begin, pivots, weights, nearest):  # type: ignore[no-untyped-def]
-    """In each lane the weight of what is not above its pivot; and the largest value that is not, and the smallest that is."""
-    part = np.empty((1, LANES), np.float32)
-    nothing, lowest, highest = splat(np.float32(0)), splat(np.float32(-np.inf)), splat(np.float32(np.inf))
-    pivot, below, above = load(pivots, 0), lowest, highest
-    weights[:] = 0
-    for start in range(0, size, ROWS_A_SUM):
-        total = nothing
-        for k in range(start, min(size, start + ROWS_A_SUM)):
-            value = load(values, k)
-            total = total + where_between(value, lowest, pivot, splat(rings.weights[begin + k]), nothing)
-            below = larger(where_between(value, lowest, pivot, value, lowest), below)
-            above = smaller(where_between(value, lowest, pivot, highest, value), above)
-        store(part, 0, total)
-        weights += part[0]
-    store(nearest, 0, below)
-    store(nearest, 1, above)
-
-
-@kernel
-def extent(values, size, rings, begin, weights, ends):  # type: ignore[no-untyped-def]
-    """In each lane the weight of all values, the smallest and the largest."""
-    weigh(values, size, rings, begin, np.full((1, LANES), np.float32(np.inf)), weights, ends)
-    least = splat(np.float32(np.inf))
-    for k in range(size):
-        least = smaller(load(values, k), least)
-    ends[1] = ends[0]
-    store(ends, 0, least)
-
-
-@kernel
-def sort_sample(values, size, sample):  # type: ignore[no-untyped-def]
+def sort_sample(values, sample):  # type: ignore[no-untyped-def]
     """SAMPLE of the values, rising in each lane, what is no value behind them: by the merging network of Batcher (1968)."""
     for i in range(SAMPLE):
-        store(sample, i, where_number(load(values, i * size // SAMPLE), splat(np.float32(np.inf))))
+        store(sample, i, where_number(load(values, i * len(values) // SAMPLE), splat(ENDLESS)))
     sorted_run = 1
     while sorted_run < SAMPLE:
         apart = sorted_run
@@ -71,47 +55,6 @@ def sort_sample(values, size, sample):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def find_quantile(values, size, rings, begin, quantile, sample, weights, ends, found):  # type: ignore[no-untyped-def]
-    """In each lane the value x at which the weight of what is not above it first comes to that part of all; found (4, lane):
-    x, the weight of what is below x, that of what is not above it, and the part of all.
-
-    A bracket is narrowed: first by what a sample says, then by interpolating the weight between its ends.
-    """
-    pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
-    lows = ends[0].copy()  # the bracket: x is one of the values from lows to found[0]
-    for lane in range(LANES):
-        found[0, lane], found[1, lane], found[2, lane] = ends[1, lane], 0, weights[lane]
-        found[3, lane] = quantile * weights[lane]
-    step = 0
-    while True:
-        open_lanes = False
-        for lane in range(LANES):
-            low, high = lows[lane], np.float32(found[0, lane])
-            pivots[0, lane] = high
-            if not (weights[lane] > 0 and low < high):
-                continue
-            open_lanes = True
-            if step < 2:
-                rank = int(quantile * numbers(sample, lane)) + (-3, 3)[step]
-                guess = sample[min(max(rank, 0), SAMPLE - 1), lane]
-            elif step % 6 == 5:
-                guess = np.float32(0.5 * low + 0.5 * high)
-            else:
-                guess = np.float32(low + (found[3, lane] - found[1, lane]) / (found[2, lane] - found[1, lane]) * (high - low))
-            pivots[0, lane] = min(max(guess, low), np.nextafter(high, low))
-        if not open_lanes:
-            return
-        weigh(values, size, rings, begin, pivots, passed, nearest)
-        for lane in range(LANES):
-            if weights[lane] > 0 and lows[lane] < found[0, lane]:
-                if passed[lane] < found[3, lane]:
-                    lows[lane], found[1, lane] = nearest[1, lane], passed[lane]
-                else:
-                    found[0, lane], found[2, lane] = nearest[0, lane], passed[lane]
-        step += 1
-
-
-@kernel
 def numbers(sample, lane):  # type: ignore[no-untyped-def]
     """How many of the sorted sample are values."""
     count = SAMPLE
@@ -121,49 +64,196 @@ def numbers(sample, lane):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def between_quantiles(values, size, rings, begin, quantiles, means):  # type: ignore[no-untyped-def]
+def weigh_twice(values, rings, begin, pivots, passed):  # type: ignore[no-untyped-def]
+    """In each lane the weight of what is not above each of its two pivots."""
+    part, lowest, nothing = np.empty((2, LANES), np.float32), splat(-ENDLESS), splat(np.float32(0))
+    first, second = load(pivots, 0), load(pivots, 1)
+    passed[:] = 0
+    for start in range(0, len(values), ROWS_A_SUM):
+        below_first = below_second = nothing
+        for k in range(start, min(len(values), start + ROWS_A_SUM)):
+            value, weight = load(values, k), splat(rings.weights[begin + k])
+            below_first = below_first + where_between(value, lowest, first, weight, nothing)
+            below_second = below_second + where_between(value, lowest, second, weight, nothing)
+        store(part, 0, below_first)
+        store(part, 1, below_second)
+        passed += part
+
+
+@kernel
+def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-def]
+    """In each lane the weight of what is not above its pivot; and the largest value that is not, and the smallest that is."""
+    part, nothing, lowest, highest = np.empty((1, LANES), np.float32), splat(np.float32(0)), splat(-ENDLESS), splat(ENDLESS)
+    pivot, below, above = load(pivots, 0), lowest, highest
+    passed[:] = 0
+    for start in range(0, len(values), ROWS_A_SUM):
+        total = nothing
+        for k in range(start, min(len(values), start + ROWS_A_SUM)):
+            value = load(values, k)
+            total = total + where_between(value, lowest, pivot, load(weights, k), nothing)
+            below = larger(where_between(value, lowest, pivot, value, lowest), below)
+            above = smaller(where_between(value, lowest, pivot, highest, value), above)
+        store(part, 0, total)
+        passed += part[0]
+    store(nearest, 0, below)
+    store(nearest, 1, above)
+
+
+@kernel
+def find_quantile(values, rings, begin, quantile, sample, total, few, weights, found):  # type: ignore[no-untyped-def]
+    """In each lane the value x at which the weight of what is not above it first comes to that part of all; found (4, lane):
+    x, the weight of what is below x, that of what is not above it, and the part of all.
+
+    `few` and `weights` are room for as many values; `total` is the weight of all.
+    """
+    low = np.empty(LANES, np.float32)
+    enclose(values, rings, begin, quantile, sample, total, low, found)
+    count = pick(values, rings, begin, low, found, few, weights)
+    narrow_down(few[:count], weights, low, found)
+
+
+@kernel
+def enclose(values, rings, begin, quantile, sample, total, low, found):  # type: ignore[no-untyped-def]
+    """Narrow each lane's bracket, low < x ≤ found[0], to a few pixels: by what the sample says, then by the weight between its ends."""
+    pivots, passed = np.empty((2, LANES), np.float32), np.empty((2, LANES))
+    low[:] = -np.inf
+    found[0], found[1], found[2], found[3] = np.inf, 0, total, quantile * total
+    for step in range(2):
+        for lane in range(LANES):
+            least, most = low[lane], np.float32(found[0, lane])
+            pivots[0, lane], pivots[1, lane] = least, most
+            if step == 0:
+                size = numbers(sample, lane)
+                first, last = int(quantile * size) - APART, int(quantile * size) + APART
+                if 0 <= first < size:  # just below: what is as large as the sample stays in
+                    pivots[0, lane] = np.nextafter(sample[first, lane], -ENDLESS)
+                if last < size:
+                    pivots[1, lane] = sample[last, lane]
+            elif -np.inf < least and most < np.inf:
+                inside = (found[2, lane] - found[1, lane]) / total[lane]
+                middle = (found[3, lane] - found[1, lane]) / (found[2, lane] - found[1, lane])
+                apart = 1 / np.sqrt(inside * len(values))  # twice what the middle's place is uncertain by
+                pivots[0, lane] = min(max(np.float32(least + (middle - apart) * (most - least)), least), most)
+                pivots[1, lane] = min(max(np.float32(least + (middle + apart) * (most - least)), least), most)
+        weigh_twice(values, rings, begin, pivots, passed)
+        for lane in range(LANES):
+            for side in range(2):
+                pivot, weight = pivots[side, lane], passed[side, lane]
+                if (weight < found[3, lane] or weight == 0) and pivot > low[lane]:
+                    low[lane], found[1, lane] = pivot, weight
+                elif weight >= found[3, lane] and weight > 0 and pivot < found[0, lane]:
+                    found[0, lane], found[2, lane] = pivot, weight
+
+
+@kernel
+def pick(values, rings, begin, low, found, few, weights):  # type: ignore[no-untyped-def]
+    """The values in each lane's bracket, one below the other, and their weights; the most of any lane. Their least is then in low, and
+    their largest in found[0]. Of a bracket of one number none is picked."""
+    ends, counts = np.empty((2, LANES), np.float32), np.zeros(LANES, np.int64)
+    for lane in range(LANES):
+        ends[0, lane], ends[1, lane] = np.nextafter(low[lane], ENDLESS), found[0, lane]
+        if ends[0, lane] >= ends[1, lane]:
+            low[lane], ends[0, lane] = ends[1, lane], np.inf
+    first, last = load(ends, 0), load(ends, 1)
+    for k in range(len(values)):
+        inside = lanes_between(load(values, k), first, last)
+        while inside:
+            lane = lowest_bit(inside)
+            few[counts[lane], lane], weights[counts[lane], lane] = values[k, lane], rings.weights[begin + k]
+            counts[lane] += 1
+            inside &= inside - np.uint64(1)
+    most = counts.max()
+    for lane in range(LANES):
+        few[counts[lane] : most, lane], weights[counts[lane] : most, lane] = np.nan, 0
+        if counts[lane] > 0:
+            low[lane], found[0, lane] = few[0, lane], few[0, lane]
+            for k in range(counts[lane]):
+                low[lane], found[0, lane] = min(low[lane], few[k, lane]), max(found[0, lane], few[k, lane])
+    return most
+
+
+@kernel
+def narrow_down(values, weights, low, found):  # type: ignore[no-untyped-def]
+    """Narrow each lane's bracket, low ≤ x ≤ found[0], to one of the values, that are all that it holds."""
+    pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
+    outside = found[1].copy()
+    step = 0
+    while True:
+        open_lanes = False
+        for lane in range(LANES):
+            least, most = low[lane], np.float32(found[0, lane])
+            pivots[0, lane] = most
+            if least < most:
+                open_lanes = True
+                middle = 0.5 if step % 4 == 3 else (found[3, lane] - found[1, lane]) / (found[2, lane] - found[1, lane])
+                pivots[0, lane] = min(max(np.float32(least + middle * (most - least)), least), np.nextafter(most, least))
+        if not open_lanes:
+            return
+        weigh(values, weights, pivots, passed, nearest)
+        for lane in range(LANES):
+            if low[lane] < found[0, lane]:
+                weight = outside[lane] + passed[lane]
+                if weight < found[3, lane]:
+                    low[lane], found[1, lane] = nearest[1, lane], weight
+                else:
+                    found[0, lane], found[2, lane] = nearest[0, lane], weight
+        step += 1
+
+
+@kernel
+def between_quantiles(values, rings, begin, quantiles, total, few, weights, means):  # type: ignore[no-untyped-def]
     """In each lane the mean of I between two quantiles of the weight, a pixel on an edge in part; the quantile itself if they are one.
 
     NaN without any weight.
     """
-    weights, ends, sample = np.empty(LANES), np.empty((2, LANES), np.float32), np.empty((SAMPLE, LANES), np.float32)
-    lower, upper = np.empty((4, LANES)), np.empty((4, LANES))
-    extent(values, size, rings, begin, weights, ends)
-    sort_sample(values, size, sample)
-    single = quantiles[0] == quantiles[1]
-    find_quantile(values, size, rings, begin, quantiles[0] - (TIE if single else 0.0), sample, weights, ends, lower)
-    if single:
-        pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
-        pivots[0] = lower[0]
-        weigh(values, size, rings, begin, pivots, passed, nearest)
-        for lane in range(LANES):
-            tie = passed[lane] - lower[3, lane] < 2 * TIE * weights[lane]
-            above = nearest[1, lane] if tie and nearest[1, lane] < np.inf else lower[0, lane]
-            means[lane] = 0.5 * lower[0, lane] + 0.5 * above if weights[lane] > 0 else np.nan
+    sample, lower, upper = np.empty((SAMPLE, LANES), np.float32), np.empty((4, LANES)), np.empty((4, LANES))
+    sort_sample(values, sample)
+    if quantiles[0] == quantiles[1]:
+        find_quantile(values, rings, begin, quantiles[0] - TIE, sample, total, few, weights, lower)
+        ties = lower[2] - lower[3] < 2 * TIE * total
+        means[:] = np.where(total > 0, lower[0], np.nan)
+        if ties.any():
+            average_with_next(values, ties, means)
         return
-    find_quantile(values, size, rings, begin, quantiles[1], sample, weights, ends, upper)
+    find_quantile(values, rings, begin, quantiles[0], sample, total, few, weights, lower)
+    find_quantile(values, rings, begin, quantiles[1], sample, total, few, weights, upper)
     inner = np.empty((1, LANES))
-    sum_between(values, size, rings, begin, lower[0], upper[0], inner)
+    sum_between(values, rings, begin, lower[0], upper[0], inner)
     for lane in range(LANES):
         x0, start = lower[0, lane], lower[3, lane]
         x1, below_x1, stop = upper[0, lane], upper[1, lane], upper[3, lane]
         # relative to x0, whose own pixels then add nothing
-        total = inner[0, lane] + (stop - below_x1) * (x1 - x0) if x1 > x0 else 0.0
-        means[lane] = x0 + total / (stop - start) if weights[lane] > 0 else np.nan
+        inside = inner[0, lane] + (stop - below_x1) * (x1 - x0) if x1 > x0 else 0.0
+        means[lane] = x0 + inside / (stop - start) if total[lane] > 0 else np.nan
 
 
 @kernel
-def sum_between(values, size, rings, begin, low, high, sums):  # type: ignore[no-untyped-def]
+def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
+    """In lanes with a tie, the mean of the value there and the next one above it, if there is one."""
+    nearest, lowest, highest = np.empty((2, LANES), np.float32), splat(-ENDLESS), splat(ENDLESS)
+    nearest[0] = means
+    here, above = load(nearest, 0), highest
+    for k in range(len(values)):
+        value = load(values, k)
+        above = smaller(where_between(value, lowest, here, highest, value), above)
+    store(nearest, 1, above)
+    for lane in range(LANES):
+        if ties[lane] and nearest[1, lane] < np.inf:
+            means[lane] = 0.5 * means[lane] + 0.5 * nearest[1, lane]
+
+
+@kernel
+def sum_between(values, rings, begin, low, high, sums):  # type: ignore[no-untyped-def]
     """In each lane Σω·(I − low) of what is between low and high, both excluded."""
     ends, part = np.empty((2, LANES), np.float32), np.empty((1, LANES), np.float32)
     ends[0], ends[1] = low, high
     for lane in range(LANES):
-        ends[1, lane] = np.nextafter(ends[1, lane], np.float32(-np.inf))
+        ends[1, lane] = np.nextafter(ends[1, lane], -ENDLESS)
     first, last, nothing = load(ends, 0), load(ends, 1), splat(np.float32(0))
     sums[:] = 0
-    for start in range(0, size, ROWS_A_SUM):
+    for start in range(0, len(values), ROWS_A_SUM):
         total = nothing
-        for k in range(start, min(size, start + ROWS_A_SUM)):
+        for k in range(start, min(len(values), start + ROWS_A_SUM)):
             value, weight = load(values, k), rings.weights[begin + k]
             total = total + where_between(value, first, last, weight * (value - first), nothing)
         store(part, 0, total)
@@ -171,30 +261,29 @@ def sum_between(values, size, rings, begin, low, high, sums):  # type: ignore[no
 
 
 @kernel
-def lower_medians(buffer, size, rings, ring, interval, work, found):  # type: ignore[no-untyped-def]
-    """found[0]: in each lane the median of I in the interval, the lower one if there are two: always that of a pixel."""
-    begin, weights = rings.starts[ring], np.empty(LANES)
-    ends, sample = np.empty((2, LANES), np.float32), np.empty((SAMPLE, LANES), np.float32)
-    divide(buffer, size, rings, begin, interval, work)
-    extent(work, size, rings, begin, weights, ends)
-    sort_sample(work, size, sample)
-    find_quantile(work, size, rings, begin, 0.5 - TIE, sample, weights, ends, found)
+def lower_medians(pixels, rings, begin, interval, work, found):  # type: ignore[no-untyped-def]
+    """found[0]: in each lane the median of I in the interval, the lower one if there are two: always that of a pixel. `work`
+    (3, entry, lane) is room for as many pixels."""
+    sample, sums, values = np.empty((SAMPLE, LANES), np.float32), np.empty((2, LANES)), work[0, : len(pixels)]
+    divide(pixels, rings, begin, interval, values, sums)
+    sort_sample(values, sample)
+    find_quantile(values, rings, begin, 0.5 - TIE, sample, sums[0], work[1], work[2], found)
 
 
 @kernel
 def quantile_batch(image, rings, batch, quantiles, profiles):  # type: ignore[no-untyped-def]
     """Of a batch: profiles (lane, 2, ring): the mean between two quantiles, and how many pixels have a value."""
     longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
-    buffer, values = np.empty((longest, LANES), np.float32), np.empty((longest, LANES), np.float32)
-    everything, means = np.empty((2, LANES), np.float32), np.empty(LANES)
+    work = np.empty((4, longest, LANES), np.float32)
+    everything, sums, means = np.empty((2, LANES), np.float32), np.empty((2, LANES)), np.empty(LANES)
     everything[0], everything[1] = -np.inf, np.inf
     for ring in range(rings.batches[batch], rings.batches[batch + 1]):
-        size = gather(image, image, rings, ring, NONE, buffer)
-        divide(buffer, size, rings, rings.starts[ring], everything, values)
-        between_quantiles(values, size, rings, rings.starts[ring], quantiles, means)
+        pixels, begin = pixels_of(image, rings, batch, ring, work[0]), rings.starts[ring]
+        if len(pixels) == 0:
+            profiles[:, 0, ring], profiles[:, 1, ring] = np.nan, 0
+            continue
+        values = work[1, : len(pixels)]
+        divide(pixels, rings, begin, everything, values, sums)
+        between_quantiles(values, rings, begin, quantiles, sums[0], work[2], work[3], means)
         for lane in range(len(profiles)):
-            profiles[lane, 0, ring] = means[lane]
-            count = 0.0
-            for k in range(size):
-                count += rings.shares[rings.starts[ring] + k] if values[k, lane] == values[k, lane] else 0
-            profiles[lane, 1, ring] = count
+            profiles[lane, 0, ring], profiles[lane, 1, ring] = means[lane], sums[1, lane]
