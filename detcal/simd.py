@@ -257,6 +257,17 @@ def where_between(_: Any, value: Any, low: Any, high: Any, then: Any, other: Any
 
 
 @instruction
+def where_up_to(_: Any, value: Any, high: Any, then: Any, other: Any) -> Any:
+    """`then` in lanes where value ≤ high, else `other`, also where value is NaN."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, high, then, other = arguments
+        return builder.select(builder.fcmp_ordered("<=", value, high), then, other)
+
+    return lanes_type(*[lanes_type] * 4), code
+
+
+@instruction
 def lanes_between(_: Any, value: Any, low: Any, high: Any) -> Any:
     """The lanes where low ≤ value ≤ high, each as a bit of a whole number."""
 

@@ -19,6 +19,7 @@ from detcal.azimuthal import (
     AzimuthalBins,
     build_bins,
     integrate,
+    kernels,
     median_filter,
     outlier_mask,
     quantile_filter,
@@ -154,6 +155,33 @@ def test_quantiles_are_those_of_the_sorted_ring(quantiles, split):
         largest = intensity.max(initial=100) if quantiles[1] == 1 else 100  # a hot pixel, whose part is then in the mean
         same(found.intensity[frame, ring], reference.quantile_mean(intensity, share, norm, *quantiles), scale=largest)
         same(found["count"][frame, ring], share.sum())
+
+
+LONG_RINGS = {
+    "few counts": lambda rng: rng.poisson(0.3, 5000),
+    "clusters": lambda rng: rng.poisson(100, 5000),
+    "spread": lambda rng: rng.normal(0, 1, 5000) ** 7,
+    "two heaps": lambda rng: np.where(rng.random(5000) < 0.45, rng.normal(1, 0.01, 5000), rng.normal(1e6, 1, 5000)),
+    "hardly measured": lambda rng: np.where(rng.random(5000) < 0.99, np.nan, rng.uniform(0, 1, 5000)),
+    "rising": lambda rng: np.arange(5000.0),
+    "the same": lambda rng: np.full(5000, 7.0),
+}
+
+
+@pytest.mark.parametrize("equal_norms", [True, False])
+@pytest.mark.parametrize("kind", LONG_RINGS)
+def test_quantiles_of_long_rings(kind, equal_norms):
+    """In all lanes, whatever a sample says of a ring."""
+    rng = np.random.default_rng(8)
+    frames = np.stack([rng.permutation(LONG_RINGS[kind](rng)) for _ in range(20)]).reshape(20, 1, -1).astype(np.float32)
+    bins = make_bins(np.zeros((1, 5000), int), None if equal_norms else rng.uniform(0.99, 1.01, (1, 5000)))
+    for low, high in ((0, 0), (0, 0.03), (0.1, 0.1), (0.4, 0.6), (0.5, 0.5), (0.97, 1), (1, 1)):
+        found = quantile_filter(frames, bins, (low, high)).compute()
+        for frame, values in enumerate(frames):
+            intensity, share, norm, _ = reference.entries_of(values, bins, 0)
+            wanted = reference.quantile_mean(intensity, share, norm, low, high)
+            np.testing.assert_allclose(found.intensity[frame, 0], wanted, rtol=2e-6, atol=2e-7 * np.abs(intensity).max() * (high - low))
+            assert found["count"][frame, 0] == len(intensity)
 
 
 @settings(max_examples=150, deadline=None)
@@ -882,11 +910,23 @@ def test_medians_between_pixels_whose_weights_are_rounded(norm):
         same(median_filter(frames, bins).compute().intensity.item(), (count - 1) / 2 / norm, 1e-6, count)
 
 
-def test_outliers_of_all_batches():
-    frames = np.full((2, 300, 400), 100, np.uint16)
-    frames[0, ::30, 7], frames[1, ::50, 9] = 5000, 5000
-    bins = make_bins(np.arange(300 * 400).reshape(300, 400) // 8000)
-    np.testing.assert_array_equal(outlier_mask(frames, bins), frames == 5000)
+@pytest.mark.parametrize("split", ["no", "bbox"])
+def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeypatch):
+    rng = np.random.default_rng(2)
+    frames = random_frames(rng, (60, 77))
+    noise = random_variance(rng, frames.shape)
+    detector = pyFAI.detectors.Detector(172e-6, 172e-6, max_shape=frames.shape[1:])
+    geometry = AzimuthalIntegrator(dist=0.1, poni1=0.005, poni2=0.007, detector=detector, wavelength=1e-10)
+    found = []
+    for batch in (kernels.BATCH, 100):
+        monkeypatch.setattr(kernels, "BATCH", batch)
+        bins = build_bins(geometry, 40, split=split)
+        assert (len(bins.in_memory.compute().batches) > 2) == (batch == 100)
+        profiles = [integrate(frames, bins), sigma_clip(frames, bins, 2.0, variance=noise), quantile_filter(frames, bins)]
+        found.append([each.compute() for each in (*profiles, outlier_mask(frames, bins, 2.0, variance=noise))])
+    assert found[0][3].any()
+    for whole, parts in zip(*found, strict=True):
+        xr.testing.assert_identical(whole, parts)
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3])

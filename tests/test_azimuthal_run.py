@@ -14,13 +14,13 @@ from detcal_pipelines.template import render
 
 from detcal import load, save
 from detcal.azimuthal import build_bins, integrate, operations, quantile_filter, sigma_clip
-from detcal.azimuthal.memory import ENTRY, profiles_bytes
+from detcal.azimuthal.memory import profiles_bytes, rings_bytes
 from detcal.lanes import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
-from tests.benchmarks.sampling import peak_of_workers
+from tests.benchmarks.sampling import peak_of_workers, planned_peak
 from tests.test_run import change, detcal, fails
-from tests.test_sensor_run import PONI, SHAPE, assert_compiled_before, planned_peak
+from tests.test_sensor_run import PONI, SHAPE, assert_compiled_before
 
 MIB = 2**20
 RECIPES = {"sigma_clip": "profiles", "median_filter": "medians", "integrate": "integrated"}
@@ -148,8 +148,8 @@ def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     planned = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt)
-    own = planned - 2 * frames.nbytes - 2 * ENTRY * int(counts.sum())
-    assert sum(array.nbytes for array in rings) < ENTRY * counts.sum() + 2**16
+    own = planned - 2 * frames.nbytes - 2 * rings_bytes(SHAPE, int(counts.sum()))
+    assert sum(array.nbytes for array in rings) < rings_bytes(SHAPE, int(counts.sum())) + 2**16
     assert peak < own
 
 

@@ -19,10 +19,10 @@ from detcal import load, open_frames, save, simulate
 from detcal.azimuthal import build_bins, sigma_clip
 from detcal.distortion import DistortionMap, correct_distortion, fit_distortion
 from detcal.response import Response, correct_response
-from tests.benchmarks.sampling import peak_of_workers
+from tests.benchmarks.sampling import peak_of_workers, planned_peak
 from tests.test_azimuthal_run import NO_MODEL
 from tests.test_run import change, detcal
-from tests.test_sensor_run import assert_compiled_before, planned_peak
+from tests.test_sensor_run import assert_compiled_before
 
 MIB = 2**20
 RECIPES = "fit_distortion", "correct_distortion"

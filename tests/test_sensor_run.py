@@ -15,7 +15,7 @@ from detcal.lanes import Valid
 from detcal.response import Response
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve, inversion
 from detcal.sensor.memory import deconvolve_bytes
-from tests.benchmarks.sampling import peak_of_workers
+from tests.benchmarks.sampling import peak_of_workers, planned_peak
 from tests.test_run import change, detcal, fails
 
 MIB = 2**20
@@ -182,12 +182,6 @@ def assert_compiled_before(output: Path, compiled: Path) -> None:
     times = [file.stat().st_mtime for file in compiled.rglob("*.nbc")]
     assert len(times) > 10
     assert max(times) < (output / "zarr.json").stat().st_mtime
-
-
-def planned_peak(output: str) -> float:
-    """Bytes."""
-    planned, unit = re.search(r"peak memory, planned\W+([\d.]+) (\w+) of", output).groups()
-    return float(planned) * {"MiB": MIB, "GiB": 2**30}[unit]
 
 
 @pytest.mark.parametrize("count", [5, 16, 40])

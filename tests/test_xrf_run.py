@@ -19,9 +19,8 @@ from detcal.errors import DetcalError, InputError, PlanError
 from detcal.stores.crono_writer import write_crono
 from detcal.stores.scans import GzipSpectra
 from detcal.stores.zarr_store import prepare_zarr
-from tests.benchmarks.sampling import peak_of_workers
+from tests.benchmarks.sampling import peak_of_workers, planned_peak
 from tests.test_run import change, detcal, fails
-from tests.test_sensor_run import planned_peak
 from tests.test_xrf_files import changed, spoil
 
 MIB = 2**20

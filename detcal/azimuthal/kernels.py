@@ -130,9 +130,9 @@ def load_tiles(frames, valid, dark, tiles, places, lanes):  # type: ignore[no-un
 @kernel
 def leave_out(image, noise):  # type: ignore[no-untyped-def]
     """Set to NaN what has no variance."""
+    least, most, nothing = splat(np.float32(0)), splat(np.float32(np.inf)), splat(np.float32(np.nan))
     for row in range(len(image)):
-        value = where_between(load(noise, row), splat(np.float32(0)), splat(np.float32(np.inf)), load(image, row), splat(np.float32(np.nan)))
-        store(image, row, value)
+        store(image, row, where_between(load(noise, row), least, most, load(image, row), nothing))
 
 
 @kernel

@@ -301,9 +301,7 @@ def clip(
     return profiles, intervals
 
 
-def in_batches(
-    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: Valid
-) -> Iterator[tuple[slice, int, Floats, Floats]]:
+def in_batches(frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: Valid) -> Iterator[tuple[slice, int, Floats, Floats]]:
     """raw − dark of groups of frames, batch of rings by batch, and the variance if there is one: the same two arrays each time."""
     image = kernels.room(rings)
     spread = image if noise is None else kernels.room(rings)

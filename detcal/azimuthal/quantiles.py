@@ -1,17 +1,19 @@
 """Quantiles of the pixels in each ring, by weight. ndarrays in, ndarrays out.
 
-A quantile lies in a bracket of values, other ones in other lanes. It is narrowed by weighing all pixels at pivots, twice, where a sample
-says that the quantile will be; the few pixels that are then left in it are picked out, and the bracket narrowed to one value among them.
+A quantile lies in a bracket of values, another one in each lane. A few passes over the ring's pixels narrow it, each by the weight of what
+is not above either of two pivots that are likely to have the quantile between them; the pixels that are then left in it, a few in a
+hundred, are picked out, and the bracket is narrowed to one value among them.
 """
 
 import numpy as np
 
 from detcal.azimuthal.kernels import ROWS_A_SUM, pixels_of
 from detcal.jit import kernel
-from detcal.simd import LANES, lanes_between, larger, load, lowest_bit, smaller, splat, store, where_between, where_number
+from detcal.simd import LANES, lanes_between, larger, load, lowest_bit, smaller, splat, store, where_between, where_number, where_up_to
 
 SAMPLE = 32  # entries of a ring that are sorted, to say where a quantile may lie; a power of 2
-APART = 4  # places in the sample to either side of the quantile's, at which the ring is weighed first
+APART = 8  # places of the sample between the quantile's and the first pivots: almost three standard deviations of where it may be
+UNEVEN = 0.06, 0.03  # of the weight in the bracket, in the passes after it: how far values may be from evenly spread
 TIE = 1e-12  # of a ring's weight: what a quantile of it may be off by in float64
 ENDLESS = np.float32(np.inf)
 
@@ -64,17 +66,17 @@ def numbers(sample, lane):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def weigh_twice(values, rings, begin, pivots, passed):  # type: ignore[no-untyped-def]
+def weigh_at_two(values, rings, begin, pivots, passed):  # type: ignore[no-untyped-def]
     """In each lane the weight of what is not above each of its two pivots."""
-    part, lowest, nothing = np.empty((2, LANES), np.float32), splat(-ENDLESS), splat(np.float32(0))
+    part, nothing = np.empty((2, LANES), np.float32), splat(np.float32(0))
     first, second = load(pivots, 0), load(pivots, 1)
     passed[:] = 0
     for start in range(0, len(values), ROWS_A_SUM):
         below_first = below_second = nothing
         for k in range(start, min(len(values), start + ROWS_A_SUM)):
             value, weight = load(values, k), splat(rings.weights[begin + k])
-            below_first = below_first + where_between(value, lowest, first, weight, nothing)
-            below_second = below_second + where_between(value, lowest, second, weight, nothing)
+            below_first = below_first + where_up_to(value, first, weight, nothing)
+            below_second = below_second + where_up_to(value, second, weight, nothing)
         store(part, 0, below_first)
         store(part, 1, below_second)
         passed += part
@@ -90,9 +92,9 @@ def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-
         total = nothing
         for k in range(start, min(len(values), start + ROWS_A_SUM)):
             value = load(values, k)
-            total = total + where_between(value, lowest, pivot, load(weights, k), nothing)
-            below = larger(where_between(value, lowest, pivot, value, lowest), below)
-            above = smaller(where_between(value, lowest, pivot, highest, value), above)
+            total = total + where_up_to(value, pivot, load(weights, k), nothing)
+            below = larger(where_up_to(value, pivot, value, lowest), below)
+            above = smaller(where_up_to(value, pivot, highest, value), above)
         store(part, 0, total)
         passed += part[0]
     store(nearest, 0, below)
@@ -114,28 +116,29 @@ def find_quantile(values, rings, begin, quantile, sample, total, few, weights, f
 
 @kernel
 def enclose(values, rings, begin, quantile, sample, total, low, found):  # type: ignore[no-untyped-def]
-    """Narrow each lane's bracket, low < x ≤ found[0], to a few pixels: by what the sample says, then by the weight between its ends."""
+    """Narrow each lane's bracket, low < x ≤ found[0], to a few pixels: about what the sample says, then about where
+    the weight at its ends says."""
     pivots, passed = np.empty((2, LANES), np.float32), np.empty((2, LANES))
     low[:] = -np.inf
     found[0], found[1], found[2], found[3] = np.inf, 0, total, quantile * total
-    for step in range(2):
+    for step in range(1 + len(UNEVEN)):
         for lane in range(LANES):
-            least, most = low[lane], np.float32(found[0, lane])
-            pivots[0, lane], pivots[1, lane] = least, most
-            if step == 0:
-                size = numbers(sample, lane)
+            pivots[0, lane], pivots[1, lane] = low[lane], found[0, lane]
+            size = numbers(sample, lane)
+            if size > 0 and step == 0:
                 first, last = int(quantile * size) - APART, int(quantile * size) + APART
-                if 0 <= first < size:  # just below: what is as large as the sample stays in
+                if first >= 0:  # just below: what is as large as the sample stays in
                     pivots[0, lane] = np.nextafter(sample[first, lane], -ENDLESS)
                 if last < size:
                     pivots[1, lane] = sample[last, lane]
-            elif -np.inf < least and most < np.inf:
-                inside = (found[2, lane] - found[1, lane]) / total[lane]
-                middle = (found[3, lane] - found[1, lane]) / (found[2, lane] - found[1, lane])
-                apart = 1 / np.sqrt(inside * len(values))  # twice what the middle's place is uncertain by
-                pivots[0, lane] = min(max(np.float32(least + (middle - apart) * (most - least)), least), most)
-                pivots[1, lane] = min(max(np.float32(least + (middle + apart) * (most - least)), least), most)
-        weigh_twice(values, rings, begin, pivots, passed)
+            elif size > 0:
+                least, most = max(low[lane], sample[0, lane]), min(np.float32(found[0, lane]), sample[size - 1, lane])
+                inside = found[2, lane] - found[1, lane]
+                middle = (found[3, lane] - found[1, lane]) / inside
+                apart = UNEVEN[step - 1] + 1 / np.sqrt(inside / total[lane] * len(values))  # two standard deviations, or more
+                pivots[0, lane] = max(np.float32(least + (middle - apart) * (most - least)), low[lane])
+                pivots[1, lane] = min(np.float32(least + (middle + apart) * (most - least)), np.float32(found[0, lane]))
+        weigh_at_two(values, rings, begin, pivots, passed)
         for lane in range(LANES):
             for side in range(2):
                 pivot, weight = pivots[side, lane], passed[side, lane]
@@ -230,12 +233,12 @@ def between_quantiles(values, rings, begin, quantiles, total, few, weights, mean
 @kernel
 def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
     """In lanes with a tie, the mean of the value there and the next one above it, if there is one."""
-    nearest, lowest, highest = np.empty((2, LANES), np.float32), splat(-ENDLESS), splat(ENDLESS)
+    nearest, highest = np.empty((2, LANES), np.float32), splat(ENDLESS)
     nearest[0] = means
     here, above = load(nearest, 0), highest
     for k in range(len(values)):
         value = load(values, k)
-        above = smaller(where_between(value, lowest, here, highest, value), above)
+        above = smaller(where_up_to(value, here, highest, value), above)
     store(nearest, 1, above)
     for lane in range(LANES):
         if ties[lane] and nearest[1, lane] < np.inf:

@@ -1,6 +1,7 @@
 """Rings beside pyFAI's fastest engines, on stacks of 16 frames: python -m tests.benchmarks.bench_azimuthal [FOLDER]
 
-With a folder also the whole way: a bitshuffle-LZ4 stack of 1000 frames of 4 Mpx to profiles in zarr (about 4 GB there).
+With a folder also the whole way: a bitshuffle-LZ4 stack of 1000 frames of 4 Mpx to profiles in zarr (about 4 GB there), in this process
+and, for memory, by `detcal run`, with a quarter of the frames and all: the planned peak of its workers, and the one sampled from outside.
 """
 
 import logging
@@ -17,10 +18,12 @@ import hdf5plugin
 import numpy as np
 import pyFAI
 from dask.system import CPU_COUNT
+from detcal_pipelines.template import render
 
 from detcal import open_frames, save
 from detcal.azimuthal import build_bins, integrate, median_filter, quantile_filter, sigma_clip
 from detcal.stores import bitshuffle
+from tests.benchmarks.sampling import peak_of_workers, planned_peak
 from tests.benchmarks.timing import in_turn, report
 
 FRAMES = 16
@@ -83,28 +86,44 @@ def bench_detector(name: str) -> None:
             report(f"{name}, {job}, split {split}: a frame", seconds / FRAMES, peers / 4, aim)
 
 
-def bench_file(folder: Path, frames: int = 1000) -> None:
-    """From an HDF5 file to profiles in zarr, and how much of it is decoding."""
+def write_stack(path: Path, frames: int) -> pyFAI.geometry.Geometry:
+    """Few counts a pixel, as from an Eiger, whose geometry is returned."""
     geometry = geometry_of("Eiger 4M")
     block = counts(geometry, FRAMES, mean=3).clip(0).astype(np.uint32)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "eiger.h5"
     with h5py.File(path, "w") as file:
         data = file.create_dataset(
             "data", (frames, *block.shape[1:]), np.uint32, chunks=(1, *block.shape[1:]), **hdf5plugin.Bitshuffle(cname="lz4")
         )
         for start in range(0, frames, FRAMES):
             data[start : start + FRAMES] = block[: min(FRAMES, frames - start)]
+    return geometry
+
+
+def bench_file(folder: Path, frames: int = 1000) -> None:
+    """From an HDF5 file to profiles in zarr, and how much of it is decoding."""
+    geometry = write_stack(folder / "scan.h5", frames)
     bins = build_bins(geometry, 2000)
-    stack = open_frames(path, chunks={"frame": FRAMES})
+    stack = open_frames(folder / "scan.h5", chunks={"frame": FRAMES})
     for _ in range(2):  # the first brings the file to the cache
         with patch.object(bitshuffle, "decode", timed(bitshuffle.decode)) as decoding:
             start = perf_counter()
             save(sigma_clip(stack, bins), folder / "profiles.zarr", overwrite=True)
             seconds = perf_counter() - start
     share = sum(decoding.times) / (seconds * CPU_COUNT)
-    print(f"{frames} frames of {block[0].size / 1e6:.1f} Mpx, HDF5 to profiles: {frames / seconds:.0f} frames a second, "
+    print(f"{frames} frames of {stack[0].size / 1e6:.1f} Mpx, HDF5 to profiles: {frames / seconds:.0f} frames a second, "
           f"{share:.0%} of the threads' time decoding")  # fmt: skip
+
+
+def bench_memory(folder: Path, frames: int = 1000) -> None:
+    """The recipe on a quarter of the frames, and on all of them."""
+    (folder / "sigma_clip.toml").write_text(render("sigma_clip"))
+    for number in (frames // 4, frames):
+        write_stack(folder / "scan.h5", number).save(folder / "detector.poni")
+        start = perf_counter()
+        peak, told = peak_of_workers(["run", "sigma_clip.toml", "--memory", "2GiB", "--workers", "2", "--overwrite"], folder, None)
+        print(f"{number} frames within 2 GiB: planned {planned_peak(told) / 2**20:.0f} MiB, measured {peak / 2**20:.0f} MiB, "
+              f"{perf_counter() - start:.0f} s with its start", flush=True)  # fmt: skip
+        (folder / "detector.poni").unlink()
 
 
 def timed(function: Any) -> Any:
@@ -123,6 +142,9 @@ def timed(function: Any) -> Any:
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     if len(sys.argv) > 1:
-        bench_file(Path(sys.argv[1]))
+        place = Path(sys.argv[1])
+        place.mkdir(parents=True, exist_ok=True)
+        bench_file(place)
+        bench_memory(place)
     for detector in ("Pilatus 1M", "Eiger 4M", "Pilatus 6M"):
         bench_detector(detector)

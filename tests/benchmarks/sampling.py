@@ -1,6 +1,7 @@
 """Memory of a run's worker processes, seen from outside it."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,13 @@ def peak_of_workers(arguments: list[str], folder: Path, compiled: Path | None, *
     run.stdout.close()
     assert run.returncode == 0, output
     return peak, output
+
+
+def planned_peak(told: str) -> float:
+    """Bytes that a run has planned for its workers, by what it printed."""
+    planned = re.search(r"peak memory, planned\W+([\d.]+) (\w+) of", told)
+    assert planned, told
+    return float(planned[1]) * {"MiB": 2**20, "GiB": 2**30}[planned[2]]
 
 
 def resident(process: psutil.Process) -> int:
