@@ -19,7 +19,7 @@ from detcal.lanes import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
 from tests.benchmarks.sampling import peak_of_workers, planned_peak
-from tests.test_run import change, detcal, fails
+from tests.test_run import change, detcal, fails, made_by
 from tests.test_sensor_run import PONI, SHAPE, assert_compiled_before
 
 MIB = 2**20
@@ -79,7 +79,7 @@ def test_options_reach_the_rings_and_the_filter(folder, frames):
     change(folder, "median_filter.toml", "# solid_angle = true", "solid_angle = false")
     change(folder, "median_filter.toml", "# dummy = 4294967295", "dummy = 100")
     change(folder, "median_filter.toml", "# quantiles = [0.5, 0.5]", "quantiles = [0.4, 0.6]")
-    found = result_of(folder, "median_filter")
+    found = made_by(folder / "median_filter.toml")
     bins = build_bins(
         folder / "detector.poni", 50, "2th_deg", "bbox", np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE) % 100 == 7, (2, 12.5), (-80, 100),
         0.99, False, np.linspace(0.5, 2, SHAPE[1]) * np.ones(SHAPE), np.full(SHAPE, 3.0), npt_azimuth=4,
@@ -94,12 +94,12 @@ def test_clipping_and_errors_by_other_models(folder, frames):
         change(folder, f"{name}.toml", "# dummy = 4294967295", "dummy = 100")
     change(folder, "integrate.toml", '# error_model = "poisson"', 'error_model = "azimuthal"')
     wanted = integrate(frames, bins, "azimuthal", dummy=100).compute()
-    xr.testing.assert_equal(result_of(folder, "integrate").drop_attrs(), wanted.drop_attrs())
+    xr.testing.assert_equal(made_by(folder / "integrate.toml").drop_attrs(), wanted.drop_attrs())
     change(folder, "sigma_clip.toml", '# error_model = "azimuthal"', 'error_model = "hybrid"')
     change(folder, "sigma_clip.toml", "# threshold = 5.0", "threshold = 4")
     change(folder, "sigma_clip.toml", "# max_iterations = 5", "max_iterations = 2")
     wanted = sigma_clip(frames, bins, 4, 2, "hybrid", dummy=100).compute()
-    xr.testing.assert_equal(result_of(folder, "sigma_clip").drop_attrs(), wanted.drop_attrs())
+    xr.testing.assert_equal(made_by(folder / "sigma_clip.toml").drop_attrs(), wanted.drop_attrs())
 
 
 def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(folder, frames):
