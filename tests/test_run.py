@@ -20,7 +20,7 @@ import xarray as xr
 from click.testing import CliRunner, Result
 from dask import delayed
 from detcal_pipelines.cli import main, show_once
-from detcal_pipelines.progress import optimise_together
+from detcal_pipelines.progress import noticed_interrupts, optimise_together
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.steps import build, open_mask
 from distributed import LocalCluster
@@ -233,6 +233,21 @@ def test_ctrl_c_stops_cleanly_and_writes_nothing(folder):
     gone, alive = psutil.wait_procs(workers, timeout=10)
     assert len(gone) >= 2
     assert not alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_is_not_lost_while_an_object_is_deleted():
+    class Unlucky:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with noticed_interrupts() as stop_if_interrupted:
+        stop_if_interrupted()
+        Unlucky()
+        with pytest.raises(KeyboardInterrupt):
+            stop_if_interrupted()
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 # ------------------------------------------------------------------------------------------------------- bad input

@@ -1,6 +1,11 @@
 """A progress bar of the tasks that a cluster has finished."""
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, current_thread, main_thread
 from time import sleep
+from types import FrameType
 from typing import Any
 from uuid import uuid4
 
@@ -38,7 +43,8 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
     topic = f"detcal-{uuid4().hex}"
     client.register_plugin(FinishedTasks(topic))
     counts = (BarColumn(), MofNCompleteColumn(), TextColumn("tasks"))
-    with Progress(TextColumn("{task.description}"), *counts, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+    columns = TextColumn("{task.description}"), *counts, TimeElapsedColumn(), TimeRemainingColumn()
+    with noticed_interrupts() as stop_if_interrupted, Progress(*columns, console=console) as progress:
         bar = progress.add_task(label, total=total)
         client.subscribe_topic(topic, lambda _: progress.advance(bar))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):  # masks and images may be among the tasks
@@ -46,6 +52,7 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
             left = as_completed(futures_of(client.persist(writes, optimize_graph=False)))
         try:
             for future in left:  # let go of as they end: workers would keep what each was told to do until the last
+                stop_if_interrupted()
                 if future.status != "finished":
                     future.result()
             progress.update(bar, completed=total)
@@ -58,6 +65,31 @@ def compute_with_progress(client: Client, writes: list[Array], label: str, conso
         finally:
             client.unsubscribe_topic(topic)
             client.unregister_scheduler_plugin(topic)
+
+
+@contextmanager
+def noticed_interrupts() -> Iterator[Callable[[], None]]:
+    """Ctrl-C as before, and what raises it once more: Python drops one that comes while an object is deleted, as futures are that end."""
+    came, before = Event(), signal.getsignal(signal.SIGINT)
+
+    def stop_if_interrupted() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    if current_thread() is not main_thread() or not callable(before):  # it comes to another thread, or is ignored, as behind a shell's &
+        yield stop_if_interrupted
+        return
+    handle = before
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        came.set()
+        handle(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield stop_if_interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def optimise_together(arrays: list[Array]) -> list[Array]:
