@@ -9,6 +9,7 @@ import detcal
 from detcal import open_frames
 from detcal.distortion import DistortionMap, build_overlaps, correct_distortion, fit_distortion, plot_distortion, resampling, uncorrect
 from detcal.errors import InputError
+from detcal.frames.stack import as_stack
 from detcal.simulate import hole_grid
 from tests.reference import distortion as reference
 
@@ -134,10 +135,10 @@ def test_poisson_variance_is_that_of_the_counts():
 
 def test_results_do_not_depend_on_blocks():
     warp, frames = random_warp(7, (40, 50)), random_frames((40, 50), 37)
-    whole = correct_distortion(detcal.frames.as_stack(frames).chunk({"frame": 37}), warp).compute()
+    whole = correct_distortion(as_stack(frames).chunk({"frame": 37}), warp).compute()
     for size, rows in ((1, 3), (5, 40), (17, 7)):
         matrix = build_overlaps(warp, tile_rows=rows)
-        parts = correct_distortion(detcal.frames.as_stack(frames).chunk({"frame": size, "x": 9}), matrix).compute()
+        parts = correct_distortion(as_stack(frames).chunk({"frame": size, "x": 9}), matrix).compute()
         np.testing.assert_array_equal(parts, whole)
 
 

@@ -16,7 +16,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError, are_two_numbers
-from detcal.frames import as_image
+from detcal.frames.stack import as_image
 from detcal.poni import read_poni
 
 UNITS = (

@@ -15,7 +15,7 @@ from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.kernels import Rings
 from detcal.azimuthal.quantiles import quantile_batch
 from detcal.errors import InputError, are_two_numbers
-from detcal.frames import as_stack_of, whole_frames
+from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.lanes import ALL_NUMBERS, Floats, Valid, in_groups
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}

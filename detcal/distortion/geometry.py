@@ -14,7 +14,7 @@ from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, fit_even_grid
 from detcal.distortion.points import FEWEST, find_grid_points
 from detcal.distortion.smooth import HIGHEST_ORDER, Model, Polynomial, fit_local_cubic, fit_polynomial, highest_order, rms
 from detcal.errors import InputError
-from detcal.frames import as_stack_of
+from detcal.frames.stack import as_stack_of
 
 METHODS = ("auto", "polynomial", "cubic")
 HEXAGONAL_DEG, HEXAGONAL_RATIO = 8.0, 1.15  # by which steps of a hexagonal grid may differ from 60° and each other

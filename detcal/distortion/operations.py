@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detcal.distortion import overlaps, resampling
 from detcal.distortion.calibration import DistortionMap, OverlapMatrix
 from detcal.errors import InputError
-from detcal.frames import as_stack_of, whole_frames
+from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.lanes import Valid
 
 CONSERVED = ("counts", "mean")

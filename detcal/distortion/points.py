@@ -16,7 +16,7 @@ from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, f
 from detcal.distortion.calibration import GridPoints
 from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
-from detcal.frames import as_image, as_stack
+from detcal.frames.stack import as_image, as_stack
 
 FEWEST = 16  # dots: a grid of 4 × 4
 MOST_UNKNOWN = 0.15  # of a dot's disc

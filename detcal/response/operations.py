@@ -9,7 +9,7 @@ import xarray as xr
 from dask.delayed import delayed
 
 from detcal.errors import InputError
-from detcal.frames import as_image, as_stack, fold_blocks, whole_frames
+from detcal.frames.stack import as_image, as_stack, fold_blocks, whole_frames
 from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames import as_stack, whole_frames
+from detcal.frames.stack import as_stack, whole_frames
 from detcal.response import kernels
 from detcal.response.operations import as_dark_image, check_order, check_smoothing
 

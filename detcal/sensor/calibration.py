@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 
-from detcal.frames import as_stack_of, whole_frames
+from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.sensor import inversion, kernels
 from detcal.sensor.geometry import PlanarGeometry
 

@@ -12,7 +12,7 @@ import xarray as xr
 from dask import delayed
 
 from detcal.errors import InputError
-from detcal.frames import as_stack_of, whole_frames
+from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.lanes import Valid
 from detcal.sensor import inversion, kernels
 from detcal.sensor.attenuation import attenuation_per_m as find_attenuation

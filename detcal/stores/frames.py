@@ -13,7 +13,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from detcal.errors import InputError
-from detcal.frames import DIMS, frames_a_block
+from detcal.frames.stack import DIMS, frames_a_block
 from detcal.stores.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.image_files import ImageFilesReader
 from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, ZarrReader, check_readable, zarr_arrays

@@ -12,7 +12,7 @@ import hdf5plugin  # noqa: F401  registers the compression filters that detector
 import numpy as np
 
 from detcal.errors import InputError
-from detcal.frames import DIMS
+from detcal.frames.stack import DIMS
 from detcal.stores import bitshuffle
 from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, fingerprint, stack_shape
 

@@ -11,7 +11,7 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames import frames_a_block
+from detcal.frames.stack import frames_a_block
 from detcal.stores.hdf5 import DIMS_MARK, TYPE_MARK, follow, own_attributes
 from detcal.stores.readers import clear_errors, fingerprint
 from detcal.stores.zarr_store import NUMBERS

@@ -17,7 +17,7 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import DetcalError, InputError
-from detcal.frames import DIMS
+from detcal.frames.stack import DIMS
 
 Block = NDArray[np.generic]
 Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array

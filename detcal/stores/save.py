@@ -18,7 +18,7 @@ from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
 from detcal.errors import InputError
-from detcal.frames import DIMS
+from detcal.frames.stack import DIMS
 from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
 from detcal.stores.detector_files import holds_detector, read_detector, read_spline
 from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff

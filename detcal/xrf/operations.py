@@ -14,7 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames import native
+from detcal.frames.stack import native
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_live_times
 

@@ -1,0 +1,1 @@
+"""What all subjects share about a stack: what one is, and what of it was measured."""
