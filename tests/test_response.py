@@ -1,5 +1,7 @@
 """The response fit and correction against the reference, the simulator's truth, and themselves in other chunks."""
 
+from time import sleep
+
 import dask
 import dask.array as da
 import numpy as np
@@ -263,13 +265,13 @@ def test_nothing_is_computed_until_asked():
         cal.compute()
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("partial_sums", [1, 2, 5])
 @pytest.mark.parametrize("chunks", [(1, -1, -1), (7, -1, -1), (24, -1, -1), (5, 10, 20)])
-def test_results_do_not_depend_on_chunks_or_lanes(scene, chunks, lanes):
+def test_results_do_not_depend_on_chunks_or_partial_sums(scene, chunks, partial_sums):
     _, sweep, dark, flat = scene
-    whole = fit_response(sweep, dark, sigma=9.0, lanes=1).compute()
+    whole = fit_response(sweep, dark, sigma=9.0, partial_sums=1).compute()
     cut = xr.DataArray(da.from_array(sweep.values, chunks=chunks), dims=("frame", "y", "x"))
-    found = fit_response(cut, dark, sigma=9.0, lanes=lanes).compute()
+    found = fit_response(cut, dark, sigma=9.0, partial_sums=partial_sums).compute()
     np.testing.assert_allclose(found.gain, whole.gain, rtol=1e-6)
     np.testing.assert_array_equal(found.mask, whole.mask)
     one, other = (correct_response(frames, whole, dark, flat, residual_sigma=3) for frames in (sweep, cut))
@@ -283,16 +285,32 @@ def test_results_do_not_depend_on_the_scheduler(scene):
     lazy = (fit_response(cut, dark, sigma=9.0).gain, correct_response(cut, cal, dark, flat, residual_sigma=3))
     found = {name: dask.compute(*lazy, scheduler=name) for name in ("synchronous", "threads", "processes")}
     for workers in (1, 3):
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
             found[f"distributed {workers}"] = dask.compute(*lazy)
     for gain, corrected in found.values():
         np.testing.assert_allclose(gain, cal.gain, rtol=1e-6)
         np.testing.assert_array_equal(corrected, found["synchronous"][1])
 
 
+@pytest.mark.parametrize("frames", [1, 3, 8, 20])
+def test_sums_depend_on_the_blocks_alone(scene, frames):
+    """Bit for bit, whatever thread comes first, and however many there are."""
+    _, sweep, dark, _ = scene
+    cut = sweep.chunk(frame=frames)
+    rng = np.random.default_rng(frames)
+    dawdling = cut.copy(data=da.map_blocks(lambda block: (sleep(rng.uniform(0, 0.02)), block)[1], cut.data, dtype=cut.dtype))
+    found = []
+    for threads, partial_sums, stack in ((1, 1, cut), (1, None, cut), (4, 2, dawdling), (4, 5, dawdling), (7, None, dawdling)):
+        with dask.config.set(scheduler="threads", num_workers=threads):
+            found.append(fit_response(stack, dark, sigma=9.0, order=2, partial_sums=partial_sums).compute())
+    for each in found[1:]:
+        np.testing.assert_array_equal(each.gain, found[0].gain)
+        np.testing.assert_array_equal(each.curvature, found[0].curvature)
+
+
 def test_a_sweep_that_lies_on_a_cluster_is_fitted(scene):
     _, sweep, dark, _ = scene
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
         persisted = sweep.chunk(frame=6).persist()
         found = fit_response(persisted, dark, sigma=9.0).compute()
     np.testing.assert_allclose(found.gain, fit_response(sweep, dark, sigma=9.0).gain, rtol=1e-6)
@@ -377,7 +395,7 @@ def test_bad_options_and_shapes_are_refused(scene):
         correct_response(sweep, cal, residual_sigma=3)
     with pytest.raises(InputError, match="inside"):
         plot_pixel_calibrations(sweep, pixels=[(100, 0)])
-    for options in ({"sigma": np.inf}, {"truncate": 0}, {"lanes": 0}):
+    for options in ({"sigma": np.inf}, {"truncate": 0}, {"partial_sums": 0}):
         with pytest.raises(InputError, match="expected"):
             fit_response(sweep, dark, **options)
     with pytest.raises(InputError, match="residual_sigma of 0 or more"):

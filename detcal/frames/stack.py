@@ -1,19 +1,15 @@
 """What a stack of frames and an image are: every operation takes its data through here."""
 
-from collections.abc import Callable
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
-from dask.core import flatten, istask
-from dask.delayed import Delayed, delayed
-from dask.highlevelgraph import HighLevelGraph
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.graph import fold_blocks
 
 DIMS = ("frame", "y", "x")
 
@@ -92,24 +88,6 @@ def whole_frames(stack: xr.DataArray) -> da.Array:
     return stack.data.rechunk({1: -1, 2: -1})
 
 
-def fold_blocks(stack: da.Array, add: Callable[..., Any], *shared: Delayed, lanes: int = 1) -> list[Delayed]:
-    """Chains of tasks add(so far, block, *shared), one chain a lane, each of which reads its block itself.
-
-    Were reading a task of its own, blocks could be read ahead or sent to another worker than the one with what was folded so
-    far, and a worker would hold more than one lane. So the blocks' tasks are put inside the adding ones.
-    """
-    (optimised,) = dask.optimize(stack)
-    graph = dict(optimised.__dask_graph__())
-    # what lies computed on a cluster is no task, and is referred to by its key
-    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
-    name = f"fold-{tokenize(stack.name, add, shared, lanes)}"
-    for number, block in enumerate(blocks):
-        so_far = (name, number - lanes) if number >= lanes else None
-        graph[(name, number)] = (add, so_far, block, *(each.key for each in shared))
-    whole = HighLevelGraph.from_collections(name, graph, dependencies=[stack, *shared])  # type: ignore[list-item]
-    return [Delayed((name, number), whole, layer=name) for number in range(max(0, len(blocks) - lanes), len(blocks))]
-
-
 def as_image(data: Any, shape: tuple[int, int], name: str) -> da.Array:
     """An image (y, x) as float32 in one dask chunk; a stack (frame, y, x) is averaged over those of its frames that are not NaN.
 
@@ -123,7 +101,7 @@ def as_image(data: Any, shape: tuple[int, int], name: str) -> da.Array:
         raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {stack.shape[1:]}")
     if len(stack) == 1:
         return stack[0].astype(np.float32)
-    (sums,) = fold_blocks(stack, add_frames)
+    sums = fold_blocks(stack, add_frames, np.add, partial_sums=1)
     return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
 
 

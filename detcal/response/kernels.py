@@ -1,7 +1,5 @@
 """Regression sums, their solution, and the correction of a block of frames. ndarrays in, ndarrays out."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +10,6 @@ from detcal.response.smoothing import Image, ValidSmoother
 Array = NDArray[np.generic]
 
 FRAMES_A_BATCH = 4  # frames that are smoothed before their sums are taken in one pass over the pixels
-ROWS_A_STRIP = 64  # rows whose sums are added and solved at once
 
 # The planes of the sums: V is the measured signal, S the smoothed one, D = S − V. D is small, so that nothing cancels.
 # The last three are for order 2.
@@ -253,30 +250,25 @@ def find_bad_pixels(sums, order, intercept, gain, bad):  # type: ignore[no-untyp
 
 
 def solve(
-    lanes: Sequence[NDArray[np.float64]], *, order: int, intercept: bool, cutoff: float
+    sums: NDArray[np.float64], *, order: int, intercept: bool, cutoff: float
 ) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.bool_]]:
-    """Gain, offset, curvature, gain error, R², frames used and mask from sums over parts of the sweep.
-
-    The lanes are added a strip of rows at a time, since they are the largest arrays of the whole fit.
+    """Gain, offset, curvature, gain error, R², frames used and mask from the sums over the sweep.
 
     Raises
     ------
     InputError
         If no pixel has two frames above the cutoff.
     """
-    shape = lanes[0].shape[1:]
+    shape = sums.shape[1:]
     coefficients = np.zeros((3, *shape), np.float32)
     gain_error, r_squared = np.empty(shape, np.float32), np.empty(shape, np.float32)
     frames_used, bad = np.empty(shape, np.int32), np.empty(shape, np.bool_)
-    for start in range(0, shape[0], ROWS_A_STRIP):
-        rows = slice(start, start + ROWS_A_STRIP)
-        sums = np.sum([lane[:, rows] for lane in lanes], axis=0)
-        frames_used[rows] = sums[N]
-        if order == 1 and not intercept:
-            fit_through_origin(sums, coefficients[1, rows], gain_error[rows], r_squared[rows])
-        else:
-            fit_pixels(sums, order, intercept, coefficients[:, rows], gain_error[rows], r_squared[rows])
-        find_bad_pixels(sums, order, intercept, coefficients[1, rows], bad[rows])
+    frames_used[...] = sums[N]
+    if order == 1 and not intercept:
+        fit_through_origin(sums, coefficients[1], gain_error, r_squared)
+    else:
+        fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared)
+    find_bad_pixels(sums, order, intercept, coefficients[1], bad)
     most = int(frames_used.max())
     if most < 2:
         raise InputError(

@@ -9,7 +9,8 @@ import xarray as xr
 from dask.delayed import delayed
 
 from detcal.errors import InputError
-from detcal.frames.stack import as_image, as_stack, fold_blocks, whole_frames
+from detcal.frames.graph import fold_blocks
+from detcal.frames.stack import as_image, as_stack, whole_frames
 from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES
@@ -26,7 +27,7 @@ def fit_response(
     intercept: bool = False,
     boundary: str = "nearest",
     truncate: float = 4.0,
-    lanes: int = 2,
+    partial_sums: int | None = None,
 ) -> Response:
     """Fit each pixel's gain to a beam sweep, lazily.
 
@@ -56,8 +57,9 @@ def fit_response(
         How the smoothing goes on beyond the edge, as in scipy.ndimage.
     truncate : float
         Radius of the gaussian in sigmas.
-    lanes : int
-        Partial sums that grow side by side. Each holds a few images; more than there are threads bring nothing.
+    partial_sums : int, optional
+        How many partial sums may exist at once; each holds 7 float64 images (10 for order 2). The result does not depend on it.
+        Default: one more than there are threads, or threads of workers on a cluster.
 
     Returns
     -------
@@ -80,18 +82,15 @@ def fit_response(
     """
     check_smoothing(sigma, boundary, truncate)
     check_order(order)
-    if lanes < 1:
-        raise InputError(f"expected at least 1 lane, got {lanes}")
+    if partial_sums is not None and partial_sums < 1:
+        raise InputError(f"expected partial_sums of at least 1, got {partial_sums}")
     stack = as_stack(sweep, "a sweep")
     if len(stack) < 2:
         raise InputError("expected a sweep of at least 2 frames, got 1")
     shape = stack.shape[1:]
     dark_image = delayed(as_dark_image(dark, mask, shape))
     add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate)
-    sums = fold_blocks(whole_frames(stack), add, dark_image, lanes=lanes)
-    while len(sums) > 2:
-        pairs = [sums[start : start + 2] for start in range(0, len(sums), 2)]
-        sums = [delayed(np.add, pure=True)(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    sums = fold_blocks(whole_frames(stack), add, np.add, dark_image, partial_sums=partial_sums)
     solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums)
     types = (np.float32,) * 5 + (np.int32, np.bool_)
     gain, offset, curvature, gain_error, r_squared, frames_used, bad = (

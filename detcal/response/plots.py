@@ -76,7 +76,7 @@ def plot_pixel_calibrations(
     measured, expected = np.moveaxis(samples.compute(), -1, 0)
     sums = np.zeros((kernels.count_planes(order), 1, len(places)))
     kernels.add_powers(sums, measured[:, None], expected[:, None], cutoff)
-    fitted = kernels.solve([sums], order=order, intercept=intercept, cutoff=cutoff)
+    fitted = kernels.solve(sums, order=order, intercept=intercept, cutoff=cutoff)
     return draw_pixels(places, measured, expected, cutoff, [image[0] for image in fitted[:5]])
 
 
