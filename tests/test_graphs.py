@@ -4,10 +4,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from detcal_pipelines.cluster import local_cluster
-from detcal_pipelines.progress import compute_with_progress, optimise_together
-from distributed import get_worker
-from rich.console import Console
+from detcal_pipelines.cluster import compute_on_cluster
+from detcal_pipelines.graph import in_stages, optimise_together
+from distributed import Client, LocalCluster, get_worker
 
 from detcal import load, open_frames, save
 from detcal.azimuthal import build_bins, outlier_mask, quantile_filter, sigma_clip
@@ -57,8 +56,8 @@ def test_frames_are_read_by_the_task_that_uses_them(stored, tmp_path, operation)
     """Were reading a task of its own, workers would read on while a calibration is made ready, beyond any plan."""
     result = operation(open_frames(stored / "scan.h5", chunks={"frame": 4}), lambda name: load(stored / f"{name}.zarr"))
     dataset = result if isinstance(result, xr.Dataset) else result.to_dataset(name="values")
-    writes = optimise_together(prepare_zarr(dataset, tmp_path / "out.zarr"))
-    alone = [key for key in writes[0].__dask_graph__() if str(key[0]).startswith("frames-")]
+    graph, _ = optimise_together(prepare_zarr(dataset, tmp_path / "out.zarr"))
+    alone = [key for key in graph if str(key[0]).startswith("frames-")]
     assert not alone
 
 
@@ -70,8 +69,9 @@ def test_workers_keep_nothing_of_blocks_that_are_written(tmp_path):
         return block
 
     writes = da.map_blocks(count_tasks, da.zeros(60, chunks=1), dtype=float)
-    with local_cluster(1, 2**30) as client:
-        compute_with_progress(client, [writes], "count", Console(quiet=True))
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+        graph, keys = optimise_together([writes])
+        compute_on_cluster(client, in_stages(graph, keys), 2, lambda: None, lambda: None)
     counts = [int(file.read_text()) for file in tmp_path.iterdir()]
     assert len(counts) == 60
     assert max(counts) < 20

@@ -285,7 +285,7 @@ def test_results_do_not_depend_on_the_scheduler(scene):
     lazy = (fit_response(cut, dark, sigma=9.0).gain, correct_response(cut, cal, dark, flat, residual_sigma=3))
     found = {name: dask.compute(*lazy, scheduler=name) for name in ("synchronous", "threads", "processes")}
     for workers in (1, 3):
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster):
             found[f"distributed {workers}"] = dask.compute(*lazy)
     for gain, corrected in found.values():
         np.testing.assert_allclose(gain, cal.gain, rtol=1e-6)
@@ -310,7 +310,7 @@ def test_sums_depend_on_the_blocks_alone(scene, frames):
 
 def test_a_sweep_that_lies_on_a_cluster_is_fitted(scene):
     _, sweep, dark, _ = scene
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster):
         persisted = sweep.chunk(frame=6).persist()
         found = fit_response(persisted, dark, sigma=9.0).compute()
     np.testing.assert_allclose(found.gain, fit_response(sweep, dark, sigma=9.0).gain, rtol=1e-6)

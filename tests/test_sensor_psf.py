@@ -296,7 +296,7 @@ def test_matrix_does_not_depend_on_tiles(tiled, tile_rows, scheduler):
 
 def test_matrix_does_not_depend_on_processes(tiled):
     build, wanted = tiled
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster):
         for tile_rows in (None, 7, 64):
             assert_same_bits(dask.compute(*build(tile_rows)), wanted)
 

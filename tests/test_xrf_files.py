@@ -291,7 +291,7 @@ def test_conversion_does_not_depend_on_chunks(crono, simulated, tmp_path):
 
 
 def test_conversion_on_a_cluster_has_a_bar_too(original, simulated, tmp_path, capsys):
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"):
         path = xrf.convert_crono(original, tmp_path / "map.zarr")
     assert "[########################################] | 100% Completed" in capsys.readouterr().out
     wanted = reference.cronomaxrf(simulated.spectra.values, simulated.selected.values)

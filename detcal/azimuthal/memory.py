@@ -1,24 +1,32 @@
-"""Bytes that one task holds at its peak: a pure function of shapes, for planning a run before it."""
+"""Bytes that profiles hold at their peak: pure functions of shapes, for planning a run before it."""
 
 from detcal.azimuthal.kernels import BATCH
+from detcal.frames.needs import Needs
 from detcal.simd import LANES
 
 ENTRY = 26  # bytes: row, share, norm, dark, weight, and its part of the tiles
 DARK_PIXEL = 4  # bytes
 LANE_PIXEL = 4 * LANES  # bytes of a pixel of LANES frames
 SCRATCH = 2**14  # bytes
+BUILT_ENTRY, BUILT_PIXEL = 8, 12  # bytes of bins as they are built: pixel and share; norm, dark and radius
+GEOMETRY_PIXEL = 128  # bytes, of what pyFAI holds while it builds them
 
 
-def profiles_bytes(shape: tuple[int, int], frames: int, itemsize: int, entries: int, longest: int, bins: int) -> int:
+def profiles_bytes(shape: tuple[int, int], frames: int, itemsize: int, entries: int, longest: int, bins: int) -> Needs:
     """Profiles of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel, in `bins` bins of so many entries, `longest` the most.
 
-    All tasks of a worker share the bins, which come to it in a message. A task holds its block twice, as it is read and as it is
+    All tasks share the bins, as they are built and as the kernels take them. A task holds its block twice, as it is read and as it is
     decoded from the file's chunks, a batch of pixels, one ring four times, and what it finds, also as it is written.
     """
     block = 2 * frames * itemsize * shape[0] * shape[1]
     batch = LANE_PIXEL * (min(BATCH + longest, entries) + 4 * longest)
     profiles = 3 * 6 * 4 * frames * bins
-    return 2 * rings_bytes(shape, entries) + block + batch + profiles + SCRATCH
+    built = BUILT_ENTRY * entries + BUILT_PIXEL * shape[0] * shape[1]
+    return Needs(
+        prepared=GEOMETRY_PIXEL * shape[0] * shape[1] + built + rings_bytes(shape, entries),
+        once=built + rings_bytes(shape, entries),
+        task=block + batch + profiles + SCRATCH,
+    )
 
 
 def rings_bytes(shape: tuple[int, int], entries: int) -> int:

@@ -1,16 +1,17 @@
-"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it."""
+"""Bytes that each operation holds at its peak: pure functions of shapes, for planning a run before it."""
 
 from detcal.distortion.resampling import TILE_COLUMNS, TILE_ROWS
+from detcal.frames.needs import Needs
 from detcal.simd import LANES
 
 
-def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
+def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
     """Fitting the mean of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
 
     While they are averaged: a block as it is read and as it is decoded, sums that came in and go out, and a few images. Later:
     displacements of the corners, of polynomials and of local cubics, and what these are reckoned from, seven pairs of numbers in all.
     """
-    return max(2 * frames * itemsize + 2 * 16 + 3 * 8, 7 * 16) * (shape[0] + 1) * (shape[1] + 1)
+    return Needs(prepared=max(2 * frames * itemsize + 2 * 16 + 3 * 8, 7 * 16) * (shape[0] + 1) * (shape[1] + 1))
 
 
 def build_overlaps_bytes(shape: tuple[int, int], coefficients: int, bands: int) -> int:
@@ -25,13 +26,14 @@ def build_overlaps_bytes(shape: tuple[int, int], coefficients: int, bands: int) 
 
 def correct_distortion_bytes(
     shape: tuple[int, int], output: tuple[int, int], frames: int, itemsize: int, coefficients: int, variance: bool
-) -> int:
+) -> Needs:
     """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel, without what is needed to write them.
 
-    All tasks of a worker share the matrix, which is put in order from the one that is stored. A task holds its block twice, as it is
+    All tasks share the matrix, which is put in order from the one that is stored. A task holds its block twice, as it is
     read and as it is decoded, values, coverage and variance of the result, and a tile of lanes.
     """
     pixels, even = shape[0] * shape[1], output[0] * output[1]
     matrix = 8 * coefficients + 8 * even + 4 * pixels
     block = frames * ((2 * itemsize + (8 if variance else 0)) * pixels + 4 * (3 if variance else 2) * even)
-    return matrix + max(matrix, block + (4 * coefficients if variance else 0) + 16 * 4 * LANES * TILE_ROWS * TILE_COLUMNS)
+    lanes = 16 * 4 * LANES * TILE_ROWS * TILE_COLUMNS
+    return Needs(prepared=2 * matrix, once=matrix, task=block + (4 * coefficients if variance else 0) + lanes)

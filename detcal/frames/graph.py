@@ -58,7 +58,7 @@ def keep(value: Any) -> Any:
 
 def count_threads() -> int:
     """How many tasks run at once where the next computation does: on dask's current client, or in its pool of threads."""
-    client = getattr(get_scheduler(), "__self__", None)
+    client: Any = getattr(get_scheduler(), "__self__", None)
     if hasattr(client, "nthreads"):
         return max(1, sum(client.nthreads().values()))
     return int(dask.config.get("num_workers", None) or CPU_COUNT)

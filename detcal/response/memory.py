@@ -1,39 +1,37 @@
-"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it.
+"""Bytes that each operation holds at its peak: pure functions of shapes, for planning a run before it.
 
 A block counts twice, as it is read and as it is decoded from the file's chunks.
 """
 
+from detcal.frames.graph import FRAMES_A_PART
+from detcal.frames.needs import Needs
 from detcal.response.kernels import FRAMES_A_BATCH, count_planes
 
 
-def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> int:
+def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> Needs:
     """Fitting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
 
-    A task holds its block, the sums that came in and those that go out, a batch of signals and smoothed frames, and what
-    one smoothing needs. Later, adding two lanes holds three sums, and solving two sums and the results, which are also
-    encoded.
+    A task holds its block, a batch of signals and smoothed frames, and what one smoothing needs; and its sums, twice where it adds to
+    those of the block before. Sums of blocks that are done wait to be added to the total, of which there are two meanwhile.
     """
     pixels = shape[0] * shape[1]
     sums = 8 * count_planes(order)
-    block = 2 * frames * itemsize
     batch = 8 * FRAMES_A_BATCH + 16  # two float32 images a frame, and four more while one is smoothed
-    results = 2 * 29  # five float32 images, an int32 and a bool one, and as much again while they are written
+    copied = sums if frames < FRAMES_A_PART else 0
     dark = 4
-    return (dark + max(2 * sums + block + batch, 3 * sums, 2 * sums + results)) * pixels
+    return Needs(once=(dark + 2 * sums) * pixels, task=(2 * frames * itemsize + batch + copied) * pixels, begun=sums * pixels)
 
 
-def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> int:
+def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> Needs:
     """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel, without what is needed to write them.
 
-    A task holds its block and the float32 result beside the dark and the terms; the terms themselves are computed once,
-    from about 16 float32 images.
+    A task holds its block and the float32 result. The dark and the terms are made before, from about 16 float32 images.
     """
     pixels = shape[0] * shape[1]
-    terms = 4 * (order + 2)
-    return max(frames * (2 * itemsize + 4) + terms, 16 * 4) * pixels
+    return Needs(prepared=16 * 4 * pixels, once=4 * (order + 2) * pixels, task=frames * (2 * itemsize + 4) * pixels)
 
 
 def mean_image_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
-    """Averaging dark or flat frames in blocks of `frames`: the block, the sums that came in and go out, and two images."""
+    """Averaging dark or flat frames in blocks of `frames`: the block, sums that came in and go out and their total, and two images."""
     sums = 2 * 8
-    return (2 * frames * itemsize + 2 * sums + 2 * 4) * shape[0] * shape[1]
+    return (2 * frames * itemsize + 4 * sums + 2 * 4) * shape[0] * shape[1]

@@ -1,29 +1,29 @@
-"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it."""
+"""Bytes that each operation holds at its peak: pure functions of shapes, for planning a run before it."""
 
+from detcal.frames.needs import Needs
 from detcal.simd import LANES
 
 LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
-TASKS_OF_A_BAND = 100_000  # bytes that a worker holds of them, their results aside, until the run ends
 
 
-def build_psf_bytes(pixels: int, coefficients: int, bands: int) -> int:
-    """Building bands of so many pixels and coefficients, and writing them.
+def build_psf_bytes(pixels: int, coefficients: int) -> Needs:
+    """Building tiles of so many pixels and coefficients, and writing them.
 
-    A worker holds the band that it fills beside three that are not written yet, since a chunk of the store is cut from
-    several, and such a chunk with its encoded copy and checksum.
+    A tile that is filled is kept until the chunks of the store that it has a part in are written. A task holds the tile that it fills,
+    what it counts, and a chunk of the store with its encoded copy and checksum.
     """
-    band = 8 * coefficients + 8 * pixels
-    filling = 2 * 8 * pixels
+    tile = 8 * coefficients + 8 * pixels
+    counts = 2 * 8 * pixels
     chunk = 3 * 4 * coefficients
-    return 4 * band + filling + chunk + TASKS_OF_A_BAND * bands
+    return Needs(once=2 * tile, task=tile + counts + chunk, begun=tile)
 
 
-def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coefficients: int, method: str) -> int:
+def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coefficients: int, method: str) -> Needs:
     """Deconvolving blocks of `frames` frames (y, x) of `itemsize` bytes a pixel, without what is needed to write them.
 
-    All tasks of a worker share the matrix, which is put together from the parts that it is stored in. A task holds its block
-    twice, as it is read and as it is decoded from the file's chunks, the float32 result and a mask of it, and what the method
-    needs, whatever the number of frames.
+    All tasks share the matrix, which is put together from the parts that it is stored in. A task holds its block twice, as it is read
+    and as it is decoded from the file's chunks, the float32 result and a mask of it, and what the method needs, whatever the number of
+    frames.
     """
     pixels = shape[0] * shape[1]
     matrix = 8 * coefficients + 8 * pixels
@@ -37,4 +37,4 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
             own = 24 * coefficients + (before + LANE_IMAGE + 112) * pixels
         case _:
             own = (before + 6 * LANE_IMAGE + LANES + 5) * pixels
-    return matrix + max(matrix, block + own)
+    return Needs(prepared=2 * matrix, once=matrix, task=block + own)

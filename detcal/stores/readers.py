@@ -75,7 +75,9 @@ class FrameArray:
         wanted = np.arange(self.shape[0])[frames]
         start, stop = (int(wanted.min()), int(wanted.max()) + 1) if wanted.size else (0, 0)
         place = slice(None, None, frames.step) if isinstance(frames, slice) else wanted - start
-        return self.reader.read(start, stop)[place][..., *inside]
+        read = self.reader.read(start, stop)
+        found = read[place][..., *inside]
+        return found if found.nbytes == read.nbytes else found.copy()  # a view would keep all that was read
 
 
 @contextmanager

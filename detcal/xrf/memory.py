@@ -1,12 +1,13 @@
-"""Bytes that one task of each operation holds at its peak: pure functions of shapes, for planning a run before it.
+"""Bytes that each operation holds at its peak: pure functions of shapes, for planning a run before it.
 
-A block counts twice, as it is read and as it is decoded from the file's chunks. For each spectrum of the scan the driver holds its
-position, live time and entries of the matrix besides; a worker keeps the entries of the tiles that it has made until the run ends.
+A block counts twice, as it is read and as it is decoded from the file's chunks. For each spectrum of the scan its
+position, live time and entries of the matrix are held besides.
 """
 
+from detcal.frames.needs import Needs
 from detcal.xrf.operations import PIXELS_AT_ONCE
 
-BYTES_A_SPECTRUM = 150  # that the driver holds
+BYTES_A_SPECTRUM = 150  # of a scan, beside the spectrum itself
 
 
 def smooth_spectra_bytes(spectra: int, channels: int, itemsize: int) -> int:
@@ -30,12 +31,16 @@ def fit_bytes(pixels: int, channels: int) -> int:
     return 12 * pixels * channels
 
 
-def convert_scan_bytes(block: int, pixels: int, spectra: int, channels: int, itemsize: int) -> int:
-    """A block of so many spectra, and a tile of so many pixels of the cube from smoothed blocks that hold so many spectra."""
-    kept = 4 * (spectra + block) * channels
-    return smooth_spectra_bytes(block, channels, itemsize) + kept + 4 * pixels * channels + 8 * PIXELS_AT_ONCE * channels
+def convert_scan_bytes(block: int, pixels: int, spectra: int, channels: int, itemsize: int) -> Needs:
+    """A block of so many spectra, and a tile of so many pixels of the cube from smoothed blocks that hold so many spectra.
+
+    A smoothed block is kept until it is written and the tiles that have a spectrum of it are made.
+    """
+    smoothed = 4 * block * channels
+    tile = 4 * pixels * channels + 8 * PIXELS_AT_ONCE * channels
+    return Needs(once=4 * spectra * channels, task=smooth_spectra_bytes(block, channels, itemsize) + tile, begun=smoothed)
 
 
 def matrix_bytes(entries: int, pixels: int) -> int:
-    """A matrix, all tiles of which one worker may make: shares, spectra, and where each pixel begins."""
+    """A matrix: shares, spectra, and where each pixel begins."""
     return 12 * entries + 8 * pixels

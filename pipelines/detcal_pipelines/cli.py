@@ -1,12 +1,13 @@
 """The command line."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
 from functools import cache, wraps
-from os import cpu_count
 from pathlib import Path
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, NoReturn
 
 import click
 import psutil
@@ -14,12 +15,14 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 
 from detcal.errors import DetcalError, RunError
+from detcal_pipelines.interrupts import tasks_run_on
 from detcal_pipelines.recipe import Recipe, read_recipe
 from detcal_pipelines.template import READY, render
 
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+SECONDS_TO_END = 1  # that tasks are given which nobody waits for
 
 
 def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
@@ -32,16 +35,28 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **options)
         except DetcalError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(FAILED if isinstance(error, RunError) else BAD_INPUT)
+            leave(FAILED if isinstance(error, RunError) else BAD_INPUT)
         except OSError as error:
             click.echo(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
             sys.exit(BAD_INPUT)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             warnings.simplefilter("ignore")  # of what was cut off in the middle
-            click.echo("stopped; no output was written", err=True)
-            sys.exit(INTERRUPTED)
+            click.echo(f"stopped; {str(stop) or 'no output was written'}", err=True)
+            leave(INTERRUPTED)
 
     return wrapped
+
+
+def leave(code: int) -> NoReturn:
+    """End the process: at once where tasks are at work that nobody waits for any more."""
+    ended = monotonic() + SECONDS_TO_END
+    while tasks_run_on() and monotonic() < ended:  # those that write end soon, and clear away what they wrote
+        sleep(0.05)
+    if tasks_run_on():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def show_plainly(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -72,8 +87,8 @@ class Bytes(click.ParamType):
 
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-MEMORY = click.option("--memory", type=Bytes(), help="Memory of all workers together, such as 4GiB.")
-WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Worker processes.")
+MEMORY = click.option("--memory", type=Bytes(), help="Memory of the whole process, such as 4GiB; default: half of what is free.")
+WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Tasks at once; default: one a core.")
 SCHEDULER = click.option("--scheduler", help="A running Dask cluster, such as tcp://host:8786.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 
@@ -155,7 +170,7 @@ def tree(path: Path) -> None:
 
 
 @main.command()
-@click.option("--memory", type=Bytes(), default="1GiB", show_default=True, help="Memory of all workers together.")
+@click.option("--memory", type=Bytes(), default="1GiB", show_default=True, help="Memory of the whole process.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Where the demo writes; must not exist."
 )
@@ -163,7 +178,7 @@ def tree(path: Path) -> None:
 def demo(memory: int, folder: Path) -> None:
     """Simulate a sweep and a CT scan, fit, correct, show.
 
-    Together they are larger than the memory that the workers may use.
+    Together they are larger than the memory that it may use.
     """
     from detcal_pipelines.demo import run_demo
 
@@ -176,6 +191,6 @@ def changes(**compute: Any) -> dict[str, dict[str, Any]]:
 
 
 def limits(recipe: Recipe) -> tuple[int, int]:
-    """Bytes and workers that a run on this machine may use."""
+    """Bytes and tasks at once that a run on this machine may use."""
     memory = recipe.compute.memory or psutil.virtual_memory().available // 2
-    return int(memory), recipe.compute.workers or cpu_count() or 1
+    return int(memory), recipe.compute.workers or os.cpu_count() or 1

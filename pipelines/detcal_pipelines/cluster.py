@@ -1,113 +1,197 @@
-"""Where the tasks run: worker processes on this machine, or a cluster that runs already."""
+"""A Dask cluster that runs already: to reach it, and to compute on it."""
 
-import logging
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+from uuid import uuid4
 
 import dask
-import psutil
-from distributed import Client, LocalCluster
+from distributed import Client, Future, KilledWorker, Scheduler, SchedulerPlugin, as_completed
 
-from detcal.errors import InputError
+from detcal.errors import InputError, RunError
+from detcal_pipelines.graph import Stage
 
-# No more root tasks on a worker than it has threads: a block that is read ahead is memory that nobody planned for.
-# Nothing is spilled to disk: what a worker holds is planned, and one that outgrows its limit is ended. The allocator
-# gives large blocks back at once, but keeps those of a few hundred kB that each transform takes: half as fast again.
-SETTINGS = {
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 1.0,
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2 * 2**20,
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 16 * 2**20,
-}
-
-
-@contextmanager
-def local_cluster(workers: int, worker_bytes: int) -> Iterator[Client]:
-    """Worker processes of one thread each, limited to so much memory."""
-    with dask.config.set(SETTINGS):
-        with deaf_to_interrupts():
-            cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=worker_bytes, dashboard_address=":0",
-                silence_logs=logging.CRITICAL,
-            )  # fmt: skip
-        with cluster, Client(cluster) as client:
-            yield client
-
-
-@contextmanager
-def ended_on_failure(client: Client) -> Iterator[None]:
-    """On an error or Ctrl-C, end our own workers at once: a last task that writes on would bring back an output that is cleared away."""
-    try:
-        yield
-    except BaseException:
-        cluster = client.cluster
-        if cluster is not None:
-            client.close()
-            cluster.close()
-        raise
-
-
-@contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Children started in here ignore Ctrl-C: the terminal sends it to them too, but the driver stops them in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+ANSWER_SECONDS = 8  # that a scheduler may take to answer
+WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
+LOOK_SECONDS = 2
+SECONDS_BETWEEN_LOOKS = 0.005
 
 
 @contextmanager
 def remote_cluster(address: str) -> Iterator[Client]:
-    """A cluster that runs already."""
-    try:
-        client = Client(address, timeout="5s")
-    except (OSError, ValueError) as error:
-        raise InputError(f"no scheduler answers at {address}: {' '.join(str(error).split())}") from error
-    with client:
+    """The cluster at an address.
+
+    Raises
+    ------
+    InputError
+        No scheduler answers there, or it asks for certificates that are not configured.
+    """
+    if address.startswith("tls://") and not dask.config.get("distributed.comm.tls.ca-file", None):
+        raise InputError(
+            f"{address} needs certificates, and none are configured: set distributed.comm.tls.ca-file, distributed.comm.tls.client.cert "
+            "and distributed.comm.tls.client.key in Dask's configuration, or DASK_DISTRIBUTED__COMM__TLS__CA_FILE and so on"
+        )
+    with connect(address) as client:
         yield client
 
 
-class MemorySampler:
-    """Samples, from outside, the resident memory of some processes together; `peak` is the largest sum seen."""
+def connect(address: str) -> Client:
+    """A client of a scheduler; in a thread of its own, since whatever does not speak Dask's language is waited for without end."""
+    answers: SimpleQueue[Client | BaseException] = SimpleQueue()
 
-    def __init__(self, processes: list[int], seconds: float = 0.05) -> None:
-        self.peak = 0
-        self.seconds = seconds
-        self.processes = [psutil.Process(number) for number in processes]
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._sample, daemon=True)
+    def ask() -> None:
+        try:
+            answers.put(Client(address, timeout=f"{ANSWER_SECONDS - 2}s"))
+        except BaseException as error:
+            answers.put(error)
 
-    def _sample(self) -> None:
-        while not self.stopped.wait(self.seconds):
-            held = 0
-            for process in self.processes:
-                # a worker that has just ended holds nothing
-                try:
-                    held += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            self.peak = max(self.peak, held)
-
-    def __enter__(self) -> "MemorySampler":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self.thread.join()
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=ANSWER_SECONDS)
+    except Empty:
+        raise InputError(
+            f"no scheduler answers at {address}: what listens there is of another kind, the dashboard perhaps; "
+            "schedulers listen at tcp://host:8786 by default"
+        ) from None
+    if isinstance(answer, Client):
+        return answer
+    raise InputError(f"no scheduler answers at {address}: {' '.join(str(answer).split())}") from answer
 
 
-def worker_processes(client: Client) -> list[int]:
-    """Process numbers of the workers of a local cluster."""
-    return list(client.run(os.getpid).values())
+class FinishedTasks(SchedulerPlugin):
+    """Tells the clients that listen of every task that ends, whether it did well or not."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.name = topic
+
+    async def start(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+
+    def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
+        if start == "processing" and finish in ("memory", "erred"):
+            self.scheduler.log_event(self.topic, 1)
+
+
+def compute_on_cluster(
+    client: Client, stages: list[Stage], at_once: int, finished: Callable[[], None], stop_if_interrupted: Callable[[], None]
+) -> None:
+    """Compute stages on a cluster, so many at once; `finished` is called after each task. On Ctrl-C or an error what is left is cancelled.
+
+    Raises
+    ------
+    RunError
+        A worker was ended and its tasks with it, no worker or no scheduler is left.
+    """
+    topic = f"detcal-{uuid4().hex}"
+    client.register_plugin(FinishedTasks(topic))
+    client.subscribe_topic(topic, lambda _: finished())
+    submitted = Submitted(client, stages)
+    try:
+        for _ in range(at_once):
+            submitted.submit_next()
+        wait_for(client, submitted, stop_if_interrupted)
+    except KilledWorker as error:
+        raise RunError(f"a worker was ended during {error.task}: it outgrew its memory, or its machine went away") from None
+    except BaseException:
+        with suppress(OSError, CancelledError):  # of a cluster that is not there any more
+            client.cancel(submitted.futures())
+            wait_until_idle(client)
+        raise
+    finally:
+        with suppress(OSError, CancelledError):
+            client.unsubscribe_topic(topic)
+            client.unregister_scheduler_plugin(topic)
+
+
+class Submitted:
+    """What a cluster was told to do and has not done yet. What has ended is released: workers would keep each task to the end of the run.
+
+    Stages are submitted in their order, and share results: those that a later stage needs are wanted until that one has ended.
+    """
+
+    def __init__(self, client: Client, stages: list[Stage]) -> None:
+        self.client = client
+        self.stages = stages
+        self.last_needs = {
+            each: number for number, stage in enumerate(stages) for node in stage.tasks.values() for each in node.dependencies
+        }
+        self.number = 0  # of the next stage
+        self.shared: dict[Any, Future] = {}
+        self.ends: dict[int, set[Any]] = {}  # that are waited for, by stage
+        self.left = as_completed()
+
+    def submit_next(self) -> None:
+        """Submit the next stage, if there is one."""
+        if self.number == len(self.stages):
+            return
+        stage, number = self.stages[self.number], self.number
+        shared = [key for key in stage.tasks if self.last_needs.get(key, number) > number]
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):  # masks and images may be among the tasks
+            futures = self.client.get(stage.tasks, [*stage.ends, *shared], sync=False)
+        self.shared |= dict(zip(shared, futures[len(stage.ends) :], strict=True))
+        self.ends[number] = set(stage.ends)
+        self.number += 1
+        self.left.update(futures[: len(stage.ends)])
+
+    def end(self, key: Any) -> None:
+        """Take note of a write that has ended; with the last one of its stage, the next stage is submitted."""
+        number = next(number for number, ends in self.ends.items() if key in ends)
+        self.ends[number].discard(key)
+        if not self.ends[number]:
+            del self.ends[number]
+            oldest = min(self.ends, default=self.number)
+            self.shared = {key: future for key, future in self.shared.items() if self.last_needs[key] >= oldest}
+            self.submit_next()
+
+    def futures(self) -> list[Future]:
+        """All that is not done, or not needed any more."""
+        return [*self.left.futures, *self.shared.values()]
+
+
+def wait_for(client: Client, submitted: Submitted, stop_if_interrupted: Callable[[], None]) -> None:
+    """Wait for all that is submitted, and for what is submitted meanwhile."""
+    looked = alive = monotonic()
+    while not submitted.left.is_empty():
+        stop_if_interrupted()
+        for future in submitted.left.next_batch(block=False):
+            raise_if_lost(future)
+            submitted.end(future.key)
+            looked = alive = monotonic()
+        if monotonic() - looked > LOOK_SECONDS:
+            looked = monotonic()
+            alive = looked if has_workers(client) else alive
+            if looked - alive > WITHOUT_WORKERS_SECONDS:
+                raise RunError("the cluster has no workers left: look at their logs, start some, then run again")
+        sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def raise_if_lost(ended: Future) -> None:
+    """Raise the error of a task, or that nobody will do it."""
+    if ended.status in ("cancelled", "lost"):
+        raise RunError("the cluster has given up the run's tasks: its scheduler was restarted, or has gone away")
+    if ended.status != "finished":
+        ended.result()
+
+
+def has_workers(client: Client) -> bool:
+    """Whether there is any worker.
+
+    Raises
+    ------
+    RunError
+        There is no scheduler any more.
+    """
+    if client.status != "running":
+        raise RunError("the cluster's scheduler has gone away")
+    return bool(client.nthreads())
+
+
+def wait_until_idle(client: Client) -> None:
+    """Wait for tasks that run still: they may write, and the output is to be cleared away after them."""
+    while any((client.call_stack() or {}).values()):
+        sleep(SECONDS_BETWEEN_LOOKS)

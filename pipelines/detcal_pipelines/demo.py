@@ -9,18 +9,19 @@ import dask
 import h5py
 import numpy as np
 import xarray as xr
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from detcal import simulate
-from detcal.errors import OutputError, PlanError
+from detcal.errors import DetcalError, OutputError, PlanError
 from detcal.response import Response
 from detcal.response.memory import fit_response_bytes
 from detcal.response.smoothing import smooth
 from detcal.stores import load, open_frames
-from detcal_pipelines.plan import WORKER_BYTES, size
+from detcal_pipelines.plan import PROCESS_BYTES, size
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import Outcome, run
 from detcal_pipelines.template import render
@@ -39,29 +40,44 @@ Sinograms = dict[str, NDArray[np.float32]]
 
 
 def run_demo(folder: Path, memory: int, console: Console) -> None:
-    """Simulate, fit, correct and report into `folder`, which must be new; if that fails, it is removed again."""
+    """Simulate, fit, correct and report into `folder`, which must be new; once its raw frames are there, they stay whatever follows."""
     if folder.exists():
         raise OutputError(f"{folder} exists already: remove it, or choose another with --folder")
-    least = WORKER_BYTES + fit_response_bytes(SHAPE, frames=1, itemsize=2, order=1)
+    needs = fit_response_bytes(SHAPE, frames=1, itemsize=2, order=1)
+    least = PROCESS_BYTES + needs.peak(tasks=1, begun=2)
     if memory < least:
         raise PlanError(f"the demo needs {size(least)} of memory, got {size(memory)}")
+    start = perf_counter()
     folder.mkdir(parents=True)
     try:
-        simulate_and_run(folder, memory, console)
+        written = simulate_raw(folder)
     except BaseException:
         rmtree(folder)
         raise
+    console.print(f"{size(written)} of raw frames in {folder}; the whole process may hold {size(memory)}\n")
+    next_command = f"detcal run {folder / 'fit_response.toml'}"
+    stay = f"the raw frames stay in {folder}: `{next_command}` goes on with them, or remove the folder and try again"
+    try:
+        outcomes = [run_ready(folder, name, memory, console) for name in ("fit_response", "correct_response")]
+        show(folder, outcomes, start, console)
+    except DetcalError as error:
+        raise type(error)(f"{error}; {stay}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(stay) from None
 
 
-def simulate_and_run(folder: Path, memory: int, console: Console) -> None:
-    """The demo itself."""
-    start = perf_counter()
+def simulate_raw(folder: Path) -> int:
+    """Write what is measured, and the recipes that work on it; returns the bytes of the frames."""
+    for name in ("fit_response", "correct_response"):
+        (folder / f"{name}.toml").write_text(render(name))
     detector = simulate.detector(SHAPE, dead=40, stuck=20)
-    written = sum(write_hdf5(folder / f"{name}.h5", stack) for name, stack in scans(detector).items())
-    console.print(f"{size(written)} of raw frames in {folder}; the workers may use {size(memory)}\n")
-    outcomes = [run_ready(folder, name, memory, console) for name in ("fit_response", "correct_response")]
+    return sum(write_hdf5(folder / f"{name}.h5", stack) for name, stack in scans(detector).items())
+
+
+def show(folder: Path, outcomes: list[Outcome], start: float, console: Console) -> None:
+    """Figures and a picture of what was corrected."""
     sinograms = {name: absorption(rows) for name, rows in detector_rows(folder).items()}
-    truth = absorption(np.stack([simulate.transmission(SHAPE, angle)[ROWS] for angle in ANGLES]))
+    truth = absorption(np.stack([simulate.transmission(SHAPE, angle)[ROWS].copy() for angle in ANGLES]))  # whole images are not kept
     rings = {name: 1e3 * ring_amplitude(sinogram, truth) for name, sinogram in sinograms.items()}
     picture = folder / "demo.png"
     draw(sinograms, rings, load(folder / "response.zarr"), picture)
@@ -94,10 +110,8 @@ def write_hdf5(path: Path, stack: xr.DataArray) -> int:
 
 
 def run_ready(folder: Path, name: str, memory: int, console: Console) -> Outcome:
-    """Write a ready recipe into the folder and run it."""
-    path = folder / f"{name}.toml"
-    path.write_text(render(name))
-    return run(read_recipe(path), (memory, 2), console)
+    """Run a recipe of the folder."""
+    return run(read_recipe(folder / f"{name}.toml"), (memory, CPU_COUNT), console)
 
 
 def detector_rows(folder: Path) -> Sinograms:

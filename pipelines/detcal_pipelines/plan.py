@@ -1,6 +1,7 @@
 """What a run will do and hold, worked out before its first task by pure functions of shapes and limits."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from math import ceil
@@ -11,16 +12,19 @@ import xarray as xr
 
 from detcal.distortion import DistortionMap
 from detcal.errors import PlanError
+from detcal.frames.needs import Needs
 from detcal.sensor import SensorPSF
 from detcal.simd import LANES
 from detcal.xrf.operations import lines_a_tile
 from detcal_pipelines.recipe import ConvertCrono, CorrectDistortion, Deconvolve, InRings, Recipe, RegridXRF
-from detcal_pipelines.steps import apply, grid_of, open_first, open_input, open_scan, pixels_a_line, task_bytes
+from detcal_pipelines.steps import apply, grid_of, needs_of, open_first, open_input, open_scan, pixels_a_line
 
 MIB = 2**20
 
-# Resident memory of a worker process that has imported and compiled what the steps need, before it holds any data.
-WORKER_BYTES = 320 * MIB
+# Resident memory of a process that has imported and loaded what the steps need, before it holds any data; and of a cluster's worker,
+# which may have to compile its kernels itself.
+PROCESS_BYTES = 360 * MIB
+WORKER_BYTES = 480 * MIB
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
 ENCODED_COPIES = 2
@@ -38,6 +42,15 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A process that runs tasks: its memory, how many of them at once, and what it holds before any."""
+
+    limit: int
+    threads: int
+    own_bytes: int
+
+
+@dataclass(frozen=True)
 class PlannedStep:
     """One step of a plan."""
 
@@ -45,7 +58,7 @@ class PlannedStep:
     takes: str
     gives: str
     bytes_out: int
-    task_bytes: int
+    needs: Needs
 
 
 @dataclass(frozen=True)
@@ -55,13 +68,13 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     cut: Cut
     depth: int
-    workers: int
+    tasks: int  # at once, in all places together
+    places: tuple[Place, ...]
     bytes_in: int
-    budget: int
 
     @property
     def blocks(self) -> int:
-        """How many blocks or bands there are."""
+        """How many blocks or tiles there are."""
         return ceil(self.cut.length / self.depth)
 
     @property
@@ -70,29 +83,58 @@ class Plan:
         return self.steps[-1].bytes_out
 
     @property
-    def worker_bytes(self) -> int:
-        """Peak of one worker process, whose tasks take a block through all steps."""
-        return WORKER_BYTES + sum(step.task_bytes for step in self.steps)
+    def begun(self) -> int:
+        """How many blocks may be begun and not finished: one more than tasks, so that none waits for the next to be handed out."""
+        return self.tasks + 1
+
+    @property
+    def budget(self) -> int:
+        """Memory of the place that has least room to spare."""
+        return self.tightest.limit
 
     @property
     def peak_bytes(self) -> int:
-        """Peak of all worker processes together."""
-        return self.workers * self.worker_bytes
+        """Peak of the process that has least room to spare, whose tasks take a block through all steps."""
+        return self.peak_in(self.tightest)
+
+    @property
+    def tightest(self) -> Place:
+        """The process that has least room to spare."""
+        return min(self.places, key=lambda place: place.limit - self.peak_in(place))
+
+    @property
+    def fits(self) -> bool:
+        """Whether no process outgrows its memory."""
+        return self.peak_bytes <= self.budget
+
+    def peak_in(self, place: Place) -> int:
+        """Peak of one process, whatever the order of the tasks: all blocks that are begun may lie there."""
+        needs = sum((step.needs for step in self.steps), Needs())
+        return place.own_bytes + needs.peak(min(place.threads, self.tasks), min(self.begun, self.blocks))
 
 
-def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool = False) -> Plan:
-    """The plan with the most workers, each with full lanes where they matter, and then the largest blocks, that fits the budget.
+def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
+    """The plan for this process with the most tasks at once, each with full lanes where they matter, and then the largest blocks.
 
     Parameters
     ----------
     recipe
         Only the headers of its files are read.
     budget : bytes
-        For all worker processes together.
-    most_workers
-        Processes of one thread each.
-    fixed_workers
-        They run already, and each will take tasks: use all of them.
+        For the whole process.
+    most_tasks
+        Threads.
+
+    Raises
+    ------
+    PlanError
+        If nothing fits: which step is too large, and what would fit.
+    """
+    return plan_in(recipe, [Place(budget, most_tasks, PROCESS_BYTES)])
+
+
+def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
+    """As `plan`, for the processes of a cluster: any order of tasks fits, also where one worker does nearly all of them.
 
     Raises
     ------
@@ -101,20 +143,24 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
     """
     stages = trace(recipe)
     cut = cut_of(recipe, stages[0])
-    fewest = most_workers if fixed_workers else 1
-    arrangements = product(range(most_workers, fewest - 1, -1), cut.sizes)
-    for workers, depth in sorted(arrangements, key=lambda each: -each[0] * filled_lanes(recipe, each[1])):
-        found = plan_for(stages, cut, depth, workers, budget)
-        if found.peak_bytes <= budget:
+    most = sum(place.threads for place in places)
+
+    def planned(depth: int, tasks: int) -> Plan:
+        return plan_for(stages, cut, depth, tasks, places)
+
+    arrangements = product(range(most, 0, -1), cut.sizes)
+    for tasks, depth in sorted(arrangements, key=lambda each: -each[0] * filled_lanes(recipe, each[1])):
+        found = planned(depth, tasks)
+        if found.fits:
             return found
-    found = plan_for(stages, cut, cut.sizes[-1], fewest, budget)
+    found = planned(cut.sizes[-1], 1)
     possible = range(cut.smallest, found.depth + 1, cut.smallest)
-    fitting = bisect_right(possible, budget, key=lambda depth: plan_for(stages, cut, depth, fewest, budget).peak_bytes)
+    fitting = bisect_right(possible, 0, key=lambda depth: planned(depth, 1).peak_bytes - found.budget)
     if fitting:
         raise PlanError(f"{needs(found)}: {cut.setting} = {possible[fitting - 1]} would fit")
-    every = [plan_for(stages, cut, depth, fewest, budget) for depth in (cut.smallest, *cut.sizes)]
-    least = min(every, key=lambda each: each.peak_bytes)
-    raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; give --memory that or more")
+    least = min((planned(depth, 1) for depth in (cut.smallest, *cut.sizes)), key=lambda each: each.peak_bytes)
+    more = "give --memory that or more" if len(places) == 1 else "start workers with --memory-limit of that or more"
+    raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; {more}")
 
 
 @dataclass(frozen=True)
@@ -131,7 +177,7 @@ def trace(recipe: Recipe) -> list[Stage]:
     stages: list[Stage] = []
     frames = open_first(recipe, None)
     for step in recipe.steps:
-        stages.append(Stage(step, frames, apply(step, frames, lanes=1)))
+        stages.append(Stage(step, frames, apply(step, frames)))
         frames = stages[-1].result
     return stages
 
@@ -152,7 +198,7 @@ def cut_of(recipe: Recipe, first: Stage) -> Cut:
     if recipe.input is None:
         rows, columns = first.result.shape
         band = first.result.indptr.chunks[0][1] // columns
-        smallest = max(1, band // 8)  # what a worker keeps in mind of each task is no longer small beside a smaller one
+        smallest = max(1, band // 8)  # smaller tiles take longer to hand out than to fill
         sizes = [min(first.step.tile_rows, rows)] if first.step.tile_rows else halvings(band, smallest)
         return Cut("rows", "tile_rows", rows, smallest, sizes)
     length, smallest = len(first.frames), open_input(recipe.input, 1).data.chunksize[0]
@@ -188,25 +234,25 @@ def rounded(depth: int, unit: int, frames: int) -> int:
     return min(frames, ceil(depth / unit) * unit)
 
 
-def plan_for(stages: list[Stage], cut: Cut, depth: int, workers: int, budget: int) -> Plan:
-    """The plan for given blocks and workers, whether it fits or not."""
+def plan_for(stages: list[Stage], cut: Cut, depth: int, tasks: int, places: Sequence[Place]) -> Plan:
+    """The plan for given blocks and tasks at once, whether it fits or not."""
     steps = tuple(plan_step(stage, depth, cut.length, written=stage is stages[-1]) for stage in stages)
     bytes_in = 0 if stages[0].frames is None else stages[0].frames.nbytes
-    return Plan(steps, cut, depth, min(workers, ceil(cut.length / depth)), bytes_in, budget)
+    return Plan(steps, cut, depth, min(tasks, ceil(cut.length / depth)), tuple(places), bytes_in)
 
 
 def plan_step(stage: Stage, depth: int, length: int, written: bool) -> PlannedStep:
     """What goes in and comes out of one step, and its memory for blocks of `depth` of `length`, with what it takes to write them."""
     result, frames = stage.result, stage.frames
-    held = task_bytes(stage.step, frames, result, depth)
+    held = needs_of(stage.step, frames, result, depth)
     if isinstance(result, xr.DataArray):
         bytes_out = result.nbytes
         gives = f"{result.shape} {result.dtype}"
-        held += written * ENCODED_COPIES * bytes_out * depth // length
+        held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     elif isinstance(result, xr.Dataset):
         bytes_out = sum(array.nbytes for array in result.values())
         gives = ", ".join(named_shapes(result))
-        held += written * ENCODED_COPIES * bytes_out * depth // length
+        held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     else:
         arrays = [array for array in vars(result).values() if isinstance(array, xr.DataArray | da.Array)]
         bytes_out = sum(int(array.nbytes) for array in arrays)
@@ -233,13 +279,13 @@ def contents(calibration: Any, arrays: list[Any]) -> str:
 
 def needs(found: Plan) -> str:
     """What a plan that does not fit needs, and which step of it most."""
-    worst = max(found.steps, key=lambda step: step.task_bytes)
+    worst = max(found.steps, key=lambda step: step.needs.peak(1, found.begun))
     return f"{worst.operation} needs {size(found.peak_bytes)} with {arrangement(found)}, but the budget is {size(found.budget)}"
 
 
 def arrangement(planned: Plan) -> str:
-    """Blocks and workers in words."""
-    return f"{planned.cut.setting} = {planned.depth} and {planned.workers} worker{'s' if planned.workers > 1 else ''}"
+    """Blocks and tasks in words."""
+    return f"{planned.cut.setting} = {planned.depth} and {planned.tasks} task{'s' if planned.tasks > 1 else ''} at once"
 
 
 def size(count: float) -> str:

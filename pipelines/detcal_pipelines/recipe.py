@@ -330,14 +330,14 @@ class Compute(Table):
     """What the run may use."""
 
     memory: Annotated[ByteSize, Field(gt=0)] | None = Field(
-        None, description="of all workers together; by itself half of what is free", examples=["4GiB"]
+        None, description="of the whole process; default: half of what is free", examples=["4GiB"]
     )
-    workers: int | None = Field(None, gt=0, description="processes; by itself one a core", examples=[4])
-    scheduler: str | None = Field(None, description="a running cluster in place of processes here", examples=["tcp://host:8786"])
+    workers: int | None = Field(None, gt=0, description="tasks at once; default: one a core", examples=[4])
+    scheduler: str | None = Field(None, description="a running Dask cluster, in place of this process", examples=["tcp://host:8786"])
 
     @model_validator(mode="after")
     def cluster_has_its_own_limits(self) -> "Compute":
-        """Memory and workers are of processes that the run starts."""
+        """Memory and workers are of a run in this process."""
         if self.scheduler is not None and (self.memory is not None or self.workers is not None):
             raise ValueError("a scheduler's workers have limits of their own: leave memory and workers out")
         return self

@@ -12,12 +12,13 @@ def plan_table(planned: Plan) -> Table:
     for heading in ("step", "in", "out", "bytes out", "memory a task"):
         table.add_column(heading, no_wrap=heading == "step")
     for step in planned.steps:
-        table.add_row(step.operation, step.takes, step.gives, size(step.bytes_out), size(step.task_bytes))
+        table.add_row(step.operation, step.takes, step.gives, size(step.bytes_out), size(step.needs.task))
     blocks = f"{planned.blocks} × {planned.depth} {planned.cut.unit}"
-    workers = f"{planned.workers} worker{'s' if planned.workers > 1 else ''} of {size(planned.worker_bytes)}"
+    tasks = f"{planned.tasks} task{'s' if planned.tasks > 1 else ''} at once"
+    where = "" if len(planned.places) == 1 else f" of the fullest of {len(planned.places)} workers"
     table.caption = (
         f"{blocks}, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)\n"
-        f"{workers}: peak {size(planned.peak_bytes)} of {size(planned.budget)}"
+        f"{tasks}: peak{where} {size(planned.peak_bytes)} of {size(planned.budget)}"
     )
     return table
 

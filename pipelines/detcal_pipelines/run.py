@@ -1,6 +1,7 @@
-"""Running a plan: cluster, progress, and what was measured."""
+"""Running a plan: on threads of this process or on a cluster, with progress, and what was measured."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,11 +12,14 @@ from rich.console import Console
 
 from detcal.errors import PlanError
 from detcal.stores import save
-from detcal_pipelines.cluster import MemorySampler, ended_on_failure, local_cluster, remote_cluster, worker_processes
-from detcal_pipelines.plan import Plan, plan
-from detcal_pipelines.progress import compute_with_progress
+from detcal_pipelines.compiling import load_kernels
+from detcal_pipelines.graph import count_tasks, in_stages, in_turn, optimise_together
+from detcal_pipelines.interrupts import noticed_interrupts
+from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, plan, plan_in
+from detcal_pipelines.progress import block_bar
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import build, check_result, compile_kernels
+from detcal_pipelines.steps import build, check_result
+from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Outcome:
     output: Path
     seconds: float
     stored_bytes: int
-    peak_bytes: int | None  # of the worker processes; None if they run elsewhere
+    peak_bytes: int | None  # of anonymous memory of this process; None if the tasks ran elsewhere
 
     @property
     def rate(self) -> float:
@@ -35,41 +39,91 @@ class Outcome:
 
 
 def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
-    """Plan within `limits` (bytes, workers), run, and measure.
+    """Plan within `limits` (bytes, tasks at once), run, and measure.
 
     Raises
     ------
     DetcalError
         An output that exists, a plan that does not fit, or input that cannot be used: then nothing was written.
+    KeyboardInterrupt
+        At Ctrl-C; it says if the output was written before.
     """
-    target = Path(recipe.output.path)
-    check_result(recipe, build(recipe))
     if recipe.compute.scheduler is None:
-        planned = plan(recipe, *limits)
-        compile_kernels(recipe)
-        cluster = local_cluster(planned.workers, planned.budget // planned.workers)
-    else:
-        cluster = remote_cluster(recipe.compute.scheduler)
-    local = recipe.compute.scheduler is None
-    with cluster as client:
-        if not local:
-            planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"].values())
-        result = build(recipe, planned.depth, lanes=planned.workers)
-        shards = recipe.output.shard_frames
-        label = " → ".join(step.operation for step in recipe.steps)
+        return run_here(recipe, limits, console)
+    return run_on_cluster(recipe, recipe.compute.scheduler, console)
+
+
+def run_here(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
+    """Run on threads of this process."""
+    give_back_large_blocks()
+    check_result(recipe, build(recipe))
+    planned = plan(recipe, *limits)
+    load_kernels(recipe, console)
+    with MemoryWatch() as watch:
 
         def compute(writes: list[da.Array]) -> None:
-            with ended_on_failure(client):
-                compute_with_progress(client, writes, label, console)
+            graph, keys = optimise_together(writes)
+            graph = in_turn(in_stages(graph, keys), planned.begun)
+            with noticed_interrupts() as stop_if_interrupted, bar(recipe, planned, count_tasks(graph), console) as advance:
 
-        with MemorySampler(worker_processes(client) if local else []) as sampler:
-            start = perf_counter()
-            save(
-                result, target, overwrite=recipe.output.overwrite, shards=None if shards is None else {"frame": shards},
-                attrs={"detcal_recipe": recipe.model_dump_json()}, compute=compute,
-            )  # fmt: skip
-            seconds = perf_counter() - start
-    return Outcome(planned, target, seconds, stored_bytes(target), sampler.peak or None)
+                def finished() -> None:
+                    stop_if_interrupted()
+                    advance()
+
+                def waiting() -> None:
+                    console.print("stopping after the tasks that have begun; Ctrl-C again stops at once", soft_wrap=True)
+
+                compute_on_threads(graph, keys, planned.tasks, planned.budget, watch, finished, waiting)
+
+        seconds = write(recipe, planned, compute)
+    return Outcome(planned, Path(recipe.output.path), seconds, stored_bytes(Path(recipe.output.path)), watch.peak)
+
+
+def run_on_cluster(recipe: Recipe, address: str, console: Console) -> Outcome:
+    """Run on a cluster as it stands."""
+    from detcal_pipelines.cluster import compute_on_cluster, remote_cluster  # here, because a run on one machine needs none of it
+
+    check_result(recipe, build(recipe))
+    with remote_cluster(address) as client:
+        planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"].values())
+
+        def compute(writes: list[da.Array]) -> None:
+            graph, keys = optimise_together(writes)
+            with noticed_interrupts() as stop_if_interrupted, bar(recipe, planned, count_tasks(graph), console) as advance:
+                compute_on_cluster(client, in_stages(graph, keys), planned.begun, advance, stop_if_interrupted)
+
+        seconds = write(recipe, planned, compute)
+    return Outcome(planned, Path(recipe.output.path), seconds, stored_bytes(Path(recipe.output.path)), None)
+
+
+def bar(recipe: Recipe, planned: Plan, tasks: int, console: Console) -> AbstractContextManager[Any]:
+    """The progress of a run."""
+    return block_bar(" → ".join(step.operation for step in recipe.steps), planned.blocks, tasks, console)
+
+
+def write(recipe: Recipe, planned: Plan, compute: Any) -> float:
+    """Compute and write the output as it was planned; the seconds that this took."""
+    target, shards = Path(recipe.output.path), recipe.output.shard_frames
+    result = build(recipe, planned.depth, partial_sums=planned.begun)
+    before, start = identity(target), perf_counter()
+    try:
+        save(
+            result, target, overwrite=recipe.output.overwrite, shards=None if shards is None else {"frame": shards},
+            attrs={"detcal_recipe": recipe.model_dump_json()}, compute=compute,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if identity(target) not in (None, before):
+            raise KeyboardInterrupt(f"{target} was written") from None
+        raise
+    return perf_counter() - start
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file or folder from another one of its name."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def plan_for_cluster(recipe: Recipe, workers: Iterable[dict[str, Any]]) -> Plan:
@@ -77,11 +131,9 @@ def plan_for_cluster(recipe: Recipe, workers: Iterable[dict[str, Any]]) -> Plan:
     workers = list(workers)
     if not workers:
         raise PlanError("the cluster has no workers: start some, then run again")
-    threads = sum(worker["nthreads"] for worker in workers)
-    limits = [worker["memory_limit"] / worker["nthreads"] for worker in workers if worker["memory_limit"]]
-    if not limits:
-        raise PlanError("the cluster's workers have no memory limit, so nothing can be planned: start them with --memory-limit")
-    return plan(recipe, int(min(limits) * threads), threads, fixed_workers=True)
+    if not all(worker["memory_limit"] for worker in workers):
+        raise PlanError("some of the cluster's workers have no memory limit, so nothing can be planned: start them with --memory-limit")
+    return plan_in(recipe, [Place(worker["memory_limit"], worker["nthreads"], WORKER_BYTES) for worker in workers])
 
 
 def stored_bytes(path: Path) -> int:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import lru_cache
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from detcal.azimuthal.memory import profiles_bytes
 from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
 from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
 from detcal.errors import InputError, OutputError
+from detcal.frames.needs import Needs
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
@@ -24,7 +24,7 @@ from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_output, load, load_calibration, open_frames
 from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, open_crono, regrid, regrid_rate
-from detcal.xrf.memory import convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
+from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
 from detcal.xrf.operations import lines_are_rows, most_spectra
 from detcal_pipelines.recipe import (
     BuildPSF,
@@ -47,10 +47,6 @@ from detcal_pipelines.recipe import (
     Step,
 )
 
-PYFAI_BYTES = 72 * 2**20  # of a worker process: pyFAI and xraydb come with detcal.sensor, and nearly as much with detcal.azimuthal
-
-COMPILER_BYTES = 64 * 2**20  # of the driver, which fits distortions itself; workers find compiled code
-
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
     """The raw frames of a recipe, in blocks of so many."""
@@ -71,11 +67,11 @@ def open_scan(step: OfScan, depth: int | None) -> xr.Dataset:
     return open_crono(step.scan, motor_step_um=step.motor_step_um, chunks=chunks)
 
 
-def build(recipe: Recipe, depth: int | None = None, lanes: int = 1) -> Any:
+def build(recipe: Recipe, depth: int | None = None, partial_sums: int = 1) -> Any:
     """The lazy result of all steps, in tasks of so many frames, rows or lines: a stack, a calibration or maps."""
     result = open_first(recipe, depth)
     for step in recipe.steps:
-        result = apply(step, result, lanes, depth)
+        result = apply(step, result, partial_sums, depth)
     return result
 
 
@@ -107,13 +103,13 @@ def input_paths(recipe: Recipe) -> list[str]:
     return paths
 
 
-def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> Any:
+def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None = None) -> Any:
     """One step on lazy frames or a scan, or on nothing if it begins with a geometry."""
     match step:
         case FitResponse():
             options = step.model_dump(exclude={"operation", "dark", "mask"})
             dark = open_image(step.dark, frames.data.chunksize[0])
-            return fit_response(frames, dark, mask=open_mask(step.mask), lanes=lanes, **options)
+            return fit_response(frames, dark, mask=open_mask(step.mask), partial_sums=partial_sums, **options)
         case CorrectResponse():
             options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
             dark, flat = (open_image(source, frames.data.chunksize[0]) for source in (step.dark, step.flat))
@@ -170,8 +166,8 @@ def profiles(step: InRings, frames: Any, bins: AzimuthalBins) -> xr.Dataset:
     raise TypeError(f"{type(step).__name__} is no step in rings")
 
 
-def compile_kernels(recipe: Recipe) -> None:
-    """Run the steps on a few pixels of the frames' type: workers then load their machine code, and need no compiler's memory."""
+def try_kernels(recipe: Recipe) -> None:
+    """Run the steps on a few pixels of the frames' type, so that every kernel that a run needs is loaded, or compiled."""
     first = open_first(recipe, None)
     result: Any = first if isinstance(first, xr.Dataset | None) else np.ones((2, 4, 4), first.dtype)
     for step in recipe.steps:
@@ -182,7 +178,7 @@ def try_out(step: Step, frames: Any) -> Any:
     """A step on a few pixels, lazily."""
     near = PlanarGeometry((4, 4), (1e-4, 1e-4), 1e-3, (0.0, 0.0))
     match step:
-        case FitDistortion():  # which the workers have no part in
+        case FitDistortion():  # which is fitted while the graph is built
             return xr.DataArray(frames)
         case CorrectDistortion():
             corners = np.stack(np.meshgrid(*2 * [np.arange(5.0)], indexing="ij"), axis=-1)
@@ -191,7 +187,9 @@ def try_out(step: Step, frames: Any) -> Any:
         case InRings():
             return profiles(step, frames, build_bins(Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=(4, 4))), 2, "r_mm"))
         case FitResponse():
-            return fit_response(frames, sigma=1.0, cutoff=0.0, order=step.order, intercept=step.intercept).gain
+            dark = np.zeros((4, 4), np.float32)
+            fits = [fit_response(frames, each, sigma=1.0, cutoff=0.0, order=step.order, intercept=step.intercept) for each in (dark, None)]
+            return fits[0].gain + fits[1].gain
         case CorrectResponse():
             unit = Response.from_gain(np.ones((4, 4)), sigma=1.0)
             curved = replace(unit, curvature=unit.offset)
@@ -314,55 +312,68 @@ def find_response(source: Source) -> Response | None:
     return found
 
 
-def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
-    """What one task of a step, of so many frames or rows, holds at its peak: in its blocks, or before in those of its dark and flat."""
-    if isinstance(step, BuildPSF):
-        pixels = depth * result.shape[1]
-        return PYFAI_BYTES + build_psf_bytes(pixels, int(most_coefficients(result) * pixels), ceil(result.shape[0] / depth))
-    if isinstance(step, OfScan):
-        return scan_task_bytes(step, frames, depth)
+def needs_of(step: Step, frames: Any, result: Any, depth: int) -> Needs:
+    """What a step holds, in blocks of so many frames, rows, spectra or lines."""
+    match step:
+        case BuildPSF():
+            pixels = depth * result.shape[1]
+            return build_psf_bytes(pixels, int(most_coefficients(result) * pixels))
+        case ConvertCrono():
+            return needs_of_conversion(frames, depth)
+        case RegridXRF():
+            return needs_of_maps(step, frames, depth)
     shape = (frames.shape[1], frames.shape[2])
     itemsize = frames.dtype.itemsize
-    sources: list[Source | None] = []
     match step:
         case FitResponse():
-            own, sources = fit_response_bytes(shape, depth, itemsize, step.order), [step.dark]
+            return with_means(fit_response_bytes(shape, depth, itemsize, step.order), shape, [step.dark], depth)
         case CorrectResponse():
-            own, sources = correct_response_bytes(shape, depth, itemsize, order=2), [step.dark, step.flat]
+            return with_means(correct_response_bytes(shape, depth, itemsize, order=2), shape, [step.dark, step.flat], depth)
         case Deconvolve():
-            own = PYFAI_BYTES + deconvolve_bytes(shape, depth, itemsize, open_psf(step.psf).data.size, step.method)
+            return deconvolve_bytes(shape, depth, itemsize, open_psf(step.psf).data.size, step.method)
         case FitDistortion():
-            own = PYFAI_BYTES + COMPILER_BYTES + fit_distortion_bytes(shape, frames.data.chunksize[0], itemsize)
+            return fit_distortion_bytes(shape, frames.data.chunksize[0], itemsize)
         case CorrectDistortion():
             matrix = overlaps_of(step)
             own = correct_distortion_bytes(shape, matrix.shape, depth, itemsize, matrix.data.size, step.variance is not None)
-            if isinstance(
-                result, xr.Dataset
-            ):  # its images are written one by one, and the next block's are made meanwhile, and taken apart
-                own += 2 * result.nbytes * depth // len(frames)
+            # images of a dataset are written one by one, and are taken apart for that
+            apart = 2 * result.nbytes * depth // len(frames) if isinstance(result, xr.Dataset) else 0
+            return own + Needs(task=apart)
         case InRings():
             bins = bins_of(step, shape)
             counts = np.diff(bins.starts)
-            own = PYFAI_BYTES + profiles_bytes(shape, depth, itemsize, int(counts.sum()), int(counts.max()), len(counts))
+            return profiles_bytes(shape, depth, itemsize, int(counts.sum()), int(counts.max()), len(counts))
+    raise TypeError(f"{type(step).__name__} is no step")
+
+
+def with_means(own: Needs, shape: tuple[int, int], sources: list[Source | None], depth: int) -> Needs:
+    """What a step holds, with the means of its darks and flats, which are made before."""
     images = [image for source in sources if (image := open_image(source, depth)) is not None]
-    return max(own, *(mean_image_bytes(shape, image.data.chunksize[0], image.dtype.itemsize) for image in images), 0)
+    means = sum(mean_image_bytes(shape, image.data.chunksize[0], image.dtype.itemsize) for image in images)
+    return own + Needs(prepared=means)
 
 
-def scan_task_bytes(step: OfScan, scan: xr.Dataset, depth: int) -> int:
-    """As `task_bytes`, of so many spectra or lines of a map."""
+def needs_of_conversion(scan: xr.Dataset, depth: int) -> Needs:
+    """What a conversion holds, in blocks of so many spectra."""
     channels, itemsize = scan.sizes["energy"], scan.spectra.dtype.itemsize
-    if not isinstance(step, RegridXRF):
-        grid = build_scan_grid(scan, method="selected")
-        lines = selected_lines(scan, depth) or 1
-        spectra = most_spectra(grid, lines, da.core.normalize_chunks(depth, (grid.spectra,))[0])
-        return PYFAI_BYTES + convert_scan_bytes(depth, lines * pixels_a_line(grid), spectra, channels, itemsize)
+    grid = build_scan_grid(scan, method="selected")
+    lines = selected_lines(scan, depth) or 1
+    spectra = most_spectra(grid, lines, da.core.normalize_chunks(depth, (grid.spectra,))[0])
+    own = convert_scan_bytes(depth, lines * pixels_a_line(grid), spectra, channels, itemsize)
+    return own + Needs(once=BYTES_A_SPECTRUM * grid.spectra)
+
+
+def needs_of_maps(step: RegridXRF, scan: xr.Dataset, depth: int) -> Needs:
+    """What maps hold, in blocks of so many lines."""
+    channels, itemsize = scan.sizes["energy"], scan.spectra.dtype.itemsize
     grid = grid_of(step)
     pixels, spectra = depth * pixels_a_line(grid), most_spectra(grid, depth, scan.spectra.data.chunks[0])
     own = regrid_bytes(pixels, spectra, channels, itemsize, smoothed=step.sigma_channels is not None)
     fitted = fit_bytes(pixels, channels) if step.elements and step.element_method == "fit" else 0
     cubes = 1 + step.variance + 2 * (step.elements is not None)
     matrices = cubes * matrix_bytes(grid.data.size, grid.coverage.size)
-    return PYFAI_BYTES + matrices + max(own, regrid_bytes(pixels, spectra, channels, itemsize) + fitted)
+    task = max(own, regrid_bytes(pixels, spectra, channels, itemsize) + fitted)
+    return Needs(once=matrices + BYTES_A_SPECTRUM * grid.spectra, task=task)
 
 
 def pixels_a_line(grid: ScanGrid) -> int:

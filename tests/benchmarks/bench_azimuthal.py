@@ -23,7 +23,7 @@ from detcal_pipelines.template import render
 from detcal import open_frames, save
 from detcal.azimuthal import build_bins, integrate, median_filter, quantile_filter, sigma_clip
 from detcal.stores import bitshuffle
-from tests.benchmarks.sampling import peak_of_workers, planned_peak
+from tests.benchmarks.sampling import peak_of_run, planned_peak
 from tests.benchmarks.timing import in_turn, report
 
 FRAMES = 16
@@ -120,7 +120,7 @@ def bench_memory(folder: Path, frames: int = 1000) -> None:
     for number in (frames // 4, frames):
         write_stack(folder / "scan.h5", number).save(folder / "detector.poni")
         start = perf_counter()
-        peak, told = peak_of_workers(["run", "sigma_clip.toml", "--memory", "2GiB", "--workers", "2", "--overwrite"], folder, None)
+        peak, told = peak_of_run(["run", "sigma_clip.toml", "--memory", "2GiB", "--workers", "2", "--overwrite"], folder, None)
         print(f"{number} frames within 2 GiB: planned {planned_peak(told) / 2**20:.0f} MiB, measured {peak / 2**20:.0f} MiB, "
               f"{perf_counter() - start:.0f} s with its start", flush=True)  # fmt: skip
         (folder / "detector.poni").unlink()

@@ -13,7 +13,7 @@ import numpy as np
 from detcal_pipelines.template import render
 
 from detcal import save, simulate
-from tests.benchmarks.sampling import peak_of_workers
+from tests.benchmarks.sampling import peak_of_run
 
 SHAPE = (1024, 1024)
 FRAMES_OF_8_GIB = 4096
@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     for frames in (FRAMES_OF_8_GIB, 2 * FRAMES_OF_8_GIB):
         write_stack(folder / "raw.h5", frames, image)
         for name in ("fit_response", "correct_response"):
-            peak, output = peak_of_workers(
+            peak, output = peak_of_run(
                 ["run", f"{name}.toml", "--memory", "1GiB", "--workers", "2", "--overwrite"], folder, folder / "compiled"
             )
             rows = dict(re.findall(r"│ ([^│]+?) +│ ([^│]+?) +│", output))

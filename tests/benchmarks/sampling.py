@@ -1,4 +1,4 @@
-"""Memory of a run's worker processes, seen from outside it."""
+"""Memory of a run, seen from outside it."""
 
 import os
 import re
@@ -12,19 +12,18 @@ import psutil
 DETCAL = [sys.executable, "-m", "detcal_pipelines"]
 
 
-def peak_of_workers(arguments: list[str], folder: Path, compiled: Path | None, *, driver_too: bool = False) -> tuple[int, str]:
-    """Run detcal in a folder: the largest resident memory of all its child processes together, and what it printed.
+def peak_of_run(arguments: list[str], folder: Path, compiled: Path | None) -> tuple[int, str]:
+    """Run detcal in a folder: the largest resident memory of its process, and what it printed.
 
-    With `driver_too`, that of the first process alone counts as well, if it is larger.
-
-    Compiled kernels are kept in `compiled`; a user's first run finds none. Without it, they are those that other tests have left.
+    Compiled kernels are kept in `compiled`; a user's first run finds none, and compiles them in another process, which is not counted.
+    Without it, they are those that other tests have left.
     """
     environment = dict(os.environ) if compiled is None else {**os.environ, "NUMBA_CACHE_DIR": str(compiled)}
-    run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
-    driver, peak = psutil.Process(run.pid), 0
+    run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process, peak = psutil.Process(run.pid), 0
     while run.poll() is None:
-        peak = max(peak, sum(resident(child) for child in driver.children(recursive=True)), resident(driver) if driver_too else 0)
-        time.sleep(0.02)
+        peak = max(peak, resident(process))
+        time.sleep(0.01)
     output = run.stdout.read()
     run.stdout.close()
     assert run.returncode == 0, output
@@ -32,7 +31,7 @@ def peak_of_workers(arguments: list[str], folder: Path, compiled: Path | None, *
 
 
 def planned_peak(told: str) -> float:
-    """Bytes that a run has planned for its workers, by what it printed."""
+    """Bytes that a run has planned, by what it printed."""
     planned = re.search(r"peak memory, planned\W+([\d.]+) (\w+) of", told)
     assert planned, told
     return float(planned[1]) * {"MiB": 2**20, "GiB": 2**30}[planned[2]]
@@ -44,3 +43,8 @@ def resident(process: psutil.Process) -> int:
         return process.memory_info().rss
     except psutil.NoSuchProcess:
         return 0
+
+
+def assert_within_plan(peak: int, told: str) -> None:
+    """A plan is never below what is measured, nor above twice that."""
+    assert planned_peak(told) / 2 <= peak <= planned_peak(told), f"measured {peak / 2**20:.0f} MiB: {told}"

@@ -1,0 +1,75 @@
+"""Kernels are compiled before a run, in a process of their own: the compiler takes 200 MiB, and gives nothing back."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from locket import lock_file
+from numba.core import event
+from rich.console import Console
+
+from detcal.errors import RunError
+from detcal.response.kernels import scale_frames
+from detcal_pipelines.recipe import Recipe
+from detcal_pipelines.steps import try_kernels
+
+COMPILING = "numba:compile"  # numba's name for it
+
+
+class NotCompiled(Exception):
+    """A kernel that is not in the cache."""
+
+
+class RefuseToCompile(event.Listener):
+    """Raises as soon as a kernel would be compiled."""
+
+    def on_start(self, event: Any) -> None:
+        raise NotCompiled
+
+    def on_end(self, event: Any) -> None:
+        """There is nothing to end."""
+
+
+def load_kernels(recipe: Recipe, console: Console) -> None:
+    """Load the kernels of a recipe; those that are not in the cache are compiled first, by one process at a time."""
+    if cached(recipe):
+        return
+    with console.status("compiling kernels, once for all runs"), alone():
+        if not cached(recipe):  # another process may have compiled them meanwhile
+            compile_in_a_process(recipe)
+    try_kernels(recipe)
+
+
+def cached(recipe: Recipe) -> bool:
+    """Load the kernels of a recipe; False if one is not in the cache."""
+    try:
+        with event.install_listener(COMPILING, RefuseToCompile()):
+            try_kernels(recipe)
+    except NotCompiled:
+        return False
+    return True
+
+
+def compile_in_a_process(recipe: Recipe) -> None:
+    """Compile the kernels of a recipe into the cache."""
+    done = subprocess.run(
+        [sys.executable, "-m", "detcal_pipelines.compiling"], input=recipe.model_dump_json(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RunError(f"kernels could not be compiled: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait for other processes that compile into the same cache."""
+    folder = Path(str(scale_frames.stats.cache_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_file(folder / "compiling.lock"):
+        yield
+
+
+if __name__ == "__main__":
+    try_kernels(Recipe.model_validate_json(sys.stdin.read(), context={"folder": "."}))

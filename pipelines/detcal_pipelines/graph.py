@@ -1,0 +1,89 @@
+"""The graph of a run: all outputs together, and none of its blocks begun long before its turn."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any
+
+from dask._task_spec import DataNode, Task, TaskRef, convert_legacy_graph
+from dask.array import Array
+from dask.array.optimization import optimize
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
+from dask.order import order
+
+Graph = dict[Any, Any]
+
+
+def optimise_together(arrays: list[Array]) -> tuple[Graph, list[Any]]:
+    """The tasks of all arrays, and the keys of their blocks: dask would optimise each array alone, and run what several share for each."""
+    keys = list(flatten([array.__dask_keys__() for array in arrays]))
+    graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
+    return convert_legacy_graph(dict(optimize(graph, keys))), keys
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A block of the output: what has to be done for it that was not done for those before, and the writes that end it."""
+
+    tasks: Graph
+    ends: list[Any]
+
+
+def in_stages(graph: Graph, ends: list[Any]) -> list[Stage]:
+    """The graph taken apart: a stage for each block, in an order that keeps little at a time."""
+    priority = order(graph)
+    ends = sorted(ends, key=priority.__getitem__)
+    turns = first_ends(graph, ends)
+    begins = sorted({turn for key, turn in turns.items() if is_task(graph[key]) and begins_a_block(graph, turns, key)})
+    stages = [Stage({}, ends[first:last]) for first, last in zip([0, *begins[1:]], [*begins[1:], len(ends)], strict=True)]
+    for key, turn in turns.items():
+        stages[max(0, bisect_right(begins, turn) - 1)].tasks[key] = graph[key]
+    return stages
+
+
+def begins_a_block(graph: Graph, turns: dict[Any, int], key: Any) -> bool:
+    """Whether a task waits for none that is first needed by the same write."""
+    return all(turns[each] < turns[key] for each in graph[key].dependencies)
+
+
+def in_turn(stages: list[Stage], at_once: int) -> Graph:
+    """The whole graph, in which the first tasks of a block wait until the block `at_once` places before it is written.
+
+    Without this, where one task is held up others run ahead: what they make for blocks whose turn has not come piles up, beyond any plan.
+    """
+    graph: Graph = {}
+    for number, stage in enumerate(stages):
+        graph |= stage.tasks
+        before = stages[number - at_once].ends if number >= at_once else []
+        for key, node in stage.tasks.items() if before else ():
+            if is_task(node) and not any(each in stage.tasks for each in node.dependencies):
+                graph[key] = Task(key, after, node, *map(TaskRef, before))
+    return graph
+
+
+def count_tasks(graph: Graph) -> int:
+    """How many tasks there are."""
+    return sum(map(is_task, graph.values()))
+
+
+def first_ends(graph: Graph, ends: list[Any]) -> dict[Any, int]:
+    """For each task the number of the first of the ends that needs it."""
+    found: dict[Any, int] = {}
+    for number, end in enumerate(ends):
+        left = [end]
+        while left:
+            key = left.pop()
+            if key not in found:
+                found[key] = number
+                left += graph[key].dependencies
+    return found
+
+
+def is_task(node: Any) -> bool:
+    """Whether there is something to do, and not only a value."""
+    return not isinstance(node, DataNode)
+
+
+def after(value: Any, *before: Any) -> Any:
+    """The value itself; what came before says no more than that its turn has come."""
+    return value
