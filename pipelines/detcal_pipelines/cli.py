@@ -1,6 +1,7 @@
 """The command line."""
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
             click.echo(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
             sys.exit(BAD_INPUT)
         except KeyboardInterrupt as stop:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left to do is to end
             warnings.simplefilter("ignore")  # of what was cut off in the middle
             click.echo(f"stopped; {str(stop) or 'no output was written'}", err=True)
             leave(INTERRUPTED)
@@ -48,11 +50,11 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process: at once where tasks are at work that nobody waits for any more."""
+    """End the process, after Ctrl-C and where tasks are at work that nobody waits for: at once, in place of waiting for their locks."""
     ended = monotonic() + SECONDS_TO_END
     while tasks_run_on() and monotonic() < ended:  # those that write end soon, and clear away what they wrote
         sleep(0.05)
-    if tasks_run_on():
+    if code == INTERRUPTED or tasks_run_on():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
