@@ -187,7 +187,7 @@ def load_calibration(path: str | PathLike[str]) -> Any:
     """
     check_readable(str(path))
     found = Path(path).absolute()
-    if is_zarr_store(found):
+    if is_zarr_store(found) or is_zip(found):
         stored = load(found)
         return stored if is_calibration(stored) else None
     known = found.suffix.lower() == ".spline" or (h5py.is_hdf5(found) and holds_calibration(str(found)))
