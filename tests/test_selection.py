@@ -29,7 +29,7 @@ def write_tomo(path: Path, *, stack: Any = STACK, key: Any = KEY, angles: Any = 
     """An NXtomo file: data, keys and angles where they belong, and links to them in an NXdata."""
     with h5py.File(path, "a") as file:
         group = file.create_group(entry)
-        group.attrs["NX_class"], group["definition"] = "NXentry", "NXtomo"
+        group.attrs["NX_class"] = "NXentry"
         detector = group.create_group("instrument/detector")
         detector.attrs["NX_class"] = "NXdetector"
         detector.create_dataset("data", data=stack, **options)
@@ -53,8 +53,8 @@ def taken(numbers: NDArray[np.intp], frames: Any) -> None:
 # --------------------------------------------------------------------------------------------------- numbers and slices
 
 CHOICES: list[Any] = [
-    0, -1, np.int64(3), slice(2, 9), slice(None, None, 3), slice(None, None, -1), slice(-4, None), [5, 0, 2], [1, 1, 1], np.array([3, 4, 8]),
-    range(2, 7, 2), [-1, 0],
+    0, -1, np.int64(3), slice(2, 9), slice(None, None, 3), slice(None, None, -1), slice(-4, None),
+    [5, 0, 2], [1, 1, 1], np.array([3, 4, 8]), range(2, 7, 2), [-1, 0],
 ]  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def test_frames_are_turned_over_with_their_axes(flip: Any, expected: Any, height
 
 def test_another_flip_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", STACK)
-    with pytest.raises(InputError, match="expected flip to be \"ud\".*got 'down'"):
+    with pytest.raises(InputError, match=r"expected flip to be .*got 'down'"):
         open_frames(tmp_path / "a.npy", flip="down")  # type: ignore[arg-type]
 
 

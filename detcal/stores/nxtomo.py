@@ -175,7 +175,7 @@ def _(reader: Hdf5Reader) -> Coords:
                 f"{reader.path}::{found[0].name} is left out: expected an angle for each of the {reader.shape[0]} frames, "
                 f"got shape {found[0].shape}", stacklevel=2,
             )  # fmt: skip
-        return {ANGLE: ("frame", np.asarray(line), own_attributes(line)) for line in fitting[:1]}
+        return {ANGLE: ("frame", np.asarray(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
 
 
 @angles_of.register

@@ -15,7 +15,7 @@ from detcal.sensor import SensorPSF
 from detcal.simd import LANES
 from detcal.xrf.operations import lines_a_tile
 from detcal_pipelines.recipe import ConvertCrono, CorrectDistortion, Deconvolve, InRings, Recipe, RegridXRF
-from detcal_pipelines.steps import apply, grid_of, open_first, open_input, open_scan, pixels_a_line, task_bytes
+from detcal_pipelines.steps import apply, check_result, check_target, grid_of, open_first, open_input, open_scan, pixels_a_line, task_bytes
 
 MIB = 2**20
 
@@ -98,8 +98,12 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
     ------
     PlanError
         If nothing fits: which step is too large, and what would fit.
+    OutputError
+        An output that could not be written there, or would take the place of what the recipe names.
     """
+    check_target(recipe, overwrite=True)  # one that exists is no obstacle to a plan
     stages = trace(recipe)
+    check_result(recipe, stages[-1].result, overwrite=True)
     cut = cut_of(recipe, stages[0])
     fewest = most_workers if fixed_workers else 1
     arrangements = product(range(most_workers, fewest - 1, -1), cut.sizes)

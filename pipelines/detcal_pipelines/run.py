@@ -15,7 +15,7 @@ from detcal_pipelines.cluster import MemorySampler, ended_on_failure, local_clus
 from detcal_pipelines.plan import Plan, plan
 from detcal_pipelines.progress import compute_with_progress
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import build, check_result, compile_kernels
+from detcal_pipelines.steps import build, check_result, check_target, compile_kernels
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         An output that exists, a plan that does not fit, or input that cannot be used: then nothing was written.
     """
     target = Path(recipe.output.path)
-    check_result(recipe, build(recipe))
+    check_target(recipe, overwrite=recipe.output.overwrite)
+    check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
     if recipe.compute.scheduler is None:
         planned = plan(recipe, *limits)
         compile_kernels(recipe)
