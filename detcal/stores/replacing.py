@@ -77,28 +77,30 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     with temporary_beside(path) as temporary:
         try:
             yield temporary
-            take_place(temporary, path, overwrite)
+            if overwrite:
+                check_free(path, overwrite)  # it may be another one than when the work began
+                take_place(temporary, path)
+            else:
+                take_free_place(temporary, path)
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise OutputError(f"no room left on the disk of {path.parent.resolve()}: {path.name} was not written or changed") from error
-            if error.errno in FORBIDDEN and temporary.stem in f"{error.filename} {error.filename2}":  # and not an input
+            ours = temporary.stem in f"{error.filename} {error.filename2}" or error.filename == str(path)  # and not an input
+            if error.errno in FORBIDDEN and ours:
                 raise OutputError(f"cannot write in {path.parent}: {error.strerror}") from error
             raise
 
 
-def take_place(temporary: Path, path: Path, overwrite: bool) -> None:
-    """Rename the finished output.
+def take_free_place(temporary: Path, path: Path) -> None:
+    """Rename the finished output to its name, or to another one if something has taken it meanwhile: no result is lost.
 
     Raises
     ------
     OutputError
-        There is something of that name now, which may not be replaced: then the result is kept under another name.
+        Which says the other name.
     """
-    if overwrite:
-        replace(temporary, path)
-        return
-    names = (path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, MOST_NAMES)))
-    name = next(name for name in names if take_free_name(temporary, name))
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, MOST_NAMES))
+    name = next(name for name in (path, *others) if take_free_name(temporary, name))
     if name != path:
         raise OutputError(f"{path} appeared while this was computed, and is left as it is: the result is in {name}")
 
@@ -131,10 +133,8 @@ def link_or_claim(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def replace(temporary: Path, path: Path) -> None:
-    """Rename over what is there; an older folder is moved aside first, since it cannot be replaced in one step."""
-    if path.is_dir():
-        check_replaceable(path)  # it may be another one than when the work began
+def take_place(temporary: Path, path: Path) -> None:
+    """Rename the finished output; an older folder is moved aside first, since it cannot be replaced in one step."""
     if not path.exists() or (path.is_file() and temporary.is_file()):
         temporary.replace(path)
         return
