@@ -54,9 +54,7 @@ def check_gains(gains: xr.DataArray) -> None:
     found = values[np.isfinite(values)]
     median = float(np.median(found)) if found.size else 1.0
     if (values.dtype.kind in "iu" and ((found != 0) & (found != 1)).any()) or median > MOST_GAIN:
-        raise InputError(
-            f"expected gains, reals about 1, got {values.dtype} with a median of {median:.6g}, as counts are{of_source(gains)}"
-        )
+        raise InputError(f"expected gains, reals about 1, got counts{of_source(gains)}: {values.dtype} with a median of {median:.6g}")
 
 
 def mask_of_image(image: xr.DataArray) -> NDArray[np.bool_]:

@@ -8,11 +8,13 @@ from os.path import abspath, realpath
 from pathlib import Path
 from typing import Any
 
+import h5py
 import xarray as xr
-import zarr
 from dask import is_dask_collection
 
 from detcal.errors import OutputError
+from detcal.stores.hdf5 import Hdf5Reader, data_files
+from detcal.stores.readers import clear_errors
 from detcal.stores.replacing import is_zarr_store
 
 SEVERAL = re.compile(r" … (.*) \(\d+ files\)$")
@@ -96,19 +98,20 @@ def read_by(graph: Any) -> Iterator[str]:
 
 def files_of(reader: Any) -> Iterator[str]:
     """The files of a reader, or of the readers in it; of xarray's too."""
-    if is_dataclass(reader):
+    if isinstance(reader, Hdf5Reader):
+        with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+            yield from (reader.path, *data_files(file[reader.dataset]))
+    elif is_dataclass(reader):
         values = {field.name: getattr(reader, field.name) for field in fields(reader)}
         for name, value in values.items():
             each = value if isinstance(value, tuple) else (value,)
             if name in ("path", "paths"):
-                yield from map(fspath, each)
+                yield from each
             else:
-                for inner in each:
-                    yield from files_of(inner) if is_dataclass(inner) or hasattr(inner, "array") else ()
-    elif hasattr(reader, "get_array"):  # of xarray, around an array of zarr
-        store = getattr(reader.get_array(), "store", None)
-        yield from (fspath(place) for place in (getattr(store, "root", None), getattr(store, "path", None)) if place is not None)
-    elif isinstance(reader, zarr.Array):
-        yield from (fspath(place) for place in (getattr(reader.store, "root", None), getattr(reader.store, "path", None)) if place)
-    elif hasattr(reader, "array"):
+                yield from (file for inner in each if is_dataclass(inner) for file in files_of(inner))
+    elif hasattr(reader, "array"):  # of xarray, around others
         yield from files_of(reader.array)
+    else:
+        array = reader.get_array() if hasattr(reader, "get_array") else reader
+        store = getattr(array, "store", None)  # of zarr: a folder has a root, a zip file a path
+        yield from (fspath(place) for place in (getattr(store, "root", None), getattr(store, "path", None)) if place)

@@ -51,7 +51,8 @@ def existing(path: str, info: ValidationInfo) -> InputFile:
 
 def known_frames(choice: Any) -> Any:
     """A choice of frames as it is written, if it is one."""
-    parse_frames(choice)
+    if choice is not None:
+        parse_frames(choice)
     return choice
 
 
@@ -387,6 +388,15 @@ class Recipe(Table):
     output: Output
     compute: Compute = Compute()
     _file: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def what_one_file_holds_is_turned_over_alike(self) -> "Recipe":
+        """Darks and flats that lie in the file of the frames were recorded by the same pixels."""
+        for step in self.steps if self.input else []:
+            for name, source in step:
+                if isinstance(source, DarkSource | FlatSource) and source.path == self.input.path and source.flip != self.input.flip:
+                    raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
+        return self
 
     @property
     def file(self) -> Path | None:

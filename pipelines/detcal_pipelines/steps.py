@@ -321,6 +321,8 @@ def find_response(source: Source) -> Response | None:
     found = None if source.dataset is not None else load_calibration(source.path)
     if found is not None and not isinstance(found, Response):
         raise InputError(f"expected a response in {source.path}, found {type(found).__name__}: fit_response writes one")
+    if found is not None and (source.frames is not None or source.flip is not None):
+        raise InputError(f"a response has no frames to choose or to turn over, as {source.path} is: leave frames and flip out")
     return found
 
 
