@@ -392,10 +392,10 @@ class Recipe(Table):
     @model_validator(mode="after")
     def what_one_file_holds_is_turned_over_alike(self) -> "Recipe":
         """Darks and flats that lie in the file of the frames were recorded by the same pixels."""
-        for step in self.steps if self.input else []:
-            for name, source in step:
-                if isinstance(source, DarkSource | FlatSource) and source.path == self.input.path and source.flip != self.input.flip:
-                    raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
+        frames = self.input
+        for name, source in [each for step in self.steps for each in step]:
+            if frames and isinstance(source, DarkSource | FlatSource) and source.path == frames.path and source.flip != frames.flip:
+                raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
         return self
 
     @property
