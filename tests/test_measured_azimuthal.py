@@ -157,7 +157,7 @@ def test_rings_are_sharp_only_when_the_rows_are_reversed(powder, shared_data):
     np.testing.assert_array_equal(powder.frames.values[0], np.flipud(open_frames(path).values[0]))
 
     def contrast(flip):
-        """How much higher than halfway to the next ring the rings that stand alone are."""
+        """How much higher than what is around them the rings that stand alone are."""
         profile = integrate(open_frames(path, flip=flip), powder.bins).intensity.values[0]
         centres = powder.bins.centres.values
         heights = [

@@ -108,7 +108,7 @@ def check(recipe: Path, overwrite: bool) -> None:
     from detcal_pipelines.steps import build, check_result, check_target
 
     found = read_recipe(recipe, {"output": {"overwrite": True}} if overwrite else {})
-    check_target(found, overwrite=found.output.overwrite)
+    check_target(found)
     check_result(found, build(found), overwrite=found.output.overwrite)
     click.echo(f"{recipe} is good: detcal plan {recipe} shows what it will take")
 

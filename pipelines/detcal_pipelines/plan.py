@@ -101,9 +101,9 @@ def plan(recipe: Recipe, budget: int, most_workers: int, *, fixed_workers: bool 
     OutputError
         An output that could not be written there, or would take the place of what the recipe names.
     """
-    check_target(recipe, overwrite=True)  # one that exists is no obstacle to a plan
+    check_target(recipe)
     stages = trace(recipe)
-    check_result(recipe, stages[-1].result, overwrite=True)
+    check_result(recipe, stages[-1].result, overwrite=True)  # one that exists is no obstacle to a plan
     cut = cut_of(recipe, stages[0])
     fewest = most_workers if fixed_workers else 1
     arrangements = product(range(most_workers, fewest - 1, -1), cut.sizes)

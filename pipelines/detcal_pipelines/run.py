@@ -43,7 +43,7 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         An output that exists, a plan that does not fit, or input that cannot be used: then nothing was written.
     """
     target = Path(recipe.output.path)
-    check_target(recipe, overwrite=recipe.output.overwrite)
+    check_target(recipe)
     check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
     if recipe.compute.scheduler is None:
         planned = plan(recipe, *limits)

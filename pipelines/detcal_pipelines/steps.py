@@ -83,23 +83,23 @@ def build(recipe: Recipe, depth: int | None = None, lanes: int = 1) -> Any:
     return result
 
 
-def check_target(recipe: Recipe, *, overwrite: bool) -> None:
-    """Refuse, before anything is opened, an output that cannot be written there, or that would take the place of what the recipe names.
+def check_target(recipe: Recipe) -> None:
+    """Refuse, before anything is opened, an output that nobody could write there; whether one exists is looked at later.
 
     Raises
     ------
     OutputError
-        The output is, holds, or lies inside, the recipe or one of its inputs, exists, has no known suffix, or no folder.
+        The output is, holds, or lies inside, the recipe or one of its inputs, or has no known suffix, or no folder.
     """
     if recipe.file is not None:
         check_apart(recipe.output.path, [recipe.file], "recipe")
     check_apart(recipe.output.path, [file for path in recipe.inputs() for file in find_paths(path)])
-    check_path(recipe.output.path, overwrite=overwrite)
+    check_path(recipe.output.path, overwrite=True)
 
 
 def check_result(recipe: Recipe, result: Any, *, overwrite: bool) -> None:
     """Refuse, before anything runs, an output that could not be written, or that would take the place of an input."""
-    check_target(recipe, overwrite=overwrite)
+    check_target(recipe)
     shards = None if recipe.output.shard_frames is None else {"frame": recipe.output.shard_frames}
     check_output(result, recipe.output.path, overwrite=overwrite, shards=shards)
 
