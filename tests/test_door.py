@@ -232,7 +232,7 @@ def in_place(folder: Path) -> dict[str, str]:
         "store.zarr/out.zarr": "lies inside the input",
         "store.zarr/frames/out.zarr": "lies inside the input",
         "store.zarr": "would take the place of the input",
-        ".": "would take the place of the recipe",
+        ".": "would take the place of the input",
     }
 
 

@@ -91,9 +91,9 @@ def check_target(recipe: Recipe) -> None:
     OutputError
         The output is, holds, or lies inside, the recipe or one of its inputs, or has no known suffix, or no folder.
     """
+    check_apart(recipe.output.path, [file for path in recipe.inputs() for file in find_paths(path)])
     if recipe.file is not None:
         check_apart(recipe.output.path, [recipe.file], "recipe")
-    check_apart(recipe.output.path, [file for path in recipe.inputs() for file in find_paths(path)])
     check_path(recipe.output.path, overwrite=True)
 
 
