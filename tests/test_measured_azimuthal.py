@@ -52,7 +52,7 @@ def powder(shared_data):
     logging.getLogger("pyFAI").setLevel(logging.ERROR)
     geometry = pyFAI.load(str(path.with_suffix(".poni")))
     geometry.detector = pyFAI.detector_factory("Pilatus 1M")
-    frame = open_frames(path).isel(y=slice(None, None, -1)).compute()
+    frame = open_frames(path, flip="ud").compute()
     bins = build_bins(geometry, 1000, "2th_deg", polarization=0.95)
     centres, counts = bins.centres.values, frame.values[0]
     hot = np.zeros(counts.shape, bool)
@@ -150,3 +150,20 @@ def ring_of(centres, profile, place):
     left = np.interp(y[top] / 2, y[low - 1 : low + 1], x[low - 1 : low + 1])
     right = np.interp(-y[top] / 2, -y[high : high + 2], x[high : high + 2])
     return np.average(x[core], weights=y[core].clip(0)), right - left
+
+
+def test_rings_are_sharp_only_when_the_rows_are_reversed(powder, shared_data):
+    path = shared_data / "azimuthal" / "CeO2_Pilatus1M.tif"
+    np.testing.assert_array_equal(powder.frames.values[0], np.flipud(open_frames(path).values[0]))
+
+    def contrast(flip):
+        """How much higher than what is around them the rings that stand alone are."""
+        profile = integrate(open_frames(path, flip=flip), powder.bins).intensity.values[0]
+        centres = powder.bins.centres.values
+        heights = [
+            np.nanmax(profile[np.abs(centres - ring) < 0.04]) / np.nanmedian(profile[np.abs(centres - ring) < 0.4]) for ring in ALONE
+        ]
+        return float(np.median(heights))
+
+    found = {flip: contrast(flip) for flip in (None, "ud", "lr", "both")}
+    assert found["ud"] > 2 * max(value for flip, value in found.items() if flip != "ud"), found

@@ -25,6 +25,7 @@ def folder(tmp_path):
     for name, frames in (("sweep", 1000), ("ct", 20000), ("dark", 5), ("flat", 5)):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file.create_dataset("entry/data/data", (frames, 2048, 2048), np.uint16, chunks=(1, 2048, 2048))
+    np.save(tmp_path / "gain.npy", np.ones((2048, 2048), np.float32))
     return tmp_path
 
 
@@ -81,12 +82,12 @@ def test_dark_frames_that_lie_in_one_deep_chunk_are_planned_for(folder):
 
 
 def test_a_shard_is_the_block_of_a_task(folder):
-    changes = [('"response.zarr"', '{ path = "flat.h5" }'), ("# shard_frames = 64 ", "shard_frames = 12 ")]
+    changes = [('"response.zarr"', '"gain.npy"'), ("# shard_frames = 64 ", "shard_frames = 12 ")]
     assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).depth == 12
 
 
 def planned_correction(folder) -> Plan:
-    return planned(folder, "correct_response", 4 * GIB, text_changes=[('"response.zarr"', '{ path = "flat.h5" }')])
+    return planned(folder, "correct_response", 4 * GIB, text_changes=[('"response.zarr"', '"gain.npy"')])
 
 
 def test_what_cannot_fit_is_refused_with_the_least_that_would(folder):

@@ -565,13 +565,6 @@ def test_names_that_match_no_file_are_refused(tmp_path: Path) -> None:
         open_frames([write_edf(tmp_path, make_stack("uint16")), tmp_path / "gone.edf"])
 
 
-@pytest.mark.parametrize("write", [write_hdf5, write_npy, write_zarr], ids=lambda write: write.__name__)
-def test_several_files_of_a_kind_that_holds_stacks_are_refused(write: Callable[[Path, Stack], Path], tmp_path: Path) -> None:
-    path = write(tmp_path, make_stack("uint16"))
-    with pytest.raises(InputError, match=r"expected one HDF5 file, zarr store or \.npy file, got 2"):
-        open_frames([path, path])
-
-
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         open_frames(tmp_path)

@@ -505,17 +505,17 @@ def test_an_output_that_exists_is_replaced_only_on_request(suffix: str, tmp_path
 
 
 def test_a_folder_replaces_a_file_or_a_link_and_a_file_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("a file")
-    save(np.ones((3, 6, 5)), tmp_path / "a", overwrite=True)
-    assert (open_frames(tmp_path / "a").values == 1).all()
-    shutil.copytree(tmp_path / "a", tmp_path / "a.h5")
+    (tmp_path / "a.zarr").write_text("a file")
+    save(np.ones((3, 6, 5)), tmp_path / "a.zarr", overwrite=True)
+    assert (open_frames(tmp_path / "a.zarr").values == 1).all()
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "a.h5")
     save(np.full((3, 6, 5), 2), tmp_path / "a.h5", overwrite=True)
     assert (open_frames(tmp_path / "a.h5").values == 2).all()
-    (tmp_path / "link").symlink_to("a")
-    save(np.full((3, 6, 5), 3), tmp_path / "link", overwrite=True)
-    assert (open_frames(tmp_path / "link").values == 3).all()
-    assert (open_frames(tmp_path / "a").values == 1).all()
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["a", "a.h5", "link"]
+    (tmp_path / "link.zarr").symlink_to("a.zarr")
+    save(np.full((3, 6, 5), 3), tmp_path / "link.zarr", overwrite=True)
+    assert (open_frames(tmp_path / "link.zarr").values == 3).all()
+    assert (open_frames(tmp_path / "a.zarr").values == 1).all()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.h5", "a.zarr", "link.zarr"]
 
 
 @pytest.mark.parametrize("suffix", ["", *SUFFIXES])

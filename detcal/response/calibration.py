@@ -7,7 +7,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from detcal.errors import InputError
+from detcal.frames.images import check_gains, one_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +64,11 @@ class Response:
         Raises
         ------
         InputError
-            If `gain` is not an image.
+            If `gain` is not one image, or of counts: integers other than 0 and 1, or with a median above 100.
         """
-        values = np.asarray(gain, dtype=np.float32)
-        if values.ndim != 2:
-            raise InputError(f"expected gains of shape (y, x), got {values.shape}")
+        found = one_image(gain, "gains")
+        check_gains(found)
+        values = np.asarray(found, dtype=np.float32)
 
         def image(data: Any) -> xr.DataArray:
             return xr.DataArray(data, dims=("y", "x"))

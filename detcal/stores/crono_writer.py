@@ -43,7 +43,7 @@ def write_crono(scan: xr.Dataset, path: str | PathLike[str], *, overwrite: bool 
     steps = scan.positions.values
     if not ((steps >= 0) & (steps < 2**32) & (steps % 1 == 0)).all():
         raise InputError("expected positions that are whole numbers of µm from 0 to 4294967295, as motor steps are: round or shift them")
-    with replacing(target.absolute()) as output, h5py.File(output, "w") as file:
+    with replacing(target.absolute(), overwrite) as output, h5py.File(output, "w") as file:
         members = file.create_group("XRF")
         members["MotorsPositions"] = steps.astype(np.uint32)
         members["EnergyVector"] = scan.energy.values.astype(np.float32)

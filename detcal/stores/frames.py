@@ -1,5 +1,7 @@
 """Opening a stack of frames from whatever a detector wrote."""
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from glob import glob, has_magic
 from os import PathLike, fspath
@@ -13,10 +15,15 @@ import xarray as xr
 from dask.base import tokenize
 
 from detcal.errors import InputError
+from detcal.frames.selection import Choice, parse_frames, runs_of
 from detcal.frames.stack import DIMS, frames_a_block
 from detcal.stores.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.image_files import ImageFilesReader
+from detcal.stores.joined import join
+from detcal.stores.nxtomo import find_key
 from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, ZarrReader, check_readable, zarr_arrays
+from detcal.stores.selected import Flip, Flipped, Selected, check_flip
+from detcal.stores.zarr_zip import is_zip
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
 LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
@@ -24,34 +31,50 @@ PathOrName = str | PathLike[str]
 
 
 def open_frames(
-    path: PathOrName | Sequence[PathOrName], dataset: str | None = None, *, chunks: Mapping[str, int] | None = None
+    path: PathOrName | Sequence[PathOrName],
+    dataset: str | None = None,
+    *,
+    chunks: Mapping[str, int] | None = None,
+    frames: Choice | None = None,
+    flip: Flip | None = None,
 ) -> xr.DataArray:
     """Open a stack of frames lazily; nothing but the header, and the first image of image files, is read.
 
     Parameters
     ----------
     path
-        An HDF5 or NeXus file (of any name), a zarr store, a .npy file, or EDF, CBF, TIFF and other image files that fabio reads: one
-        (multi-page too), a list, or a glob such as "scan_*.cbf", taken in sorted order.
+        An HDF5 or NeXus file (of any name), a zarr store (a zipped one too), a .npy file, or EDF, CBF, TIFF and other image files that
+        fabio reads: one (multi-page too), a list, in its order, or a glob such as "scan_*.cbf", in which numbers in names count as
+        numbers: scan_2 comes before scan_10.
     dataset
         Where the frames are in an HDF5 file or zarr group. By default the only 3-D one (or 2-D, if none is 3-D) of numbers,
         or of bool if there are no numbers.
     chunks
         Frames a block: {"frame": 16}; rounded up to whole chunks of the file. By default about 64 MiB.
+    frames
+        Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
+        image_key of an NXtomo file "projections" (those at alignment positions are none), "flats" or "darks". By default a file
+        with an image_key gives its projections, with one warning; any other file all frames.
+    flip : "ud", "lr" or "both", optional
+        Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
+        numpy.fliplr does. Coords along y and x are reversed with them.
 
     Returns
     -------
     DataArray (frame, y, x)
         In the file's own type and units, or counts if it names none; y and x are whole in each block. A 2-D image is a stack
-        of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say.
+        of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
+        also rotation_angle.
 
     Raises
     ------
     InputError
-        No such file or dataset, no permission to read it, several that could be meant, a damaged file. Image files after the
+        No such file or dataset, no permission to read it, several that could be meant, a damaged file, frames that there are not,
+        an image_key of another length than the stack, or without the frames asked for. Image files after the
         first are opened only when they are computed: frames of another shape or type are refused then.
     """
     reader, source = open_reader(find_paths(path), dataset)
+    reader = turned(chosen(reader, source, frames), flip)
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     block = (block_frames(reader, wanted_frames(chunks)), *reader.shape[1:])
@@ -68,7 +91,7 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     if not isinstance(path, str | PathLike):
         found = [fspath(item) for item in path]
     elif has_magic(fspath(path)) and not Path(path).exists():
-        found = sorted(glob(fspath(path)))
+        found = sorted(glob(fspath(path)), key=natural_order)
     else:
         found = [fspath(path)]
     if not found:
@@ -78,20 +101,67 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     return [abspath(name) for name in found]
 
 
+def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
+    """What to sort names by so that numbers in them count as numbers; names that then are the same are sorted as texts."""
+    return tuple(int(part) if part.isdigit() else part for part in re.split("([0-9]+)", name)), name
+
+
+def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
+    """The frames asked for, or else the projections of a file that tells them from flats and darks."""
+    choice = None if frames is None else parse_frames(frames)
+    if choice is not None and not isinstance(choice, str):
+        return Selected(reader, runs_of(choice, reader.shape[0], source))
+    key = find_key(reader)
+    if key is None and choice is None:
+        return reader
+    if key is None:
+        raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
+    numbers = key.numbers(choice or "projections")
+    if choice is None:
+        warnings.warn(
+            f"{source} has an image_key: of its {len(key.values)} frames ({key.contents()}) the projections are taken; "
+            'say so by frames = "projections", or what else to take',
+            stacklevel=3,
+        )
+    return Selected(reader, runs_of(numbers, reader.shape[0], source))
+
+
+def turned(reader: Reader, flip: Flip | None) -> Reader:
+    """The frames turned over, if so asked."""
+    if flip is None:
+        return reader
+    check_flip(flip)
+    return Flipped(reader, flip)
+
+
+def has_image_key(path: PathOrName | Sequence[PathOrName], dataset: str | None = None) -> bool:
+    """Whether the file tells projections, flats and darks apart."""
+    return find_key(open_reader(find_paths(path), dataset)[0]) is not None
+
+
 def open_reader(paths: list[str], dataset: str | None) -> tuple[Reader, str]:
     """The reader for these files, and what to call their frames."""
     first, last = paths[0], paths[-1]
-    suffix = Path(first).suffix.lower()
-    folder = Path(first).is_dir()
-    hdf5 = not folder and (h5py.is_hdf5(first) or suffix in HDF5_SUFFIXES)  # one that is damaged shows only by its name
-    if not folder and not hdf5 and suffix != ".npy":
-        return ImageFilesReader.open(tuple(paths)), first if len(paths) == 1 else f"{first} … {last} ({len(paths)} files)"
-    if len(paths) > 1:
-        raise InputError(f"expected one HDF5 file, zarr store or .npy file, got {len(paths)}: open each, then join them by xarray.concat")
-    if not folder and not hdf5:
-        return NpyReader.open(first), first
-    name = only_one(first, zarr_arrays(first) if folder else hdf5_arrays(first)) if dataset is None else dataset
-    return (ZarrReader if folder else Hdf5Reader).open(first, name), f"{first}::{name}"
+    together = f"{first} … {last} ({len(paths)} files)"
+    if is_image_file(first):
+        return ImageFilesReader.open(tuple(paths)), first if len(paths) == 1 else together
+    readers, names = zip(*(open_stack_file(path, dataset) for path in paths), strict=True)
+    return join(list(readers), list(names)), names[0] if len(paths) == 1 else together
+
+
+def is_image_file(path: str) -> bool:
+    """Whether a file is of a kind that image libraries read; one of HDF5 that is damaged shows only by its name."""
+    suffix = Path(path).suffix.lower()
+    return not (Path(path).is_dir() or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy" or is_zip(Path(path)))
+
+
+def open_stack_file(path: str, dataset: str | None) -> tuple[Reader, str]:
+    """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
+    store = Path(path).is_dir() or is_zip(Path(path))
+    if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
+        return NpyReader.open(path), path
+    name = only_one(path, zarr_arrays(path) if store else hdf5_arrays(path)) if dataset is None else dataset
+    return (ZarrReader if store else Hdf5Reader).open(path, name), f"{path}::{name}"
 
 
 def only_one(path: str, arrays: Mapping[str, Described]) -> str:

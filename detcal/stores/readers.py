@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import DetcalError, InputError
 from detcal.frames.stack import DIMS
+from detcal.stores.zarr_zip import zarr_place
 
 Block = NDArray[np.generic]
 Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
@@ -142,7 +143,7 @@ class NpyReader:
 
 @dataclass(frozen=True)
 class ZarrReader:
-    """An array of a zarr store; a 2-D one is a stack of one frame."""
+    """An array of a zarr store, a zipped one too; a 2-D one is a stack of one frame."""
 
     path: str
     array: str
@@ -155,12 +156,12 @@ class ZarrReader:
     def open(cls, path: str, name: str) -> "ZarrReader":
         with clear_errors(path):
             try:
-                array = zarr.open_array(path, path=name, mode="r")
+                array = zarr.open_array(zarr_place(path), path=name, mode="r")
             except FileNotFoundError:
                 raise InputError(f"no array {name} in {path}: `detcal tree {path}` lists what it holds") from None
         check_ndim(array.shape, f"{path}::{name}")
         # `save` replaces the whole folder; to look at every chunk would take longer than to read some
-        folder = Path(path, name)
+        folder = Path(path, name) if Path(path).is_dir() else Path(path)
         version = fingerprint(str(file) for file in (folder, *folder.glob("zarr.json"), *folder.glob(".zarray")))
         return cls(path, name, stack_shape(array.shape), array.dtype, array.chunks[0] if array.ndim == 3 else 1, version)
 
@@ -170,7 +171,7 @@ class ZarrReader:
         if not own:
             return {}
         with clear_errors(self.path):
-            members = dict(zarr.open_group(self.path, path=parent, mode="r").arrays())
+            members = dict(zarr.open_group(zarr_place(self.path), path=parent, mode="r").arrays())
             dims = dimension_names(members[own])
             return {
                 name: (DIMS[place], np.asarray(line[...]), {key: value for key, value in line.attrs.items() if key != "_FillValue"})
@@ -181,11 +182,11 @@ class ZarrReader:
 
     def attrs(self) -> dict[str, Any]:
         with clear_errors(self.path):
-            return dict(zarr.open_array(self.path, path=self.array, mode="r").attrs)
+            return dict(zarr.open_array(zarr_place(self.path), path=self.array, mode="r").attrs)
 
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):
-            array = zarr.open_array(self.path, path=self.array, mode="r")
+            array = zarr.open_array(zarr_place(self.path), path=self.array, mode="r")
             return np.asarray(array[start:stop] if array.ndim == 3 else np.asarray(array)[None, ...][start:stop])
 
 
@@ -197,7 +198,7 @@ def dimension_names(array: zarr.Array) -> tuple[str, ...]:
 def zarr_arrays(path: str) -> dict[str, Described]:
     """Names, shapes and types of the arrays in a zarr store."""
     with clear_errors(path):
-        node = zarr.open(path, mode="r")
+        node = zarr.open(zarr_place(path), mode="r")
         members = [("", node)] if isinstance(node, zarr.Array) else node.members(max_depth=None)
         return {name: (array.shape, array.dtype) for name, array in members if isinstance(array, zarr.Array)}
 

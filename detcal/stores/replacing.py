@@ -4,6 +4,7 @@ import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import link
 from os.path import lexists
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,6 +16,8 @@ from detcal.errors import OutputError
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 CHANGED_MEANWHILE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}  # by a task that still has files of a folder open
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY}  # what renaming says of a name that is not free
+MOST_NAMES = 1000  # that are tried for a result whose own name is taken
 STORE_FILES = ("zarr.json", ".zgroup", ".zarray")  # one of them lies at the top of a zarr store
 PATIENCE = 5.0  # seconds, for tasks to close their files in a folder that is to be removed
 
@@ -66,18 +69,68 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the target's place if all goes well."""
+def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary path to write to, which takes the target's place if all goes well.
+
+    What has appeared there meanwhile stays unless it may be overwritten.
+    """
     with temporary_beside(path) as temporary:
         try:
             yield temporary
-            take_place(temporary, path)
+            if overwrite:
+                check_free(path, overwrite)  # it may be another one than when the work began
+                take_place(temporary, path)
+            else:
+                take_free_place(temporary, path)
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise OutputError(f"no room left on the disk of {path.parent.resolve()}: {path.name} was not written or changed") from error
-            if error.errno in FORBIDDEN and temporary.stem in f"{error.filename} {error.filename2}":  # and not an input
+            ours = temporary.stem in f"{error.filename} {error.filename2}" or error.filename == str(path)  # and not an input
+            if error.errno in FORBIDDEN and ours:
                 raise OutputError(f"cannot write in {path.parent}: {error.strerror}") from error
             raise
+
+
+def take_free_place(temporary: Path, path: Path) -> None:
+    """Rename the finished output to its name, or to another one if something has taken it meanwhile: no result is lost.
+
+    Raises
+    ------
+    OutputError
+        Which says the other name.
+    """
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, MOST_NAMES))
+    name = next(name for name in (path, *others) if take_free_name(temporary, name))
+    if name != path:
+        raise OutputError(f"{path} appeared while this was computed, and is left as it is: the result is in {name}")
+
+
+def take_free_name(temporary: Path, path: Path) -> bool:
+    """Rename an output if nothing has that name, in one step with the look whether there is; returns whether it was free."""
+    try:
+        if temporary.is_dir():
+            path.mkdir()  # a folder may replace an empty one, which from here on is ours
+            temporary.rename(path)
+        else:
+            link_or_claim(temporary, path)
+    except OSError as error:
+        if error.errno not in TAKEN:
+            raise
+        return False
+    return True
+
+
+def link_or_claim(temporary: Path, path: Path) -> None:
+    """Give a file a name that must be free; where file systems have no links, by an empty file that it then replaces."""
+    try:
+        link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        path.open("xb").close()
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def take_place(temporary: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -17,8 +18,9 @@ import zarr
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
-from detcal.errors import InputError
+from detcal.errors import InputError, OutputError
 from detcal.frames.stack import DIMS
+from detcal.stores.apart import check_apart, origins
 from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
 from detcal.stores.detector_files import holds_detector, read_detector, read_spline
 from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
@@ -29,6 +31,9 @@ from detcal.stores.zarr_store import Sizes, plan_layouts, prepare_zarr
 from detcal.stores.zarr_zip import ZIP, is_zip, pack, zarr_place
 
 Compute = Callable[[list[da.Array]], Any]
+
+# All kinds of files that are written, by suffix; None: a zarr store.
+WRITERS: dict[str, Exporter | None] = {".zarr": None, ZIP: None, **EXPORTERS}
 
 
 def compute_writes(writes: list[da.Array]) -> None:
@@ -57,7 +62,7 @@ def save(
     obj
         DataArray, Dataset, array, or a calibration such as Response.
     path
-        .zarr (any other name without a known suffix too), .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a
+        .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a
         DistortionMap also as NXdetector), .tif or .tiff (a page a frame), .edf (a block a frame).
     overwrite
         Replace an output that exists.
@@ -76,16 +81,17 @@ def save(
     Raises
     ------
     OutputError
-        The output exists or cannot be written there, its folder does not exist, it would replace a folder that is not a
-        zarr store, or the disk is full.
+        The output exists or cannot be written there, its folder does not exist, its suffix is none of the above or missing, it would
+        replace a folder that is not a zarr store, or a file that the object is read from, or lie inside one, or the disk is full. If
+        something of its name appears while it is computed, and may not be overwritten, the result is kept under the name that is said.
     InputError
         The object, or sizes of chunks and shards, do not fit the kind of file; and whatever computing it raises.
     """
     target = Path(path)
     check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
     dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
-    exporter = exporter_for(target)
-    with replacing(target.absolute()) as output:  # a worker may run in another folder
+    exporter = WRITERS[target.suffix.lower()]
+    with replacing(target.absolute(), overwrite) as output:  # a worker may run in another folder
         if target.suffix.lower() == ZIP:
             with temporary_beside(output) as store:
                 compute(prepare_zarr(dataset, store, chunks=chunks, shards=shards))
@@ -108,8 +114,9 @@ def check_output(
         As `save`.
     """
     target = Path(path)
-    check_free(target, overwrite)
-    dataset, exporter = as_dataset(obj), exporter_for(target)
+    check_path(target, overwrite=overwrite)
+    dataset, exporter = as_dataset(obj), WRITERS[target.suffix.lower()]
+    check_apart(target, origins(dataset), "source")
     if exporter is not None and (chunks or shards):
         raise InputError(f"chunks and shards are those of a .zarr, and {target.name} has none: leave them out, or save to .zarr")
     if exporter in (export_tiff, export_edf):
@@ -117,9 +124,22 @@ def check_output(
     plan_layouts(dataset, chunks, shards)
 
 
-def exporter_for(path: Path) -> Exporter | None:
-    """What writes this kind of file; None for a zarr store."""
-    return EXPORTERS.get(path.suffix.lower())
+def check_path(path: str | PathLike[str], *, overwrite: bool) -> None:
+    """Raise what `save` would raise of a path alone, whatever is to be written.
+
+    Raises
+    ------
+    OutputError
+        As `save`.
+    """
+    target = Path(path)
+    check_free(target, overwrite)
+    suffix = target.suffix.lower()
+    if suffix not in WRITERS:
+        kinds = f"expected one of {', '.join(WRITERS)}"
+        near = get_close_matches(suffix, WRITERS, n=1)
+        hint = f"; did you mean {target.stem}{near[0]}?" if near else ""
+        raise OutputError(f"cannot write {path}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
 
 
 def export(dataset: xr.Dataset, path: Path, exporter: Exporter, compute: Compute) -> None:
@@ -187,7 +207,7 @@ def load_calibration(path: str | PathLike[str]) -> Any:
     """
     check_readable(str(path))
     found = Path(path).absolute()
-    if is_zarr_store(found):
+    if is_zarr_store(found) or is_zip(found):
         stored = load(found)
         return stored if is_calibration(stored) else None
     known = found.suffix.lower() == ".spline" or (h5py.is_hdf5(found) and holds_calibration(str(found)))

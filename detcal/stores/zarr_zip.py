@@ -9,13 +9,17 @@ ZIP = ".zip"
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a path is a zip file."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    """Whether a path is a zip file with a zarr store in it."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return not {"zarr.json", ".zgroup", ".zarray"}.isdisjoint(archive.namelist())
 
 
 def zarr_place(path: str | Path) -> Path | ZipStore:
     """A store as zarr opens it: a folder by its path."""
-    return ZipStore(path, mode="r") if is_zip(Path(path)) else Path(path)
+    file = Path(path).is_file() and zipfile.is_zipfile(path)  # faster than to look into it for each block that is read
+    return ZipStore(path, mode="r") if file else Path(path)
 
 
 def pack(folder: Path, path: Path) -> None:

@@ -122,10 +122,11 @@ def init(name: str) -> None:
 @clear_exit
 def check(recipe: Path, overwrite: bool) -> None:
     """Find every mistake in a recipe, and open its input."""
-    from detcal_pipelines.steps import build, check_result
+    from detcal_pipelines.steps import build, check_result, check_target
 
     found = read_recipe(recipe, {"output": {"overwrite": True}} if overwrite else {})
-    check_result(found, build(found))
+    check_target(found)
+    check_result(found, build(found), overwrite=found.output.overwrite)
     click.echo(f"{recipe} is good: detcal plan {recipe} shows what it will take")
 
 

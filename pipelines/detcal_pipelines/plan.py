@@ -17,7 +17,7 @@ from detcal.sensor import SensorPSF
 from detcal.simd import LANES
 from detcal.xrf.operations import lines_a_tile
 from detcal_pipelines.recipe import ConvertCrono, CorrectDistortion, Deconvolve, InRings, Recipe, RegridXRF
-from detcal_pipelines.steps import apply, grid_of, needs_of, open_first, open_input, open_scan, pixels_a_line
+from detcal_pipelines.steps import apply, check_result, check_target, grid_of, needs_of, open_first, open_input, open_scan, pixels_a_line
 
 MIB = 2**20
 
@@ -140,8 +140,12 @@ def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
     ------
     PlanError
         If nothing fits: which step is too large, and what would fit.
+    OutputError
+        An output that could not be written there, or would take the place of what the recipe names.
     """
+    check_target(recipe)
     stages = trace(recipe)
+    check_result(recipe, stages[-1].result, overwrite=True)  # one that exists is no obstacle to a plan
     cut = cut_of(recipe, stages[0])
     most = sum(place.threads for place in places)
 

@@ -2,12 +2,12 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from glob import escape, glob, has_magic
 from os.path import expanduser
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     ValidationInfo,
@@ -26,6 +27,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from detcal.errors import RecipeError
+from detcal.frames.selection import parse_frames
+
+
+class InputFile(str):
+    """The path of something that a recipe reads: every such value in a recipe is found by its type."""
 
 
 def in_folder(path: str, info: ValidationInfo) -> str:
@@ -35,12 +41,19 @@ def in_folder(path: str, info: ValidationInfo) -> str:
     return str(plain) if plain.exists() or not has_magic(path) else str(Path(escape(str(folder)), expanduser(path)))
 
 
-def existing(path: str, info: ValidationInfo) -> str:
+def existing(path: str, info: ValidationInfo) -> InputFile:
     """The same, of files that must be there."""
     found = in_folder(path, info)
     if not (Path(found).exists() or glob(found)):
         raise ValueError(f"no such file: {found}")
-    return found
+    return InputFile(found)
+
+
+def known_frames(choice: Any) -> Any:
+    """A choice of frames as it is written, if it is one."""
+    if choice is not None:
+        parse_frames(choice)
+    return choice
 
 
 def path_alone(value: Any) -> Any:
@@ -50,6 +63,8 @@ def path_alone(value: Any) -> Any:
 
 InputPath = Annotated[str, AfterValidator(existing)]
 OutputPath = Annotated[str, AfterValidator(in_folder)]
+Frames = Annotated[Any, AfterValidator(known_frames)]
+Flip = Literal["ud", "lr", "both"]
 
 
 class Table(BaseModel):
@@ -59,13 +74,31 @@ class Table(BaseModel):
 
 
 class Source(Table):
-    """A file, and where in it the data is."""
+    """A file, where in it the data is, which frames of it are meant, and how they are turned over."""
+
+    role: ClassVar[str | None] = None  # the frames of a file with an image_key that are meant where none are named
 
     path: InputPath
     dataset: str | None = None
+    frames: Frames = None
+    flip: Flip | None = None
 
 
-Image = Annotated[Source, BeforeValidator(path_alone)]
+class DarkSource(Source):
+    """A dark image or frames."""
+
+    role = "darks"
+
+
+class FlatSource(Source):
+    """A flat image or frames."""
+
+    role = "flats"
+
+
+Image = Annotated[Source, BeforeValidator(path_alone)]  # one image: a mask, gains, or a calibration in its place
+Darks = Annotated[DarkSource, BeforeValidator(path_alone)]  # these are averaged
+Flats = Annotated[FlatSource, BeforeValidator(path_alone)]
 
 
 class Plane(Table):
@@ -93,6 +126,10 @@ class Input(Table):
     dataset: str | None = Field(
         None, description="where the frames are in an HDF5 or zarr file; by itself the only 3-D one", examples=["/entry/data/data"]
     )
+    frames: Frames = Field(
+        None, description='a number, a list, a slice such as "10:50", or by the image_key "projections", "flats", "darks"', examples=["::2"]
+    )
+    flip: Flip | None = Field(None, description="reverse rows (ud), columns (lr) or both", examples=["ud"])
     chunk_frames: int | None = Field(None, gt=0, description="frames a task; by itself what the memory allows", examples=[16])
 
 
@@ -100,7 +137,7 @@ class FitResponse(Table):
     """Fit the pixels' gains to a beam sweep."""
 
     operation: Literal["fit_response"]
-    dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
+    dark: Darks | None = Field(None, description="dark image or frames: a path, or { path, dataset, frames, flip }", examples=["dark.h5"])
     mask: Image | None = Field(None, description="known bad pixels: an image (not 0: bad), or an earlier response", examples=["first.zarr"])
     sigma: float = Field(50.0, gt=0, description="of the gaussian that gives the expected signal, pixels")
     cutoff: float = Field(300.0, description="smoothed signals below it are left out, counts")
@@ -117,8 +154,8 @@ class CorrectResponse(Table):
 
     operation: Literal["correct_response"]
     response: Image = Field(description="what fit_response wrote, or an image of gains", examples=["response.zarr"])
-    dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
-    flat: Image | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
+    dark: Darks | None = Field(None, description="dark image or frames: a path, or { path, dataset, frames, flip }", examples=["dark.h5"])
+    flat: Flats | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
     flat_is_dark_subtracted: bool = Field(False, description="the flat has had its dark taken off already")
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
@@ -206,8 +243,8 @@ class InRings(Table):
     mask: Image | None = Field(
         None, description="bad pixels: an image (not 0: bad), or a response; by itself the detector's", examples=["mask.edf"]
     )
-    dark: Image | None = Field(None, description="dark image or frames: a path, or { path, dataset }", examples=["dark.h5"])
-    flat: Image | None = Field(None, description="flat image or frames, dark taken off", examples=["flat.h5"])
+    dark: Darks | None = Field(None, description="dark image or frames: a path, or { path, dataset, frames, flip }", examples=["dark.h5"])
+    flat: Flats | None = Field(None, description="flat image or frames, dark taken off", examples=["flat.h5"])
     polarization: float | None = Field(None, ge=-1, le=1, description="factor, 1 for a beam polarised horizontally", examples=[0.99])
     solid_angle: bool = Field(True, description="divide by the solid angle of the pixels")
     dummy: float | None = Field(
@@ -350,6 +387,25 @@ class Recipe(Table):
     input: Input | None = Field(None, validate_default=True)
     output: Output
     compute: Compute = Compute()
+    _file: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def what_one_file_holds_is_turned_over_alike(self) -> "Recipe":
+        """Darks and flats that lie in the file of the frames were recorded by the same pixels."""
+        frames = self.input
+        for name, source in [each for step in self.steps for each in step]:
+            if frames and isinstance(source, DarkSource | FlatSource) and source.path == frames.path and source.flip != frames.flip:
+                raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
+        return self
+
+    @property
+    def file(self) -> Path | None:
+        """Where the recipe was read from."""
+        return self._file
+
+    def inputs(self) -> list[str]:
+        """Every path that the recipe reads from, in whatever table."""
+        return list(dict.fromkeys(paths_in(self)))
 
     @field_validator("steps")
     @classmethod
@@ -373,6 +429,15 @@ class Recipe(Table):
             if frames is not None and isinstance(first, WithoutFrames):
                 raise ValueError(f"{first.operation} takes no frames: leave [input] out")
         return frames
+
+
+def paths_in(value: Any) -> Iterator[str]:
+    """The paths to read from in a table, list or value."""
+    if isinstance(value, InputFile):
+        yield str(value)
+    elif isinstance(value, BaseModel | list | tuple):
+        for each in value:
+            yield from paths_in(each[1] if isinstance(value, BaseModel) else each)
 
 
 STEPS: dict[str, type[Table]] = {
@@ -406,6 +471,7 @@ def read_recipe(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = No
     except ValidationError as error:
         mistakes = describe_all(error, key_lines(text))
         raise RecipeError("\n".join([f"{count(mistakes)} in {path}:", *mistakes])) from None
+    recipe._file = path.absolute()
     return recipe
 
 

@@ -18,7 +18,7 @@ from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, plan, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import build, check_result
+from detcal_pipelines.steps import build, check_result, check_target
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
 
 
@@ -48,6 +48,8 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
     KeyboardInterrupt
         At Ctrl-C; it says if the output was written before.
     """
+    check_target(recipe)
+    check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
     if recipe.compute.scheduler is None:
         return run_here(recipe, limits, console)
     return run_on_cluster(recipe, recipe.compute.scheduler, console)
@@ -56,7 +58,6 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
 def run_here(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
     """Run on threads of this process."""
     give_back_large_blocks()
-    check_result(recipe, build(recipe))
     planned = plan(recipe, *limits)
     load_kernels(recipe, console)
     with MemoryWatch() as watch:
@@ -83,7 +84,6 @@ def run_on_cluster(recipe: Recipe, address: str, console: Console) -> Outcome:
     """Run on a cluster as it stands."""
     from detcal_pipelines.cluster import compute_on_cluster, remote_cluster  # here, because a run on one machine needs none of it
 
-    check_result(recipe, build(recipe))
     with remote_cluster(address) as client:
         planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"].values())
 

@@ -15,14 +15,15 @@ from detcal.azimuthal import AzimuthalBins, build_bins, integrate, quantile_filt
 from detcal.azimuthal.memory import profiles_bytes
 from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
 from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
-from detcal.errors import InputError, OutputError
+from detcal.errors import InputError
+from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.needs import Needs
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
-from detcal.stores import check_output, load, load_calibration, open_frames
+from detcal.stores import check_apart, check_output, check_path, find_paths, has_image_key, load, load_calibration, open_frames
 from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, open_crono, regrid, regrid_rate
 from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
 from detcal.xrf.operations import lines_are_rows, most_spectra
@@ -45,12 +46,15 @@ from detcal_pipelines.recipe import (
     SigmaClip,
     Source,
     Step,
+    Table,
+    paths_in,
 )
 
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
     """The raw frames of a recipe, in blocks of so many."""
-    return open_frames(source.path, source.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames})
+    chunks = None if chunk_frames is None else {"frame": chunk_frames}
+    return open_frames(source.path, source.dataset, chunks=chunks, frames=source.frames, flip=source.flip)
 
 
 def open_first(recipe: Recipe, depth: int | None) -> Any:
@@ -75,32 +79,30 @@ def build(recipe: Recipe, depth: int | None = None, partial_sums: int = 1) -> An
     return result
 
 
-def check_result(recipe: Recipe, result: Any) -> None:
+def check_target(recipe: Recipe) -> None:
+    """Refuse, before anything is opened, an output that nobody could write there; whether one exists is looked at later.
+
+    Raises
+    ------
+    OutputError
+        The output is, holds, or lies inside, the recipe or one of its inputs, or has no known suffix, or no folder.
+    """
+    check_apart(recipe.output.path, [file for path in recipe.inputs() for file in find_paths(path)])
+    if recipe.file is not None:
+        check_apart(recipe.output.path, [recipe.file], "recipe")
+    check_path(recipe.output.path, overwrite=True)
+
+
+def check_result(recipe: Recipe, result: Any, *, overwrite: bool) -> None:
     """Refuse, before anything runs, an output that could not be written, or that would take the place of an input."""
-    output = recipe.output
-    shards = None if output.shard_frames is None else {"frame": output.shard_frames}
-    target = Path(output.path)
-    for path in map(Path, input_paths(recipe)):
-        if any(place in (each, *each.parents) for place in (target, target.resolve()) for each in (path, path.resolve())):
-            raise OutputError(f"the output {output.path} would take the place of the input {path}: choose another name")
-    check_output(result, output.path, overwrite=output.overwrite, shards=shards)
+    check_target(recipe)
+    shards = None if recipe.output.shard_frames is None else {"frame": recipe.output.shard_frames}
+    check_output(result, recipe.output.path, overwrite=overwrite, shards=shards)
 
 
-def input_paths(recipe: Recipe) -> list[str]:
-    """Every file that a recipe reads."""
-    paths = [] if recipe.input is None else [recipe.input.path] if isinstance(recipe.input.path, str) else recipe.input.path
-    for step in recipe.steps:
-        paths = [*paths, *(source.path for _, source in step if isinstance(source, Source))]
-        match step:
-            case (
-                BuildPSF(geometry=str(path))
-                | Deconvolve(psf=path)
-                | InRings(geometry=path)
-                | CorrectDistortion(distortion=path)
-                | OfScan(scan=path)
-            ):
-                paths.append(path)
-    return paths
+def modified_times(step: Table) -> tuple[int, ...]:
+    """When the files that a step names were modified, whatever they are."""
+    return tuple(Path(file).stat().st_mtime_ns for path in paths_in(step) for file in find_paths(path))
 
 
 def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None = None) -> Any:
@@ -222,9 +224,19 @@ def few_spectra(scan: xr.Dataset) -> xr.Dataset:
     )
 
 
-def open_image(source: Source | None, chunk_frames: int) -> xr.DataArray | None:
-    """An image or its frames, if the recipe names one."""
-    return None if source is None else open_frames(source.path, source.dataset, chunks={"frame": chunk_frames})
+def open_image(source: Source | None, chunk_frames: int | None) -> xr.DataArray | None:
+    """An image or its frames, if the recipe names one; of a file with an image_key those of its role."""
+    if source is None:
+        return None
+    chunks = None if chunk_frames is None else {"frame": chunk_frames}
+    frames = source.role if source.frames is None and has_image_key(source.path, source.dataset) else source.frames
+    return open_frames(source.path, source.dataset, chunks=chunks, frames=frames, flip=source.flip)
+
+
+def open_one_image(source: Source, name: str) -> xr.DataArray:
+    """The only image of a file, for what is never averaged."""
+    frames = open_frames(source.path, source.dataset, frames=source.frames, flip=source.flip)
+    return one_image(frames, name, f'choose one by {{ path = "{source.path}", frames = 0 }}, or give another file')
 
 
 def open_mask(source: Source | None) -> Any:
@@ -232,13 +244,13 @@ def open_mask(source: Source | None) -> Any:
     if source is None:
         return None
     response = find_response(source)
-    return open_frames(source.path, source.dataset)[0] != 0 if response is None else response.mask
+    return mask_of_image(open_one_image(source, "a mask")) if response is None else response.mask
 
 
 def open_response(source: Source) -> Response:
     """A response that `detcal` wrote, or an image of gains."""
     response = find_response(source)
-    return Response.from_gain(open_frames(source.path, source.dataset)[0]) if response is None else response
+    return Response.from_gain(open_one_image(source, "a response or gains")) if response is None else response
 
 
 def open_psf(path: str) -> SensorPSF:
@@ -258,8 +270,7 @@ def load_psf(path: str, modified: int) -> SensorPSF:
 
 def overlaps_of(step: CorrectDistortion) -> OverlapMatrix:
     """The matrix of a step: the same object each time."""
-    files = [step.distortion, *(source.path for _, source in step if isinstance(source, Source))]
-    return build_overlaps_once(step.model_dump_json(), tuple(Path(path).stat().st_mtime_ns for path in files))
+    return build_overlaps_once(step.model_dump_json(), modified_times(step))
 
 
 @lru_cache(maxsize=4)
@@ -289,15 +300,14 @@ def build_grid_once(options: str, modified: int) -> ScanGrid:
 
 def bins_of(step: InRings, shape: tuple[int, int]) -> AzimuthalBins:
     """The rings of a step for frames of a shape: the same object each time, since pyFAI takes a second for them."""
-    files = [step.geometry, *(source.path for _, source in step if isinstance(source, Source))]
-    return build_bins_once(type(step), step.model_dump_json(), shape, tuple(Path(path).stat().st_mtime_ns for path in files))
+    return build_bins_once(type(step), step.model_dump_json(), shape, modified_times(step))
 
 
 @lru_cache(maxsize=4)
 def build_bins_once(kind: type[InRings], options: str, shape: tuple[int, int], modified: tuple[int, ...]) -> AzimuthalBins:
     """The rings of a step as its files were when they were modified."""
     step = kind.model_validate_json(options, context={"folder": "."})
-    dark, flat = (None if source is None else open_frames(source.path, source.dataset) for source in (step.dark, step.flat))
+    dark, flat = (open_image(source, None) for source in (step.dark, step.flat))
     mask = open_mask(step.mask)
     others = step.model_dump(include={*InRings.model_fields} - {"operation", "geometry", "mask", "dark", "flat", "dummy"})
     modelled = read_poni(step.geometry).detector.shape is not None
@@ -309,6 +319,8 @@ def find_response(source: Source) -> Response | None:
     found = None if source.dataset is not None else load_calibration(source.path)
     if found is not None and not isinstance(found, Response):
         raise InputError(f"expected a response in {source.path}, found {type(found).__name__}: fit_response writes one")
+    if found is not None and (source.frames is not None or source.flip is not None):
+        raise InputError(f"a response has no frames to choose or to turn over, as {source.path} is: leave frames and flip out")
     return found
 
 
