@@ -1,5 +1,7 @@
 """Rows and columns of a grid's dots, found by walking from dot to dot: no centre, spacing or angle is guessed."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -14,7 +16,39 @@ CANDIDATES = 25  # nearest dots among which a dot's neighbours are sought: two s
 TOLERANCE = 0.3  # of a step, by which a neighbour may lie off its place
 SMOOTH = 0.15  # of a step, by which a dot may lie off the middle of its neighbours on both sides
 STEPS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1), (2, 0), (-2, 0), (0, 2), (0, -2)])
+FAR = np.iinfo(np.int64).max // 4  # number of a dot that is not reached
 LEAST_SHARE = 0.75  # of the dots, that one grid holds
+
+
+class Lattice(NamedTuple):
+    """Dots that a walk numbered: which (dot,), and their rows and columns (dot, 2), which are large numbers for the others."""
+
+    reached: NDArray[np.bool_]
+    nodes: Nodes
+
+    @property
+    def count(self) -> int:
+        """Of dots."""
+        return int(self.reached.sum())
+
+    @property
+    def places(self) -> int:
+        """Of the lattice, with a dot or without, from the first dot of each row to its last, or of each column, whichever are more."""
+        return max(spanned(self.nodes[self.reached], axis) for axis in (0, 1))
+
+    @property
+    def fullness(self) -> float:
+        """Share of its places that have a dot."""
+        return self.count / self.places
+
+    @property
+    def agreement(self) -> float:
+        """How well places and dots, those that are not of it among them, go together (Dice 1945): 1 if each has the other.
+
+        A speck between dots makes a lattice of smaller cells that holds one dot more, but half of its places are empty; a lattice of
+        larger cells is full, but most dots are not of it.
+        """
+        return 2 * self.count / (self.places + len(self.reached))
 
 
 def index_grid(places: Places) -> tuple[NDArray[np.bool_], Nodes]:
@@ -23,44 +57,83 @@ def index_grid(places: Places) -> tuple[NDArray[np.bool_], Nodes]:
     Raises
     ------
     InputError
-        No dot with four neighbours about it, or dots that are of more than one grid.
+        No dot with four neighbours about it.
     """
+    found = lattices(places)
+    if not found:
+        raise InputError("no grid: no dot has four neighbours about it at regular distances")
+    best = max(found, key=lambda lattice: lattice.agreement)
+    consistent = best.reached.copy()
+    consistent[consistent] = lies_between(places[consistent], best.nodes[consistent])
+    return consistent, best.nodes
+
+
+def lattices(places: Places) -> list[Lattice]:
+    """The lattices that the surroundings of some dot suggest, each walked as far as it goes."""
     _, neighbours = cKDTree(places).query(places, min(CANDIDATES, len(places)))
     neighbours = np.ascontiguousarray(neighbours[:, 1:])
-    far = np.iinfo(np.int64).max // 4
-    left = np.ones(len(places), np.bool_)
-    best, nodes = np.zeros(len(places), np.bool_), np.zeros((len(places), 2), np.int64)
-    for seed, down, right in seeds(places, neighbours):
-        if not left[seed]:
+    starts = seeds(places, neighbours)
+    left = np.ones(len(starts.dots), np.bool_)
+    found = []
+    for k in range(len(left)):
+        if not left[k]:
             continue
-        found = np.full((len(places), 2), far)
-        kernels.walk(places, neighbours, seed, down, right, TOLERANCE, STEPS, found)
-        reached = found[:, 0] < far
-        left &= ~reached
-        if reached.sum() > best.sum():
-            best, nodes = reached, found
-        if best.sum() > left.sum():
-            break
-    if not best.any():
-        raise InputError("no grid: no dot has four neighbours about it at even distances")
-    consistent = best.copy()
-    consistent[best] = lies_between(places[best], nodes[best])
-    return consistent, nodes
+        nodes = np.full((len(places), 2), FAR)
+        kernels.walk(places, neighbours, starts.dots[k], starts.down[k], starts.right[k], TOLERANCE, STEPS, nodes)
+        found.append(Lattice(nodes[:, 0] < FAR, nodes))
+        left &= ~starts.agree(found[-1])
+        left[k] = False
+    return found
 
 
-def seeds(places: Places, neighbours: NDArray[np.int64]) -> list[tuple[int, Places, Places]]:
-    """Dots to start from, the most even surroundings first, with the steps downwards and to the right there."""
+def spanned(nodes: Nodes, axis: int) -> int:
+    """Places from the first node (node, 2) of each row, or of each column, to its last."""
+    order = np.lexsort((nodes[:, 1 - axis], nodes[:, axis]))
+    lines, along = nodes[order, axis], nodes[order, 1 - axis]
+    begins = np.flatnonzero(np.diff(lines, prepend=lines[0] - 1))
+    ends = np.append(begins[1:], len(lines)) - 1
+    return int((along[ends] - along[begins] + 1).sum())
+
+
+class Seeds(NamedTuple):
+    """Dots to start from (seed,), the most regular surroundings first, and the steps downwards and to the right there (seed, 2).
+
+    around (seed, 4): the nearest dots, two and two on opposite sides.
+    """
+
+    dots: NDArray[np.int64]
+    down: Places
+    right: Places
+    around: NDArray[np.int64]
+
+    def agree(self, lattice: Lattice) -> NDArray[np.bool_]:
+        """Which seeds would walk the same lattice: their steps are a basis of it too."""
+        one, opposite_one, other, opposite_other = lattice.nodes[self.around].transpose(1, 0, 2)
+        reached = lattice.reached[self.dots] & lattice.reached[self.around].all(axis=1)
+        cells = cross(one - opposite_one, other - opposite_other)  # of two steps each way
+        return np.asarray(reached & (abs(cells) == 4))
+
+
+def cross(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Areas, with a sign, of the parallelograms of pairs of vectors (pair, 2)."""
+    return np.asarray(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0])
+
+
+def seeds(places: Places, neighbours: NDArray[np.int64]) -> Seeds:
+    """Dots that lie in the middle of their four nearest ones."""
     four = places[neighbours[:, :4]] - places[:, None]
     opposite = np.linalg.norm(four[:, :1] + four[:, 1:], axis=-1)
     partner = opposite.argmin(axis=1) + 1
-    first = (four[:, 0] - four[np.arange(len(four)), partner]) / 2
     others = np.array([[k for k in (1, 2, 3) if k != one] for one in partner])
-    second = (four[np.arange(len(four)), others[:, 0]] - four[np.arange(len(four)), others[:, 1]]) / 2
+    pairs = np.column_stack([np.zeros(len(four), int), partner, others])
+    first, opposite_first, second, opposite_second = np.take_along_axis(four, pairs[:, :, None], axis=1).transpose(1, 0, 2)
     length = np.linalg.norm(four, axis=-1).mean(axis=1)
     uneven = (opposite.min(axis=1) + np.linalg.norm(four.sum(axis=1), axis=-1)) / length
-    cross = abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) / length**2
-    good = np.flatnonzero((uneven < TOLERANCE) & (cross > 0.5))
-    return [(int(k), *down_and_right(first[k], second[k])) for k in good[np.argsort(uneven[good], kind="stable")]]
+    steps = (first - opposite_first) / 2, (second - opposite_second) / 2
+    good = np.flatnonzero((uneven < TOLERANCE) & (abs(cross(*steps)) / length**2 > 0.5))
+    good = good[np.argsort(uneven[good], kind="stable")]
+    down, right = np.array([down_and_right(steps[0][k], steps[1][k]) for k in good]).reshape(-1, 2, 2).transpose(1, 0, 2)
+    return Seeds(good, np.ascontiguousarray(down), np.ascontiguousarray(right), np.take_along_axis(neighbours[:, :4], pairs, axis=1)[good])
 
 
 def down_and_right(one: Places, other: Places) -> tuple[Places, Places]:
