@@ -104,7 +104,7 @@ def test_clipping_and_errors_by_other_models(folder, frames):
 
 def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(folder, frames):
     save(Response.from_gain(np.full(SHAPE, 2.0)), folder / "response.zarr")
-    save(build_psf(folder / "detector.poni"), folder / "psf.zarr")
+    save(build_psf(folder / "detector.poni", 450e-6), folder / "psf.zarr")
     (folder / "detector.poni").write_text(NO_MODEL)
     first = '[[steps]]\noperation = "correct_response"\nresponse = "response.zarr"\n[[steps]]\noperation = "deconvolve"\npsf = "psf.zarr"\n'
     change(folder, "sigma_clip.toml", "# Average in rings", f"{first}\n# Average in rings")

@@ -27,8 +27,8 @@ class Lattice(NamedTuple):
     nodes: Nodes
 
     @property
-    def count(self) -> int:
-        """Of dots."""
+    def dots(self) -> int:
+        """How many there are."""
         return int(self.reached.sum())
 
     @property
@@ -39,7 +39,7 @@ class Lattice(NamedTuple):
     @property
     def fullness(self) -> float:
         """Share of its places that have a dot."""
-        return self.count / self.places
+        return self.dots / self.places
 
     @property
     def agreement(self) -> float:
@@ -48,7 +48,7 @@ class Lattice(NamedTuple):
         A speck between dots makes a lattice of smaller cells that holds one dot more, but half of its places are empty; a lattice of
         larger cells is full, but most dots are not of it.
         """
-        return 2 * self.count / (self.places + len(self.reached))
+        return 2 * self.dots / (self.places + len(self.reached))
 
 
 def index_grid(places: Places) -> tuple[NDArray[np.bool_], Nodes]:

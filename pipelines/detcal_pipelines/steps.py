@@ -197,11 +197,11 @@ def try_out(step: Step, frames: Any) -> Any:
             curved = replace(unit, curvature=unit.offset)
             return correct_response(frames, curved, flat=frames) + correct_response(frames, unit, flat=frames)
         case BuildPSF():
-            return build_psf(near, attenuation_per_m=1e3).data
+            return build_psf(near, 1e-3, attenuation_per_m=1e3).data
         case Deconvolve():
             # blurred so much that it is not undone before every kernel has run
             ramp = np.arange(frames.size, dtype=frames.dtype).reshape(frames.shape)
-            return deconvolve(ramp, build_psf(near, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"}))
+            return deconvolve(ramp, build_psf(near, 1e-3, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"}))
         case ConvertCrono():
             return convert_scan(few_spectra(frames), step.sigma_channels)
         case RegridXRF():
