@@ -52,14 +52,17 @@ def find_layer(
             problems.append("the geometry has no wavelength: give energy_kev, or attenuation_per_m")
     if problems:
         raise InputError("; ".join(problems))
-    thickness, attenuation = layer.thickness_m, layer.attenuation_per_m
-    if not is_positive(thickness):
-        raise InputError(f"expected a positive thickness in m, got {thickness}")
-    if attenuation is None:
-        attenuation = find_attenuation(layer.material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
-    if not is_positive(attenuation):
-        raise InputError(f"expected a positive attenuation in 1/m, got {attenuation}")
-    return thickness, attenuation
+    if layer.attenuation_per_m is None and layer.material is not None and energy is not None:
+        found = find_attenuation(layer.material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
+        layer = layer._replace(attenuation_per_m=found)
+    return positive(layer.thickness_m, "thickness in m"), positive(layer.attenuation_per_m, "attenuation in 1/m")
+
+
+def positive(value: Any, name: str) -> float:
+    """The number."""
+    if not is_positive(value):
+        raise InputError(f"expected a positive {name}, got {value}")
+    return float(value)
 
 
 def completed(given: Layer, known: list[Layer]) -> Layer:
@@ -104,4 +107,4 @@ def describe(known: list[Layer], geometry: Any) -> str:
     """What is known of a geometry's sensor, for an error."""
     if not known:
         return "the geometry says nothing of its sensor"
-    return f"of the sensor of {geometry.detector.name} is known: {'; or '.join(map(str, known))}"
+    return f"of the sensor of {geometry.detector.name} is known: {'; '.join(map(str, known))}"
