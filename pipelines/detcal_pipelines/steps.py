@@ -1,6 +1,7 @@
 """From a recipe to the lazy object that it describes, and what each of its steps costs."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
+from numpy.typing import NDArray
 from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry
 
@@ -16,6 +19,7 @@ from detcal.azimuthal import AzimuthalBins, build_bins, integrate, quantile_filt
 from detcal.azimuthal.memory import profiles_bytes
 from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
 from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
+from detcal.distortion.points import as_picture
 from detcal.errors import InputError, OutputError
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
@@ -125,7 +129,7 @@ def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> 
         case Deconvolve():
             return deconvolve(frames, open_psf(step.psf), **step.model_dump(exclude={"operation", "psf"}))
         case FitDistortion():
-            return fit_distortion(frames, mask=open_mask(step.mask), **step.model_dump(exclude={"operation", "mask"}))
+            return fit_once(GridImage.of(frames, open_mask(step.mask)), step.model_dump_json(exclude={"operation", "mask"}))
         case CorrectDistortion():
             options = step.model_dump(include={"conserve", "variance", "coverage", "dummy"})
             return correct_distortion(frames, overlaps_of(step), **options)
@@ -256,6 +260,26 @@ def load_psf(path: str, modified: int) -> SensorPSF:
         kind = "no calibration" if found is None else type(found).__name__
         raise InputError(f"expected the matrix of a sensor in {path}, found {kind}: build_psf writes one")
     return found
+
+
+@dataclass(frozen=True)
+class GridImage:
+    """The image of a hole grid, NaN where nothing is known; equal to others of the same pixels."""
+
+    content: str
+    picture: NDArray[np.float32] = field(compare=False)
+
+    @classmethod
+    def of(cls, frames: Any, mask: Any) -> "GridImage":
+        """Of the mean of some frames, whatever their blocks."""
+        picture = as_picture(frames, mask)
+        return cls(tokenize(picture), picture)
+
+
+@lru_cache(maxsize=1)
+def fit_once(image: GridImage, options: str) -> DistortionMap:
+    """The map of an image: a run builds its steps to check them, to plan, and to run, and a fit of a large image takes half a minute."""
+    return fit_distortion(image.picture, **json.loads(options))
 
 
 def overlaps_of(step: CorrectDistortion) -> OverlapMatrix:
