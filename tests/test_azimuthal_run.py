@@ -20,11 +20,11 @@ from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
 from tests.benchmarks.sampling import peak_of_workers, planned_peak
 from tests.test_run import change, detcal, fails, made_by
-from tests.test_sensor_run import PONI, SHAPE, assert_compiled_before
+from tests.test_sensor_run import PONI, SENSOR, SHAPE, assert_compiled_before
 
 MIB = 2**20
 RECIPES = {"sigma_clip": "profiles", "median_filter": "medians", "integrate": "integrated"}
-NO_MODEL = PONI.replace("Pilatus100k", "Detector").replace("{}", '{"pixel1": 1.72e-4, "pixel2": 1.72e-4}')
+NO_MODEL = PONI.replace("Pilatus100k", "Detector").replace(SENSOR, '"pixel1": 1.72e-4, "pixel2": 1.72e-4')
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_clipping_and_errors_by_other_models(folder, frames):
 
 def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(folder, frames):
     save(Response.from_gain(np.full(SHAPE, 2.0)), folder / "response.zarr")
-    save(build_psf(folder / "detector.poni", 450e-6), folder / "psf.zarr")
+    save(build_psf(folder / "detector.poni"), folder / "psf.zarr")
     (folder / "detector.poni").write_text(NO_MODEL)
     first = '[[steps]]\noperation = "correct_response"\nresponse = "response.zarr"\n[[steps]]\noperation = "deconvolve"\npsf = "psf.zarr"\n'
     change(folder, "sigma_clip.toml", "# Average in rings", f"{first}\n# Average in rings")

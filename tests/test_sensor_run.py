@@ -21,10 +21,11 @@ from tests.test_run import change, detcal, fails, made_by
 MIB = 2**20
 RECIPES = "build_psf", "deconvolve"
 SHAPE = (195, 487)  # of a Pilatus 100k
-PONI = """\
+SENSOR = '"sensor": {"material": "Si", "thickness": 4.5e-4}'
+PONI = f"""\
 poni_version: 2.1
 Detector: Pilatus100k
-Detector_config: {"sensor": {"material": "Si", "thickness": 4.5e-4}}
+Detector_config: {{{SENSOR}}}
 Distance: 0.2
 Poni1: 0.015
 Poni2: 0.04

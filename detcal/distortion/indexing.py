@@ -1,5 +1,7 @@
 """Rows and columns of a grid's dots, found by walking from dot to dot: no centre, spacing or angle is guessed."""
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +18,14 @@ CANDIDATES = 25  # nearest dots among which a dot's neighbours are sought: two s
 TOLERANCE = 0.3  # of a step, by which a neighbour may lie off its place
 SMOOTH = 0.15  # of a step, by which a dot may lie off the middle of its neighbours on both sides
 STEPS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1), (2, 0), (-2, 0), (0, 2), (0, -2)])
+FULL = 0.9  # share of a lattice's places that have a dot, above which none of larger cells agrees better
+LEAST_AROUND = 6  # dots that tell a lattice's steps
 FAR = np.iinfo(np.int64).max // 4  # number of a dot that is not reached
 LEAST_SHARE = 0.75  # of the dots, that one grid holds
 
 
 class Lattice(NamedTuple):
-    """Dots that a walk numbered: which (dot,), and their rows and columns (dot, 2), which are large numbers for the others."""
+    """Dots of a lattice: which (dot,), and their rows and columns (dot, 2), which mean nothing for the others."""
 
     reached: NDArray[np.bool_]
     nodes: Nodes
@@ -59,31 +63,69 @@ def index_grid(places: Places) -> tuple[NDArray[np.bool_], Nodes]:
     InputError
         No dot with four neighbours about it.
     """
-    found = lattices(places)
+    _, neighbours = cKDTree(places).query(places, min(CANDIDATES, len(places)))
+    neighbours = np.ascontiguousarray(neighbours[:, 1:])
+    found = lattices(places, neighbours)
     if not found:
         raise InputError("no grid: no dot has four neighbours about it at regular distances")
     best = max(found, key=lambda lattice: lattice.agreement)
-    consistent = best.reached.copy()
-    consistent[consistent] = lies_between(places[consistent], best.nodes[consistent])
-    return consistent, best.nodes
+    while best.fullness < FULL and (coarser := largest_cells(places, neighbours, best)).agreement > best.agreement:
+        best = coarser
+    return best.reached, best.nodes
 
 
-def lattices(places: Places) -> list[Lattice]:
+def lattices(places: Places, neighbours: NDArray[np.int64]) -> list[Lattice]:
     """The lattices that the surroundings of some dot suggest, each walked as far as it goes."""
-    _, neighbours = cKDTree(places).query(places, min(CANDIDATES, len(places)))
-    neighbours = np.ascontiguousarray(neighbours[:, 1:])
     starts = seeds(places, neighbours)
     left = np.ones(len(starts.dots), np.bool_)
     found = []
     for k in range(len(left)):
-        if not left[k]:
-            continue
-        nodes = np.full((len(places), 2), FAR)
-        kernels.walk(places, neighbours, starts.dots[k], starts.down[k], starts.right[k], TOLERANCE, STEPS, nodes)
-        found.append(Lattice(nodes[:, 0] < FAR, nodes))
-        left &= ~starts.agree(found[-1])
-        left[k] = False
+        if left[k]:
+            found.append(walk(places, neighbours, int(starts.dots[k]), starts.down[k], starts.right[k]))
+            left &= ~starts.agree(found[-1])
+            left[k] = False
     return found
+
+
+def walk(places: Places, neighbours: NDArray[np.int64], seed: int, down: Places, right: Places) -> Lattice:
+    """The dots that are reached from a dot by the steps downwards and to the right there, without those that lie off their neighbours."""
+    nodes = np.full((len(places), 2), FAR)
+    kernels.walk(places, neighbours, seed, down, right, TOLERANCE, STEPS, nodes)
+    reached = nodes[:, 0] < FAR
+    reached[reached] = lies_between(places[reached], nodes[reached])
+    return Lattice(reached, nodes)
+
+
+def largest_cells(places: Places, neighbours: NDArray[np.int64], fine: Lattice) -> Lattice:
+    """Of the lattices of larger cells within another the one that agrees best, walked anew.
+
+    With specks in many cells, no dot of the grid may have four others of it about it, and nothing but their surroundings suggests it.
+    """
+    best = max(coarser_lattices(fine), key=lambda lattice: lattice.agreement)
+    dots = np.flatnonzero(best.reached)
+    if len(dots) < LEAST_AROUND:
+        return fine
+    _, some = cKDTree(places[dots]).query(np.median(places[dots], axis=0), LEAST_AROUND)
+    around = dots[some]
+    _, affine = fit_even_grid(places[around], best.nodes[around])
+    if np.linalg.matrix_rank(affine) < 2:
+        return fine
+    return walk(places, neighbours, int(around[0]), *down_and_right(affine[:, 0], affine[:, 1]))
+
+
+def coarser_lattices(fine: Lattice) -> Iterator[Lattice]:
+    """All lattices of two to four cells of another, which its dots may be of: with steps (rows, skew) and (0, columns) of the other's."""
+    nodes = fine.nodes[fine.reached]
+    for rows, columns in ((1, 2), (2, 1), (1, 3), (3, 1), (1, 4), (2, 2), (4, 1)):
+        for skew, row, column in product(range(columns), range(rows), range(columns)):
+            down, beside = np.divmod(nodes[:, 0] - row, rows)
+            right, beyond = np.divmod(nodes[:, 1] - column - skew * down, columns)
+            held = (beside == 0) & (beyond == 0)
+            if held.any():
+                reached, found = fine.reached.copy(), np.full_like(fine.nodes, FAR)
+                reached[reached] = held
+                found[reached] = np.column_stack([down, right])[held]
+                yield Lattice(reached, found)
 
 
 def spanned(nodes: Nodes, axis: int) -> int:
@@ -147,16 +189,20 @@ def down_and_right(one: Places, other: Places) -> tuple[Places, Places]:
 
 def lies_between(places: Places, nodes: Nodes) -> NDArray[np.bool_]:
     """Which dots lie about halfway between their neighbours on both sides, along rows and columns, where they have these."""
-    at = {(row, column): k for k, (row, column) in enumerate(nodes.tolist())}
+    rows, columns = (nodes - nodes.min(axis=0) + 1).T
+    width = columns.max() + 2
+    numbers = rows * width + columns
+    order = np.argsort(numbers)
+
+    def at(wanted: Nodes) -> NDArray[np.int64]:
+        near = order[np.searchsorted(numbers, wanted, sorter=order).clip(max=len(order) - 1)]
+        return np.where(numbers[near] == wanted, near, -1)
+
     fine = np.ones(len(places), np.bool_)
-    for step in ((1, 0), (0, 1)):
-        pairs = [
-            (at.get((row - step[0], column - step[1]), -1), at.get((row + step[0], column + step[1]), -1)) for row, column in nodes.tolist()
-        ]
-        behind, ahead = np.array(pairs).T
-        both = (behind >= 0) & (ahead >= 0)
+    for step in (width, 1):
+        behind, ahead = at(numbers - step), at(numbers + step)
         middle, length = (places[ahead] + places[behind]) / 2, np.linalg.norm(places[ahead] - places[behind], axis=1) / 2
-        fine &= ~(both & (np.linalg.norm(places - middle, axis=1) > SMOOTH * length))
+        fine &= ~((behind >= 0) & (ahead >= 0) & (np.linalg.norm(places - middle, axis=1) > SMOOTH * length))
     return fine
 
 
