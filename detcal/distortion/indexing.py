@@ -19,9 +19,10 @@ TOLERANCE = 0.3  # of a step, by which a neighbour may lie off its place
 SMOOTH = 0.15  # of a step, by which a dot may lie off the middle of its neighbours on both sides
 STEPS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1), (2, 0), (-2, 0), (0, 2), (0, -2)])
 FULL = 0.9  # share of a lattice's places that have a dot, above which none of larger cells agrees better
+FEW = 0.1  # of the dots with regular surroundings
+MOST_WALKS = 16
 LEAST_AROUND = 6  # dots that tell a lattice's steps
 FAR = np.iinfo(np.int64).max // 4  # number of a dot that is not reached
-LEAST_SHARE = 0.75  # of the dots, that one grid holds
 
 
 class Lattice(NamedTuple):
@@ -75,15 +76,17 @@ def index_grid(places: Places) -> tuple[NDArray[np.bool_], Nodes]:
 
 
 def lattices(places: Places, neighbours: NDArray[np.int64]) -> list[Lattice]:
-    """The lattices that the surroundings of some dot suggest, each walked as far as it goes."""
+    """The lattices that the surroundings of dots suggest, each walked as far as it goes, until few dots suggest another than a full one."""
     starts = seeds(places, neighbours)
     left = np.ones(len(starts.dots), np.bool_)
     found = []
     for k in range(len(left)):
         if left[k]:
-            found.append(walk(places, neighbours, int(starts.dots[k]), starts.down[k], starts.right[k]))
+            found.append(walk(places, neighbours, int(starts.dots[k]), *down_and_right(starts.one[k], starts.other[k])))
             left &= ~starts.agree(found[-1])
             left[k] = False
+            if len(found) == MOST_WALKS or (found[-1].fullness > FULL and left.mean() < FEW):
+                break
     return found
 
 
@@ -138,14 +141,14 @@ def spanned(nodes: Nodes, axis: int) -> int:
 
 
 class Seeds(NamedTuple):
-    """Dots to start from (seed,), the most regular surroundings first, and the steps downwards and to the right there (seed, 2).
+    """Dots to start from (seed,), the most regular surroundings first, and two steps of the grid there (seed, 2).
 
     around (seed, 4): the nearest dots, two and two on opposite sides.
     """
 
     dots: NDArray[np.int64]
-    down: Places
-    right: Places
+    one: Places
+    other: Places
     around: NDArray[np.int64]
 
     def agree(self, lattice: Lattice) -> NDArray[np.bool_]:
@@ -166,7 +169,7 @@ def seeds(places: Places, neighbours: NDArray[np.int64]) -> Seeds:
     four = places[neighbours[:, :4]] - places[:, None]
     opposite = np.linalg.norm(four[:, :1] + four[:, 1:], axis=-1)
     partner = opposite.argmin(axis=1) + 1
-    others = np.array([[k for k in (1, 2, 3) if k != one] for one in partner])
+    others = np.array([(2, 3), (1, 3), (1, 2)])[partner - 1]
     pairs = np.column_stack([np.zeros(len(four), int), partner, others])
     first, opposite_first, second, opposite_second = np.take_along_axis(four, pairs[:, :, None], axis=1).transpose(1, 0, 2)
     length = np.linalg.norm(four, axis=-1).mean(axis=1)
@@ -174,8 +177,7 @@ def seeds(places: Places, neighbours: NDArray[np.int64]) -> Seeds:
     steps = (first - opposite_first) / 2, (second - opposite_second) / 2
     good = np.flatnonzero((uneven < TOLERANCE) & (abs(cross(*steps)) / length**2 > 0.5))
     good = good[np.argsort(uneven[good], kind="stable")]
-    down, right = np.array([down_and_right(steps[0][k], steps[1][k]) for k in good]).reshape(-1, 2, 2).transpose(1, 0, 2)
-    return Seeds(good, np.ascontiguousarray(down), np.ascontiguousarray(right), np.take_along_axis(neighbours[:, :4], pairs, axis=1)[good])
+    return Seeds(good, steps[0][good], steps[1][good], np.take_along_axis(neighbours[:, :4], pairs, axis=1)[good])
 
 
 def down_and_right(one: Places, other: Places) -> tuple[Places, Places]:
