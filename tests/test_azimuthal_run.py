@@ -20,11 +20,11 @@ from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
 from tests.test_run import change, detcal, fails, made_by
-from tests.test_sensor_run import PONI, SHAPE, assert_compiled_before
+from tests.test_sensor_run import PONI, SENSOR, SHAPE, assert_compiled_before
 
 MIB = 2**20
 RECIPES = {"sigma_clip": "profiles", "median_filter": "medians", "integrate": "integrated"}
-NO_MODEL = PONI.replace("Pilatus100k", "Detector").replace("{}", '{"pixel1": 1.72e-4, "pixel2": 1.72e-4}')
+NO_MODEL = PONI.replace("Pilatus100k", "Detector").replace(SENSOR, '"pixel1": 1.72e-4, "pixel2": 1.72e-4')
 
 
 @pytest.fixture(scope="module")

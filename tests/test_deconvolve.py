@@ -623,17 +623,17 @@ def test_masked_pixels_do_not_count():
     """Whatever else is seen of the detector is seen from straight ahead."""
     geometry = plane((200, 100), SQUARE, 0.02, (0, 50))
     mask = np.zeros(geometry.shape, bool)
-    whole = build_psf(geometry, attenuation_per_m=SILICON).conditioning
+    whole = build_psf(geometry, 450e-6, attenuation_per_m=SILICON).conditioning
     mask[30:] = True
-    found = build_psf(geometry, attenuation_per_m=SILICON, mask=mask).conditioning
-    alone = build_psf(plane((30, 100), SQUARE, 0.02, (0, 50)), attenuation_per_m=SILICON).conditioning
+    found = build_psf(geometry, 450e-6, attenuation_per_m=SILICON, mask=mask).conditioning
+    alone = build_psf(plane((30, 100), SQUARE, 0.02, (0, 50)), 450e-6, attenuation_per_m=SILICON).conditioning
     assert found.noise_amplification == pytest.approx(alone.noise_amplification, rel=0.1)
     assert found.smallest_diagonal == pytest.approx(alone.smallest_diagonal, rel=1e-4)
     assert whole.noise_amplification > 2 * found.noise_amplification
 
 
 def test_noise_beyond_all_numbers_is_infinite():
-    psf = build_psf(beyond((1, 400), SQUARE, 10.0, 0, 1.5 * PITCH / 450e-6), attenuation_per_m=100.0)
+    psf = build_psf(beyond((1, 400), SQUARE, 10.0, 0, 1.5 * PITCH / 450e-6), 450e-6, attenuation_per_m=100.0)
     assert psf.conditioning.noise_amplification == np.inf
 
 

@@ -9,11 +9,14 @@ import pyFAI
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from detcal_pipelines import steps
 from detcal_pipelines.cli import main
 from detcal_pipelines.plan import plan
 from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.run import run
 from detcal_pipelines.steps import build
 from detcal_pipelines.template import render
+from rich.console import Console
 
 from detcal import load, open_frames, save, simulate
 from detcal.azimuthal import build_bins, sigma_clip
@@ -99,6 +102,44 @@ def assert_same_map(found, wanted):
 
 
 # --------------------------------------------------------------------------------------------------------- results
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The images that are fitted, from now on."""
+    steps.fit_once.cache_clear()
+    images = []
+
+    def fit(image, **options):
+        images.append(image)
+        return fit_distortion(image, **options)
+
+    monkeypatch.setattr(steps, "fit_distortion", fit)
+    return images
+
+
+def test_a_run_fits_once(folder, fits, grid):
+    """Of one image, and of the mean of frames, whatever blocks they are checked, planned and run in."""
+    console = Console(quiet=True)
+    outcome = run(read_recipe(folder / "fit_distortion.toml"), (2**30, 2), console)
+    assert len(fits) == 1
+    assert_same_map(load(outcome.output), fit_distortion(grid.image, PITCH_M))
+    change(folder, "fit_distortion.toml", '"grid.edf"', '"scan.h5"')
+    change(folder, "fit_distortion.toml", '"new.zarr"', '"mean.zarr"')
+    change(folder, "fit_distortion.toml", "# chunk_frames = 16", "chunk_frames = 4")
+    run(read_recipe(folder / "fit_distortion.toml"), (2**30, 2), console)
+    assert len(fits) == 2
+
+
+def test_what_has_changed_is_fitted_again(folder, fits, grid):
+    recipe = read_recipe(folder / "fit_distortion.toml")
+    assert build(recipe) is build(recipe)
+    change(folder, "fit_distortion.toml", "pitch_m = 0.005", "pitch_m = 0.004")
+    build(read_recipe(folder / "fit_distortion.toml"))
+    save(np.rot90(grid.image)[None], folder / "other.edf")
+    change(folder, "fit_distortion.toml", '"grid.edf"', '"other.edf"')
+    assert build(read_recipe(folder / "fit_distortion.toml")).shape == SHAPE[::-1]
+    assert len(fits) == 3
 
 
 def test_runs_give_what_the_library_gives(finished, grid, frames):

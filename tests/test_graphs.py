@@ -30,7 +30,7 @@ def stored(tmp_path_factory):
     corners = np.stack(np.meshgrid(*(np.arange(size + 1.0) for size in SHAPE), indexing="ij"), axis=-1) * PIXEL_M
     save(DistortionMap.of_corners(corners, PIXEL_M, np.zeros(SHAPE, bool)), folder / "distortion.zarr")
     plane = PlanarGeometry(SHAPE, pixel_size_m=PIXEL_M, distance_m=0.1, poni_m=(0.0, 0.0))
-    save(build_psf(plane, thickness_m=3e-4, energy_kev=12), folder / "psf.zarr")
+    save(build_psf(plane, thickness_m=3e-4, material="Si", energy_kev=12), folder / "psf.zarr")
     (folder / "detector.poni").write_text(NO_MODEL)
     save(build_bins(folder / "detector.poni", 20, unit="r_mm", shape=SHAPE), folder / "bins.zarr")
     return folder

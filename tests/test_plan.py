@@ -117,9 +117,11 @@ def thick(tmp_path):
     """A recipe of a large detector, the matrix of a small one, and headers of its frames."""
     large = "{ shape = [2162, 2068], pixel_size_m = [75e-6, 75e-6], distance_m = 0.1, poni_m = [0.08, 0.08] }"
     (tmp_path / "detector.poni").touch()
-    text = render("build_psf").replace('"detector.poni"', large).replace("# energy_kev", "energy_kev")
+    text = render("build_psf").replace('"detector.poni"', large)
+    for key in ("thickness_m", "material", "energy_kev"):
+        text = text.replace(f"# {key}", key)
     (tmp_path / "build_psf.toml").write_text(text)
-    psf = build_psf(PlanarGeometry((300, 400), (75e-6, 75e-6), 0.1, (0.01, 0.01)), energy_kev=17.4)
+    psf = build_psf(PlanarGeometry((300, 400), (75e-6, 75e-6), 0.1, (0.01, 0.01)), 450e-6, "Si", energy_kev=17.4)
     save(psf, tmp_path / "psf.zarr")
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         file.create_dataset("data", (1000, 300, 400), np.int32)

@@ -12,7 +12,9 @@ from distributed import Client, LocalCluster
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyFAI.detectors import Detector, detector_factory
+from pyFAI.detectors.sensors import SensorConfig
 from pyFAI.geometry import Geometry
+from pyFAI.parallax import Parallax, ThinSensor
 
 from detcal.errors import InputError
 from detcal.sensor import PlanarGeometry, attenuation_per_m, build_psf
@@ -21,6 +23,7 @@ from tests.reference import sensor as reference
 PITCH = 172e-6
 SQUARE = (PITCH, PITCH)
 SILICON = 1356.0  # µ_en at 17.793 keV, 1/m
+SENSOR = {"thickness_m": 450e-6, "material": "Si"}
 TAN_75 = np.tan(np.radians(75))
 
 
@@ -250,7 +253,7 @@ def test_what_falls_into_a_dead_pixel_is_lost_and_nothing_else_changes():
     geometry = plane((20, 24), SQUARE, 0.01, (9.3, 11.6))
     dead = np.random.default_rng(3).random(geometry.shape) < 0.15
     dead[9, 11] = True  # where the PONI is
-    whole, holed = (build_psf(geometry, attenuation_per_m=SILICON, mask=mask, tile_rows=7) for mask in (None, dead))
+    whole, holed = (build_psf(geometry, 450e-6, attenuation_per_m=SILICON, mask=mask, tile_rows=7) for mask in (None, dead))
     np.testing.assert_array_equal(holed.mask, dead)
     assert not whole.mask.any()
     everything, kept = whole.to_scipy(), holed.to_scipy()
@@ -331,7 +334,7 @@ def test_lazy_arrays_say_their_shape_and_type_before_they_are_computed(tiled):
 
 
 def test_saved_npz_is_the_matrix(tmp_path):
-    psf = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), attenuation_per_m=SILICON)
+    psf = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), 450e-6, attenuation_per_m=SILICON)
     psf.save_npz(tmp_path / "psf.npz")
     found, wanted = sp.load_npz(tmp_path / "psf.npz"), psf.to_scipy()
     assert (found.shape, found.format) == ((35, 35), "csr")
@@ -340,7 +343,7 @@ def test_saved_npz_is_the_matrix(tmp_path):
 
 
 def test_computed_psf_is_the_same_in_memory():
-    lazy = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), attenuation_per_m=SILICON, tile_rows=2)
+    lazy = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), 450e-6, attenuation_per_m=SILICON, tile_rows=2)
     computed = lazy.compute()
     assert lazy.data.npartitions == 3
     assert computed.data.npartitions == 1
@@ -366,7 +369,7 @@ def arrays(psf):
 
 @pytest.mark.parametrize("rotations", [(0.3, 0, 0), (0, -0.2, 0), (0, 0, 0.7), (0.3, -0.2, 0.7)])
 def test_tilt_does_not_change_the_matrix(rotations):
-    assert_same_bits(arrays(build_psf(tilted(rotations))), arrays(build_psf(tilted((0, 0, 0)))))
+    assert_same_bits(arrays(build_psf(tilted(rotations), **SENSOR)), arrays(build_psf(tilted((0, 0, 0)), **SENSOR)))
 
 
 def test_rays_in_the_tilted_laboratory_go_where_the_matrix_says():
@@ -394,7 +397,7 @@ def test_rays_in_the_tilted_laboratory_go_where_the_matrix_says():
 def test_detectors_that_are_read_from_another_corner(orientation):
     """pyFAI counts the PONI from the corner that the orientation names; pixels are numbered as they lie in the file."""
     geometry = tilted((0, 0, 0), orientation)
-    psf = build_psf(geometry, attenuation_per_m=SILICON)
+    psf = build_psf(geometry, 450e-6, attenuation_per_m=SILICON)
     y, x, _ = geometry.detector.calc_cartesian_positions()
     cosine = geometry.dist / np.sqrt(geometry.dist**2 + (y - geometry.poni1) ** 2 + (x - geometry.poni2) ** 2)
     np.testing.assert_allclose(psf.geometry.incidence(), cosine, rtol=1e-6)
@@ -404,8 +407,9 @@ def test_every_kind_of_geometry_gives_the_same_matrix(tmp_path):
     geometry = tilted()
     geometry.save(str(tmp_path / "tilted.poni"))
     plain = PlanarGeometry((12, 16), (PITCH, 75e-6), 0.0123456789, (1.1e-3, -0.7e-3))
-    wanted = build_psf(plain, energy_kev=12.39841984332 / 0.6968)
-    for found in (build_psf(geometry), build_psf(str(tmp_path / "tilted.poni")), build_psf(tmp_path / "tilted.poni")):
+    wanted = build_psf(plain, energy_kev=12.39841984332 / 0.6968, **SENSOR)
+    for source in (geometry, str(tmp_path / "tilted.poni"), tmp_path / "tilted.poni"):
+        found = build_psf(source, **SENSOR)
         assert found.geometry == plain
         assert found.attenuation_per_m == pytest.approx(wanted.attenuation_per_m, rel=1e-12)
         np.testing.assert_array_equal(found.indices, wanted.indices)
@@ -414,21 +418,21 @@ def test_every_kind_of_geometry_gives_the_same_matrix(tmp_path):
 
 
 def test_planes_may_be_given_as_lists_and_arrays():
-    wanted = build_psf(PlanarGeometry((4, 5), SQUARE, 0.01, (1e-4, 2e-4)), attenuation_per_m=SILICON)
+    wanted = build_psf(PlanarGeometry((4, 5), SQUARE, 0.01, (1e-4, 2e-4)), 450e-6, attenuation_per_m=SILICON)
     for kind in (list, np.array):
         geometry = PlanarGeometry(kind((4, 5)), kind(SQUARE), 0.01, kind((1e-4, 2e-4)))
-        assert_same_bits(arrays(build_psf(geometry, attenuation_per_m=SILICON)), arrays(wanted))
+        assert_same_bits(arrays(build_psf(geometry, 450e-6, attenuation_per_m=SILICON)), arrays(wanted))
 
 
 def test_mask_is_by_default_that_of_the_detector():
     dead = np.zeros((12, 16), bool)
     dead[3:5] = True
     geometry = tilted(mask=dead.astype(np.int8))
-    np.testing.assert_array_equal(build_psf(geometry).mask, dead)
-    np.testing.assert_array_equal(build_psf(geometry, mask=~dead).mask, ~dead)
+    np.testing.assert_array_equal(build_psf(geometry, **SENSOR).mask, dead)
+    np.testing.assert_array_equal(build_psf(geometry, mask=~dead, **SENSOR).mask, ~dead)
     gaps = detector_factory("Pilatus300k").mask != 0
     assert gaps.any()
-    np.testing.assert_array_equal(build_psf(Geometry(0.3, detector="Pilatus300k"), attenuation_per_m=SILICON).mask, gaps)
+    np.testing.assert_array_equal(build_psf(Geometry(0.3, detector="Pilatus300k"), 450e-6, attenuation_per_m=SILICON).mask, gaps)
 
 
 # ----------------------------------------------------------------------------------------------------------- attenuation
@@ -481,10 +485,78 @@ def test_formula_with_density_and_materials_by_name_are_xraydbs():
 def test_psf_takes_its_attenuation_from_material_and_energy():
     geometry = plane((4, 5), SQUARE, 0.3, (2, 2))
     options = {"energy_kev": 40, "material": "CdTe", "absorption": "energy", "density_g_cm3": 5.0}
-    assert build_psf(geometry, **options).attenuation_per_m == pytest.approx(500 * 9.635)
-    assert build_psf(geometry, energy_kev=15).attenuation_per_m == pytest.approx(232.9 * 10.34)
-    assert build_psf(tilted(), energy_kev=15).attenuation_per_m == pytest.approx(232.9 * 10.34)  # before the geometry's own
-    assert build_psf(tilted(), attenuation_per_m=77.0).attenuation_per_m == 77.0
+    assert build_psf(geometry, 450e-6, **options).attenuation_per_m == pytest.approx(500 * 9.635)
+    assert build_psf(geometry, energy_kev=15, **SENSOR).attenuation_per_m == pytest.approx(232.9 * 10.34)
+    assert build_psf(tilted(), energy_kev=15, **SENSOR).attenuation_per_m == pytest.approx(232.9 * 10.34)  # before the geometry's own
+    assert build_psf(tilted(), 450e-6, attenuation_per_m=77.0).attenuation_per_m == 77.0
+
+
+# ---------------------------------------------------------------------------------------- the sensor of a geometry
+
+
+def described(psf):
+    return psf.thickness_m, psf.attenuation_per_m
+
+
+def standing(detector, **sensor):
+    """A geometry of a pyFAI detector, whose sensor is of this material and thickness, at 20 keV: NIST's table has that energy."""
+    geometry = Geometry(0.1, 0.01, 0.01, detector=detector_factory(detector) if isinstance(detector, str) else detector)
+    geometry.wavelength = 12.39841984332e-10 / 20
+    if sensor:
+        geometry.detector.sensor = SensorConfig(**sensor)
+    return geometry
+
+
+SI_20 = 232.9 * 4.464  # 1/m, of NIST's table
+CDTE_20 = 100 * xraydb.material_mu("CdTe", 20_000, density=5.85)  # of Elam's tables, which differ by a percent
+
+
+def test_the_sensor_is_that_of_the_geometry(tmp_path):
+    """Of a .poni file's Detector_config, of a detector, of its model where there is but one, of a parallax correction."""
+    cdte = standing("Eiger2 CdTe 1M", material="CdTe", thickness=750e-6)
+    cdte.save(str(tmp_path / "cdte.poni"))
+    thick = standing("Pilatus 100k", material="Si", thickness=1e-3)
+    corrected = standing("Pilatus 100k")
+    corrected.enable_parallax(True, sensor_material="Si", sensor_thickness=320e-6)
+    for geometry, thickness, mu in (
+        (cdte, 750e-6, CDTE_20), (tmp_path / "cdte.poni", 750e-6, CDTE_20), (standing("Eiger2 CdTe 1M"), 750e-6, CDTE_20),
+        (thick, 1e-3, SI_20), (corrected, 320e-6, SI_20), (standing("Eiger2 500k"), 450e-6, SI_20),
+        (standing("Eiger2 CdTe 1M", material="CdTe"), 750e-6, CDTE_20),
+    ):  # fmt: skip
+        assert described(build_psf(geometry)) == pytest.approx((thickness, mu), rel=0.02), geometry
+
+
+def test_a_parallax_correction_without_a_material_has_its_own_attenuation():
+    geometry = standing("Pilatus 100k")
+    geometry.parallax = Parallax(ThinSensor(thickness=600e-6, mu=500.0))
+    assert described(build_psf(geometry)) == (600e-6, 500.0)
+    assert described(build_psf(geometry, material="Si")) == pytest.approx((600e-6, SI_20))
+    refused("is known: unknown material 600 µm: give material$", build_psf, geometry, energy_kev=30)
+
+
+def test_the_callers_sensor_comes_first():
+    geometry = standing("Eiger2 CdTe 1M", material="CdTe", thickness=750e-6)
+    assert described(build_psf(geometry, 1e-3)) == pytest.approx((1e-3, CDTE_20), rel=0.02)
+    assert described(build_psf(geometry, material="Si")) == pytest.approx((750e-6, SI_20))
+    assert described(build_psf(geometry, 2e-4, "Si")) == pytest.approx((2e-4, SI_20))
+    assert described(build_psf(geometry, attenuation_per_m=77.0)) == (750e-6, 77.0)
+    lambda_ = standing("Lambda 750k")  # of Si 300 or 500 µm, GaAs 500 µm, or CdTe 1 mm: one of these answers to what is given
+    assert described(build_psf(lambda_, material="CdTe")) == pytest.approx((1e-3, CDTE_20), rel=0.02)
+    assert described(build_psf(lambda_, 300e-6)) == pytest.approx((300e-6, SI_20))
+
+
+def test_a_sensor_that_nothing_says_or_that_is_one_of_several_is_refused():
+    several = "of the sensor of Pilatus 100k is known: Si 320 µm; Si 450 µm; Si 1000 µm: give thickness_m$"
+    refused(several, build_psf, standing("Pilatus 100k"))
+    refused("is known: Si 300 µm; .*: give thickness_m and material$", build_psf, standing("Lambda 750k"))
+    refused("is known: Si 300 µm; .*: give material$", build_psf, standing("Lambda 750k"), 500e-6)
+    refused("is known: CdTe of unknown thickness: give thickness_m$", build_psf, standing("Perkin", material="CdTe"))
+    nothing = "the geometry says nothing of its sensor: give "
+    refused(f"{nothing}thickness_m and material$", build_psf, standing("Perkin"))
+    refused(f"{nothing}material$", build_psf, standing("Perkin"), 450e-6)
+    bare = plane((4, 5), SQUARE, 0.1, (0, 0))
+    refused(f"{nothing}thickness_m and material; the geometry has no wavelength: give energy_kev, or attenuation_per_m$", build_psf, bare)
+    refused(f"{nothing}thickness_m$", build_psf, bare, attenuation_per_m=SILICON)
 
 
 # ------------------------------------------------------------------------------------------------------------- bad input
@@ -559,7 +631,7 @@ def test_bad_planes_are_refused(message, change):
     ],
 )
 def test_bad_options_are_refused(message, change):
-    good = {"thickness_m": 450e-6, "attenuation_per_m": SILICON}
+    good = {**SENSOR, "attenuation_per_m": SILICON}
     refused(message, build_psf, plane((4, 5), SQUARE, 0.1, (0, 0)), **{**good, **change})
 
 
@@ -578,7 +650,7 @@ def test_detectors_that_are_not_one_plane_of_equal_pixels_are_refused(name):
 
 
 def test_geometries_that_lack_something_are_refused():
-    refused("has no wavelength", build_psf, Geometry(0.1, detector="Pilatus100k"))
+    refused("has no wavelength", build_psf, Geometry(0.1, detector="Pilatus100k"), 450e-6)
     refused("a detector with a shape", build_psf, Geometry(0.1, detector=Detector(PITCH, PITCH)), attenuation_per_m=SILICON)
     refused("positive pixel sizes and distance", build_psf, Geometry(0, detector="Pilatus100k"), attenuation_per_m=SILICON)
 

@@ -21,10 +21,11 @@ from tests.test_run import change, detcal, fails, made_by
 MIB = 2**20
 RECIPES = "build_psf", "deconvolve"
 SHAPE = (195, 487)  # of a Pilatus 100k
-PONI = """\
+SENSOR = '"sensor": {"material": "Si", "thickness": 4.5e-4}'
+PONI = f"""\
 poni_version: 2.1
 Detector: Pilatus100k
-Detector_config: {}
+Detector_config: {{{SENSOR}}}
 Distance: 0.2
 Poni1: 0.015
 Poni2: 0.04
@@ -86,6 +87,7 @@ def test_a_plane_gives_the_matrix_of_its_poni_file_in_bands_of_any_height(folder
     pitch = wanted.pixel_size_m[0]
     plane = f"shape = {list(SHAPE)}, pixel_size_m = [{pitch}, {pitch}], distance_m = 0.2, poni_m = {list(wanted.poni_m)}"
     change(folder, "build_psf.toml", '"detector.poni"', f"{{ {plane} }}")
+    change(folder, "build_psf.toml", "# thickness_m = 0.00045", "thickness_m = 0.00045")
     change(folder, "build_psf.toml", "# attenuation_per_m = 1500.0", f"attenuation_per_m = {wanted.attenuation_per_m!r}")
     change(folder, "build_psf.toml", "# tile_rows = 64", "tile_rows = 10")
     detcal(folder, "run", "build_psf.toml", "--workers", "2")
@@ -121,7 +123,7 @@ def test_plans_are_in_rows_and_in_frames(folder):
 
 def test_noise_that_is_amplified_is_one_line(folder):
     """Rays so flat that the exact solution is of no use."""
-    save(build_psf(PlanarGeometry(SHAPE, (75e-6, 75e-6), 0.05, (-0.1, 0)), energy_kev=17.4), folder / "flat.zarr")
+    save(build_psf(PlanarGeometry(SHAPE, (75e-6, 75e-6), 0.05, (-0.1, 0)), 450e-6, "Si", energy_kev=17.4), folder / "flat.zarr")
     change(folder, "deconvolve.toml", '"psf.zarr"', '"flat.zarr"')
     for command in ("check", "run"):
         errors = detcal(folder, command, "deconvolve.toml").stderr
@@ -139,6 +141,8 @@ def test_building_stays_under_the_plan_and_holds_bands_alone(tmp_path, compiled)
 [[steps]]
 operation = "build_psf"
 geometry = {{ shape = [{rows}, 1000], pixel_size_m = [75e-6, 75e-6], distance_m = 0.1, poni_m = [0.05, -0.1] }}
+thickness_m = 450e-6
+material = "Si"
 energy_kev = 17.4
 tile_rows = 50
 [output]
@@ -154,7 +158,7 @@ path = "psf.zarr"
 
 @pytest.mark.parametrize("method", ["direct", "mlem"])
 def test_deconvolving_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled, method):
-    save(build_psf(PlanarGeometry((512, 512), (172e-6, 172e-6), 0.2, (0.04, 0.04)), energy_kev=17.4), tmp_path / "psf.zarr")
+    save(build_psf(PlanarGeometry((512, 512), (172e-6, 172e-6), 0.2, (0.04, 0.04)), 450e-6, "Si", energy_kev=17.4), tmp_path / "psf.zarr")
     (tmp_path / "deconvolve.toml").write_text(render("deconvolve"))
     change(tmp_path, "deconvolve.toml", '# method = "direct"', f'method = "{method}"')
     if method == "mlem":

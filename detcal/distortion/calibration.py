@@ -1,7 +1,8 @@
 """What the calibration of a distorted camera gives: the dots that were found, and the map that they tell of."""
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import dask
 import dask.array as da
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from detcal.distortion.resampling import Resampling
 from detcal.errors import InputError
+from detcal.frames.once import Once, in_memory
 
 CORNER_DIMS = ("y_corner", "x_corner", "axis")
 
@@ -188,11 +190,14 @@ class OverlapMatrix:
 
     @cached_property
     def in_memory(self) -> Delayed:
-        """The matrix as the kernels take it, lazily: one copy for all tasks of a process. One from `compute` is arranged there, once."""
-        return dask.delayed(Resampling.of)(self.indptr, self.indices, self.data, self.areas.data, self.shape)
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process, which is built once and kept with this object.
+
+        One from `compute` is arranged there.
+        """
+        return Once(partial(as_resampling, self.indptr, self.indices, self.data, self.areas.data, self.shape)).lazily()
 
     def to_arrays(self) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
-        """data, indices and indptr in memory; each block is let go as soon as it is in its place."""
+        """data, indices and indptr in memory; each block is dropped as soon as it is in its place."""
         lazy = [self.data, self.indices, self.indptr]
         data, indices, indptr = (np.empty(array.shape, array.dtype) for array in lazy)
         da.store(lazy, [data, indices, indptr], lock=False)
@@ -210,3 +215,9 @@ class OverlapMatrix:
         found = replace(self, areas=areas, **{name: da.from_array(part, chunks=-1, name=False) for name, part in blocks.items()})
         vars(found)["in_memory"] = dask.delayed(Resampling.of_parts)(*Resampling.of(indptr, indices, data, areas.values, self.shape))
         return found
+
+
+def as_resampling(indptr: da.Array, indices: da.Array, data: da.Array, areas: Any, shape: tuple[int, int]) -> Resampling:
+    """The matrix by tiles, of its parts, which may be lazy."""
+    ends, pixels, shares, sizes = in_memory(indptr, indices, data, areas)
+    return Resampling.of(ends, pixels, shares, sizes, shape)

@@ -10,13 +10,14 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from detcal.distortion import kernels
 from detcal.distortion.calibration import CORNER_DIMS, DistortionMap, GridPoints
-from detcal.distortion.indexing import LEAST_SHARE, Nodes, Places, fit_even_grid, index_grid
+from detcal.distortion.indexing import Nodes, Places, fit_even_grid, index_grid
 from detcal.distortion.points import FEWEST, find_grid_points
 from detcal.distortion.smooth import HIGHEST_ORDER, Model, Polynomial, fit_local_cubic, fit_polynomial, highest_order, rms
 from detcal.errors import InputError
 from detcal.frames.stack import as_stack_of
 
 METHODS = ("auto", "polynomial", "cubic")
+LEAST_SHARE, USUAL_SHARE = 0.5, 0.75  # of the dots, that one grid holds at least; and if those that are not of it make another
 HEXAGONAL_DEG, HEXAGONAL_RATIO = 8.0, 1.15  # by which steps of a hexagonal grid may differ from 60° and each other
 OUTLIER = 6.0  # standard deviations, as the median tells them
 LEAST_OUTLIER_PX = 0.1
@@ -98,7 +99,7 @@ def fit_distortion(
     as_stack_of(found.shape, "points", image, "image")
     places = np.column_stack([found.y.values, found.x.values]).astype(float)
     numbered, nodes = index_grid(places)
-    check_one_grid(numbered, nodes)
+    check_one_grid(places, numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
     check_square(fit.affine)
     known = ~np.isnan(fit.residuals).any(axis=1)
@@ -111,18 +112,29 @@ def fit_distortion(
     return as_map(fit, found, chosen, nodes[chosen], float(pitch_m))
 
 
-def check_one_grid(numbered: NDArray[np.bool_], nodes: Nodes) -> None:
-    """Refuse too few dots, dots on a line, and dots of two grids."""
+def check_one_grid(places: Places, numbered: NDArray[np.bool_], nodes: Nodes) -> None:
+    """Raise if there are too few dots, dots on a line, or dots of two grids; specks that are of no grid are left out."""
     count, total = int(numbered.sum()), len(numbered)
     if count < FEWEST or np.ptp(nodes[numbered], axis=0).min() < 2:
         raise InputError(
             f"too few dots: expected a grid of at least {FEWEST}, of three rows and columns, got one of {count} of {total} dots"
         )
-    if count < LEAST_SHARE * total:
+    if count < LEAST_SHARE * total or (count < USUAL_SHARE * total and make_a_grid(places[~numbered])):
         raise InputError(
             f"expected one grid, got one of {count} dots and {total - count} dots that are not of it: two grids, or a part of the image "
             "that is to be masked (mask=)"
         )
+
+
+def make_a_grid(places: Places) -> bool:
+    """Whether most dots are of one grid."""
+    if len(places) < FEWEST:
+        return False
+    try:
+        numbered, _ = index_grid(places)
+    except InputError:
+        return False
+    return int(numbered.sum()) >= max(FEWEST, 0.5 * len(places))
 
 
 def check_square(affine: Places) -> None:

@@ -1,7 +1,7 @@
 """The point-spread matrix of a thick sensor."""
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from typing import Any
 
@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 
+from detcal.frames.once import Once, in_memory
 from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.sensor import inversion, kernels
 from detcal.sensor.geometry import PlanarGeometry
@@ -58,16 +59,15 @@ class SensorPSF:
         """The plane with its thickness, for the kernels."""
         return kernels.Slab(self.shape, self.pixel_size_m, self.poni_m, self.distance_m, self.thickness_m)
 
-    @property
+    @cached_property
     def in_memory(self) -> Delayed:
-        """The matrix as the kernels take it, lazily: one copy for all tasks of a process."""
-        return dask.delayed(inversion.Matrix.of)(self.indptr, self.indices, self.data, self.slab)
+        """The matrix as the kernels take it, lazily: one copy for all tasks of a process, which is built once and kept with this object."""
+        return Once(partial(as_matrix, self.indptr, self.indices, self.data, self.slab)).lazily()
 
     @property
     def efficiency(self) -> xr.DataArray:
         """Share of what enters each pixel that is recorded anywhere (y, x), lazily: the column sums."""
-        sums = dask.delayed(np.bincount)(self.indices, weights=self.data, minlength=self.shape[0] * self.shape[1])
-        image = da.from_delayed(sums, (self.shape[0] * self.shape[1],), np.float64).reshape(self.shape)
+        image = da.from_delayed(dask.delayed(inversion.column_sums)(self.in_memory), self.shape, np.float64)
         return xr.DataArray(image, dims=("y", "x"), name="efficiency", attrs={"units": "1"})
 
     def to_scipy(self) -> sp.csr_matrix:
@@ -107,7 +107,16 @@ class SensorPSF:
         arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
         computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
         blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
-        return replace(self, **{**computed, **blocks})
+        found = replace(self, **{**computed, **blocks})
+        matrix = inversion.Matrix.of(computed["indptr"], computed["indices"], computed["data"], self.slab)
+        vars(found)["in_memory"] = dask.delayed(inversion.Matrix)(*matrix)
+        return found
+
+
+def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels.Slab) -> inversion.Matrix:
+    """The matrix of a slab, of its parts, which may be lazy."""
+    ends, pixels, shares = in_memory(indptr, indices, data)
+    return inversion.Matrix.of(ends, pixels, shares, slab)
 
 
 @dataclass(frozen=True)

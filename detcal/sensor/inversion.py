@@ -44,6 +44,12 @@ class Matrix(NamedTuple):
         return cls(read_only(indptr), read_only(indices), read_only(data), slab.shape, (row, column), reach)
 
 
+def column_sums(matrix: Matrix) -> NDArray[np.float64]:
+    """What of each pixel's light is recorded anywhere (y, x)."""
+    sums = np.bincount(matrix.indices, weights=matrix.data, minlength=matrix.shape[0] * matrix.shape[1])
+    return np.asarray(sums.reshape(matrix.shape), float)
+
+
 # -------------------------------------------------------------------------------------------------------------- M·a
 
 

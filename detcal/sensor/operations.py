@@ -15,9 +15,9 @@ from detcal.errors import InputError
 from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.lanes import Valid
 from detcal.sensor import inversion, kernels
-from detcal.sensor.attenuation import attenuation_per_m as find_attenuation
 from detcal.sensor.calibration import SensorPSF
-from detcal.sensor.geometry import as_planar, energy_of, mask_of, open_geometry
+from detcal.sensor.geometry import as_planar, mask_of, open_geometry
+from detcal.sensor.layers import Layer, find_layer
 
 STEEPEST = np.cos(np.radians(89))  # beyond it a ray crosses more of the sensor than any detector has
 BAND_PIXELS = 2**18  # of the detector a task: some ten MiB of coefficients
@@ -25,8 +25,8 @@ BAND_PIXELS = 2**18  # of the detector a task: some ten MiB of coefficients
 
 def build_psf(
     geometry: Any,
-    thickness_m: float = 450e-6,
-    material: str = "Si",
+    thickness_m: float | None = None,
+    material: str | None = None,
     energy_kev: float | None = None,
     attenuation_per_m: float | None = None,
     *,
@@ -45,13 +45,16 @@ def build_psf(
     ----------
     geometry
         pyFAI geometry, .poni file, or PlanarGeometry.
-    thickness_m : m
-        Of the sensor.
-    material, density_g_cm3, absorption
-        As for `attenuation_per_m` of detcal.sensor: its material, density in g/cm³, and "total" µ or "energy" µ_en.
-    energy_kev : keV
+    thickness_m : m, optional
+        Of the sensor. By default what a pyFAI geometry or its detector says: the sensor of its parallax correction, or of the detector,
+        or the only one with which pyFAI knows the detector's model.
+    material : optional
+        As for `attenuation_per_m` of detcal.sensor. By default that of the same sensor.
+    density_g_cm3, absorption
+        As for `attenuation_per_m` of detcal.sensor: density in g/cm³ in place of the tabulated one, and "total" µ or "energy" µ_en.
+    energy_kev : keV, optional
         By default the geometry's.
-    attenuation_per_m : 1/m
+    attenuation_per_m : 1/m, optional
         In place of a material and an energy.
     mask : (y, x) bool, optional
         True: records nothing. By default that of pyFAI's detector.
@@ -66,30 +69,22 @@ def build_psf(
     Raises
     ------
     InputError
-        No energy, an unknown material, a thickness that is not positive, a detector that is not plane, rays beyond 89°, a mask
-        of another shape.
+        A thickness, a material or an energy that neither the caller nor the geometry says, or that pyFAI leaves open; an unknown
+        material, a thickness that is not positive, a detector that is not plane, rays beyond 89°, a mask of another shape.
     """
     found = open_geometry(geometry)
     plane = as_planar(found)
-    if not 0 < thickness_m < np.inf:
-        raise InputError(f"expected a positive thickness in m, got {thickness_m}")
+    thickness, mu = find_layer(found, Layer(thickness_m, material, attenuation_per_m), energy_kev, absorption, density_g_cm3)
     if plane.incidence().min() < STEEPEST:
         raise InputError("expected rays within 89° of the normal everywhere: further out the sensor is crossed lengthwise")
-    if attenuation_per_m is None:
-        energy = energy_kev if energy_kev is not None else energy_of(found)
-        if energy is None:
-            raise InputError("the geometry has no wavelength: give energy_kev, or attenuation_per_m")
-        attenuation_per_m = find_attenuation(material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
-    if not 0 < attenuation_per_m < np.inf:
-        raise InputError(f"expected a positive attenuation in 1/m, got {attenuation_per_m}")
     if tile_rows is not None and tile_rows < 1:
         raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
     masked = as_mask(mask_of(found) if mask is None else mask, plane.shape)
-    slab = kernels.Slab(plane.shape, plane.pixel_size_m, plane.poni_m, plane.distance_m, thickness_m)
-    data, indices, indptr = build_bands(slab, attenuation_per_m, masked, tile_rows or max(1, BAND_PIXELS // plane.shape[1]))
+    slab = kernels.Slab(plane.shape, plane.pixel_size_m, plane.poni_m, plane.distance_m, thickness)
+    data, indices, indptr = build_bands(slab, mu, masked, tile_rows or max(1, BAND_PIXELS // plane.shape[1]))
     return SensorPSF(
         data, indices, indptr, xr.DataArray(masked, dims=("y", "x")), plane.shape, plane.pixel_size_m, plane.distance_m, plane.poni_m,
-        thickness_m, attenuation_per_m,
+        thickness, mu,
     )  # fmt: skip
 
 

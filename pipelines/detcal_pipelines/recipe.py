@@ -167,8 +167,10 @@ class BuildPSF(Table):
 
     operation: Literal["build_psf"]
     geometry: Geometry = Field(description=".poni file, or { shape, pixel_size_m, distance_m, poni_m }", examples=["detector.poni"])
-    thickness_m: float = Field(450e-6, gt=0, description="of the sensor, m")
-    material: str = Field("Si", description="of the sensor: Si, CdTe, GaAs, … or a chemical formula, with its density")
+    thickness_m: float | None = Field(None, gt=0, description="of the sensor, m; default: what the geometry says", examples=[450e-6])
+    material: str | None = Field(
+        None, description="of the sensor: Si, CdTe, … or a formula, with its density; default: what the geometry says", examples=["Si"]
+    )
     energy_kev: float | None = Field(None, gt=0, description="of the photons; by itself the geometry's", examples=[17.4])
     attenuation_per_m: float | None = Field(None, gt=0, description="in place of a material and an energy, 1/m", examples=[1500.0])
     absorption: Literal["total", "energy"] = Field("total", description="total: all that leaves the beam; energy: what stays in the sensor")

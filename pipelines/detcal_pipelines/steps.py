@@ -1,6 +1,7 @@
 """From a recipe to the lazy object that it describes, and what each of its steps costs."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
+from numpy.typing import NDArray
 from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry
 
@@ -15,6 +18,7 @@ from detcal.azimuthal import AzimuthalBins, build_bins, integrate, quantile_filt
 from detcal.azimuthal.memory import profiles_bytes
 from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
 from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
+from detcal.distortion.points import as_picture
 from detcal.errors import InputError
 from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.needs import Needs
@@ -123,7 +127,7 @@ def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None 
         case Deconvolve():
             return deconvolve(frames, open_psf(step.psf), **step.model_dump(exclude={"operation", "psf"}))
         case FitDistortion():
-            return fit_distortion(frames, mask=open_mask(step.mask), **step.model_dump(exclude={"operation", "mask"}))
+            return fit_once(GridImage.of(frames, open_mask(step.mask)), step.model_dump_json(exclude={"operation", "mask"}))
         case CorrectDistortion():
             options = step.model_dump(include={"conserve", "variance", "coverage", "dummy"})
             return correct_distortion(frames, overlaps_of(step), **options)
@@ -197,11 +201,11 @@ def try_out(step: Step, frames: Any) -> Any:
             curved = replace(unit, curvature=unit.offset)
             return correct_response(frames, curved, flat=frames) + correct_response(frames, unit, flat=frames)
         case BuildPSF():
-            return build_psf(near, attenuation_per_m=1e3).data
+            return build_psf(near, 1e-3, attenuation_per_m=1e3).data
         case Deconvolve():
             # blurred so much that it is not undone before every kernel has run
             ramp = np.arange(frames.size, dtype=frames.dtype).reshape(frames.shape)
-            return deconvolve(ramp, build_psf(near, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"}))
+            return deconvolve(ramp, build_psf(near, 1e-3, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"}))
         case ConvertCrono():
             return convert_scan(few_spectra(frames), step.sigma_channels)
         case RegridXRF():
@@ -266,6 +270,26 @@ def load_psf(path: str, modified: int) -> SensorPSF:
         kind = "no calibration" if found is None else type(found).__name__
         raise InputError(f"expected the matrix of a sensor in {path}, found {kind}: build_psf writes one")
     return found
+
+
+@dataclass(frozen=True)
+class GridImage:
+    """The image of a hole grid, NaN where nothing is known; equal to others of the same pixels."""
+
+    content: str
+    picture: NDArray[np.float32] = field(compare=False)
+
+    @classmethod
+    def of(cls, frames: Any, mask: Any) -> "GridImage":
+        """Of the mean of some frames, whatever their blocks."""
+        picture = as_picture(frames, mask)
+        return cls(tokenize(picture), picture)
+
+
+@lru_cache(maxsize=1)
+def fit_once(image: GridImage, options: str) -> DistortionMap:
+    """The map of an image: a run builds its steps to check them, to plan, and to run, and a fit of a large image takes half a minute."""
+    return fit_distortion(image.picture, **json.loads(options))
 
 
 def overlaps_of(step: CorrectDistortion) -> OverlapMatrix:
