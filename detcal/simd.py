@@ -150,17 +150,20 @@ def prefetch(_: Any, array: Any, column: Any) -> Any:
 
 
 @instruction
-def measured(_: Any, value: Any, least: Any, dummy: Any, most: Any) -> Any:
-    """`value`, but NaN where it is below `least`, `dummy`, or beyond ±`most`."""
+def measured(_: Any, value: Any, least: Any, most: Any, mark: Any, more: Any) -> Any:
+    """`value`, but NaN where it is not from `least` to `most`, or is one of mark, mark + 1, … mark + more (mark is NaN: there is none)."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        value, (least, dummy, most) = arguments[0], (filled(builder, each) for each in arguments[1:])
-        good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_unordered("!=", value, dummy))
-        good = builder.and_(good, builder.fcmp_ordered(">=", value, builder.fneg(most)))
-        good = builder.and_(good, builder.fcmp_ordered("<=", value, most))
+        value, (least, most, mark, more) = arguments[0], (filled(builder, each) for each in arguments[1:])
+        above = builder.fsub(value, mark)
+        rint = builder.module.declare_intrinsic("llvm.rint", [VECTOR])
+        marked = builder.and_(builder.fcmp_ordered(">=", above, ir.Constant(VECTOR, [0.0] * LANES)), builder.fcmp_ordered("<=", above, more))
+        marked = builder.and_(marked, builder.fcmp_ordered("==", above, builder.call(rint, [above])))
+        good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_ordered("<=", value, most))
+        good = builder.and_(good, builder.not_(marked))
         return builder.select(good, value, ir.Constant(VECTOR, [float("nan")] * LANES))
 
-    return lanes_type(lanes_type, types.float32, types.float32, types.float32), code
+    return lanes_type(lanes_type, *[types.float32] * 4), code
 
 
 @instruction
