@@ -156,8 +156,9 @@ def measured(_: Any, value: Any, least: Any, most: Any, mark: Any, more: Any) ->
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         value, (least, most, mark, more) = arguments[0], (filled(builder, each) for each in arguments[1:])
         above = builder.fsub(value, mark)
-        rint = builder.module.declare_intrinsic("llvm.rint", [VECTOR])
-        marked = builder.and_(builder.fcmp_ordered(">=", above, ir.Constant(VECTOR, [0.0] * LANES)), builder.fcmp_ordered("<=", above, more))
+        rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.rint.v{LANES}f32")
+        marked = builder.fcmp_ordered(">=", above, ir.Constant(VECTOR, [0.0] * LANES))
+        marked = builder.and_(marked, builder.fcmp_ordered("<=", above, more))
         marked = builder.and_(marked, builder.fcmp_ordered("==", above, builder.call(rint, [above])))
         good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_ordered("<=", value, most))
         good = builder.and_(good, builder.not_(marked))

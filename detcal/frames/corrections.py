@@ -49,5 +49,5 @@ def refuse_twice(data: Any, names: Iterable[str], advice: str, what: str = "fram
     if again:
         said = ", ".join(NAMES[name] for name in again)
         raise InputError(
-            f"expected {what} as they were before, got {what} that say they have had {said} (attribute {ATTRIBUTE}: {', '.join(done)}): {advice}"
+            f"expected {what} that were not corrected yet, got some that have had {said} (their attribute {ATTRIBUTE} says so): {advice}"
         )

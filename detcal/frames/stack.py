@@ -144,7 +144,7 @@ def as_image(
     found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_mark=largest_is_mark)
     stack = whole_frames(found)
     if len(stack) == 1:
-        return stack.map_blocks(readings, valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))[0]
+        return da.map_blocks(partial(readings, valid=valid), stack, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))[0]
     (sums,) = fold_blocks(stack, partial(add_frames, valid=valid))
     return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
 

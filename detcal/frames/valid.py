@@ -13,6 +13,7 @@ Negative numbers are readings, unless a source says otherwise. Numbers are compa
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from math import ceil, floor
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError, are_two_numbers
-from detcal.frames.readings import Valid, readings
+from detcal.frames.readings import ALL_NUMBERS, Valid, readings
 
 RANGE, MISSING = ("valid_min", "valid_max", "valid_range"), "missing_value"
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
@@ -90,7 +91,7 @@ def by_caller(dummy: Any, dtype: np.dtype[Any]) -> Marks | None:
         limits = np.iinfo(dtype)
         if not (limits.min <= dummy <= limits.max and float(dummy).is_integer()):
             raise InputError(f"expected a dummy that {dtype} frames can hold, from {limits.min} to {limits.max}, got {dummy}")
-    return Marks(runs=runs_of([dummy]))
+    return Marks(runs=runs_of([float(dummy)]))
 
 
 def by_attributes(attrs: Mapping[Any, Any], dtype: np.dtype[Any]) -> Marks | None:
@@ -153,7 +154,7 @@ def for_kernels(stack: xr.DataArray, marks: Marks, dtype: np.dtype[Any]) -> tupl
 
     Whatever else there is becomes NaN before.
     """
-    valid, runs = Valid().within(*inside(marks.low, marks.high)), list(marks.runs)
+    valid, runs = ALL_NUMBERS.within(*inside(marks.low, marks.high)), list(marks.runs)
     if len(runs) > 1 and dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if runs[0][0] <= limits.min:
@@ -161,24 +162,29 @@ def for_kernels(stack: xr.DataArray, marks: Marks, dtype: np.dtype[Any]) -> tupl
         if len(runs) > 1 and runs[-1][1] >= np.float32(limits.max):
             valid, runs = valid.within(valid.least, float(np.nextafter(np.float32(runs[-1][0]), -np.float32(np.inf)))), runs[:-1]
     for run in runs[1:]:
-        stack = without(stack, Valid(mark=run[0], more=run[1] - run[0]))
-    return stack, valid if not runs else valid._replace(mark=runs[0][0], more=runs[0][1] - runs[0][0])
+        stack = without(stack, of_run(run))
+    return stack, valid if not runs else of_run(runs[0], valid)
+
+
+def of_run(run: Run, valid: Valid = ALL_NUMBERS) -> Valid:
+    """The readings that are left without a run of numbers."""
+    return valid._replace(mark=float(run[0]), more=float(run[1] - run[0]))
 
 
 def inside(low: float, high: float) -> tuple[float, float]:
     """The ends of a range as float32, rounded inwards: 4294967294 is the largest count, say, and would be 4294967296, as the mark is."""
     with np.errstate(over="ignore"):
         least, most = np.float32(low), np.float32(high)
-    if least < low:
+    if float(least) < low:
         least = np.nextafter(least, np.float32(np.inf))
-    if most > high:
+    if float(most) > high:
         most = np.nextafter(most, -np.float32(np.inf))
     return float(least), float(most)
 
 
 def without(stack: xr.DataArray, valid: Valid) -> xr.DataArray:
     """The stack with NaN for what is no reading, in float32."""
-    return stack.copy(data=stack.data.map_blocks(readings, valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)))
+    return stack.copy(data=stack.data.map_blocks(partial(readings, valid=valid), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)))
 
 
 # ------------------------------------------------------------------------------------------- marks and masks of frames
@@ -204,7 +210,8 @@ def with_marks(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_
         A mask of another shape, or a stack; a dummy or range that is none.
     """
     if dummy is not None or valid_range is not None:
-        frames = frames.drop_attrs(deep=False).assign_attrs(without_marks(frames.attrs) | checked_marks(dummy, valid_range, recorded_dtype(frames)))
+        attrs = without_marks(frames.attrs) | checked_marks(dummy, valid_range, recorded_dtype(frames))
+        frames = frames.drop_attrs(deep=False).assign_attrs(attrs)
     if mask is None:
         return frames
     height, width = frames.shape[1:]
@@ -291,7 +298,7 @@ def as_mask(mask: Any, shape: tuple[int, ...], owner: str) -> NDArray[np.bool_] 
     if image.ndim == 3 and len(image) == 1:
         image = image[0]
     if image.ndim == 3:
-        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the {owner}, got a stack {image.shape}: choose one of its images")
+        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the {owner}, got a stack {image.shape}: give one image")
     if image.shape != tuple(shape):
         raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the {owner}, got {image.shape}")
     if image.dtype.kind not in "biuf":

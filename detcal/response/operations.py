@@ -16,7 +16,6 @@ from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES
 
-
 ORDER = ("dark", "gain", "flat")  # in which the frames are corrected
 
 
@@ -155,7 +154,8 @@ def correct_response(
     Raises
     ------
     InputError
-        Here, for shapes and options, and for frames that say they have had a gain, or this dark or flat, already; when computed, for a flat that is nowhere brighter than its dark.
+        Here, for shapes and options, and for frames that say they have had a gain, a dark or a flat already; when computed, for a flat
+        that is nowhere brighter than its dark.
 
     References
     ----------
