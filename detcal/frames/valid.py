@@ -27,6 +27,7 @@ from detcal.frames.readings import ALL_NUMBERS, Valid, readings
 
 RANGE, MISSING = ("valid_min", "valid_max", "valid_range"), "missing_value"
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
+MARKS = (*RANGE, MISSING, RECORDED)  # attributes that say which numbers of frames are readings
 Run = tuple[float, float]  # the first and last of whole numbers that follow each other; or twice the same number
 Dummy = tuple[float, float]  # pyFAI's dummy and delta_dummy
 

@@ -17,6 +17,7 @@ from detcal.azimuthal.memory import profiles_bytes
 from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
 from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
 from detcal.errors import InputError, OutputError
+from detcal.frames.corrections import corrections_of
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
@@ -54,7 +55,9 @@ COMPILER_BYTES = 64 * 2**20  # of the driver, which fits distortions itself; wor
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
     """The raw frames of a recipe, in blocks of so many."""
-    return open_frames(source.path, source.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames})
+    ends = None if source.valid_range is None else (source.valid_range[0], source.valid_range[1])
+    chunks = None if chunk_frames is None else {"frame": chunk_frames}
+    return open_frames(source.path, source.dataset, chunks=chunks, mask=open_mask(source.mask), dummy=source.dummy, valid_range=ends)
 
 
 def open_first(recipe: Recipe, depth: int | None) -> Any:
@@ -93,6 +96,8 @@ def check_result(recipe: Recipe, result: Any) -> None:
 def input_paths(recipe: Recipe) -> list[str]:
     """Every file that a recipe reads."""
     paths = [] if recipe.input is None else [recipe.input.path] if isinstance(recipe.input.path, str) else recipe.input.path
+    if recipe.input is not None and recipe.input.mask is not None:
+        paths = [*paths, recipe.input.mask.path]
     for step in recipe.steps:
         paths = [*paths, *(source.path for _, source in step if isinstance(source, Source))]
         match step:
@@ -115,7 +120,7 @@ def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> 
             dark = open_image(step.dark, frames.data.chunksize[0])
             return fit_response(frames, dark, mask=open_mask(step.mask), lanes=lanes, **options)
         case CorrectResponse():
-            options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
+            options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted", "dummy"})
             dark, flat = (open_image(source, frames.data.chunksize[0]) for source in (step.dark, step.flat))
             return correct_response(frames, open_response(step.response), dark, flat, **options)
         case BuildPSF():
@@ -130,7 +135,7 @@ def apply(step: Step, frames: Any, lanes: int, tile_rows: int | None = None) -> 
             options = step.model_dump(include={"conserve", "variance", "coverage", "dummy"})
             return correct_distortion(frames, overlaps_of(step), **options)
         case InRings():
-            return profiles(step, frames, bins_of(step, (frames.shape[1], frames.shape[2])))
+            return profiles(step, frames, bins_of(step, frames))
         case ConvertCrono():
             return convert_scan(frames, step.sigma_channels, tile_lines=selected_lines(frames, tile_rows))
         case RegridXRF():
@@ -289,21 +294,26 @@ def build_grid_once(options: str, modified: int) -> ScanGrid:
     return build_scan_grid(open_scan(step, None), pixel, step.method, step.line_lag)
 
 
-def bins_of(step: InRings, shape: tuple[int, int]) -> AzimuthalBins:
-    """The rings of a step for frames of a shape: the same object each time, since pyFAI takes a second for them."""
+def bins_of(step: InRings, frames: xr.DataArray) -> AzimuthalBins:
+    """The rings of a step for frames, without the parallax that they had taken out before: the same object each time, since pyFAI takes
+    a second for them."""
     files = [step.geometry, *(source.path for _, source in step if isinstance(source, Source))]
-    return build_bins_once(type(step), step.model_dump_json(), shape, tuple(Path(path).stat().st_mtime_ns for path in files))
+    parallax = False if "parallax" in corrections_of(frames) else None
+    shape, modified = (frames.shape[1], frames.shape[2]), tuple(Path(path).stat().st_mtime_ns for path in files)
+    return build_bins_once(type(step), step.model_dump_json(), shape, modified, parallax)
 
 
 @lru_cache(maxsize=4)
-def build_bins_once(kind: type[InRings], options: str, shape: tuple[int, int], modified: tuple[int, ...]) -> AzimuthalBins:
+def build_bins_once(
+    kind: type[InRings], options: str, shape: tuple[int, int], modified: tuple[int, ...], parallax: bool | None
+) -> AzimuthalBins:
     """The rings of a step as its files were when they were modified."""
     step = kind.model_validate_json(options, context={"folder": "."})
     dark, flat = (None if source is None else open_frames(source.path, source.dataset) for source in (step.dark, step.flat))
     mask = open_mask(step.mask)
     others = step.model_dump(include={*InRings.model_fields} - {"operation", "geometry", "mask", "dark", "flat", "dummy"})
     modelled = read_poni(step.geometry).detector.shape is not None
-    return build_bins(step.geometry, mask=mask, dark=dark, flat=flat, shape=None if modelled else shape, **others)
+    return build_bins(step.geometry, mask=mask, dark=dark, flat=flat, shape=None if modelled else shape, parallax=parallax, **others)
 
 
 def find_response(source: Source) -> Response | None:
@@ -341,7 +351,7 @@ def task_bytes(step: Step, frames: Any, result: Any, depth: int) -> int:
             ):  # its images are written one by one, and the next block's are made meanwhile, and taken apart
                 own += 2 * result.nbytes * depth // len(frames)
         case InRings():
-            bins = bins_of(step, shape)
+            bins = bins_of(step, frames)
             counts = np.diff(bins.starts)
             own = PYFAI_BYTES + profiles_bytes(shape, depth, itemsize, int(counts.sum()), int(counts.max()), len(counts))
     images = [image for source in sources if (image := open_image(source, depth)) is not None]
