@@ -255,7 +255,7 @@ def clipping_task(
         given = as_stack_of(bins.shape, "bins", variance, "variance")
         if given.shape != stack.shape:
             raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
-        given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy)
+        given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy, beside=True)
         blocks.append(whole_frames(given).rechunk(blocks[0].chunks))
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}

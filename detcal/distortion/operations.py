@@ -300,7 +300,7 @@ def given_variance(variance: Any, stack: xr.DataArray, blocks: da.Array, dummy: 
     given = as_stack_of((stack.shape[1], stack.shape[2]), "map", variance, "variance")
     if given.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
-    given, valid = find_readings(given, dummy=dummy)
+    given, valid = find_readings(given, dummy=dummy, beside=True)
     return [whole_frames(given).rechunk(blocks.chunks)], valid.within(0, MOST)
 
 

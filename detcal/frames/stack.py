@@ -141,7 +141,7 @@ def as_image(
     found = as_stack(data, name)
     if found.shape[1:] != tuple(shape):
         raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {found.shape[1:]}")
-    found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_mark=largest_is_mark)
+    found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_mark=largest_is_mark, beside=True)
     stack = whole_frames(found)
     if len(stack) == 1:
         return da.map_blocks(partial(readings, valid=valid), stack, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))[0]

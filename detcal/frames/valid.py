@@ -44,7 +44,7 @@ class Marks(NamedTuple):
 
 
 def find_readings(
-    stack: xr.DataArray, *, dummy: Any = None, detector: Dummy | None = None, largest_is_mark: bool = True
+    stack: xr.DataArray, *, dummy: Any = None, detector: Dummy | None = None, largest_is_mark: bool = True, beside: bool = False
 ) -> tuple[xr.DataArray, Valid]:
     """The stack, and which of its numbers are readings.
 
@@ -58,6 +58,8 @@ def find_readings(
         dummy and delta_dummy of the detector that took the frames, where a geometry says which it is.
     largest_is_mark
         False for images in which the largest number is a bright spot that saturates.
+    beside
+        The stack goes with others, as a dark or a variance: a dummy that it cannot hold is that of the others.
 
     Returns
     -------
@@ -72,6 +74,8 @@ def find_readings(
         A dummy that is no number, or that the frames cannot hold; attributes that are none.
     """
     dtype = recorded_dtype(stack)
+    if beside and dummy is not None and not can_hold(dtype, dummy):
+        dummy = None
     sources = by_caller(dummy, dtype), by_attributes(stack.attrs, dtype), by_detector(detector, dtype)
     marks = next((found for found in sources if found is not None), by_type(dtype) if largest_is_mark else Marks())
     return for_kernels(stack, marks, dtype)
@@ -88,11 +92,18 @@ def by_caller(dummy: Any, dtype: np.dtype[Any]) -> Marks | None:
         return None
     if not isinstance(dummy, float | int | np.number):
         raise InputError(f"expected a dummy that is a number, got {dummy!r}")
-    if dtype.kind in "iu" and not np.isnan(dummy):
+    if not can_hold(dtype, dummy):
         limits = np.iinfo(dtype)
-        if not (limits.min <= dummy <= limits.max and float(dummy).is_integer()):
-            raise InputError(f"expected a dummy that {dtype} frames can hold, from {limits.min} to {limits.max}, got {dummy}")
+        raise InputError(f"expected a dummy that {dtype} frames can hold, from {limits.min} to {limits.max}, got {dummy}")
     return Marks(runs=runs_of([float(dummy)]))
+
+
+def can_hold(dtype: np.dtype[Any], number: Any) -> bool:
+    """Whether frames of a type can hold a number."""
+    if dtype.kind not in "iu" or np.isnan(number):
+        return True
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= number <= limits.max and float(number).is_integer())
 
 
 def by_attributes(attrs: Mapping[Any, Any], dtype: np.dtype[Any]) -> Marks | None:

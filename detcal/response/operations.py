@@ -95,8 +95,8 @@ def fit_response(
     if dark is not None:
         refuse_twice(stack, ["dark"], "leave the dark out", "a sweep")
     shape = stack.shape[1:]
-    dark_image = delayed(as_dark_image(dark, mask, shape, dummy))
     stack, valid = find_readings(stack, dummy=dummy)
+    dark_image = delayed(as_dark_image(dark, mask, shape, dummy))
     add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate, valid=valid)
     sums = fold_blocks(whole_frames(stack), add, dark_image, lanes=lanes)
     while len(sums) > 2:

@@ -202,7 +202,7 @@ def deconvolve(
     recorded = as_stack_of(psf.shape, "matrix", variance, "variance")
     if recorded.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
-    recorded, noise_valid = find_readings(recorded, dummy=dummy, detector=psf.detector_dummy)
+    recorded, noise_valid = find_readings(recorded, dummy=dummy, detector=psf.detector_dummy, beside=True)
     given = whole_frames(recorded).rechunk(blocks.chunks)
     propagate = partial(inversion.propagate_frames, noise_valid=noise_valid.within(0, MOST))
     propagated = in_blocks(propagate, given, blocks, matrix=matrix, valid=valid, dummy=dummy)
