@@ -3,20 +3,22 @@
 from functools import partial
 
 import dask.array as da
-import detcal
 import numpy as np
 import pyFAI
 import pytest
 import xarray as xr
-from detcal import azimuthal, distortion, response, sensor
-from detcal.errors import InputError
-from detcal.frames.readings import ALL_NUMBERS, Valid, readings
-from detcal.frames.valid import as_mask, find_readings
-from detcal.lanes import all_in_lanes, reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyFAI.detectors import Detector
+from pyFAI.detectors.sensors import SensorConfig
 from pyFAI.geometry import Geometry
+
+import detcal
+from detcal import azimuthal, distortion, response, sensor, xrf
+from detcal.errors import InputError
+from detcal.frames.readings import ALL_NUMBERS, readings
+from detcal.frames.valid import as_mask, find_readings
+from detcal.lanes import all_in_lanes, reading
 
 SHAPE = (8, 8)
 HOLE = (4, 4)
@@ -134,7 +136,9 @@ def test_kernels_of_sixteen_of_one_and_numpy_agree(values, least, most, mark, mo
     valid = ALL_NUMBERS.within(least, most)._replace(mark=mark, more=more)
     frames = np.array(values, np.float32)[None]
     expected = [
-        value if np.isfinite(value) and least <= value <= most and value not in [np.float32(mark + k) for k in range(int(more) + 1)] else np.nan
+        value
+        if np.isfinite(value) and least <= value <= most and value not in [np.float32(mark + k) for k in range(int(more) + 1)]
+        else np.nan
         for value in frames[0]
     ]
     np.testing.assert_array_equal(readings(frames, valid)[0], np.float32(expected))
@@ -339,5 +343,152 @@ def test_attributes_that_are_no_numbers_are_refused():
 
 
 def test_a_mask_of_one_image_is_a_mask(mask):
-    for given_ in (mask, mask[None], mask.astype(float), np.where(mask, np.nan, 0), xr.DataArray(mask.T, dims=("x", "y")), da.from_array(mask)):
+    for given_ in (
+        mask,
+        mask[None],
+        mask.astype(float),
+        np.where(mask, np.nan, 0),
+        xr.DataArray(mask.T, dims=("x", "y")),
+        da.from_array(mask),
+    ):
         np.testing.assert_array_equal(np.asarray(as_mask(given_, SHAPE, "frames")), mask)
+
+
+def test_spectra_heed_what_their_attributes_say():
+    counts = np.arange(12, dtype=np.uint32).reshape(3, 4) + 2**25
+    counts[1, 2] = 7
+    marked = xr.DataArray(counts, dims=("spectrum", "energy"), attrs={"missing_value": 7, "valid_max": 2**25 + 10})
+    found = xrf.summary_spectra(marked).compute()
+    known = np.where((counts == 7) | (counts > 2**25 + 10), np.nan, counts)
+    np.testing.assert_array_equal(found["sum"], np.nansum(known, axis=0))
+    np.testing.assert_array_equal(found["max"], np.nanmax(known, axis=0))
+
+
+# --------------------------------------------------------------------------------- chains, and what was corrected already
+
+
+def parallax_geometry():
+    detector = Detector(1e-4, 1e-4, max_shape=SHAPE, sensor=SensorConfig.from_dict({"material": "Si", "thickness": 1e-3}))
+    geometry = Geometry(0.1, detector=detector, wavelength=1e-10)
+    geometry.enable_parallax(True)
+    return geometry
+
+
+DARK = np.full((2, *SHAPE), 3, np.uint16)
+CHAIN = {
+    "response": lambda frames: response.correct_response(frames, GAIN, dark=DARK),
+    "distortion": lambda frames: distortion.correct_distortion(frames, IDEAL, "mean"),
+    "deconvolve": lambda frames: sensor.deconvolve(frames, PSF),
+    "fit": lambda frames: response.fit_response(frames, sigma=1.0, cutoff=0.0).gain.to_dataset(name="gain"),
+    "integrate": lambda frames: azimuthal.integrate(frames, ONE_RING),
+    "median": lambda frames: azimuthal.median_filter(frames, ONE_RING),
+    "sigma_clip": lambda frames: azimuthal.sigma_clip(frames, ONE_RING),
+}
+PAIRS = [(one, other) for one in ("response", "distortion", "deconvolve") for other in CHAIN if one != other]
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+@pytest.mark.parametrize(("first", "then"), PAIRS)
+def test_a_chain_gives_what_the_steps_give_one_by_one(tmp_path, mask, first, then, suffix):
+    rng = np.random.default_rng(0)
+    frames = rng.poisson(20, (4, *SHAPE)).astype(np.int32) * np.arange(1, 5)[:, None, None].astype(np.int32)
+    frames[0, 2, 2], frames[1, 3, 5], frames[:, 6, 6] = -1, 3, 7  # 3: the dark takes it to 0; 7: a mark
+    np.save(tmp_path / "raw.npy", frames)
+    raw = detcal.open_frames(tmp_path / "raw.npy", mask=mask, dummy=[7, -2], chunks={"frame": 3})
+    whole = CHAIN[then](CHAIN[first](raw)).compute()
+    detcal.save(CHAIN[first](raw), tmp_path / f"between.{suffix}")
+    stored = CHAIN[then](detcal.open_frames(tmp_path / f"between.{suffix}")).compute()
+    assert CHAIN[first](raw).attrs["corrections"] == detcal.open_frames(tmp_path / f"between.{suffix}").attrs["corrections"]
+    loaded = detcal.load(tmp_path / f"between.{suffix}")
+    again = CHAIN[then](next(iter(loaded.values()))).compute()
+    for found in (stored, again):
+        xr.testing.assert_equal(found.drop_vars(set(found.coords) - set(whole.coords)), whole)
+
+
+def test_a_result_says_that_its_numbers_are_readings():
+    """A gain of -1, say: no detector's mark is looked for in it."""
+    detector = Detector(1e-4, 1e-4, max_shape=SHAPE)
+    detector.dummy, detector.delta_dummy = -2, 1.5
+    raw = lazy(stack_of(4, "i4"), missing_value=-1, valid_min=0, recorded_dtype="int32")
+    for job in ("response", "distortion", "deconvolve"):
+        found = CHAIN[job](raw)
+        assert np.isnan(found.missing_value)
+        assert not {"valid_min", "valid_max", "recorded_dtype"} & set(found.attrs)
+    below = response.correct_response(raw, GAIN, dark=stack_of(5, "i4", 1, 0))  # 4 - 5 in the pixel
+    np.testing.assert_allclose(mean_of(below, bins_of(detector)), (63 * 100 - 1) / 64, rtol=1e-6)
+    filled = sensor.deconvolve(stack_of(np.nan, "f4"), PSF, dummy=-9)
+    assert filled.missing_value == -9
+    assert np.isfinite(mean_of(filled)).all()
+    assert (mean_of(filled) > 0).all()
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+@pytest.mark.parametrize("marks", [np.nan, -1, [-1, -2]])
+def test_marks_and_integers_come_back_from_files(tmp_path, suffix, marks):
+    raw = lazy(stack_of(-1, "i4"), missing_value=marks, valid_max=1000).rename("frames").assign_coords(frame=[0.5, np.nan])
+    for _ in range(2):  # what was loaded is stored again
+        detcal.save(raw, tmp_path / f"raw.{suffix}", overwrite=True)
+        for found in (detcal.open_frames(tmp_path / f"raw.{suffix}"), raw := detcal.load(tmp_path / f"raw.{suffix}").frames.load()):
+            assert found.dtype == np.int32
+            np.testing.assert_array_equal(np.asarray(found.missing_value), marks)
+            np.testing.assert_array_equal(found, stack_of(-1, "i4"))
+            assert "_FillValue" not in found.coords["frame"].attrs
+            np.testing.assert_array_equal(found.frame, [0.5, np.nan])
+
+
+def test_parallax_is_taken_out_once():
+    """Or else by two pixels here: the radius of the outermost pixels, by hand from the depth at which rays are absorbed."""
+    sharp = sensor.deconvolve(stack_of(100, "u2"), PSF)
+    assert sharp.corrections == ["parallax", "efficiency"]
+    with_it, without_it = (azimuthal.build_bins(parallax_geometry(), 3, "r_mm", parallax=wanted) for wanted in (None, False))
+    assert with_it.corrections == ("parallax",)
+    assert without_it.corrections == ()
+    plain = Geometry(0.1, detector=Detector(1e-4, 1e-4, max_shape=SHAPE), wavelength=1e-10)
+    np.testing.assert_array_equal(without_it.radius, azimuthal.build_bins(plain, 3, "r_mm").radius)
+    assert (with_it.radius.values != without_it.radius.values).any()
+    for job in (azimuthal.integrate, azimuthal.sigma_clip, azimuthal.median_filter, azimuthal.outlier_mask):
+        with pytest.raises(InputError, match=r"parallax in the sensor taken out.*parallax=False"):
+            job(sharp, with_it)
+        job(sharp, without_it).compute()
+        job(stack_of(100, "u2"), with_it).compute()
+    with pytest.raises(InputError, match="geometry with parallax"):
+        azimuthal.build_bins(plain, 3, "r_mm", parallax=True)
+    assert parallax_geometry().parallax is not None
+
+
+TWICE = {
+    "dark in bins": (lambda frames: azimuthal.integrate(frames, bins_of(dark=DARK)), {"dark": DARK}, "a dark taken off.*no dark="),
+    "flat in bins": (lambda frames: azimuthal.integrate(frames, bins_of(flat=DARK)), {"flat": DARK}, "a flat divided out.*no flat="),
+    "gain": (lambda frames: response.correct_response(frames, GAIN), {}, "pixel gains applied.*leave out"),
+    "dark of a fit": (lambda frames: response.fit_response(frames, DARK), {"dark": DARK}, "a sweep.*a dark taken off.*leave the dark out"),
+}
+
+
+@pytest.mark.parametrize("what", TWICE)
+def test_what_was_corrected_is_not_corrected_again(what):
+    job, options, message = TWICE[what]
+    done = response.correct_response(stack_of(100, "u2"), GAIN, **options)
+    with pytest.raises(InputError, match=message) as caught:
+        job(done)
+    assert "\n" not in str(caught.value)
+    for again in (lambda: sensor.deconvolve(sensor.deconvolve(done, PSF), PSF), lambda: CHAIN["distortion"](CHAIN["distortion"](done))):
+        with pytest.raises(InputError, match=r"leave .* out"):
+            again()
+
+
+def test_what_takes_a_correction_back_says_so():
+    sharp = sensor.deconvolve(response.correct_response(stack_of(100, "u2"), GAIN, dark=DARK), PSF)
+    assert sharp.corrections == ["dark", "gain", "parallax", "efficiency"]
+    assert PSF.apply(sharp).corrections == ["dark", "gain"]
+    straight = distortion.correct_distortion(sharp, IDEAL)
+    assert straight.corrections[-1] == "distortion"
+    assert distortion.uncorrect(straight, IDEAL).corrections == sharp.corrections
+
+
+def test_a_flat_that_says_that_its_dark_is_off_keeps_its_counts():
+    flat = stack_of(200, "u2", 3, 200)
+    without_dark = response.correct_response(flat, GAIN, dark=DARK)
+    wanted = response.correct_response(stack_of(100, "u2"), GAIN, DARK, without_dark.values, flat_is_dark_subtracted=True)
+    found = response.correct_response(stack_of(100, "u2"), GAIN, DARK, without_dark)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_allclose(found, 97 / 197, rtol=1e-6)

@@ -23,7 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError, are_two_numbers
-from detcal.frames.readings import ALL_NUMBERS, Valid, readings
+from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RANGE, MISSING = ("valid_min", "valid_max", "valid_range"), "missing_value"
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
@@ -194,9 +194,31 @@ def inside(low: float, high: float) -> tuple[float, float]:
     return float(least), float(most)
 
 
-def without(stack: xr.DataArray, valid: Valid) -> xr.DataArray:
-    """The stack with NaN for what is no reading, in float32."""
-    return stack.copy(data=stack.data.map_blocks(partial(readings, valid=valid), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)))
+def without(data: xr.DataArray, valid: Valid) -> xr.DataArray:
+    """Frames or spectra with NaN for what is no reading, lazily, as reals."""
+    kind = float_dtype(data.dtype)
+    return data.copy(data=da.map_blocks(partial(nan_for_marks, valid=valid), data.data, dtype=kind, meta=np.empty((0,) * data.ndim, kind)))
+
+
+def nan_for_marks(block: NDArray[Any], valid: Valid) -> NDArray[np.floating[Any]]:
+    """A block as reals with NaN for what is no reading."""
+    found: NDArray[np.floating[Any]] = block.astype(float_dtype(block.dtype))
+    found[~values_and_known(block, valid)[1]] = np.nan
+    return found
+
+
+def spectra_readings(spectra: xr.DataArray) -> xr.DataArray:
+    """Spectra over dask with NaN for what their attributes say is no reading; the same, if these say nothing.
+
+    Their type says nothing: a channel that holds its largest number would cost all others a second pass, to become reals.
+    """
+    marks = by_attributes(spectra.attrs, spectra.dtype)
+    if marks is None or marks == Marks():
+        return spectra
+    found = without(spectra, ALL_NUMBERS.within(*inside(marks.low, marks.high)))
+    for run in marks.runs:
+        found = without(found, of_run(run))
+    return found.drop_attrs(deep=False).assign_attrs(settled(spectra.attrs))
 
 
 # ------------------------------------------------------------------------------------------- marks and masks of frames
