@@ -7,6 +7,8 @@ import numpy as np
 import pyFAI
 import pytest
 import xarray as xr
+from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.steps import build, check_result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyFAI.detectors import Detector
@@ -15,7 +17,7 @@ from pyFAI.geometry import Geometry
 
 import detcal
 from detcal import azimuthal, distortion, response, sensor, xrf
-from detcal.errors import InputError
+from detcal.errors import InputError, OutputError
 from detcal.frames.readings import ALL_NUMBERS, readings
 from detcal.frames.valid import as_mask, find_readings
 from detcal.lanes import all_in_lanes, reading
@@ -128,19 +130,15 @@ def test_one_rule_says_in_all_subjects_what_was_measured(subject, case):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.one_of(st.integers(-5, 5), st.floats(width=32), st.sampled_from([2.0**31, 65533, 65534, 65535, -1.3])), min_size=1, max_size=40),
+    st.lists(st.integers(-5, 5) | st.floats(width=32) | st.sampled_from([2.0**31, 65533, 65534, 65535, -1.3]), min_size=1, max_size=40),
     st.sampled_from([-np.inf, -2.0, 0.0]), st.sampled_from([np.inf, 3.0, 65534.0]), st.sampled_from([np.nan, -3.0, 65533.0, -1.3]),
     st.sampled_from([0.0, 1.0, 2.0]),
 )  # fmt: skip
 def test_kernels_of_sixteen_of_one_and_numpy_agree(values, least, most, mark, more):
     valid = ALL_NUMBERS.within(least, most)._replace(mark=mark, more=more)
     frames = np.array(values, np.float32)[None]
-    expected = [
-        value
-        if np.isfinite(value) and least <= value <= most and value not in [np.float32(mark + k) for k in range(int(more) + 1)]
-        else np.nan
-        for value in frames[0]
-    ]
+    marks = {float(np.float32(mark + k)) for k in range(int(more) + 1)}
+    expected = [value if np.isfinite(value) and least <= value <= most and value not in marks else np.nan for value in frames[0]]
     np.testing.assert_array_equal(readings(frames, valid)[0], np.float32(expected))
     np.testing.assert_array_equal([reading(value, valid) for value in frames[0]], np.float32(expected))
     np.testing.assert_array_equal(all_in_lanes(frames, valid)[:, 0], np.float32(expected))
@@ -152,8 +150,8 @@ def test_kernels_of_sixteen_of_one_and_numpy_agree(values, least, most, mark, mo
 @pytest.mark.parametrize(
     ("name", "dtype", "marks"),
     [
-        ("Pilatus100k", "i4", (-1, -2)), ("Pilatus100k", "f4", (-1, -2)), ("Pilatus100k", "f8", (-2, -3)), ("Eiger500k", "u2", (65535, 65534)),
-        ("Eiger500k", "u4", (2**32 - 1, 2**32 - 2)), ("Eiger500k", "i4", (-1, -2)),
+        ("Pilatus100k", "i4", (-1, -2)), ("Pilatus100k", "f4", (-1, -2)), ("Pilatus100k", "f8", (-2, -3)),
+        ("Eiger500k", "u2", (65535, 65534)), ("Eiger500k", "u4", (2**32 - 1, 2**32 - 2)), ("Eiger500k", "i4", (-1, -2)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("what", ["frames", "dark", "flat", "variance", "psf", "loaded"])
@@ -492,3 +490,55 @@ def test_a_flat_that_says_that_its_dark_is_off_keeps_its_counts():
     found = response.correct_response(stack_of(100, "u2"), GAIN, DARK, without_dark)
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_allclose(found, 97 / 197, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------ in recipes
+
+
+def built(folder, text):
+    (folder / "recipe.toml").write_text(f"{text}\n[output]\npath = 'out.zarr'\n")
+    return build(read_recipe(folder / "recipe.toml"))
+
+
+def test_input_of_a_recipe_has_masks_and_marks(tmp_path, mask):
+    frames = stack_of(5, "i4")
+    frames[0, 1, 1], frames[0, 2, 2] = -1, 500
+    np.save(tmp_path / "raw.npy", frames)
+    np.save(tmp_path / "mask.npy", mask)
+    detcal.save(GAIN, tmp_path / "gain.zarr")
+    step = "[[steps]]\noperation = 'correct_response'\nresponse = 'gain.zarr'\n"
+    given_ = "mask = 'mask.npy'\ndummy = [-1.0, -2.0]\nvalid_range = [-5.0, 400.0]\n"
+    result = built(tmp_path, f"[input]\npath = 'raw.npy'\n{given_}{step}")
+    np.testing.assert_array_equal(result.values, np.where(mask | (frames == -1) | (frames == 500), np.nan, frames))
+    result = built(tmp_path, f"[input]\npath = 'raw.npy'\n{step}dummy = 500")
+    np.testing.assert_array_equal(result.values, np.where(frames == 500, np.nan, frames))
+
+
+def test_the_mask_of_a_recipe_is_an_input_that_no_output_replaces(tmp_path, mask):
+    np.save(tmp_path / "raw.npy", stack_of(5, "u2"))
+    np.save(tmp_path / "mask.npy", mask)
+    detcal.save(GAIN, tmp_path / "gain.zarr")
+    text = "[input]\npath = 'raw.npy'\nmask = 'mask.npy'\n[[steps]]\noperation = 'correct_response'\nresponse = 'gain.zarr'"
+    (tmp_path / "recipe.toml").write_text(f"{text}\n[output]\npath = 'mask.npy'\noverwrite = true\n")
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    with pytest.raises(OutputError):
+        check_result(recipe, build(recipe))
+
+
+def test_a_recipe_that_deconvolves_leaves_parallax_to_that(tmp_path):
+    np.save(tmp_path / "raw.npy", stack_of(50, "u2"))
+    np.save(tmp_path / "dark.npy", DARK)
+    detcal.save(GAIN, tmp_path / "gain.zarr")
+    detcal.save(PSF, tmp_path / "psf.zarr")
+    geometry = parallax_geometry()
+    geometry.save(str(tmp_path / "x.poni"))
+    start = "[input]\npath = 'raw.npy'\n"
+    rings = "[[steps]]\noperation = 'integrate'\ngeometry = 'x.poni'\nunit = 'r_mm'\nnpt = 3\n"
+    sharp = sensor.deconvolve(stack_of(50, "u2"), PSF)
+    found = built(tmp_path, f"{start}[[steps]]\noperation = 'deconvolve'\npsf = 'psf.zarr'\n{rings}").compute()
+    xr.testing.assert_equal(found, azimuthal.integrate(sharp, azimuthal.build_bins(geometry, 3, "r_mm", parallax=False)).compute())
+    found = built(tmp_path, start + rings).compute()
+    xr.testing.assert_equal(found, azimuthal.integrate(stack_of(50, "u2"), azimuthal.build_bins(geometry, 3, "r_mm")).compute())
+    steps = f"[[steps]]\noperation = 'correct_response'\nresponse = 'gain.zarr'\ndark = 'dark.npy'\n{rings}dark = 'dark.npy'"
+    with pytest.raises(InputError, match="a dark taken off"):
+        built(tmp_path, start + steps)
