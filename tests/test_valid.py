@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.steps import build, check_result
+from fabio.cbfimage import CbfImage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyFAI.detectors import Detector
@@ -285,6 +286,21 @@ def test_a_mask_may_be_a_file_or_a_response(tmp_path, mask):
     for given_, message in (("stack.npy", "got a stack"), ("map.zarr", "an image or a response as the mask, found DistortionMap")):
         with pytest.raises(InputError, match=message):
             detcal.open_frames(tmp_path / "raw.npy", mask=tmp_path / given_)
+
+
+@pytest.mark.parametrize(
+    ("detector", "expected"), [("PILATUS3 6M, 60-0114", 100), ("Dectris Eiger 1M", 100), ("some CCD", (62 * 100 - 2) / 64)]
+)
+def test_a_pilatus_says_in_its_file_that_negative_numbers_are_marks(tmp_path, detector, expected):
+    """The chain is the case: no step after the first sees the raw numbers."""
+    frames = stack_of(-2, "i4", 1)
+    frames[0, 2, 2] = -1 if expected == 100 else 0
+    header = {"_array_data.header_contents": f"\r\n# Detector: {detector}\r\n"}
+    CbfImage(data=frames[0], header=header).write(str(tmp_path / "raw.cbf"))
+    opened = detcal.open_frames(tmp_path / "raw.cbf")
+    for found in (opened, response.correct_response(opened, GAIN)):
+        np.testing.assert_allclose(mean_of(found), expected, rtol=1e-6)
+    np.testing.assert_allclose(mean_of(detcal.open_frames(tmp_path / "raw.cbf", dummy=np.nan)), frames.mean(), rtol=1e-6)
 
 
 def test_masks_add_up_and_marks_stay_beside_them(tmp_path, mask):
