@@ -17,17 +17,17 @@ from detcal.simd import LANES, load, load_from, measured, store, transpose
 @kernel
 def reading(value, valid):  # type: ignore[no-untyped-def]
     """A pixel's value as float32, NaN if it is no reading; what `detcal.simd.measured` does for sixteen."""
-    number, mark = np.float32(value), np.float32(valid.mark)
-    above = number - mark
-    marked = (above >= 0) & (above <= np.float32(valid.more)) & (above == np.rint(above))
-    good = (number >= np.float32(valid.least)) & (number <= np.float32(valid.most)) & (not marked)
+    number, flag = np.float32(value), np.float32(valid.flag)
+    above = number - flag
+    flagged = (above >= 0) & (above <= np.float32(valid.more)) & (above == np.rint(above))
+    good = (number >= np.float32(valid.least)) & (number <= np.float32(valid.most)) & (not flagged)
     return number if good else np.float32(np.nan)
 
 
 @kernel
 def limits_of(valid):  # type: ignore[no-untyped-def]
     """What readings are, as `measured` takes it."""
-    return np.float32(valid.least), np.float32(valid.most), np.float32(valid.mark), np.float32(valid.more)
+    return np.float32(valid.least), np.float32(valid.most), np.float32(valid.flag), np.float32(valid.more)
 
 
 @kernel
@@ -41,14 +41,14 @@ def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
 @kernel
 def tile_to_lanes(frames, valid, pixel, size, tile, lanes, row):  # type: ignore[no-untyped-def]
     """The same of up to LANES neighbours, to rows of `lanes`; `tile` (LANES, LANES) is 0 at first, and kept from one call to the next."""
-    least, most, mark, more = limits_of(valid)
+    least, most, flag, more = limits_of(valid)
     for lane in range(len(frames)):
         if size == LANES:
-            store(tile, lane, measured(load_from(frames, lane, pixel), least, most, mark, more))
+            store(tile, lane, measured(load_from(frames, lane, pixel), least, most, flag, more))
         else:
             for k in range(size):
                 tile[lane, k] = frames[lane, pixel + k]
-            store(tile, lane, measured(load(tile, lane), least, most, mark, more))
+            store(tile, lane, measured(load(tile, lane), least, most, flag, more))
     if size == LANES:
         transpose(tile, 0, 0, lanes, row, 0)
     else:

@@ -35,7 +35,7 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
 
 
 def find_dummy(detector: Any) -> tuple[float, float] | None:
-    """dummy and delta_dummy of a pyFAI detector, with which it marks pixels that were not measured; None if it has no such marks."""
+    """dummy and delta_dummy of a pyFAI detector, with which it flags pixels that were not measured; None if it has none."""
     if detector.dummy is None:
         return None
     return float(detector.dummy), float(detector.delta_dummy or 0)

@@ -111,7 +111,7 @@ CASES = {
     "the largest count but one, which float32 cannot tell": (2**32 - 1, "u4", {"valid_max": 2**32 - 2}, {}, False),
     "the largest, of a file that speaks": (65535, "u2", {"missing_value": 0}, {}, True),
     "a result of ours": (-1, "i4", {"missing_value": np.nan}, {}, True),
-    "the largest, which is no mark": (65535, "u2", {"missing_value": np.nan}, {}, True),
+    "the largest, which is no flag": (65535, "u2", {"missing_value": np.nan}, {}, True),
     "the caller's dummy": (-1, "i4", {}, {"dummy": -1}, False),
     "the caller before the file": (-1, "i4", {"missing_value": -1}, {"dummy": -2}, True),
     "the caller before the type": (65535, "u2", {}, {"dummy": 0}, True),
@@ -135,31 +135,31 @@ def test_one_rule_says_in_all_subjects_what_was_measured(subject, case):
     st.sampled_from([-np.inf, -2.0, 0.0]), st.sampled_from([np.inf, 3.0, 65534.0]), st.sampled_from([np.nan, -3.0, 65533.0, -1.3]),
     st.sampled_from([0.0, 1.0, 2.0]),
 )  # fmt: skip
-def test_kernels_of_sixteen_of_one_and_numpy_agree(values, least, most, mark, more):
-    valid = ALL_NUMBERS.within(least, most)._replace(mark=mark, more=more)
+def test_kernels_of_sixteen_of_one_and_numpy_agree(values, least, most, flag, more):
+    valid = ALL_NUMBERS.within(least, most)._replace(flag=flag, more=more)
     frames = np.array(values, np.float32)[None]
-    marks = {float(np.float32(mark + k)) for k in range(int(more) + 1)}
-    expected = [value if np.isfinite(value) and least <= value <= most and value not in marks else np.nan for value in frames[0]]
+    flags = {float(np.float32(flag + k)) for k in range(int(more) + 1)}
+    expected = [value if np.isfinite(value) and least <= value <= most and value not in flags else np.nan for value in frames[0]]
     np.testing.assert_array_equal(readings(frames, valid)[0], np.float32(expected))
     np.testing.assert_array_equal([reading(value, valid) for value in frames[0]], np.float32(expected))
     np.testing.assert_array_equal(all_in_lanes(frames, valid)[:, 0], np.float32(expected))
 
 
-# ------------------------------------------------------------------------------------------------ the detector's own marks
+# ------------------------------------------------------------------------------------------------ the detector's own flags
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype", "marks"),
+    ("name", "dtype", "flags"),
     [
         ("Pilatus100k", "i4", (-1, -2)), ("Pilatus100k", "f4", (-1, -2)), ("Pilatus100k", "f8", (-2, -3)),
         ("Eiger500k", "u2", (65535, 65534)), ("Eiger500k", "u4", (2**32 - 1, 2**32 - 2)), ("Eiger500k", "i4", (-1, -2)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("what", ["frames", "dark", "flat", "variance", "psf", "loaded"])
-def test_marks_of_the_detector_of_a_geometry_are_no_counts(tmp_path, name, dtype, marks, what):
+def test_flags_of_the_detector_of_a_geometry_are_no_counts(tmp_path, name, dtype, flags, what):
     detector = pyFAI.detector_factory(name)
     frame = np.full((1, *detector.shape), 10, dtype)
-    frame[0, ::97], frame[0, 5::97] = marks
+    frame[0, ::97], frame[0, 5::97] = flags
     clean = np.full((1, *detector.shape), 10.0)
     clean[0, ::97] = clean[0, 5::97] = np.nan
     geometry = Geometry(0.1, 0.0151, 0.0162, detector=detector)
@@ -167,7 +167,7 @@ def test_marks_of_the_detector_of_a_geometry_are_no_counts(tmp_path, name, dtype
         small = Detector(1e-4, 1e-4, max_shape=SHAPE)
         small.dummy, small.delta_dummy = detector.dummy, detector.delta_dummy
         psf = sensor.build_psf(Geometry(1.0, detector=small), thickness_m=1e-3, attenuation_per_m=1e5)
-        assert np.isnan(sensor.deconvolve(stack_of(marks[0], dtype), psf).values[(slice(None), *HOLE)]).all()
+        assert np.isnan(sensor.deconvolve(stack_of(flags[0], dtype), psf).values[(slice(None), *HOLE)]).all()
         return
     build = partial(azimuthal.build_bins, geometry, 20, "r_mm", solid_angle=False)
     if what in ("dark", "flat"):
@@ -185,7 +185,7 @@ def test_marks_of_the_detector_of_a_geometry_are_no_counts(tmp_path, name, dtype
     assert (found.intensity == 10).all()
 
 
-def test_a_reading_between_the_detectors_marks_stays_one():
+def test_a_reading_between_the_detectors_flags_stays_one():
     detector = Detector(1e-4, 1e-4, max_shape=SHAPE)
     detector.dummy, detector.delta_dummy = -2, 1.5
     bins = bins_of(detector)
@@ -199,10 +199,10 @@ def test_a_reading_between_the_detectors_marks_stays_one():
 # --------------------------------------------------------------------------------------------------------- darks and flats
 
 
-@pytest.mark.parametrize(("dtype", "mark"), [("u2", 65535), ("u4", 2**32 - 1), ("f4", np.nan), ("f4", np.inf)])
-def test_a_mark_in_a_dark_or_flat_takes_no_part_in_its_mean(dtype, mark):
+@pytest.mark.parametrize(("dtype", "flag"), [("u2", 65535), ("u4", 2**32 - 1), ("f4", np.nan), ("f4", np.inf)])
+def test_a_mark_in_a_dark_or_flat_takes_no_part_in_its_mean(dtype, flag):
     frames = np.array([10, 20, 30], dtype)[:, None, None] * np.ones((3, *SHAPE), dtype)
-    frames[(0, *HOLE)] = mark
+    frames[(0, *HOLE)] = flag
     corrected = response.correct_response(stack_of(100, "u2"), GAIN, dark=frames).values
     expected = np.full(SHAPE, 100.0 - 20)
     expected[HOLE] = 100.0 - 25
@@ -291,7 +291,7 @@ def test_a_mask_may_be_a_file_or_a_response(tmp_path, mask):
 @pytest.mark.parametrize(
     ("detector", "expected"), [("PILATUS3 6M, 60-0114", 100), ("Dectris Eiger 1M", 100), ("some CCD", (62 * 100 - 2) / 64)]
 )
-def test_a_pilatus_says_in_its_file_that_negative_numbers_are_marks(tmp_path, detector, expected):
+def test_a_pilatus_says_in_its_file_that_negative_numbers_are_flags(tmp_path, detector, expected):
     """The chain is the case: no step after the first sees the raw numbers."""
     frames = stack_of(-2, "i4", 1)
     frames[0, 2, 2] = -1 if expected == 100 else 0
@@ -303,7 +303,7 @@ def test_a_pilatus_says_in_its_file_that_negative_numbers_are_marks(tmp_path, de
     np.testing.assert_allclose(mean_of(detcal.open_frames(tmp_path / "raw.cbf", dummy=np.nan)), frames.mean(), rtol=1e-6)
 
 
-def test_masks_add_up_and_marks_stay_beside_them(tmp_path, mask):
+def test_masks_add_up_and_flags_stay_beside_them(tmp_path, mask):
     frames = stack_of(5, "u2", 1)
     frames[0, 1, 1], frames[0, 2, 2] = 65535, 7
     np.save(tmp_path / "raw.npy", frames)
@@ -371,8 +371,8 @@ def test_a_mask_of_one_image_is_a_mask(mask):
 def test_spectra_heed_what_their_attributes_say():
     counts = np.arange(12, dtype=np.uint32).reshape(3, 4) + 2**25
     counts[1, 2] = 7
-    marked = xr.DataArray(counts, dims=("spectrum", "energy"), attrs={"missing_value": 7, "valid_max": 2**25 + 10})
-    found = xrf.summary_spectra(marked).compute()
+    flagged = xr.DataArray(counts, dims=("spectrum", "energy"), attrs={"missing_value": 7, "valid_max": 2**25 + 10})
+    found = xrf.summary_spectra(flagged).compute()
     known = np.where((counts == 7) | (counts > 2**25 + 10), np.nan, counts)
     np.testing.assert_array_equal(found["sum"], np.nansum(known, axis=0))
     np.testing.assert_array_equal(found["max"], np.nanmax(known, axis=0))
@@ -406,7 +406,7 @@ PAIRS = [(one, other) for one in ("response", "distortion", "deconvolve") for ot
 def test_a_chain_gives_what_the_steps_give_one_by_one(tmp_path, mask, first, then, suffix):
     rng = np.random.default_rng(0)
     frames = rng.poisson(20, (4, *SHAPE)).astype(np.int32) * np.arange(1, 5)[:, None, None].astype(np.int32)
-    frames[0, 2, 2], frames[1, 3, 5], frames[:, 6, 6] = -1, 3, 7  # 3: the dark takes it to 0; 7: a mark
+    frames[0, 2, 2], frames[1, 3, 5], frames[:, 6, 6] = -1, 3, 7  # 3: the dark takes it to 0; 7: a flag
     np.save(tmp_path / "raw.npy", frames)
     raw = detcal.open_frames(tmp_path / "raw.npy", mask=mask, dummy=[7, -2], chunks={"frame": 3})
     whole = CHAIN[then](CHAIN[first](raw)).compute()
@@ -420,7 +420,7 @@ def test_a_chain_gives_what_the_steps_give_one_by_one(tmp_path, mask, first, the
 
 
 def test_a_result_says_that_its_numbers_are_readings():
-    """A gain of -1, say: no detector's mark is looked for in it."""
+    """A gain of -1, say: no detector's flag is looked for in it."""
     detector = Detector(1e-4, 1e-4, max_shape=SHAPE)
     detector.dummy, detector.delta_dummy = -2, 1.5
     raw = lazy(stack_of(4, "i4"), missing_value=-1, valid_min=0, recorded_dtype="int32")
@@ -437,14 +437,14 @@ def test_a_result_says_that_its_numbers_are_readings():
 
 
 @pytest.mark.parametrize("suffix", ["zarr", "h5"])
-@pytest.mark.parametrize("marks", [np.nan, -1, [-1, -2]])
-def test_marks_and_integers_come_back_from_files(tmp_path, suffix, marks):
-    raw = lazy(stack_of(-1, "i4"), missing_value=marks, valid_max=1000).rename("frames").assign_coords(frame=[0.5, np.nan])
+@pytest.mark.parametrize("flags", [np.nan, -1, [-1, -2]])
+def test_flags_and_integers_come_back_from_files(tmp_path, suffix, flags):
+    raw = lazy(stack_of(-1, "i4"), missing_value=flags, valid_max=1000).rename("frames").assign_coords(frame=[0.5, np.nan])
     for _ in range(2):  # what was loaded is stored again
         detcal.save(raw, tmp_path / f"raw.{suffix}", overwrite=True)
         for found in (detcal.open_frames(tmp_path / f"raw.{suffix}"), raw := detcal.load(tmp_path / f"raw.{suffix}").frames.load()):
             assert found.dtype == np.int32
-            np.testing.assert_array_equal(np.asarray(found.missing_value), marks)
+            np.testing.assert_array_equal(np.asarray(found.missing_value), flags)
             np.testing.assert_array_equal(found, stack_of(-1, "i4"))
             assert "_FillValue" not in found.coords["frame"].attrs
             np.testing.assert_array_equal(found.frame, [0.5, np.nan])
@@ -516,7 +516,7 @@ def built(folder, text):
     return build(read_recipe(folder / "recipe.toml"))
 
 
-def test_input_of_a_recipe_has_masks_and_marks(tmp_path, mask):
+def test_input_of_a_recipe_has_masks_and_flags(tmp_path, mask):
     frames = stack_of(5, "i4")
     frames[0, 1, 1], frames[0, 2, 2] = -1, 500
     np.save(tmp_path / "raw.npy", frames)

@@ -51,7 +51,7 @@ def build_bins(
     Parameters
     ----------
     geometry
-        .poni file, or pyFAI geometry. What its detector marks pixels with that were not measured (dummy, delta_dummy), is kept.
+        .poni file, or pyFAI geometry. What its detector flags pixels with that were not measured (dummy, delta_dummy), is kept.
     npt
         Number of rings.
     unit

@@ -34,7 +34,8 @@ def integrate(
     Parameters
     ----------
     frames : (frame, y, x)
-        Counts. Not measured are NaN, what is beyond ±1e18, and marks (see `detcal.frames.valid`), those of the bins' detector among them.
+        Counts. Not measured are NaN, what is beyond ±1e18, and flagged numbers (see `detcal.frames.valid`), also those of the bins'
+        detector.
     bins
         From `build_bins`.
     error_model
@@ -42,7 +43,7 @@ def integrate(
     variance : (frame, y, x), optional
         Of each reading, in place of a model; negative, or not measured itself: no reading.
     dummy : number, optional
-        Stands for "no reading", in place of all other marks. It and the frames are compared as float32, which has steps of 1 up to 2^24.
+        Stands for "no reading", in place of all other flags. It and the frames are compared as float32, which has steps of 1 up to 2^24.
 
     Returns
     -------

@@ -205,8 +205,8 @@ def correct_distortion(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. What was not measured (NaN, infinite, and marks, see `detcal.frames.valid`) takes no part, as pixels that
-        the map masks.
+        What was recorded. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) takes no part, as pixels
+        that the map masks.
     warp
         From `fit_distortion`; or from `build_overlaps`, which saves building the matrix again.
     conserve
@@ -221,7 +221,7 @@ def correct_distortion(
     mask, shape, pixel_size_m, origin_m
         As for `build_overlaps`.
     dummy : number, optional
-        Stands for "no reading" in the frames, in place of all other marks, compared as float32; and in the corrected ones, which else
+        Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the corrected ones, which else
         have NaN. The variance has NaN.
 
     Returns

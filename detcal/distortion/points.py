@@ -118,7 +118,7 @@ def as_picture(image: Any, mask: Any) -> Picture:
     stack = as_stack(image, "image")
     if min(stack.shape[1:]) < LEAST_SIDE:
         raise InputError(f"expected an image of at least {LEAST_SIDE} × {LEAST_SIDE} pixels, got {stack.shape[1:]}")
-    picture: Picture = np.array(as_image(stack, (stack.shape[1], stack.shape[2]), "image", largest_is_mark=False))
+    picture: Picture = np.array(as_image(stack, (stack.shape[1], stack.shape[2]), "image", largest_is_flag=False))
     picture[np.asarray(as_mask(mask, picture.shape, "image"))] = np.nan
     known = picture[np.isfinite(picture)]
     if not known.size:

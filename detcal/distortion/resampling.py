@@ -131,7 +131,7 @@ def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-u
     """
     first, last, left, right = matrix.windows[t]
     columns, width = right - left, matrix.source[1]
-    least, most, mark, more = limits_of(valid)
+    least, most, flag, more = limits_of(valid)
     nothing = splat(np.float32(0))
     sums = nothing
     groups = -(-columns // LANES)
@@ -147,7 +147,7 @@ def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-u
                 prefetch(frames, start + AHEAD * width + min(group * LANES, columns - LANES))
         for lane in range(len(frames)):
             for group in range(groups):
-                value = measured(load_from(frames, lane, start + min(group * LANES, columns - LANES)), least, most, mark, more)
+                value = measured(load_from(frames, lane, start + min(group * LANES, columns - LANES)), least, most, flag, more)
                 sums = sums + nothing * value
                 store(scratch, group * LANES + lane, value)
         for group in range(groups):

@@ -11,14 +11,14 @@ MOST = float(np.finfo(np.float32).max)
 
 
 class Valid(NamedTuple):
-    """Which numbers are readings, all in float32: those from `least` to `most` that are none of mark, mark + 1, … mark + more.
+    """Which numbers are readings, all in float32: those from `least` to `most` that are none of flag, flag + 1, … flag + more.
 
-    NaN and infinity are none. A mark of NaN: there is none. Which marks there are, `detcal.frames.valid` says.
+    NaN and infinity are none. A flag of NaN: there is none. Which flags there are, `detcal.frames.valid` says.
     """
 
     least: float = -MOST
     most: float = MOST
-    mark: float = np.nan
+    flag: float = np.nan
     more: float = 0.0
 
     def within(self, least: float, most: float) -> "Valid":
@@ -33,9 +33,9 @@ def values_and_known(frames: Frames, valid: Valid) -> tuple[Floats, NDArray[np.b
     """Frames as float32, and which of their numbers are readings: without a kernel, for what is seldom done."""
     with np.errstate(over="ignore", invalid="ignore"):  # of what float32 does not hold, which is no reading
         values = frames.astype(np.float32)
-        above = values - np.float32(valid.mark)
+        above = values - np.float32(valid.flag)
     good = (values >= np.float32(valid.least)) & (values <= np.float32(valid.most))
-    if not np.isnan(valid.mark):
+    if not np.isnan(valid.flag):
         good &= ~((above >= 0) & (above <= np.float32(valid.more)) & (above == np.rint(above)))
     return values, good
 

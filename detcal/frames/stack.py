@@ -120,7 +120,7 @@ def as_image(
     *,
     dummy: float | None = None,
     detector: Dummy | None = None,
-    largest_is_mark: bool = True,
+    largest_is_flag: bool = True,
 ) -> da.Array:
     """An image (y, x) as float32 in one dask chunk; of a stack (frame, y, x) the mean of the readings. NaN where there is none.
 
@@ -130,7 +130,7 @@ def as_image(
         As for `as_stack`.
     shape
         It has to have.
-    dummy, detector, largest_is_mark
+    dummy, detector, largest_is_flag
         As for `find_readings`.
 
     Raises
@@ -141,7 +141,7 @@ def as_image(
     found = as_stack(data, name)
     if found.shape[1:] != tuple(shape):
         raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {found.shape[1:]}")
-    found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_mark=largest_is_mark, beside=True)
+    found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_flag=largest_is_flag, beside=True)
     stack = whole_frames(found)
     if len(stack) == 1:
         return da.map_blocks(partial(readings, valid=valid), stack, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))[0]

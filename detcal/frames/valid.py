@@ -1,11 +1,11 @@
 """What of a stack was measured: one rule for the frames, darks, flats and variances of all subjects; and the one check of masks.
 
-A pixel's reading was not measured if it is NaN or infinite, masked, or marked. Masks add up: each becomes NaN. Of marks, numbers that stand
-for "no reading", the first source that speaks wins:
+A pixel's reading was not measured if it is NaN or infinite, masked, or flagged. Masks add up: each becomes NaN. Of flags, numbers that
+stand for "no reading", the first source that speaks wins:
 
 1. the caller: `dummy` of an operation;
 2. the attributes of the frames, which `open_frames` and readers put there: valid_min, valid_max and missing_value, a number or several
-   (CF conventions). Our own results have missing_value = NaN: in them no number is a mark;
+   (CF conventions). Our own results have missing_value = NaN: in them no number is a flag;
 3. the detector of a geometry, as pyFAI knows it: the whole numbers within dummy ± delta_dummy;
 4. the type in which the frames were recorded: the largest number of an unsigned one of 16 bits or more.
 
@@ -27,12 +27,12 @@ from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RANGE, MISSING = ("valid_min", "valid_max", "valid_range"), "missing_value"
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
-MARKS = (*RANGE, MISSING, RECORDED)  # attributes that say which numbers of frames are readings
+FLAGS = (*RANGE, MISSING, RECORDED)  # attributes that say which numbers of frames are readings
 Run = tuple[float, float]  # the first and last of whole numbers that follow each other; or twice the same number
 Dummy = tuple[float, float]  # pyFAI's dummy and delta_dummy
 
 
-class Marks(NamedTuple):
+class Flags(NamedTuple):
     """What is no reading: numbers outside low … high, and runs of numbers."""
 
     low: float = -np.inf
@@ -44,7 +44,7 @@ class Marks(NamedTuple):
 
 
 def find_readings(
-    stack: xr.DataArray, *, dummy: Any = None, detector: Dummy | None = None, largest_is_mark: bool = True, beside: bool = False
+    stack: xr.DataArray, *, dummy: Any = None, detector: Dummy | None = None, largest_is_flag: bool = True, beside: bool = False
 ) -> tuple[xr.DataArray, Valid]:
     """The stack, and which of its numbers are readings.
 
@@ -56,7 +56,7 @@ def find_readings(
         What the caller of an operation gave.
     detector
         dummy and delta_dummy of the detector that took the frames, where a geometry says which it is.
-    largest_is_mark
+    largest_is_flag
         False for images in which the largest number is a bright spot that saturates.
     beside
         The stack goes with others, as a dark or a variance: a dummy that it cannot hold is that of the others.
@@ -64,7 +64,7 @@ def find_readings(
     Returns
     -------
     stack
-        As it came; or with NaN for marks that are too many for a kernel, replaced while blocks are read.
+        As it came; or with NaN for flags that are too many for a kernel, replaced while blocks are read.
     valid
         For the kernels.
 
@@ -77,8 +77,8 @@ def find_readings(
     if beside and dummy is not None and not can_hold(dtype, dummy):
         dummy = None
     sources = by_caller(dummy, dtype), by_attributes(stack.attrs, dtype), by_detector(detector, dtype)
-    marks = next((found for found in sources if found is not None), by_type(dtype) if largest_is_mark else Marks())
-    return for_kernels(stack, marks, dtype)
+    flags = next((found for found in sources if found is not None), by_type(dtype) if largest_is_flag else Flags())
+    return for_kernels(stack, flags, dtype)
 
 
 def recorded_dtype(stack: xr.DataArray) -> np.dtype[Any]:
@@ -86,7 +86,7 @@ def recorded_dtype(stack: xr.DataArray) -> np.dtype[Any]:
     return np.dtype(stack.attrs.get(RECORDED, stack.dtype))
 
 
-def by_caller(dummy: Any, dtype: np.dtype[Any]) -> Marks | None:
+def by_caller(dummy: Any, dtype: np.dtype[Any]) -> Flags | None:
     """The number that a caller gave; NaN: there is none."""
     if dummy is None:
         return None
@@ -95,7 +95,7 @@ def by_caller(dummy: Any, dtype: np.dtype[Any]) -> Marks | None:
     if not can_hold(dtype, dummy):
         limits = np.iinfo(dtype)
         raise InputError(f"expected a dummy that {dtype} frames can hold, from {limits.min} to {limits.max}, got {dummy}")
-    return Marks(runs=runs_of([float(dummy)]))
+    return Flags(runs=runs_of([float(dummy)]))
 
 
 def can_hold(dtype: np.dtype[Any], number: Any) -> bool:
@@ -106,7 +106,7 @@ def can_hold(dtype: np.dtype[Any], number: Any) -> bool:
     return bool(limits.min <= number <= limits.max and float(number).is_integer())
 
 
-def by_attributes(attrs: Mapping[Any, Any], dtype: np.dtype[Any]) -> Marks | None:
+def by_attributes(attrs: Mapping[Any, Any], dtype: np.dtype[Any]) -> Flags | None:
     """What the attributes of frames say."""
     given = {name: numbers_of(name, attrs[name]) for name in (*RANGE, MISSING) if attrs.get(name) is not None}
     if not given:
@@ -114,7 +114,7 @@ def by_attributes(attrs: Mapping[Any, Any], dtype: np.dtype[Any]) -> Marks | Non
     ends = given.get("valid_range", ())
     low = max([*given.get("valid_min", ()), *ends[:1]], default=-np.inf)
     high = min([*given.get("valid_max", ()), *ends[1:]], default=np.inf)
-    return Marks(low, high, runs_of(as_held(number, dtype) for number in given.get(MISSING, ())))
+    return Flags(low, high, runs_of(as_held(number, dtype) for number in given.get(MISSING, ())))
 
 
 def numbers_of(name: str, value: Any) -> tuple[float, ...]:
@@ -136,18 +136,18 @@ def as_held(number: float, dtype: np.dtype[Any]) -> float:
     return (int(number) - limits.min) % (limits.max - limits.min + 1) + limits.min
 
 
-def by_detector(detector: Dummy | None, dtype: np.dtype[Any]) -> Marks | None:
+def by_detector(detector: Dummy | None, dtype: np.dtype[Any]) -> Flags | None:
     """The whole numbers within dummy ± delta_dummy; the same in frames of reals, among which a reading of -1.3 counts stays one."""
     if detector is None:
         return None
     dummy, delta = as_held(detector[0], dtype), detector[1]
     first, last = ceil(dummy - delta), floor(dummy + delta)
-    return Marks(runs=((first, last),) if first <= last else runs_of([dummy]))  # else it is no whole number
+    return Flags(runs=((first, last),) if first <= last else runs_of([dummy]))  # else it is no whole number
 
 
-def by_type(dtype: np.dtype[Any]) -> Marks:
-    """The largest number of an unsigned type, with which Dectris detectors and others mark dead pixels and overflows."""
-    return Marks(runs=runs_of([np.iinfo(dtype).max])) if dtype.kind == "u" and dtype.itemsize > 1 else Marks()
+def by_type(dtype: np.dtype[Any]) -> Flags:
+    """The largest number of an unsigned type, with which Dectris detectors and others flag dead pixels and overflows."""
+    return Flags(runs=runs_of([np.iinfo(dtype).max])) if dtype.kind == "u" and dtype.itemsize > 1 else Flags()
 
 
 def runs_of(numbers: Iterable[float]) -> tuple[Run, ...]:
@@ -161,12 +161,12 @@ def runs_of(numbers: Iterable[float]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def for_kernels(stack: xr.DataArray, marks: Marks, dtype: np.dtype[Any]) -> tuple[xr.DataArray, Valid]:
-    """Marks as one range and one run, which is what kernels look for; a run at an end of the type is cut off by the range.
+def for_kernels(stack: xr.DataArray, flags: Flags, dtype: np.dtype[Any]) -> tuple[xr.DataArray, Valid]:
+    """Flags as one range and one run, which is what kernels look for; a run at an end of the type is cut off by the range.
 
     Whatever else there is becomes NaN before.
     """
-    valid, runs = ALL_NUMBERS.within(*inside(marks.low, marks.high)), list(marks.runs)
+    valid, runs = ALL_NUMBERS.within(*inside(flags.low, flags.high)), list(flags.runs)
     if len(runs) > 1 and dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if runs[0][0] <= limits.min:
@@ -180,11 +180,11 @@ def for_kernels(stack: xr.DataArray, marks: Marks, dtype: np.dtype[Any]) -> tupl
 
 def of_run(run: Run, valid: Valid = ALL_NUMBERS) -> Valid:
     """The readings that are left without a run of numbers."""
-    return valid._replace(mark=float(run[0]), more=float(run[1] - run[0]))
+    return valid._replace(flag=float(run[0]), more=float(run[1] - run[0]))
 
 
 def inside(low: float, high: float) -> tuple[float, float]:
-    """The ends of a range as float32, rounded inwards: 4294967294 is the largest count, say, and would be 4294967296, as the mark is."""
+    """The ends of a range as float32, rounded inwards: 4294967294 is the largest count, say, and would be 4294967296, as the flag is."""
     with np.errstate(over="ignore"):
         least, most = np.float32(low), np.float32(high)
     if float(least) < low:
@@ -197,10 +197,10 @@ def inside(low: float, high: float) -> tuple[float, float]:
 def without(data: xr.DataArray, valid: Valid) -> xr.DataArray:
     """Frames or spectra with NaN for what is no reading, lazily, as reals."""
     kind = float_dtype(data.dtype)
-    return data.copy(data=da.map_blocks(partial(nan_for_marks, valid=valid), data.data, dtype=kind, meta=np.empty((0,) * data.ndim, kind)))
+    return data.copy(data=da.map_blocks(partial(nan_for_flags, valid=valid), data.data, dtype=kind, meta=np.empty((0,) * data.ndim, kind)))
 
 
-def nan_for_marks(block: NDArray[Any], valid: Valid) -> NDArray[np.floating[Any]]:
+def nan_for_flags(block: NDArray[Any], valid: Valid) -> NDArray[np.floating[Any]]:
     """A block as reals with NaN for what is no reading."""
     found: NDArray[np.floating[Any]] = block.astype(float_dtype(block.dtype))
     found[~values_and_known(block, valid)[1]] = np.nan
@@ -212,19 +212,19 @@ def spectra_readings(spectra: xr.DataArray) -> xr.DataArray:
 
     Their type says nothing: a channel that holds its largest number would cost all others a second pass, to become reals.
     """
-    marks = by_attributes(spectra.attrs, spectra.dtype)
-    if marks is None or marks == Marks():
+    flags = by_attributes(spectra.attrs, spectra.dtype)
+    if flags is None or flags == Flags():
         return spectra
-    found = without(spectra, ALL_NUMBERS.within(*inside(marks.low, marks.high)))
-    for run in marks.runs:
+    found = without(spectra, ALL_NUMBERS.within(*inside(flags.low, flags.high)))
+    for run in flags.runs:
         found = without(found, of_run(run))
     return found.drop_attrs(deep=False).assign_attrs(settled(spectra.attrs))
 
 
-# ------------------------------------------------------------------------------------------- marks and masks of frames
+# ------------------------------------------------------------------------------------------- flags and masks of frames
 
 
-def with_marks(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_range: Any = None) -> xr.DataArray:
+def with_flags(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_range: Any = None) -> xr.DataArray:
     """Frames with what their user knows of them: numbers that are no readings, as attributes; NaN in masked pixels, lazily.
 
     Parameters
@@ -244,7 +244,7 @@ def with_marks(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_
         A mask of another shape, or a stack; a dummy or range that is none.
     """
     if dummy is not None or valid_range is not None:
-        attrs = without_marks(frames.attrs) | checked_marks(dummy, valid_range, recorded_dtype(frames))
+        attrs = without_flags(frames.attrs) | checked_flags(dummy, valid_range, recorded_dtype(frames))
         frames = frames.drop_attrs(deep=False).assign_attrs(attrs)
     if mask is None:
         return frames
@@ -258,7 +258,7 @@ def with_marks(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_
     return frames.copy(data=data).assign_attrs({RECORDED: str(recorded_dtype(frames))} if frames.dtype != kind else {})
 
 
-def checked_marks(dummy: Any, valid_range: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+def checked_flags(dummy: Any, valid_range: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
     """The attributes that say what a caller gave.
 
     Raises
@@ -284,14 +284,14 @@ def plain(number: Any) -> Any:
     return number.item() if isinstance(number, np.generic) else number
 
 
-def without_marks(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+def without_flags(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     """Attributes without those that say which numbers are readings."""
     return {name: value for name, value in attrs.items() if name not in (*RANGE, MISSING)}
 
 
 def settled(attrs: Mapping[Any, Any], dummy: float | None = None) -> dict[Any, Any]:
     """The attributes of a result: what was not measured is NaN in it, or the dummy, and all other numbers are readings."""
-    kept = {name: value for name, value in without_marks(attrs).items() if name != RECORDED}
+    kept = {name: value for name, value in without_flags(attrs).items() if name != RECORDED}
     return kept | {MISSING: np.nan if dummy is None else float(dummy)}
 
 

@@ -43,7 +43,7 @@ def fit_response(
     ----------
     sweep : (frame, y, x)
         Frames over the range of beam intensities, any integer or real type, counts. What was not measured (NaN, infinite, and
-        marks, see `detcal.frames.valid`) takes no part, nor in the smoothing of its neighbours.
+        flagged numbers, see `detcal.frames.valid`) takes no part, nor in the smoothing of its neighbours.
     dark : (y, x) or (frame, y, x), optional
         Dark image, or dark frames to be averaged, of which what was not measured takes no part.
     mask : (y, x) bool, optional
@@ -62,7 +62,7 @@ def fit_response(
     truncate : float
         Radius of the gaussian in sigmas.
     dummy : number, optional
-        Stands for "no reading" in the sweep and the dark, in place of all other marks. It and they are compared as float32.
+        Stands for "no reading" in the sweep and the dark, in place of all other flags. It and they are compared as float32.
     lanes : int
         Partial sums that grow side by side. Each holds a few images; more than there are threads bring nothing.
 
@@ -142,12 +142,12 @@ def correct_response(
     flat_is_dark_subtracted : bool
         The flat has had its dark taken off already. Not needed for one that says so in its attributes.
     dummy : number, optional
-        Stands for "no reading" in frames, dark and flat, in place of all other marks. It and they are compared as float32.
+        Stands for "no reading" in frames, dark and flat, in place of all other flags. It and they are compared as float32.
 
     Returns
     -------
     DataArray (frame, y, x), float32
-        Counts, or transmission with a flat. NaN: masked by the response, or not measured (NaN, infinite, and marks, see
+        Counts, or transmission with a flat. NaN: masked by the response, or not measured (NaN, infinite, and flagged numbers, see
         `detcal.frames.valid`) in the frame, or in the dark, or in all of its frames. A flat's is bridged by its smoothing. Coords and
         chunks are those of `frames`; attributes say what was corrected.
 

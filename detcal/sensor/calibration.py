@@ -88,7 +88,7 @@ class SensorPSF:
     def apply(self, frames: Any) -> xr.DataArray:
         """Blur frames (frame, y, x), lazily: what the thick sensor would record; NaN where it records nothing.
 
-        What is not known of them (NaN, infinite, and marks, see `detcal.frames.valid`) enters as 0.
+        What is not known of them (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) enters as 0.
 
         Raises
         ------

@@ -133,7 +133,7 @@ def deconvolve(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. What was not measured (NaN, infinite, and marks, see `detcal.frames.valid`) takes no part in what is
+        What was recorded. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) takes no part in what is
         found for others, and nothing is taken to enter there, as for pixels that the matrix masks.
     psf
         From `build_psf`.
@@ -151,7 +151,7 @@ def deconvolve(
         Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j. What is
         negative or no reading is not known, and NaN is all that rests on it.
     dummy : number, optional
-        Stands for "no reading" in the frames, in place of all other marks, compared as float32; and in the result, which else has NaN.
+        Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the result, which else has NaN.
 
     Returns
     -------

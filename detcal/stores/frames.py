@@ -16,7 +16,7 @@ from dask.base import tokenize
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.stack import DIMS, frames_a_block
-from detcal.frames.valid import MARKS, with_marks
+from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.image_files import ImageFilesReader
@@ -79,13 +79,13 @@ def open_frames(
         meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
     frames = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attributes(reader.attrs(), source))
-    return with_marks(frames, read_mask(mask), dummy, valid_range)
+    return with_flags(frames, read_mask(mask), dummy, valid_range)
 
 
 def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What frames take of the attributes in their file: units, which numbers are readings, what was corrected."""
     texts = {name: str(value) for name, value in stored.items() if name in ("units", "long_name")}
-    others = {name: value for name, value in stored.items() if name in (*MARKS, ATTRIBUTE)}
+    others = {name: value for name, value in stored.items() if name in (*FLAGS, ATTRIBUTE)}
     return {"units": "counts", **texts, **others, "source": source}
 
 

@@ -116,7 +116,7 @@ class FitResponse(Table):
         "nearest", description="beyond the edge: nearest, reflect, mirror or wrap"
     )
     truncate: float = Field(4.0, gt=0, description="radius of the gaussian, sigmas")
-    dummy: float | None = Field(None, description="stands for no reading, in the dark too, in place of all other marks", examples=[-1])
+    dummy: float | None = Field(None, description="stands for no reading, in the dark too, in place of all other flags", examples=[-1])
 
 
 class CorrectResponse(Table):
@@ -130,7 +130,7 @@ class CorrectResponse(Table):
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
     )
-    dummy: float | None = Field(None, description="stands for no reading, in dark and flat too, in place of all other marks", examples=[-1])
+    dummy: float | None = Field(None, description="stands for no reading, in dark and flat too, in place of all other flags", examples=[-1])
 
 
 class BuildPSF(Table):
