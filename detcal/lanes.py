@@ -4,43 +4,30 @@ A pixel that was not measured is NaN in its lane.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.errors import InputError
+from detcal.frames.readings import Floats, Frames, Valid
 from detcal.jit import kernel
 from detcal.simd import LANES, load, load_from, measured, store, transpose
 
-Frames = NDArray[np.generic]
-Floats = NDArray[np.float32]
+
+@kernel
+def reading(value, valid):  # type: ignore[no-untyped-def]
+    """A pixel's value as float32, NaN if it is no reading; what `detcal.simd.measured` does for sixteen."""
+    number, flag = np.float32(value), np.float32(valid.flag)
+    above = number - flag
+    flagged = (above >= 0) & (above <= np.float32(valid.more)) & (above == np.rint(above))
+    good = (number >= np.float32(valid.least)) & (number <= np.float32(valid.most)) & (not flagged)
+    return number if good else np.float32(np.nan)
 
 
-class Valid(NamedTuple):
-    """What counts as measured: numbers that are not below `least`, not `dummy` (NaN: there is none), and not beyond ±`most`."""
-
-    least: float
-    dummy: float
-    most: float = float(np.finfo(np.float32).max)
-
-    @classmethod
-    def of(cls, dtype: np.dtype[Any], dummy: float | None) -> "Valid":
-        """For frames of a type: counts below 0 are no counts, nor is the largest number of an unsigned type of 16 bits or more, with
-        which Dectris detectors mark dead pixels, if there is no dummy in its place."""
-        if dummy is not None and not isinstance(dummy, float | int | np.number):
-            raise InputError(f"expected a dummy that is a number, got {dummy!r}")
-        if dtype.kind not in "iu":
-            return cls(-np.inf, np.nan if dummy is None else float(dummy))
-        limits = np.iinfo(dtype)
-        if dummy is None:
-            return cls(0.0, float(limits.max) if dtype.kind == "u" and dtype.itemsize > 1 else np.nan)
-        if not (limits.min <= dummy <= limits.max and float(dummy).is_integer()):
-            raise InputError(f"expected a dummy that {dtype} frames can hold, from {limits.min} to {limits.max}, got {dummy}")
-        return cls(0.0, float(dummy))
-
-
-ALL_NUMBERS = Valid(-np.inf, np.nan)
+@kernel
+def limits_of(valid):  # type: ignore[no-untyped-def]
+    """What readings are, as `measured` takes it."""
+    return np.float32(valid.least), np.float32(valid.most), np.float32(valid.flag), np.float32(valid.more)
 
 
 @kernel
@@ -54,14 +41,14 @@ def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
 @kernel
 def tile_to_lanes(frames, valid, pixel, size, tile, lanes, row):  # type: ignore[no-untyped-def]
     """The same of up to LANES neighbours, to rows of `lanes`; `tile` (LANES, LANES) is 0 at first, and kept from one call to the next."""
-    least, dummy, most = np.float32(valid.least), np.float32(valid.dummy), np.float32(valid.most)
+    least, most, flag, more = limits_of(valid)
     for lane in range(len(frames)):
         if size == LANES:
-            store(tile, lane, measured(load_from(frames, lane, pixel), least, dummy, most))
+            store(tile, lane, measured(load_from(frames, lane, pixel), least, most, flag, more))
         else:
             for k in range(size):
                 tile[lane, k] = frames[lane, pixel + k]
-            store(tile, lane, measured(load(tile, lane), least, dummy, most))
+            store(tile, lane, measured(load(tile, lane), least, most, flag, more))
     if size == LANES:
         transpose(tile, 0, 0, lanes, row, 0)
     else:

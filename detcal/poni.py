@@ -1,4 +1,4 @@
-"""Reading .poni files, which say where a detector stands."""
+"""Reading .poni files, which say where a detector stands, and what pyFAI knows of its frames."""
 
 from os import PathLike, path
 from textwrap import shorten
@@ -32,3 +32,10 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     if absent:
         raise InputError(f"cannot read {file} as a .poni file: expected {', '.join(place)}, got no {', '.join(absent)}")
     return found
+
+
+def find_dummy(detector: Any) -> tuple[float, float] | None:
+    """dummy and delta_dummy of a pyFAI detector, with which it flags pixels that were not measured; None if it has none."""
+    if detector.dummy is None:
+        return None
+    return float(detector.dummy), float(detector.delta_dummy or 0)

@@ -150,17 +150,21 @@ def prefetch(_: Any, array: Any, column: Any) -> Any:
 
 
 @instruction
-def measured(_: Any, value: Any, least: Any, dummy: Any, most: Any) -> Any:
-    """`value`, but NaN where it is below `least`, `dummy`, or beyond ±`most`."""
+def measured(_: Any, value: Any, least: Any, most: Any, flag: Any, more: Any) -> Any:
+    """`value`, but NaN where it is not from `least` to `most`, or is one of flag, flag + 1, … flag + more (flag is NaN: there is none)."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        value, (least, dummy, most) = arguments[0], (filled(builder, each) for each in arguments[1:])
-        good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_unordered("!=", value, dummy))
-        good = builder.and_(good, builder.fcmp_ordered(">=", value, builder.fneg(most)))
-        good = builder.and_(good, builder.fcmp_ordered("<=", value, most))
+        value, (least, most, flag, more) = arguments[0], (filled(builder, each) for each in arguments[1:])
+        above = builder.fsub(value, flag)
+        rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.rint.v{LANES}f32")
+        flagged = builder.fcmp_ordered(">=", above, ir.Constant(VECTOR, [0.0] * LANES))
+        flagged = builder.and_(flagged, builder.fcmp_ordered("<=", above, more))
+        flagged = builder.and_(flagged, builder.fcmp_ordered("==", above, builder.call(rint, [above])))
+        good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_ordered("<=", value, most))
+        good = builder.and_(good, builder.not_(flagged))
         return builder.select(good, value, ir.Constant(VECTOR, [float("nan")] * LANES))
 
-    return lanes_type(lanes_type, types.float32, types.float32, types.float32), code
+    return lanes_type(lanes_type, *[types.float32] * 4), code
 
 
 @instruction

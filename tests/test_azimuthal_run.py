@@ -15,7 +15,7 @@ from detcal_pipelines.template import render
 from detcal import load, save
 from detcal.azimuthal import build_bins, integrate, operations, quantile_filter, sigma_clip
 from detcal.azimuthal.memory import profiles_bytes, rings_bytes
-from detcal.lanes import ALL_NUMBERS
+from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run

@@ -34,7 +34,7 @@ def roots(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)}
 
 
-KERNELS = {"blobs", "clipping", "inversion", "kernels", "lanes", "overlaps", "quantiles", "resampling", "smoothing"}
+KERNELS = {"blobs", "clipping", "inversion", "kernels", "lanes", "overlaps", "quantiles", "readings", "resampling", "smoothing"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "detcal").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))

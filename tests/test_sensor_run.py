@@ -11,7 +11,7 @@ import xarray as xr
 from detcal_pipelines.template import render
 
 from detcal import load, open_frames, save
-from detcal.lanes import Valid
+from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve, inversion
 from detcal.sensor.memory import deconvolve_bytes
@@ -191,7 +191,7 @@ def assert_compiled_before(output: Path, compiled: Path) -> None:
 def test_methods_hold_no_more_than_is_planned(finished, frames, method, count):
     psf = load(finished / "psf.zarr").compute()
     matrix = psf.in_memory.compute(scheduler="synchronous")
-    valid = Valid(0.0, np.nan)
+    valid = ALL_NUMBERS
     functions = {
         "direct": lambda block: inversion.solve_frames(block, matrix, valid),
         "lsmr": lambda block: inversion.lsmr_frames(block, matrix, valid, 3, 1e-6),

@@ -37,6 +37,10 @@ class AzimuthalBins:
         Of the bins, in degrees, for 2-D integration.
     unit, split
         As in `build_bins`.
+    detector_dummy : dummy and delta_dummy, or None
+        Of pyFAI's detector: the numbers in its frames that are no readings.
+    corrections
+        What frames are corrected for when they are brought into these bins: some of "dark", "flat", "parallax".
     """
 
     starts: xr.DataArray
@@ -49,6 +53,8 @@ class AzimuthalBins:
     unit: str
     split: str
     azimuths: xr.DataArray | None = None
+    detector_dummy: tuple[float, float] | None = None
+    corrections: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -17,7 +17,8 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.stack import as_image
-from detcal.poni import read_poni
+from detcal.frames.valid import as_mask
+from detcal.poni import find_dummy, read_poni
 
 UNITS = (
     "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
@@ -43,13 +44,14 @@ def build_bins(
     *,
     npt_azimuth: int | None = None,
     shape: tuple[int, int] | None = None,
+    parallax: bool | None = None,
 ) -> AzimuthalBins:
     """Sort the pixels of a detector into rings.
 
     Parameters
     ----------
     geometry
-        .poni file, or pyFAI geometry; its parallax, if that is on, is taken into account.
+        .poni file, or pyFAI geometry. What its detector flags pixels with that were not measured (dummy, delta_dummy), is kept.
     npt
         Number of rings.
     unit
@@ -68,17 +70,21 @@ def build_bins(
     solid_angle
         Divide by the solid angle that a pixel covers, relative to one at the PONI.
     flat, dark : (y, x) or (frame, y, x), optional
-        Frames are averaged.
+        Frames are averaged; what was not measured in them (see `detcal.frames.valid`) takes no part.
     npt_azimuth
         Cut each ring in so many parts, for 2-D integration. With "full" splitting pyFAI may misplace single pixels on an end of
         `azimuth_range`, and leaves out some where azimuths are cut.
     shape : rows, columns
         Of a detector that the geometry gives no model for, but pixel sizes; by default of the mask, flat or dark.
+    parallax
+        Whether radii are corrected for the depth at which rays are absorbed in the sensor. By default if the geometry says so (pyFAI's
+        parallax). False: not, for frames from which `sensor.deconvolve` took it already.
 
     Raises
     ------
     InputError
-        An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left.
+        An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left, parallax=True for a
+        geometry without it.
 
     Warns
     -----
@@ -89,15 +95,17 @@ def build_bins(
     check_options(npt, npt_azimuth, unit, split)
     npt, npt_azimuth = int(npt), npt_azimuth and int(npt_azimuth)
     integrator = as_integrator(geometry, unit, shape, (mask, flat, dark))
+    choose_parallax(integrator, parallax)
     height, width = map(int, integrator.detector.shape)
     shape = height, width
-    masked = as_mask(integrator.detector.mask if mask is None else mask, shape)
-    norm = np.ones(shape) if flat is None else as_image(flat, shape, "a flat").compute().astype(float)
+    masked = np.array(as_mask(integrator.detector.mask if mask is None else mask, shape, "detector"))
+    detector_dummy = find_dummy(integrator.detector)
+    norm = np.ones(shape) if flat is None else as_image(flat, shape, "a flat", detector=detector_dummy).compute().astype(float)
     if solid_angle:
         norm *= integrator.solidAngleArray(shape)
     if polarization is not None:
         norm *= polarisation(integrator, shape, polarization)
-    offset = np.zeros(shape) if dark is None else as_image(dark, shape, "a dark").compute()
+    offset = np.zeros(shape) if dark is None else as_image(dark, shape, "a dark", detector=detector_dummy).compute()
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
     scale = units.to_unit(unit).scale
     engine = integrator.setup_sparse_integrator(
@@ -119,7 +127,11 @@ def build_bins(
     arrays = {name: xr.DataArray(values, dims="entry") for name, values in entries.items()}
     arrays |= {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
     starts, radial = xr.DataArray(np.asarray(engine.indptr, np.int64), dims="edge"), xr.DataArray(centres, dims="radial")
-    return AzimuthalBins(starts=starts, centres=radial, azimuths=azimuths, unit=unit, split=split, **arrays)
+    done = {"dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None}
+    return AzimuthalBins(
+        starts=starts, centres=radial, azimuths=azimuths, unit=unit, split=split, detector_dummy=detector_dummy,
+        corrections=tuple(name for name, there in done.items() if there), **arrays,
+    )  # fmt: skip
 
 
 def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> None:
@@ -162,6 +174,14 @@ def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, image
     return integrator
 
 
+def choose_parallax(integrator: AzimuthalIntegrator, wanted: bool | None) -> None:
+    """Leave out the geometry's parallax, or see that there is one."""
+    if wanted is False:
+        integrator.parallax = None
+    elif wanted and integrator.parallax is None:
+        raise InputError("expected a geometry with parallax, got one without: switch it on (enable_parallax), or leave parallax= out")
+
+
 def polarisation(integrator: AzimuthalIntegrator, shape: tuple[int, ...], factor: float) -> NDArray[np.floating[Any]]:
     """What polarisation leaves of the scattering."""
     if not isinstance(factor, Real) or not -1 <= factor <= 1:
@@ -187,11 +207,3 @@ def rising(limits: Range, name: str) -> Range:
     if not are_two_numbers(limits) or not -np.inf < limits[0] < limits[1] < np.inf:
         raise InputError(f"expected {name} as two rising numbers, got {limits}")
     return float(limits[0]), float(limits[1])
-
-
-def as_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The mask as an array of booleans; none is all False."""
-    masked = np.zeros(shape, np.bool_) if mask is None else np.array(mask) != 0
-    if masked.shape != shape:
-        raise InputError(f"expected a mask of shape {shape} (y, x), as the detector, got {masked.shape}")
-    return masked

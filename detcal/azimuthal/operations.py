@@ -15,12 +15,14 @@ from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.kernels import Rings
 from detcal.azimuthal.quantiles import quantile_batch
 from detcal.errors import InputError, are_two_numbers
+from detcal.frames.corrections import refuse_twice
+from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
 from detcal.frames.stack import as_stack_of, whole_frames
-from detcal.lanes import ALL_NUMBERS, Floats, Valid, in_groups
+from detcal.frames.valid import find_readings, settled
+from detcal.lanes import in_groups
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
-ALL_VARIANCES = ALL_NUMBERS._replace(most=LARGEST)
 QUANTITIES = ("intensity", "sem", "std", "count")
 
 
@@ -32,16 +34,16 @@ def integrate(
     Parameters
     ----------
     frames : (frame, y, x)
-        Counts. Not measured are NaN, what is beyond ±1e18, `dummy`, negative numbers of an integer type, and the largest of an
-        unsigned type of 16 bits or more, if no dummy is given.
+        Counts. Not measured are NaN, what is beyond ±1e18, and flagged numbers (see `detcal.frames.valid`), also those of the bins'
+        detector.
     bins
         From `build_bins`.
     error_model
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
     variance : (frame, y, x), optional
-        Of each reading, in place of a model; negative, NaN or beyond 1e18: no reading.
+        Of each reading, in place of a model; negative, or not measured itself: no reading.
     dummy : number, optional
-        Marks what was not measured. It and the frames are compared as float32, which has steps of 1 up to 2^24.
+        Stands for "no reading", in place of all other flags. It and the frames are compared as float32, which has steps of 1 up to 2^24.
 
     Returns
     -------
@@ -53,7 +55,8 @@ def integrate(
     Raises
     ------
     InputError
-        Frames of another shape than the bins, an unknown error model.
+        Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; an
+        unknown error model.
 
     Notes
     -----
@@ -155,9 +158,9 @@ def quantile_filter(
     """
     if not are_two_numbers(quantiles) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
-    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
+    stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
-    blocks, valid = whole_frames(stack), Valid.of(stack.dtype, dummy)._replace(most=LARGEST)
+    blocks = whole_frames(stack)
     return as_profiles(("intensity", "count"), stack, bins, partial(quantile_block, quantiles=(low, high)), [blocks], valid=valid)
 
 
@@ -197,7 +200,7 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
         draw, values, images=bins.images_in_memory, dtype=np.float32, new_axis=2, meta=np.empty((0, 0, 0), np.float32),
         chunks=(values.chunks[0], *((size,) for size in bins.shape)),
     )  # fmt: skip
-    return xr.DataArray(drawn, coords_of_frames(profile), ("frame", "y", "x"), name="background", attrs={"units": "counts"})
+    return xr.DataArray(drawn, coords_of_frames(profile), ("frame", "y", "x"), name="background", attrs=settled({"units": "counts"}))
 
 
 def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
@@ -237,7 +240,7 @@ def profiles_of(
 ) -> xr.Dataset:
     """Clipped statistics of each ring."""
     blocks, options, stack = clipping_task(frames, bins, error_model, variance, dummy)
-    task = partial(clip_block, threshold=threshold, most=most, model=options["model"])
+    task = partial(clip_block, threshold=threshold, most=most, model=options["model"], noise_valid=options["noise_valid"])
     return as_profiles(QUANTITIES, stack, bins, task, blocks, valid=options["valid"])
 
 
@@ -247,15 +250,25 @@ def clipping_task(
     """The blocks of the frames, and of their variance; what the kernels need to know; the frames."""
     if error_model not in ERROR_MODELS:
         raise InputError(f"expected error_model to be one of {', '.join(ERROR_MODELS)}, got {error_model!r}")
-    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
-    blocks = [whole_frames(stack)]
+    stack, valid = readings_for(bins, frames, dummy)
+    blocks, noise_valid = [whole_frames(stack)], ALL_NUMBERS
     if variance is not None:
         given = as_stack_of(bins.shape, "bins", variance, "variance")
         if given.shape != stack.shape:
             raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
+        given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy, beside=True)
         blocks.append(whole_frames(given).rechunk(blocks[0].chunks))
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
-    return blocks, {"valid": Valid.of(stack.dtype, dummy)._replace(most=LARGEST), "model": model, "rings": bins.in_memory}, stack
+    known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
+    return blocks, known | {"model": model, "rings": bins.in_memory}, stack
+
+
+def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
+    """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
+    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False; no dark=, no flat=)")
+    found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
+    return found, valid.within(-LARGEST, LARGEST)
 
 
 def as_profiles(
@@ -281,15 +294,23 @@ def as_profiles(
 
 
 def clip_block(
-    frames: NDArray[Any], noise: NDArray[Any] | None = None, *, rings: Rings, valid: Valid, model: int, threshold: float, most: int
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None = None,
+    *,
+    rings: Rings,
+    valid: Valid,
+    noise_valid: Valid = ALL_NUMBERS,
+    model: int,
+    threshold: float,
+    most: int,
 ) -> NDArray[np.float32]:
     """Statistics (frame, quantity, ring) of a block."""
-    profiles, _ = clip(frames, noise, rings, valid, model, threshold, most)
+    profiles, _ = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
     return profiles
 
 
 def clip(
-    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: Valid, model: int, threshold: float, most: int
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid], model: int, threshold: float, most: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
     profiles, intervals = (
@@ -301,26 +322,39 @@ def clip(
     return profiles, intervals
 
 
-def in_batches(frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: Valid) -> Iterator[tuple[slice, int, Floats, Floats]]:
-    """raw − dark of groups of frames, batch of rings by batch, and the variance if there is one: the same two arrays each time."""
+def in_batches(
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid]
+) -> Iterator[tuple[slice, int, Floats, Floats]]:
+    """raw − dark of groups of frames, batch of rings by batch, and the variance if there is one: the same two arrays each time.
+
+    `valid` is of the frames, and of the variance.
+    """
     image = kernels.room(rings)
     spread = image if noise is None else kernels.room(rings)
     for some, group in in_groups(frames):
         for batch in range(len(rings.batches) - 1):
-            kernels.load_batch(some, valid, rings.dark, rings, batch, image)
+            kernels.load_batch(some, valid[0], rings.dark, rings, batch, image)
             if noise is not None:
-                kernels.load_batch(noise[group].reshape(some.shape), ALL_VARIANCES, None, rings, batch, spread)
+                kernels.load_batch(noise[group].reshape(some.shape), valid[1], None, rings, batch, spread)
                 kernels.leave_out(image, spread)
             yield group, batch, image, spread
 
 
 def outlier_block(
-    frames: NDArray[Any], noise: NDArray[Any] | None = None, *, rings: Rings, valid: Valid, model: int, threshold: float, most: int
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None = None,
+    *,
+    rings: Rings,
+    valid: Valid,
+    noise_valid: Valid,
+    model: int,
+    threshold: float,
+    most: int,
 ) -> NDArray[np.bool_]:
     """What is left out of a block."""
-    _, intervals = clip(frames, noise, rings, valid, model, threshold, most)
+    _, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
     marked = np.zeros((len(frames), frames[0].size), np.bool_)
-    for group, batch, image, _ in in_batches(frames, noise, rings, valid):
+    for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
         marks = np.zeros_like(image)
         clipping.mark_batch(image, rings, batch, intervals[group], marks)
         clipping.unload_marks(marks, rings, batch, marked[group])
@@ -330,6 +364,6 @@ def outlier_block(
 def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
     """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
     profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
-    for group, batch, image, _ in in_batches(frames, None, rings, valid):
+    for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
         quantile_batch(image, rings, batch, quantiles, profiles[group])
     return profiles

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from detcal.distortion import overlaps, resampling
 from detcal.distortion.calibration import DistortionMap, OverlapMatrix
 from detcal.errors import InputError
+from detcal.frames.corrections import ATTRIBUTE, corrected, corrections_of, refuse_twice, undone
+from detcal.frames.readings import ALL_NUMBERS, MOST, Valid
 from detcal.frames.stack import as_stack_of, whole_frames
-from detcal.lanes import Valid
+from detcal.frames.valid import as_mask, find_readings, settled
 
 CONSERVED = ("counts", "mean")
 BAND_PIXELS = 2**18  # of the output a task: some ten MiB of coefficients
@@ -65,7 +67,7 @@ def build_overlaps(
     Areas are exact, of quadrilaterals: each edge adds what lies to the right of it, cell by cell.
     """
     corners = np.ascontiguousarray(warp.corners_m.values, float)
-    masked = warp.mask.values | as_mask(mask, warp.shape)
+    masked = warp.mask.values | np.asarray(as_mask(mask, warp.shape, "map"))
     overlaps.mask_unknown(corners, masked)
     if masked.all():
         raise InputError("no pixel is left: look at the mask, and at the map's")
@@ -151,14 +153,6 @@ def pair(values: Any, expected: str) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def as_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask as booleans; none is all False."""
-    masked = np.zeros(shape, np.bool_) if mask is None else np.asarray(mask).astype(bool)
-    if masked.shape != tuple(shape):
-        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the map, got {masked.shape}")
-    return masked
-
-
 def build_bands(
     corners: NDArray[np.float64], spans: NDArray[np.float64], masked: NDArray[np.bool_], grid: tuple[int, int], tile_rows: int
 ) -> tuple[da.Array, da.Array, da.Array]:
@@ -211,23 +205,24 @@ def correct_distortion(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. Not measured are NaN, infinite, `dummy`, negative numbers of an integer type, and the largest
-        of an unsigned type of 16 bits or more, if no dummy is given: such a pixel takes no part, as those that the map masks.
+        What was recorded. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) takes no part, as pixels
+        that the map masks.
     warp
         From `fit_distortion`; or from `build_overlaps`, which saves building the matrix again.
     conserve
         "counts": an even pixel is the sum of the shares of counts in it, so that no count is lost or made but where pixels leave the grid.
         "mean": the mean of the readings over the area of the pixel that is covered; an even light stays even.
     variance : (frame, y, x), or "poisson", optional
-        Of the frames' readings. The result is then a Dataset. Shares of one reading in neighbouring even pixels are correlated, which
+        Of the frames' readings; what is negative, or no reading, leaves its pixel out. "poisson": the counts, 0 for negative ones. The
+        result is then a Dataset. Shares of one reading in neighbouring even pixels are correlated, which
         the variance of a single pixel does not tell.
     coverage
         Give coverage and mask too, in a Dataset.
     mask, shape, pixel_size_m, origin_m
         As for `build_overlaps`.
     dummy : number, optional
-        Marks what was not measured: in the frames, where it is compared as float32, and in the corrected ones, which else have NaN there.
-        The variance has NaN.
+        Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the corrected ones, which else
+        have NaN. The variance has NaN.
 
     Returns
     -------
@@ -239,16 +234,19 @@ def correct_distortion(
     Raises
     ------
     InputError
-        Frames of another shape than the map, an unknown `conserve`, and as `build_overlaps`.
+        Frames of another shape than the map, or that say they had their distortion corrected; an unknown `conserve`, and as
+        `build_overlaps`.
     """
     if conserve not in CONSERVED:
         raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")
     grid = {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m}
     matrix = as_overlaps(warp, grid)
     stack = as_stack_of(camera_shape(matrix), "map", frames)
+    refuse_twice(stack, ["distortion"], "leave correct_distortion out")
+    stack, valid = find_readings(stack, dummy=dummy)
     blocks = whole_frames(stack)
-    noise = given_variance(variance, stack, blocks)
-    options = {"matrix": matrix.in_memory, "valid": Valid.of(stack.dtype, dummy), "mean": conserve == "mean"}
+    noise, noise_valid = given_variance(variance, stack, blocks, dummy)
+    options = {"matrix": matrix.in_memory, "valid": valid, "mean": conserve == "mean"}
     count, sizes = 1 + (variance is not None) + coverage, (blocks.chunks[0], *((size,) for size in matrix.shape))
     found: Any  # (quantity, frame, y, x)
     if count == 1:  # without an axis to take them from, values are one task with the reading of their frames, and with what comes next
@@ -256,18 +254,19 @@ def correct_distortion(
         found = [da.map_blocks(resampling.resample_values, blocks, **options, chunks=sizes, dtype=np.float32, meta=meta)]
     else:
         found = da.map_blocks(
-            resampling.resample_frames, blocks, *noise, **options, poisson=variance is not None and not noise, coverage=coverage,
+            resampling.resample_frames, blocks, *noise, **options, noise_valid=noise_valid,
+            poisson=variance is not None and not noise, coverage=coverage,
             new_axis=0, chunks=((count,), *sizes), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
         )  # fmt: skip
     values = found[0] if dummy is None else da.where(da.isnan(found[0]), np.float32(dummy), found[0])
     attrs = {"units": "counts", "conserve": conserve, "pixel_size_m": list(matrix.pixel_size_m), "origin_m": list(matrix.origin_m)}
     coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}
-    corrected = xr.DataArray(values, coords, stack.dims, "corrected", {**stack.attrs, **attrs})
+    straight = xr.DataArray(values, coords, stack.dims, "corrected", corrected(settled(stack.attrs, dummy), "distortion") | attrs)
     if count == 1:
-        return corrected
-    images = {"corrected": corrected}
+        return straight
+    images = {"corrected": straight}
     if variance is not None:
-        images["variance"] = xr.DataArray(found[1], coords, stack.dims, attrs={"units": "counts²"})
+        images["variance"] = xr.DataArray(found[1], coords, stack.dims, attrs=settled({}) | {"units": "counts²"})
     if coverage:
         images["coverage"] = xr.DataArray(found[-1], coords, stack.dims, attrs={"units": "1"})
         images["mask"] = xr.DataArray(da.isnan(found[0]), coords, stack.dims)
@@ -292,16 +291,17 @@ def as_overlaps(warp: DistortionMap | OverlapMatrix, grid: dict[str, Any]) -> Ov
     return warp
 
 
-def given_variance(variance: Any, stack: xr.DataArray, blocks: da.Array) -> list[da.Array]:
-    """The variance of the frames that was given, in their blocks; none, if it is Poisson's or not wanted."""
+def given_variance(variance: Any, stack: xr.DataArray, blocks: da.Array, dummy: float | None) -> tuple[list[da.Array], Valid]:
+    """The variance of the frames that was given, in their blocks, and which of it is known; none, if it is Poisson's or not wanted."""
     if variance is None or (isinstance(variance, str) and variance == "poisson"):
-        return []
+        return [], ALL_NUMBERS
     if isinstance(variance, str):
         raise InputError(f'expected a variance of the shape of the frames, or "poisson", got {variance!r}')
     given = as_stack_of((stack.shape[1], stack.shape[2]), "map", variance, "variance")
     if given.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
-    return [whole_frames(given).rechunk(blocks.chunks)]
+    given, valid = find_readings(given, dummy=dummy, beside=True)
+    return [whole_frames(given).rechunk(blocks.chunks)], valid.within(0, MOST)
 
 
 def uncorrect(
@@ -322,7 +322,7 @@ def uncorrect(
     Parameters
     ----------
     frames : (frame, y, x)
-        On the even grid. Not known are NaN, infinite, and what else `correct_distortion` takes as not measured.
+        On the even grid. Not known is what `correct_distortion` takes as not measured.
     warp, conserve, mask, shape, pixel_size_m, origin_m, dummy
         As for `correct_distortion`, which made the frames.
     iterations, tolerance
@@ -343,14 +343,15 @@ def uncorrect(
     if iterations < 1 or not 0 < tolerance < 1:
         raise InputError(f"expected at least 1 iteration and a tolerance between 0 and 1, got {iterations} and {tolerance}")
     matrix = as_overlaps(warp, {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m})
-    stack = as_stack_of(matrix.shape, "map's even grid", frames)
+    stack, valid = find_readings(as_stack_of(matrix.shape, "map's even grid", frames), dummy=dummy)
     height, width = camera_shape(matrix)
     blocks = whole_frames(stack)
     found = da.map_blocks(
-        resampling.unresample_frames, blocks, matrix=matrix.in_memory, valid=Valid.of(stack.dtype, dummy), mean=conserve == "mean",
+        resampling.unresample_frames, blocks, matrix=matrix.in_memory, valid=valid, mean=conserve == "mean",
         iterations=iterations, tolerance=tolerance, chunks=(blocks.chunks[0], (height,), (width,)), dtype=np.float32,
         meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip
     values = found if dummy is None else da.where(da.isnan(found), np.float32(dummy), found)
     coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}
-    return xr.DataArray(values, coords, stack.dims, "uncorrected", {"units": "counts"})
+    attrs = undone(settled({ATTRIBUTE: corrections_of(stack)}, dummy), "distortion")
+    return xr.DataArray(values, coords, stack.dims, "uncorrected", attrs | {"units": "counts"})

@@ -17,6 +17,7 @@ from detcal.distortion.calibration import GridPoints
 from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
 from detcal.frames.stack import as_image, as_stack
+from detcal.frames.valid import as_mask
 
 FEWEST = 16  # dots: a grid of 4 × 4
 MOST_UNKNOWN = 0.15  # of a dot's disc
@@ -117,13 +118,8 @@ def as_picture(image: Any, mask: Any) -> Picture:
     stack = as_stack(image, "image")
     if min(stack.shape[1:]) < LEAST_SIDE:
         raise InputError(f"expected an image of at least {LEAST_SIDE} × {LEAST_SIDE} pixels, got {stack.shape[1:]}")
-    picture: Picture = np.array(as_image(stack, (stack.shape[1], stack.shape[2]), "image"))
-    picture[~np.isfinite(picture)] = np.nan
-    if mask is not None:
-        masked = np.asarray(mask).astype(bool)
-        if masked.shape != picture.shape:
-            raise InputError(f"expected a mask of shape {picture.shape} (y, x), as the image, got {masked.shape}")
-        picture[masked] = np.nan
+    picture: Picture = np.array(as_image(stack, (stack.shape[1], stack.shape[2]), "image", largest_is_flag=False))
+    picture[np.asarray(as_mask(mask, picture.shape, "image"))] = np.nan
     known = picture[np.isfinite(picture)]
     if not known.size:
         raise InputError("expected an image of a hole grid, got one that is all NaN or masked")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
+from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid, readings, values_and_known
 from detcal.jit import kernel
-from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, in_groups, read_only, to_lanes
+from detcal.lanes import in_groups, limits_of, read_only, to_lanes
 from detcal.simd import LANES, load, load_from, measured, prefetch, splat, store, store_to, transpose, where_between, where_number
 
 TILE_ROWS, TILE_COLUMNS = 32, 128  # pixels of the output
@@ -130,7 +131,7 @@ def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-u
     """
     first, last, left, right = matrix.windows[t]
     columns, width = right - left, matrix.source[1]
-    least, dummy, most = np.float32(valid.least), np.float32(valid.dummy), np.float32(valid.most)
+    least, most, flag, more = limits_of(valid)
     nothing = splat(np.float32(0))
     sums = nothing
     groups = -(-columns // LANES)
@@ -146,7 +147,7 @@ def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-u
                 prefetch(frames, start + AHEAD * width + min(group * LANES, columns - LANES))
         for lane in range(len(frames)):
             for group in range(groups):
-                value = measured(load_from(frames, lane, start + min(group * LANES, columns - LANES)), least, dummy, most)
+                value = measured(load_from(frames, lane, start + min(group * LANES, columns - LANES)), least, most, flag, more)
                 sums = sums + nothing * value
                 store(scratch, group * LANES + lane, value)
         for group in range(groups):
@@ -318,17 +319,20 @@ def resample_frames(
     matrix: Resampling,
     valid: Valid,
     mean: bool,
+    noise_valid: Valid = ALL_NUMBERS,
     poisson: bool = False,
     coverage: bool = False,
 ) -> Floats:
     """Of a block of frames (frame, y, x): values, then variance and coverage as they are asked for (quantity, frame, y, x).
 
-    With `poisson`, the frames are their own variance.
+    With `poisson`, the frames are their own variance. `noise_valid` is of the variance.
     """
     if poisson:
-        variance = frames
+        frames, variance = own_variance(frames, valid)
+    elif variance is not None:
+        frames, variance = known_in_both(frames, variance, valid, noise_valid)
     if variance is not None:
-        frames, variance = known_in_both(frames, variance, valid)
+        valid = ALL_NUMBERS  # all that is left
     covers = coverage or (mean and variance is not None)
     found = reused((1 + (variance is not None) + covers, len(frames), matrix.shape[0] * matrix.shape[1]))
     for some, group in in_groups(frames):
@@ -343,11 +347,18 @@ def resample_frames(
     return found.reshape(-1, len(frames), *matrix.shape)
 
 
-def known_in_both(frames: Frames, variance: Frames, valid: Valid) -> tuple[Floats, Floats]:
+def known_in_both(frames: Frames, variance: Frames, valid: Valid, noise_valid: Valid) -> tuple[Floats, Floats]:
     """Frames and their variance, NaN where either is not known."""
-    values, noise = frames.astype(np.float32), variance.astype(np.float32)
-    known = np.isfinite(values) & (values >= valid.least) & (values != np.float32(valid.dummy)) & np.isfinite(noise) & (noise >= 0)
-    return np.where(known, values, np.float32(np.nan)), np.where(known, noise, np.float32(np.nan))
+    values, noise = readings(frames, valid), readings(variance, noise_valid)
+    unknown = np.isnan(values) | np.isnan(noise)
+    values[unknown] = noise[unknown] = np.nan
+    return values, noise
+
+
+def own_variance(frames: Frames, valid: Valid) -> tuple[Floats, Floats]:
+    """Frames, and their variance as Poisson's: the counts; 0 where a reading is below 0, as some are once a dark is taken off."""
+    values = readings(frames, valid)
+    return values, np.maximum(values, 0)
 
 
 def in_scipy(matrix: Resampling, mean: bool) -> Any:
@@ -374,9 +385,9 @@ def unresample_frames(frames: Frames, matrix: Resampling, valid: Valid, mean: bo
     found = np.full((len(frames), len(recorded)), np.nan, np.float32)
     cover = operator @ (np.ones(len(recorded)) if mean else matrix.areas.astype(float))
     for frame, result in zip(frames.reshape(len(frames), -1), found, strict=True):
-        values = frame[order].astype(float)
-        known = np.isfinite(values) & (values >= valid.least) & (values != valid.dummy) & (cover > LEAST_COVERAGE)
-        weights = np.where(known, 1 / np.where(cover > 0, cover, 1) if mean else 1.0, 0.0)
+        values, good = values_and_known(frame[order], valid)
+        used = good & (cover > LEAST_COVERAGE)
+        weights = np.where(used, 1 / np.where(cover > 0, cover, 1) if mean else 1.0, 0.0)
 
         def forward(a: NDArray[np.float64], weights: NDArray[np.float64] = weights) -> Any:
             return weights * (operator @ a)
@@ -385,7 +396,7 @@ def unresample_frames(frames: Frames, matrix: Resampling, valid: Valid, mean: bo
             return operator.T @ (weights * b)
 
         linear = LinearOperator(operator.shape, matvec=forward, rmatvec=adjoint, dtype=np.float64)
-        solved = lsmr(linear, np.where(known, values, 0), atol=tolerance, btol=tolerance, maxiter=iterations)[0]
-        seen = recorded & (operator.T @ known.astype(float) > 0)
+        solved = lsmr(linear, np.where(used, values, 0).astype(float), atol=tolerance, btol=tolerance, maxiter=iterations)[0]
+        seen = recorded & (operator.T @ used.astype(float) > 0)
         result[seen] = solved[seen]
     return found.reshape(len(frames), *matrix.source)

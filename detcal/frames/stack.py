@@ -1,5 +1,6 @@
 """What a stack of frames and an image are: every operation takes its data through here."""
 
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.graph import fold_blocks
+from detcal.frames.readings import Valid, readings, values_and_known
+from detcal.frames.valid import Dummy, find_readings
 
 DIMS = ("frame", "y", "x")
 
@@ -88,30 +91,49 @@ def whole_frames(stack: xr.DataArray) -> da.Array:
     return stack.data.rechunk({1: -1, 2: -1})
 
 
-def as_image(data: Any, shape: tuple[int, int], name: str) -> da.Array:
-    """An image (y, x) as float32 in one dask chunk; a stack (frame, y, x) is averaged over those of its frames that are not NaN.
+def as_image(
+    data: Any,
+    shape: tuple[int, int],
+    name: str,
+    *,
+    dummy: float | None = None,
+    detector: Dummy | None = None,
+    largest_is_flag: bool = True,
+) -> da.Array:
+    """An image (y, x) as float32 in one dask chunk; of a stack (frame, y, x) the mean of the readings. NaN where there is none.
+
+    Parameters
+    ----------
+    data, name
+        As for `as_stack`.
+    shape
+        It has to have.
+    dummy, detector, largest_is_flag
+        As for `find_readings`.
 
     Raises
     ------
     InputError
-        If its shape is not `shape`.
+        If its shape is not `shape`, and as `find_readings`.
     """
-    stack = whole_frames(as_stack(data, name))
-    if stack.shape[1:] != tuple(shape):
-        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {stack.shape[1:]}")
+    found = as_stack(data, name)
+    if found.shape[1:] != tuple(shape):
+        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {found.shape[1:]}")
+    found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_flag=largest_is_flag, beside=True)
+    stack = whole_frames(found)
     if len(stack) == 1:
-        return stack[0].astype(np.float32)
-    sums = fold_blocks(stack, add_frames, np.add, partial_sums=1)
+        return da.map_blocks(partial(readings, valid=valid), stack, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))[0]
+    sums = fold_blocks(stack, partial(add_frames, valid=valid), np.add, partial_sums=1)
     return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
 
 
-def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any]) -> NDArray[np.float64]:
-    """Sum and number (2, y, x) of the readings that are not NaN."""
+def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any], *, valid: Valid) -> NDArray[np.float64]:
+    """Sum and number (2, y, x) of the readings."""
     sums = np.zeros((2, *block.shape[1:])) if so_far is None else so_far.copy()
     for frame in block:
-        valid = np.isfinite(frame)
-        np.add(sums[0], frame, out=sums[0], where=valid)
-        sums[1] += valid
+        values, good = values_and_known(frame, valid)
+        np.add(sums[0], values, out=sums[0], where=good)
+        sums[1] += good
     return sums
 
 

@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.readings import ALL_NUMBERS, Valid
 from detcal.jit import kernel
+from detcal.lanes import reading
 from detcal.response.smoothing import Image, ValidSmoother
 
 Array = NDArray[np.generic]
@@ -22,11 +24,11 @@ def count_planes(order: int) -> int:
 
 
 @kernel
-def subtract_dark(frame, dark, out):  # type: ignore[no-untyped-def]
-    """out = frame − dark in float32, from any type; what is not finite becomes NaN."""
+def subtract_dark(frame, dark, valid, out):  # type: ignore[no-untyped-def]
+    """out = frame − dark in float32, from any type; NaN where there is no reading, or the difference is not finite."""
     for row in range(frame.shape[0]):
         for column in range(frame.shape[1]):
-            signal = np.float32(frame[row, column]) - dark[row, column]
+            signal = reading(frame[row, column], valid) - dark[row, column]
             out[row, column] = signal if abs(signal) < np.inf else np.nan
 
 
@@ -81,6 +83,7 @@ def accumulate(
     cutoff: float,
     boundary: str,
     truncate: float,
+    valid: Valid = ALL_NUMBERS,
 ) -> NDArray[np.float64]:
     """The sums, with a block of frames added. The sums that came in are not changed: a task may be run again."""
     sums = np.zeros((count_planes(order), *dark.shape)) if sums is None else sums.copy()
@@ -91,19 +94,21 @@ def accumulate(
     for start in range(0, len(frames), FRAMES_A_BATCH):
         batch = frames[start : start + FRAMES_A_BATCH]
         for frame, signal, estimate in zip(batch, signals, smoothed, strict=False):
-            subtract_dark(frame, dark, signal)
+            subtract_dark(frame, dark, valid, signal)
             estimate[...] = smoother(signal)
         add_powers(sums, signals[: len(batch)], smoothed[: len(batch)], cutoff)
     return sums
 
 
-def sample_pixels(frames: Array, dark: Image, *, places: NDArray[np.intp], sigma: float, boundary: str, truncate: float) -> Image:
+def sample_pixels(
+    frames: Array, dark: Image, *, places: NDArray[np.intp], sigma: float, boundary: str, truncate: float, valid: Valid = ALL_NUMBERS
+) -> Image:
     """Measured and expected signal of a few pixels in a block of frames: (frame, pixel, 2)."""
     smoother = ValidSmoother(sigma, boundary, truncate)
     signal = np.empty_like(dark)
     samples = np.empty((len(frames), len(places), 2), np.float32)
     for frame, sample in zip(frames, samples, strict=True):
-        subtract_dark(frame, dark, signal)
+        subtract_dark(frame, dark, valid, signal)
         sample[:, 0] = signal[tuple(places.T)]
         sample[:, 1] = smoother(signal)[tuple(places.T)]
     return samples
@@ -326,34 +331,34 @@ def large_residuals(smoothed: Image, corrected: Image, residual_sigma: float) ->
 
 
 @kernel
-def scale_frames(frames, dark, offset, gain, out):  # type: ignore[no-untyped-def]
-    """out = offset + gain·(frame − dark); what is not finite becomes NaN."""
+def scale_frames(frames, valid, dark, offset, gain, out):  # type: ignore[no-untyped-def]
+    """out = offset + gain·(frame − dark); NaN where there is no reading, or the result is not finite."""
     for frame in range(frames.shape[0]):
         for row in range(frames.shape[1]):
             for column in range(frames.shape[2]):
-                signal = np.float32(frames[frame, row, column]) - dark[row, column]
+                signal = reading(frames[frame, row, column], valid) - dark[row, column]
                 value = offset[row, column] + gain[row, column] * signal
                 out[frame, row, column] = value if abs(value) < np.inf else np.nan
 
 
 @kernel
-def scale_frames_curved(frames, dark, offset, gain, curvature, out):  # type: ignore[no-untyped-def]
-    """out = offset + gain·(frame − dark) + curvature·(frame − dark)²; what is not finite becomes NaN."""
+def scale_frames_curved(frames, valid, dark, offset, gain, curvature, out):  # type: ignore[no-untyped-def]
+    """out = offset + gain·(frame − dark) + curvature·(frame − dark)²; NaN as in `scale_frames`."""
     for frame in range(frames.shape[0]):
         for row in range(frames.shape[1]):
             for column in range(frames.shape[2]):
-                signal = np.float32(frames[frame, row, column]) - dark[row, column]
+                signal = reading(frames[frame, row, column], valid) - dark[row, column]
                 bent = gain[row, column] + curvature[row, column] * signal
                 value = offset[row, column] + bent * signal
                 out[frame, row, column] = value if abs(value) < np.inf else np.nan
 
 
-def correct(frames: Array, dark: Image, offset: Image, gain: Image, curvature: Image | None = None) -> Image:
+def correct(frames: Array, dark: Image, offset: Image, gain: Image, curvature: Image | None = None, *, valid: Valid = ALL_NUMBERS) -> Image:
     """A block of frames of any type, corrected to float32."""
     out = np.empty(frames.shape, np.float32)
     dark, offset, gain = writable(dark), writable(offset), writable(gain)
     if curvature is None:
-        scale_frames(frames, dark, offset, gain, out)
+        scale_frames(frames, valid, dark, offset, gain, out)
     else:
-        scale_frames_curved(frames, dark, offset, gain, writable(curvature), out)
+        scale_frames_curved(frames, valid, dark, offset, gain, writable(curvature), out)
     return out

@@ -9,11 +9,15 @@ import xarray as xr
 from dask.delayed import delayed
 
 from detcal.errors import InputError
+from detcal.frames.corrections import corrected, corrections_of, refuse_twice
 from detcal.frames.graph import fold_blocks
 from detcal.frames.stack import as_image, as_stack, whole_frames
+from detcal.frames.valid import as_mask, find_readings, settled
 from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES
+
+ORDER = ("dark", "gain", "flat")  # in which the frames are corrected
 
 
 def fit_response(
@@ -27,6 +31,7 @@ def fit_response(
     intercept: bool = False,
     boundary: str = "nearest",
     truncate: float = 4.0,
+    dummy: float | None = None,
     partial_sums: int | None = None,
 ) -> Response:
     """Fit each pixel's gain to a beam sweep, lazily.
@@ -38,10 +43,10 @@ def fit_response(
     Parameters
     ----------
     sweep : (frame, y, x)
-        Frames over the range of beam intensities, any integer or real type, counts. NaN: no reading; such pixels take no
-        part in the smoothing of their neighbours.
+        Frames over the range of beam intensities, any integer or real type, counts. What was not measured (NaN, infinite, and
+        flagged numbers, see `detcal.frames.valid`) takes no part, nor in the smoothing of its neighbours.
     dark : (y, x) or (frame, y, x), optional
-        Dark image, or dark frames to be averaged.
+        Dark image, or dark frames to be averaged, of which what was not measured takes no part.
     mask : (y, x) bool, optional
         True: pixels known to be bad. A stuck pixel that is not masked raises what its neighbours are expected to read; a
         second fit with `mask=first.mask` is free of that.
@@ -57,6 +62,8 @@ def fit_response(
         How the smoothing goes on beyond the edge, as in scipy.ndimage.
     truncate : float
         Radius of the gaussian in sigmas.
+    dummy : number, optional
+        Stands for "no reading" in the sweep and the dark, in place of all other flags. It and they are compared as float32.
     partial_sums : int, optional
         How many partial sums may exist at once; each holds 7 float64 images (10 for order 2). The result does not depend on it.
         Default: one more than there are threads, or threads of workers on a cluster.
@@ -87,9 +94,12 @@ def fit_response(
     stack = as_stack(sweep, "a sweep")
     if len(stack) < 2:
         raise InputError("expected a sweep of at least 2 frames, got 1")
+    if dark is not None:
+        refuse_twice(stack, ["dark"], "leave the dark out", "a sweep")
     shape = stack.shape[1:]
-    dark_image = delayed(as_dark_image(dark, mask, shape))
-    add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate)
+    stack, valid = find_readings(stack, dummy=dummy)
+    dark_image = delayed(as_dark_image(dark, mask, shape, dummy))
+    add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate, valid=valid)
     sums = fold_blocks(whole_frames(stack), add, np.add, dark_image, partial_sums=partial_sums)
     solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums)
     types = (np.float32,) * 5 + (np.int32, np.bool_)
@@ -111,6 +121,7 @@ def correct_response(
     *,
     residual_sigma: float | None = None,
     flat_is_dark_subtracted: bool = False,
+    dummy: float | None = None,
 ) -> xr.DataArray:
     """Take the dark off the frames, multiply by the gain and divide by the smoothed flat, lazily.
 
@@ -128,18 +139,22 @@ def correct_response(
         Keep what the flat still shows after the gain (new dust, say) where it exceeds this many standard deviations; 3 is
         usual. None: none of it.
     flat_is_dark_subtracted : bool
-        The flat has had its dark taken off already.
+        The flat has had its dark taken off already. Not needed for one that says so in its attributes.
+    dummy : number, optional
+        Stands for "no reading" in frames, dark and flat, in place of all other flags. It and they are compared as float32.
 
     Returns
     -------
     DataArray (frame, y, x), float32
-        Counts, or transmission with a flat. NaN: masked by the response, or NaN or infinite in the frame or dark. A flat's NaN
-        is bridged by its smoothing. Coords and chunks are those of `frames`.
+        Counts, or transmission with a flat. NaN: masked by the response, or not measured (NaN, infinite, and flagged numbers, see
+        `detcal.frames.valid`) in the frame, or in the dark, or in all of its frames. A flat's is bridged by its smoothing. Coords and
+        chunks are those of `frames`; attributes say what was corrected.
 
     Raises
     ------
     InputError
-        Here, for shapes and options; when computed, for a flat that is nowhere brighter than its dark.
+        Here, for shapes and options, and for frames that say they have had a gain, a dark or a flat already; when computed, for a flat
+        that is nowhere brighter than its dark.
 
     References
     ----------
@@ -153,16 +168,21 @@ def correct_response(
         raise InputError(f"expected residual_sigma of 0 or more, got {residual_sigma}")
     if residual_sigma is not None and flat is None:
         raise InputError("residual_sigma needs a flat: give flat=, or leave residual_sigma out")
-    dark_image = as_dark_image(dark, None, shape)
-    flat_image = None if flat is None else as_image(flat, response.shape, "a flat")
+    done = ["gain", *(name for name, image in (("dark", dark), ("flat", flat)) if image is not None)]
+    refuse_twice(stack, done, "leave out what was done: dark, flat, or the whole correction")
+    stack, valid = find_readings(stack, dummy=dummy)
+    dark_image = as_dark_image(dark, None, shape, dummy)
+    flat_image = None if flat is None else as_image(flat, response.shape, "a flat", dummy=dummy)
+    flat_is_dark_subtracted |= "dark" in corrections_of(flat)
     terms = correction_terms(response, flat_image, None if flat_is_dark_subtracted else dark_image, residual_sigma)
     planes = [plane.rechunk(stack.data.chunks[1:]) for plane in (dark_image, *terms)]
-    corrected = da.blockwise(
-        kernels.correct, "fyx", stack.data, "fyx", *(item for plane in planes for item in (plane, "yx")),
+    values = da.blockwise(
+        partial(kernels.correct, valid=valid), "fyx", stack.data, "fyx", *(item for plane in planes for item in (plane, "yx")),
         dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
-    return stack.copy(data=corrected).assign_attrs(names).rename("corrected")
+    found = xr.DataArray(values, stack.coords, stack.dims, "corrected")
+    return found.assign_attrs(corrected(settled(stack.attrs), *sorted(done, key=ORDER.index)) | names)
 
 
 def correction_terms(response: Response, flat: da.Array | None, flat_dark: da.Array | None, residual_sigma: float | None) -> list[da.Array]:
@@ -179,16 +199,13 @@ def correction_terms(response: Response, flat: da.Array | None, flat_dark: da.Ar
     return [da.from_delayed(term, response.shape, np.float32) for term in terms]
 
 
-def as_dark_image(dark: Any, mask: Any, shape: tuple[int, ...]) -> da.Array:
+def as_dark_image(dark: Any, mask: Any, shape: tuple[int, ...], dummy: float | None = None) -> da.Array:
     """The dark in float32, zero if there is none, NaN in masked pixels: NaN is no reading from then on."""
     height, width = shape
-    image = da.zeros(shape, np.float32, chunks=-1) if dark is None else as_image(dark, (height, width), "a dark")
+    image = da.zeros(shape, np.float32, chunks=-1) if dark is None else as_image(dark, (height, width), "a dark", dummy=dummy)
     if mask is None:
         return image
-    masked = da.asarray(getattr(mask, "data", mask)).astype(bool)
-    if masked.shape != tuple(shape):
-        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the frames, got {masked.shape}")
-    return da.where(masked.rechunk(-1), np.float32(np.nan), image)
+    return da.where(da.asarray(as_mask(mask, shape, "frames")).rechunk(-1), np.float32(np.nan), image)
 
 
 def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:

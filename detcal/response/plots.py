@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.stack import as_stack, whole_frames
+from detcal.frames.valid import find_readings
 from detcal.response import kernels
 from detcal.response.operations import as_dark_image, check_order, check_smoothing
 
@@ -68,8 +69,9 @@ def plot_pixel_calibrations(
         places = np.atleast_2d(pixels)
     if ((places < 0) | (places >= shape)).any():
         raise InputError(f"expected pixels (row, column) inside {shape}, got {places.tolist()}")
+    stack, valid = find_readings(stack)
     samples = da.blockwise(
-        partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate), "fps",
+        partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate, valid=valid), "fps",
         whole_frames(stack), "fyx", as_dark_image(dark, mask, shape), "yx",
         new_axes={"p": len(places), "s": 2}, concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip

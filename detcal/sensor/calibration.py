@@ -12,8 +12,10 @@ import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 
+from detcal.frames.corrections import undone
 from detcal.frames.once import Once, in_memory
 from detcal.frames.stack import as_stack_of, whole_frames
+from detcal.frames.valid import find_readings, settled
 from detcal.sensor import inversion, kernels
 from detcal.sensor.geometry import PlanarGeometry
 
@@ -36,6 +38,8 @@ class SensorPSF:
         The plane, as in PlanarGeometry.
     thickness_m : m
     attenuation_per_m : 1/m
+    detector_dummy : dummy and delta_dummy, or None
+        Of pyFAI's detector: the numbers in its frames that are no readings.
     """
 
     data: da.Array
@@ -48,6 +52,7 @@ class SensorPSF:
     poni_m: tuple[float, float]
     thickness_m: float
     attenuation_per_m: float
+    detector_dummy: tuple[float, float] | None = None
 
     @property
     def geometry(self) -> PlanarGeometry:
@@ -83,16 +88,21 @@ class SensorPSF:
     def apply(self, frames: Any) -> xr.DataArray:
         """Blur frames (frame, y, x), lazily: what the thick sensor would record; NaN where it records nothing.
 
+        What is not known of them (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) enters as 0.
+
         Raises
         ------
         InputError
             If the frames have another shape.
         """
         stack = as_stack_of(self.shape, "matrix", frames)
+        stack, valid = find_readings(stack, detector=self.detector_dummy)
         blurred = da.map_blocks(
-            inversion.blur_frames, whole_frames(stack), matrix=self.in_memory, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
-        )
-        return stack.copy(data=blurred).rename("blurred")
+            inversion.blur_frames, whole_frames(stack), matrix=self.in_memory, valid=valid, dtype=np.float32,
+            meta=np.empty((0, 0, 0), np.float32),
+        )  # fmt: skip
+        attrs = undone(settled(stack.attrs), "parallax", "efficiency")
+        return xr.DataArray(blurred, stack.coords, stack.dims, "blurred", attrs)
 
     @cached_property
     def conditioning(self) -> "Conditioning":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyFAI.geometry import Geometry
 
 from detcal.errors import InputError
-from detcal.poni import read_poni
+from detcal.poni import find_dummy, read_poni
 
 KEV_M = 1.239841984332e-9  # hc
 
@@ -145,6 +145,11 @@ def energy_of(geometry: Any) -> float | None:
     if not 0 < wavelength < np.inf:
         raise InputError(f"expected a positive wavelength in m, got {wavelength}: mend the geometry, or give energy_kev")
     return KEV_M / wavelength
+
+
+def dummy_of(geometry: Any) -> tuple[float, float] | None:
+    """dummy and delta_dummy of a pyFAI detector that has them: what its frames hold where nothing was measured."""
+    return None if isinstance(geometry, PlanarGeometry) else find_dummy(geometry.detector)
 
 
 def mask_of(geometry: Any) -> NDArray[np.bool_] | None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
+from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.jit import kernel
-from detcal.lanes import ALL_NUMBERS, Floats, Frames, Valid, all_in_lanes, from_lanes, in_groups, read_only, to_lanes
+from detcal.lanes import all_in_lanes, from_lanes, in_groups, read_only, to_lanes
 from detcal.sensor.kernels import Slab, fill_band, spans
 from detcal.simd import LANES, load, splat, store, where_between, where_number, where_positive
 
@@ -65,12 +66,12 @@ def blur_lanes(matrix, entered, recorded):  # type: ignore[no-untyped-def]
         store(recorded, pixel, found)
 
 
-def blur_frames(frames: Frames, matrix: Matrix) -> Floats:
-    """M·a for a block of frames (frame, y, x): NaN where nothing is recorded; what is no number enters as 0."""
+def blur_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> Floats:
+    """M·a for a block of frames (frame, y, x): NaN where nothing is recorded; what is not known enters as 0."""
     pixels = frames[0].size
     blurred, recorded = np.empty((len(frames), pixels), np.float32), np.empty((pixels, LANES), np.float32)
     for some, group in in_groups(frames):
-        blur_lanes(matrix, all_in_lanes(some, ALL_NUMBERS), recorded)
+        blur_lanes(matrix, all_in_lanes(some, valid), recorded)
         from_lanes(recorded, 0, len(recorded), blurred[group])
     return blurred.reshape(frames.shape)
 
@@ -184,16 +185,16 @@ def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-unty
         store(solved, pixel, total)
 
 
-def propagate_frames(variance: Frames, frames: Frames, matrix: Matrix, valid: Valid) -> Floats:
+def propagate_frames(variance: Frames, frames: Frames, matrix: Matrix, valid: Valid, noise_valid: Valid = ALL_NUMBERS) -> Floats:
     """The variance of the exact solution, from that of what was recorded, both (frame, y, x).
 
-    NaN where nothing is recorded, and where it rests on a pixel that was not measured in its frame.
+    NaN where nothing is recorded, and where it rests on a pixel that was not measured in its frame, or has no variance.
     """
     pixels = variance[0].size
     found, solved = np.empty((len(variance), pixels), np.float32), np.empty((pixels, LANES), np.float32)
     diagonal = diagonal_of(matrix)
     for (some, group), (recorded, _) in zip(in_groups(variance), in_groups(frames), strict=True):
-        given = all_in_lanes(some, ALL_NUMBERS)
+        given = all_in_lanes(some, noise_valid)
         given[np.isnan(all_in_lanes(recorded, valid))] = np.nan
         propagate_lanes(matrix, diagonal, given, solved)
         from_lanes(solved, 0, len(solved), found[group])

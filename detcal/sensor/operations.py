@@ -12,11 +12,13 @@ import xarray as xr
 from dask import delayed
 
 from detcal.errors import InputError
+from detcal.frames.corrections import corrected, refuse_twice
+from detcal.frames.readings import MOST, Valid
 from detcal.frames.stack import as_stack_of, whole_frames
-from detcal.lanes import Valid
+from detcal.frames.valid import as_mask, find_readings, settled
 from detcal.sensor import inversion, kernels
 from detcal.sensor.calibration import SensorPSF
-from detcal.sensor.geometry import as_planar, mask_of, open_geometry
+from detcal.sensor.geometry import as_planar, dummy_of, mask_of, open_geometry
 from detcal.sensor.layers import Layer, find_layer
 
 STEEPEST = np.cos(np.radians(89))  # beyond it a ray crosses more of the sensor than any detector has
@@ -79,12 +81,14 @@ def build_psf(
         raise InputError("expected rays within 89° of the normal everywhere: further out the sensor is crossed lengthwise")
     if tile_rows is not None and tile_rows < 1:
         raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
-    masked = as_mask(mask_of(found) if mask is None else mask, plane.shape)
+    masked = np.asarray(as_mask(mask_of(found) if mask is None else mask, plane.shape, "detector"))
+    if masked.all():
+        raise InputError("the mask leaves no pixel")
     slab = kernels.Slab(plane.shape, plane.pixel_size_m, plane.poni_m, plane.distance_m, thickness)
     data, indices, indptr = build_bands(slab, mu, masked, tile_rows or max(1, BAND_PIXELS // plane.shape[1]))
     return SensorPSF(
         data, indices, indptr, xr.DataArray(masked, dims=("y", "x")), plane.shape, plane.pixel_size_m, plane.distance_m, plane.poni_m,
-        thickness, mu,
+        thickness, mu, dummy_of(found),
     )  # fmt: skip
 
 
@@ -103,18 +107,6 @@ def build_bands(slab: kernels.Slab, mu: float, masked: Any, tile_rows: int) -> t
         offset += count
     data, indices, ends = (da.concatenate(list(part)) for part in zip(*parts, strict=True))
     return data, indices, da.concatenate([da.zeros(1, dtype=np.int64), ends])
-
-
-def as_mask(mask: Any, shape: tuple[int, int]) -> Any:
-    """The mask as an array of booleans; none is all False."""
-    if mask is None:
-        return np.zeros(shape, np.bool_)
-    masked = np.asarray(mask).astype(bool)
-    if masked.shape != tuple(shape):
-        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the detector, got {masked.shape}")
-    if masked.all():
-        raise InputError("the mask leaves no pixel")
-    return masked
 
 
 METHODS = ("direct", "lsmr", "mlem")
@@ -136,9 +128,8 @@ def deconvolve(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. Not measured are NaN, infinite, `dummy`, negative numbers of an integer type, and the largest
-        of an unsigned type of 16 bits or more, if no dummy is given: such a pixel takes no part in what is found for others, and
-        nothing is taken to enter there, as for pixels that the matrix masks.
+        What was recorded. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) takes no part in what is
+        found for others, and nothing is taken to enter there, as for pixels that the matrix masks.
     psf
         From `build_psf`.
     method
@@ -152,19 +143,22 @@ def deconvolve(
         Of "lsmr": its atol and btol, by default 1e-6. Of "mlem": ends once an iteration changes no pixel by more than the tolerance ×
         (its value + the frame's mean), by default 1e-4; the iterations are then drawn out (SQUAREM, Varadhan and Roland 2008).
     variance : (frame, y, x), optional
-        Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j.
+        Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j. What is
+        negative or no reading is not known, and NaN is all that rests on it.
     dummy : number, optional
-        Marks what was not measured, in the frames, where it is compared as float32, and in the result, which else has NaN there.
+        Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the result, which else has NaN.
 
     Returns
     -------
     DataArray (frame, y, x) float32, or Dataset
-        deconvolved, and variance if it was given. Attributes say how well the blur can be undone (see `SensorPSF.conditioning`).
+        deconvolved, and variance if it was given. Attributes say how well the blur can be undone (see `SensorPSF.conditioning`), and
+        that parallax and efficiency are corrected.
 
     Raises
     ------
     InputError
-        An unknown method, options that it does not have, frames of another shape than the matrix, all pixels masked.
+        An unknown method, options that it does not have, frames of another shape than the matrix, all pixels masked, frames that say
+        they were deconvolved already.
 
     Warns
     -----
@@ -186,7 +180,8 @@ def deconvolve(
             'method="mlem" with few iterations is smoother',
             stacklevel=2,
         )
-    valid = Valid.of(stack.dtype, dummy)
+    refuse_twice(stack, ["parallax", "efficiency"], "leave deconvolve out")
+    stack, valid = find_readings(stack, dummy=dummy, detector=psf.detector_dummy)
     matrix, blocks = psf.in_memory, whole_frames(stack)
     inverses: dict[str, Callable[..., Any]] = {
         "direct": inversion.solve_frames,
@@ -195,15 +190,19 @@ def deconvolve(
     }
     names = {"units": "counts", "method": method, **asdict(condition)}
     solved = in_blocks(inverses[method], blocks, matrix=matrix, valid=valid, dummy=dummy)
-    sharp = stack.copy(data=solved).assign_attrs(names).rename("deconvolved")
+    attrs = corrected(settled(stack.attrs, dummy), "parallax", "efficiency")
+    sharp = xr.DataArray(solved, stack.coords, stack.dims, "deconvolved", attrs | names)
     if variance is None:
         return sharp
     recorded = as_stack_of(psf.shape, "matrix", variance, "variance")
     if recorded.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
+    recorded, noise_valid = find_readings(recorded, dummy=dummy, detector=psf.detector_dummy, beside=True)
     given = whole_frames(recorded).rechunk(blocks.chunks)
-    propagated = in_blocks(inversion.propagate_frames, given, blocks, matrix=matrix, valid=valid, dummy=dummy)
-    return xr.Dataset({"deconvolved": sharp, "variance": stack.copy(data=propagated).assign_attrs(units="counts²").rename("variance")})
+    propagate = partial(inversion.propagate_frames, noise_valid=noise_valid.within(0, MOST))
+    propagated = in_blocks(propagate, given, blocks, matrix=matrix, valid=valid, dummy=dummy)
+    variances = xr.DataArray(propagated, stack.coords, stack.dims, attrs=attrs | {"units": "counts²"})
+    return xr.Dataset({"deconvolved": sharp, "variance": variances})
 
 
 def in_blocks(function: Callable[..., Any], *blocks: da.Array, matrix: Any, valid: Valid, dummy: float | None) -> da.Array:

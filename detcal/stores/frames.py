@@ -7,6 +7,7 @@ from glob import glob, has_magic
 from os import PathLike, fspath
 from os.path import abspath
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import h5py
@@ -15,13 +16,17 @@ import xarray as xr
 from dask.base import tokenize
 
 from detcal.errors import InputError
+from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.selection import Choice, parse_frames, runs_of
 from detcal.frames.stack import DIMS, frames_a_block
+from detcal.frames.valid import FLAGS, with_flags
+from detcal.response.calibration import Response
 from detcal.stores.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.image_files import ImageFilesReader
 from detcal.stores.joined import join
 from detcal.stores.nxtomo import find_key
 from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, ZarrReader, check_readable, zarr_arrays
+from detcal.stores.save import load_calibration
 from detcal.stores.selected import Flip, Flipped, Selected, check_flip
 from detcal.stores.zarr_zip import is_zip
 
@@ -37,6 +42,9 @@ def open_frames(
     chunks: Mapping[str, int] | None = None,
     frames: Choice | None = None,
     flip: Flip | None = None,
+    mask: Any = None,
+    dummy: float | Sequence[float] | None = None,
+    valid_range: tuple[float, float] | None = None,
 ) -> xr.DataArray:
     """Open a stack of frames lazily; nothing but the header, and the first image of image files, is read.
 
@@ -58,6 +66,14 @@ def open_frames(
     flip : "ud", "lr" or "both", optional
         Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
         numpy.fliplr does. Coords along y and x are reversed with them.
+    mask : (y, x), or a path, optional
+        True, or not 0: not measured; of the image as it is given here. A path is that of an image, or of a response that `save` wrote.
+        Masked pixels become NaN, and integers reals: float32 if they have up to 16 bits, else float64.
+    dummy : number or several, optional
+        Stand for "no reading". NaN: no number does.
+    valid_range : (low, high), optional
+        What is outside is no reading. dummy and valid_range become attributes (missing_value, valid_min, valid_max), which all operations
+        heed, in place of those of the file, of what the detector of a geometry says, and of the largest number of an unsigned type.
 
     Returns
     -------
@@ -82,8 +98,25 @@ def open_frames(
         FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
         meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
-    told = {name: str(value) for name, value in reader.attrs().items() if name in ("units", "long_name")}
-    return xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs={"units": "counts", **told, "source": source})
+    stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attributes(reader.attrs(), source))
+    return with_flags(stack, read_mask(mask), dummy, valid_range)
+
+
+def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What frames take of the attributes in their file: units, which numbers are readings, what was corrected."""
+    texts = {name: str(value) for name, value in stored.items() if name in ("units", "long_name")}
+    others = {name: value for name, value in stored.items() if name in (*FLAGS, ATTRIBUTE)}
+    return {"units": "counts", **texts, **others, "source": source}
+
+
+def read_mask(mask: Any) -> Any:
+    """A mask that was given as a path: that of a response, or an image; any other as it is."""
+    if not isinstance(mask, str | PathLike):
+        return mask
+    found = load_calibration(mask)
+    if found is not None and not isinstance(found, Response):
+        raise InputError(f"expected an image or a response as the mask, found {type(found).__name__} in {mask}")
+    return open_frames(mask) if found is None else found.mask
 
 
 def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:

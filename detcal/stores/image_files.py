@@ -21,6 +21,7 @@ from fabio.cbfimage import CbfImage
 from detcal.errors import InputError
 from detcal.stores.readers import Block, Coords, clear_errors, fingerprint
 
+HEADER_BYTES = 4096  # of an image file, within which detectors write their names
 # How many frames an open file holds, and what reads one of them.
 Images = tuple[int, Callable[[int], Block]]
 
@@ -55,7 +56,8 @@ class ImageFilesReader:
         return {}
 
     def attrs(self) -> dict[str, Any]:
-        return {}
+        """Dectris detectors write -1 in gaps and -2 in dead pixels, and their names into the headers of their files."""
+        return {"missing_value": [-2, -1]} if self.dtype.kind == "i" and is_of_dectris(self.paths[0]) else {}
 
     def read(self, start: int, stop: int) -> Block:
         frames = np.empty((stop - start, *self.shape[1:]), self.dtype)
@@ -78,6 +80,13 @@ class ImageFilesReader:
                         f"got {image.shape} and {image.dtype} in {path}"
                     )
                 place[...] = image
+
+
+def is_of_dectris(path: str) -> bool:
+    """Whether the header of an image file names a Pilatus or Eiger."""
+    with clear_errors(path), open(path, "rb") as file:
+        header = file.read(HEADER_BYTES).upper()
+    return b"PILATUS" in header or b"EIGER" in header
 
 
 def count_frames(path: str) -> int:

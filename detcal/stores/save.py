@@ -146,7 +146,7 @@ def export(dataset: xr.Dataset, path: Path, exporter: Exporter, compute: Compute
     """Workers cannot write one file together: they compute into a store beside it, which one task then exports."""
     with temporary_beside(path) as store:
         compute(prepare_zarr(dataset, store))
-        exporter(xr.open_dataset(store, engine="zarr", chunks=None)[list(dataset)], path)
+        exporter(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], path)
 
 
 def as_dataset(obj: Any) -> xr.Dataset:
@@ -182,12 +182,20 @@ def load(path: str | PathLike[str]) -> Any:
     if not store and not written_by_detcal(str(found)) and holds_detector(str(found)):
         return read_detector(str(found))
     with clear_errors(str(path)):
-        stored = from_dataset(xr.open_zarr(zarr_place(found), chunks={}) if store else load_hdf5(str(found)))
+        stored = from_dataset(open_store(zarr_place(found)) if store else load_hdf5(str(found)))
         if type(stored).__name__ != "DistortionMap":
             return stored
         if store:  # of what is missing, zarr makes zeros
             check_whole(zarr_place(found), str(path))
         return stored.checked(str(path))
+
+
+def open_store(store: Any) -> xr.Dataset:
+    """What a zarr store holds, lazily, as it is: by xarray's own decoding missing_value would go, and integers become reals."""
+    dataset = xr.open_zarr(store, chunks={}, mask_and_scale=False)
+    for variable in dataset.variables.values():
+        variable.attrs.pop("_FillValue", None)  # xarray's, of coordinates
+    return dataset
 
 
 def check_whole(store: Any, path: str) -> None:

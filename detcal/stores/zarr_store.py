@@ -45,10 +45,11 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     dataset = in_memory(dataset, set(numbers)).assign(blocks)
     encoding: dict[str, dict[str, Any]] = {
         str(name): {"compressors": SPECTRA_COMPRESSORS if "energy" in variable.dims else COMPRESSORS}
+        | ({"_FillValue": None} if variable.dtype.kind in NUMBERS else {})  # no number but those that attributes name stands for another
         for name, variable in dataset.variables.items()
     }
     for name, (chunk, unit) in layouts.items():
-        encoding[name] |= {"chunks": chunk, "shards": unit if shards else None, "_FillValue": None}
+        encoding[name] |= {"chunks": chunk, "shards": unit if shards else None}
     with ThreadPoolExecutor(1) as pool:  # which Ctrl-C waits for: zarr's own threads would write on after the store was cleared away
         pool.submit(create_store, dataset, path, encoding).result()
     group = zarr.open_group(path, mode="r+")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.stack import native
+from detcal.frames.valid import spectra_readings
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_live_times
 
@@ -352,7 +353,7 @@ def as_spectra(data: Any) -> xr.DataArray:
         raise InputError(f"expected numbers with a dimension energy, got {data.dtype} {dict(data.sizes)}")
     data = data.transpose(..., "energy").astype(native(data.dtype), copy=False)
     if isinstance(data.data, da.Array):
-        return data
+        return spectra_readings(data)
     size = max(1, TILE_BYTES // max(1, data[..., :1].size and data.nbytes // len(data)))
     blocks = (size, *(-1,) * (data.ndim - 1))
-    return data.copy(data=da.from_array(data.values, chunks=blocks, name=False))
+    return spectra_readings(data.copy(data=da.from_array(data.values, chunks=blocks, name=False)))

@@ -99,6 +99,7 @@ class FlatSource(Source):
 Image = Annotated[Source, BeforeValidator(path_alone)]  # one image: a mask, gains, or a calibration in its place
 Darks = Annotated[DarkSource, BeforeValidator(path_alone)]  # these are averaged
 Flats = Annotated[FlatSource, BeforeValidator(path_alone)]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Plane(Table):
@@ -131,6 +132,11 @@ class Input(Table):
     )
     flip: Flip | None = Field(None, description="reverse rows (ud), columns (lr) or both", examples=["ud"])
     chunk_frames: int | None = Field(None, gt=0, description="frames a task; by itself what the memory allows", examples=[16])
+    mask: Image | None = Field(None, description="what was not measured: an image (not 0), or a response", examples=["mask.edf"])
+    dummy: float | Annotated[list[float], Field(min_length=1)] | None = Field(
+        None, description="number or numbers that stand for no reading; default: what the file, or else its type, says", examples=[-1]
+    )
+    valid_range: Ends | None = Field(None, description="(low, high): what is outside is no reading", examples=[[0.0, 60000.0]])
 
 
 class FitResponse(Table):
@@ -147,6 +153,7 @@ class FitResponse(Table):
         "nearest", description="beyond the edge: nearest, reflect, mirror or wrap"
     )
     truncate: float = Field(4.0, gt=0, description="radius of the gaussian, sigmas")
+    dummy: float | None = Field(None, description="stands for no reading, in the dark too, in place of all other flags", examples=[-1])
 
 
 class CorrectResponse(Table):
@@ -160,6 +167,7 @@ class CorrectResponse(Table):
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
     )
+    dummy: float | None = Field(None, description="stands for no reading, in dark and flat too, in place of all other flags", examples=[-1])
 
 
 class BuildPSF(Table):
@@ -191,10 +199,7 @@ class Deconvolve(Table):
     )
     iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
     tolerance: float | None = Field(None, gt=0, lt=1, description="lsmr, mlem: when to end", examples=[1e-4])
-    dummy: float | None = Field(None, description="marks what was not measured, also in the result, which else has NaN", examples=[-1])
-
-
-Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+    dummy: float | None = Field(None, description="stands for no reading, also in the result, which else has NaN", examples=[-1])
 
 
 class FitDistortion(Table):
@@ -228,7 +233,7 @@ class CorrectDistortion(Table):
     )
     pixel_size_m: Ends | None = Field(None, description="(y, x) of the result, m; by itself the map's", examples=[[5e-5, 5e-5]])
     origin_m: Ends | None = Field(None, description="(y, x) of its outer corner, m; by itself 0, or for cover", examples=[[0.0, 0.0]])
-    dummy: float | None = Field(None, description="marks what was not measured, also in the result, which else has NaN", examples=[-1])
+    dummy: float | None = Field(None, description="stands for no reading, also in the result, which else has NaN", examples=[-1])
 
 
 class InRings(Table):
@@ -250,9 +255,8 @@ class InRings(Table):
     polarization: float | None = Field(None, ge=-1, le=1, description="factor, 1 for a beam polarised horizontally", examples=[0.99])
     solid_angle: bool = Field(True, description="divide by the solid angle of the pixels")
     dummy: float | None = Field(
-        None, description="marks what was not measured, beside NaN and negative counts; by itself an unsigned type's largest number",
-        examples=[4294967295],
-    )  # fmt: skip
+        None, description="stands for no reading; default: what the file, the detector or the type says", examples=[4294967295]
+    )
 
 
 class SigmaClip(InRings):

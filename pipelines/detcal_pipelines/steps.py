@@ -20,6 +20,7 @@ from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, corr
 from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
 from detcal.distortion.points import as_picture
 from detcal.errors import InputError
+from detcal.frames.corrections import corrections_of
 from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.needs import Needs
 from detcal.poni import read_poni
@@ -57,8 +58,11 @@ from detcal_pipelines.recipe import (
 
 def open_input(source: Input, chunk_frames: int | None) -> xr.DataArray:
     """The raw frames of a recipe, in blocks of so many."""
-    chunks = None if chunk_frames is None else {"frame": chunk_frames}
-    return open_frames(source.path, source.dataset, chunks=chunks, frames=source.frames, flip=source.flip)
+    ends = None if source.valid_range is None else (source.valid_range[0], source.valid_range[1])
+    return open_frames(
+        source.path, source.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames}, frames=source.frames,
+        flip=source.flip, mask=open_mask(source.mask), dummy=source.dummy, valid_range=ends,
+    )  # fmt: skip
 
 
 def open_first(recipe: Recipe, depth: int | None) -> Any:
@@ -117,7 +121,7 @@ def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None 
             dark = open_image(step.dark, frames.data.chunksize[0])
             return fit_response(frames, dark, mask=open_mask(step.mask), partial_sums=partial_sums, **options)
         case CorrectResponse():
-            options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted"})
+            options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted", "dummy"})
             dark, flat = (open_image(source, frames.data.chunksize[0]) for source in (step.dark, step.flat))
             return correct_response(frames, open_response(step.response), dark, flat, **options)
         case BuildPSF():
@@ -132,7 +136,7 @@ def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None 
             options = step.model_dump(include={"conserve", "variance", "coverage", "dummy"})
             return correct_distortion(frames, overlaps_of(step), **options)
         case InRings():
-            return profiles(step, frames, bins_of(step, (frames.shape[1], frames.shape[2])))
+            return profiles(step, frames, bins_of(step, frames))
         case ConvertCrono():
             return convert_scan(frames, step.sigma_channels, tile_lines=selected_lines(frames, tile_rows))
         case RegridXRF():
@@ -322,20 +326,25 @@ def build_grid_once(options: str, modified: int) -> ScanGrid:
     return build_scan_grid(open_scan(step, None), pixel, step.method, step.line_lag)
 
 
-def bins_of(step: InRings, shape: tuple[int, int]) -> AzimuthalBins:
-    """The rings of a step for frames of a shape: the same object each time, since pyFAI takes a second for them."""
-    return build_bins_once(type(step), step.model_dump_json(), shape, modified_times(step))
+def bins_of(step: InRings, frames: xr.DataArray) -> AzimuthalBins:
+    """The rings of a step for frames, without the parallax that they had taken out before: the same object each time, since pyFAI takes
+    a second for them."""
+    parallax = False if "parallax" in corrections_of(frames) else None
+    shape = frames.shape[1], frames.shape[2]
+    return build_bins_once(type(step), step.model_dump_json(), shape, modified_times(step), parallax)
 
 
 @lru_cache(maxsize=4)
-def build_bins_once(kind: type[InRings], options: str, shape: tuple[int, int], modified: tuple[int, ...]) -> AzimuthalBins:
+def build_bins_once(
+    kind: type[InRings], options: str, shape: tuple[int, int], modified: tuple[int, ...], parallax: bool | None
+) -> AzimuthalBins:
     """The rings of a step as its files were when they were modified."""
     step = kind.model_validate_json(options, context={"folder": "."})
     dark, flat = (open_image(source, None) for source in (step.dark, step.flat))
     mask = open_mask(step.mask)
     others = step.model_dump(include={*InRings.model_fields} - {"operation", "geometry", "mask", "dark", "flat", "dummy"})
     modelled = read_poni(step.geometry).detector.shape is not None
-    return build_bins(step.geometry, mask=mask, dark=dark, flat=flat, shape=None if modelled else shape, **others)
+    return build_bins(step.geometry, mask=mask, dark=dark, flat=flat, shape=None if modelled else shape, parallax=parallax, **others)
 
 
 def find_response(source: Source) -> Response | None:
@@ -376,7 +385,7 @@ def needs_of(step: Step, frames: Any, result: Any, depth: int) -> Needs:
             apart = 2 * result.nbytes * depth // len(frames) if isinstance(result, xr.Dataset) else 0
             return own + Needs(task=apart)
         case InRings():
-            bins = bins_of(step, shape)
+            bins = bins_of(step, frames)
             counts = np.diff(bins.starts)
             return profiles_bytes(shape, depth, itemsize, int(counts.sum()), int(counts.max()), len(counts))
     raise TypeError(f"{type(step).__name__} is no step")

@@ -1,0 +1,53 @@
+"""What was corrected is not corrected again: frames carry in their attributes what was done to them, through files too."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import xarray as xr
+
+from detcal.errors import InputError
+
+ATTRIBUTE = "corrections"  # of frames: a list of the names below, in the order in which they were done
+# By name: what that is, for an error
+NAMES = {
+    "dark": "a dark taken off",
+    "gain": "pixel gains applied",
+    "flat": "a flat divided out",
+    "parallax": "parallax in the sensor taken out",
+    "efficiency": "the sensor's efficiency divided out",
+    "distortion": "distortion corrected",
+}
+
+
+def corrections_of(data: Any) -> tuple[str, ...]:
+    """What was done to frames already."""
+    return tuple(data.attrs.get(ATTRIBUTE, ())) if isinstance(data, xr.DataArray) else ()
+
+
+def corrected(attrs: Mapping[Any, Any], *names: str) -> dict[Any, Any]:
+    """Attributes of frames to which more was done."""
+    return {**attrs, ATTRIBUTE: [*attrs.get(ATTRIBUTE, ()), *names]}
+
+
+def undone(attrs: Mapping[Any, Any], *names: str) -> dict[Any, Any]:
+    """Attributes of frames that are again as before some corrections."""
+    left = [name for name in attrs.get(ATTRIBUTE, ()) if name not in names]
+    others = {name: value for name, value in attrs.items() if name != ATTRIBUTE}
+    return others | ({ATTRIBUTE: left} if left else {})
+
+
+def refuse_twice(data: Any, names: Iterable[str], advice: str, what: str = "frames") -> None:
+    """Raise if some of these corrections were done already.
+
+    Raises
+    ------
+    InputError
+        With what to do, `advice`.
+    """
+    done = corrections_of(data)
+    again = [name for name in names if name in done]
+    if again:
+        said = ", ".join(NAMES[name] for name in again)
+        raise InputError(
+            f"expected {what} that were not corrected yet, got some that have had {said} (their attribute {ATTRIBUTE} says so): {advice}"
+        )

@@ -1,0 +1,340 @@
+"""What of a stack was measured: one rule for the frames, darks, flats and variances of all subjects; and the one check of masks.
+
+A pixel's reading was not measured if it is NaN or infinite, masked, or flagged. Masks add up: each becomes NaN. Of flags, numbers that
+stand for "no reading", the first source that speaks wins:
+
+1. the caller: `dummy` of an operation;
+2. the attributes of the frames, which `open_frames` and readers put there: valid_min, valid_max and missing_value, a number or several
+   (CF conventions). Our own results have missing_value = NaN: in them no number is a flag;
+3. the detector of a geometry, as pyFAI knows it: the whole numbers within dummy ± delta_dummy;
+4. the type in which the frames were recorded: the largest number of an unsigned one of 16 bits or more.
+
+Negative numbers are readings, unless a source says otherwise. Numbers are compared as float32, as which kernels take them.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from math import ceil, floor
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from detcal.errors import InputError, are_two_numbers
+from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
+
+RANGE, MISSING = ("valid_min", "valid_max", "valid_range"), "missing_value"
+RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
+FLAGS = (*RANGE, MISSING, RECORDED)  # attributes that say which numbers of frames are readings
+Run = tuple[float, float]  # the first and last of whole numbers that follow each other; or twice the same number
+Dummy = tuple[float, float]  # pyFAI's dummy and delta_dummy
+
+
+class Flags(NamedTuple):
+    """What is no reading: numbers outside low … high, and runs of numbers."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    runs: tuple[Run, ...] = ()
+
+
+# ---------------------------------------------------------------------------------------------------------- the rule
+
+
+def find_readings(
+    stack: xr.DataArray, *, dummy: Any = None, detector: Dummy | None = None, largest_is_flag: bool = True, beside: bool = False
+) -> tuple[xr.DataArray, Valid]:
+    """The stack, and which of its numbers are readings.
+
+    Parameters
+    ----------
+    stack : (frame, y, x)
+        From `as_stack`.
+    dummy
+        What the caller of an operation gave.
+    detector
+        dummy and delta_dummy of the detector that took the frames, where a geometry says which it is.
+    largest_is_flag
+        False for images in which the largest number is a bright spot that saturates.
+    beside
+        The stack goes with others, as a dark or a variance: a dummy that it cannot hold is that of the others.
+
+    Returns
+    -------
+    stack
+        As it came; or with NaN for flags that are too many for a kernel, replaced while blocks are read.
+    valid
+        For the kernels.
+
+    Raises
+    ------
+    InputError
+        A dummy that is no number, or that the frames cannot hold; attributes that are none.
+    """
+    dtype = recorded_dtype(stack)
+    if beside and dummy is not None and not can_hold(dtype, dummy):
+        dummy = None
+    sources = by_caller(dummy, dtype), by_attributes(stack.attrs, dtype), by_detector(detector, dtype)
+    flags = next((found for found in sources if found is not None), by_type(dtype) if largest_is_flag else Flags())
+    return for_kernels(stack, flags, dtype)
+
+
+def recorded_dtype(stack: xr.DataArray) -> np.dtype[Any]:
+    """The type in which frames were recorded."""
+    return np.dtype(stack.attrs.get(RECORDED, stack.dtype))
+
+
+def by_caller(dummy: Any, dtype: np.dtype[Any]) -> Flags | None:
+    """The number that a caller gave; NaN: there is none."""
+    if dummy is None:
+        return None
+    if not isinstance(dummy, float | int | np.number):
+        raise InputError(f"expected a dummy that is a number, got {dummy!r}")
+    if not can_hold(dtype, dummy):
+        limits = np.iinfo(dtype)
+        raise InputError(f"expected a dummy that {dtype} frames can hold, from {limits.min} to {limits.max}, got {dummy}")
+    return Flags(runs=runs_of([float(dummy)]))
+
+
+def can_hold(dtype: np.dtype[Any], number: Any) -> bool:
+    """Whether frames of a type can hold a number."""
+    if dtype.kind not in "iu" or np.isnan(number):
+        return True
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= number <= limits.max and float(number).is_integer())
+
+
+def by_attributes(attrs: Mapping[Any, Any], dtype: np.dtype[Any]) -> Flags | None:
+    """What the attributes of frames say."""
+    given = {name: numbers_of(name, attrs[name]) for name in (*RANGE, MISSING) if attrs.get(name) is not None}
+    if not given:
+        return None
+    ends = given.get("valid_range", ())
+    low = max([*given.get("valid_min", ()), *ends[:1]], default=-np.inf)
+    high = min([*given.get("valid_max", ()), *ends[1:]], default=np.inf)
+    return Flags(low, high, runs_of(as_held(number, dtype) for number in given.get(MISSING, ())))
+
+
+def numbers_of(name: str, value: Any) -> tuple[float, ...]:
+    """The numbers of an attribute."""
+    found = np.atleast_1d(np.asarray(value))
+    if found.dtype.kind not in "iuf" or found.ndim != 1 or (name == "valid_range" and found.size != 2):
+        raise InputError(
+            f"expected {'two numbers' if name == 'valid_range' else 'a number'} as the attribute {name} of the frames, got {value!r}: "
+            "give dummy or valid_range when they are opened, which take its place"
+        )
+    return tuple(found.tolist())
+
+
+def as_held(number: float, dtype: np.dtype[Any]) -> float:
+    """The number that frames of a type hold where -1, say, was written: integers begin anew beyond their end."""
+    if dtype.kind not in "iu" or not float(number).is_integer():
+        return number
+    limits = np.iinfo(dtype)
+    return (int(number) - limits.min) % (limits.max - limits.min + 1) + limits.min
+
+
+def by_detector(detector: Dummy | None, dtype: np.dtype[Any]) -> Flags | None:
+    """The whole numbers within dummy ± delta_dummy; the same in frames of reals, among which a reading of -1.3 counts stays one."""
+    if detector is None:
+        return None
+    dummy, delta = as_held(detector[0], dtype), detector[1]
+    first, last = ceil(dummy - delta), floor(dummy + delta)
+    return Flags(runs=((first, last),) if first <= last else runs_of([dummy]))  # else it is no whole number
+
+
+def by_type(dtype: np.dtype[Any]) -> Flags:
+    """The largest number of an unsigned type, with which Dectris detectors and others flag dead pixels and overflows."""
+    return Flags(runs=runs_of([np.iinfo(dtype).max])) if dtype.kind == "u" and dtype.itemsize > 1 else Flags()
+
+
+def runs_of(numbers: Iterable[float]) -> tuple[Run, ...]:
+    """Runs of single numbers as float32, rising, those that follow each other as one; NaN is none."""
+    runs: list[Run] = []
+    for number in sorted({float(np.float32(number)) for number in numbers if not np.isnan(number)}):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return tuple(runs)
+
+
+def for_kernels(stack: xr.DataArray, flags: Flags, dtype: np.dtype[Any]) -> tuple[xr.DataArray, Valid]:
+    """Flags as one range and one run, which is what kernels look for; a run at an end of the type is cut off by the range.
+
+    Whatever else there is becomes NaN before.
+    """
+    valid, runs = ALL_NUMBERS.within(*inside(flags.low, flags.high)), list(flags.runs)
+    if len(runs) > 1 and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if runs[0][0] <= limits.min:
+            valid, runs = valid.within(float(np.nextafter(np.float32(runs[0][1]), np.float32(np.inf))), valid.most), runs[1:]
+        if len(runs) > 1 and runs[-1][1] >= np.float32(limits.max):
+            valid, runs = valid.within(valid.least, float(np.nextafter(np.float32(runs[-1][0]), -np.float32(np.inf)))), runs[:-1]
+    for run in runs[1:]:
+        stack = without(stack, of_run(run))
+    return stack, valid if not runs else of_run(runs[0], valid)
+
+
+def of_run(run: Run, valid: Valid = ALL_NUMBERS) -> Valid:
+    """The readings that are left without a run of numbers."""
+    return valid._replace(flag=float(run[0]), more=float(run[1] - run[0]))
+
+
+def inside(low: float, high: float) -> tuple[float, float]:
+    """The ends of a range as float32, rounded inwards: 4294967294 is the largest count, say, and would be 4294967296, as the flag is."""
+    with np.errstate(over="ignore"):
+        least, most = np.float32(low), np.float32(high)
+    if float(least) < low:
+        least = np.nextafter(least, np.float32(np.inf))
+    if float(most) > high:
+        most = np.nextafter(most, -np.float32(np.inf))
+    return float(least), float(most)
+
+
+def without(data: xr.DataArray, valid: Valid) -> xr.DataArray:
+    """Frames or spectra with NaN for what is no reading, lazily, as reals."""
+    kind = float_dtype(data.dtype)
+    return data.copy(data=da.map_blocks(partial(nan_for_flags, valid=valid), data.data, dtype=kind, meta=np.empty((0,) * data.ndim, kind)))
+
+
+def nan_for_flags(block: NDArray[Any], valid: Valid) -> NDArray[np.floating[Any]]:
+    """A block as reals with NaN for what is no reading."""
+    found: NDArray[np.floating[Any]] = block.astype(float_dtype(block.dtype))
+    found[~values_and_known(block, valid)[1]] = np.nan
+    return found
+
+
+def spectra_readings(spectra: xr.DataArray) -> xr.DataArray:
+    """Spectra over dask with NaN for what their attributes say is no reading; the same, if these say nothing.
+
+    Their type says nothing: a channel that holds its largest number would cost all others a second pass, to become reals.
+    """
+    flags = by_attributes(spectra.attrs, spectra.dtype)
+    if flags is None or flags == Flags():
+        return spectra
+    found = without(spectra, ALL_NUMBERS.within(*inside(flags.low, flags.high)))
+    for run in flags.runs:
+        found = without(found, of_run(run))
+    return found.drop_attrs(deep=False).assign_attrs(settled(spectra.attrs))
+
+
+# ------------------------------------------------------------------------------------------- flags and masks of frames
+
+
+def with_flags(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_range: Any = None) -> xr.DataArray:
+    """Frames with what their user knows of them: numbers that are no readings, as attributes; NaN in masked pixels, lazily.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        Over dask.
+    mask : (y, x), optional
+        True, or not 0: not measured. Frames of integers become reals that hold the same numbers.
+    dummy : number or several, optional
+        Stand for "no reading"; NaN: no number does.
+    valid_range : (low, high), optional
+        What is outside is no reading. dummy and valid_range take the place of all that the file says.
+
+    Raises
+    ------
+    InputError
+        A mask of another shape, or a stack; a dummy or range that is none.
+    """
+    if dummy is not None or valid_range is not None:
+        attrs = without_flags(frames.attrs) | checked_flags(dummy, valid_range, recorded_dtype(frames))
+        frames = frames.drop_attrs(deep=False).assign_attrs(attrs)
+    if mask is None:
+        return frames
+    height, width = frames.shape[1:]
+    masked = as_mask(mask, (height, width), "frames")
+    kind = float_dtype(frames.dtype)
+    data = da.blockwise(
+        mask_block, "fyx", frames.data, "fyx", da.from_array(np.asarray(masked), chunks=frames.data.chunks[1:]), "yx",
+        dtype=kind, meta=np.empty((0, 0, 0), kind),
+    )  # fmt: skip
+    return frames.copy(data=data).assign_attrs({RECORDED: str(recorded_dtype(frames))} if frames.dtype != kind else {})
+
+
+def checked_flags(dummy: Any, valid_range: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """The attributes that say what a caller gave.
+
+    Raises
+    ------
+    InputError
+        No numbers, a number that the frames cannot hold, or a range that does not rise.
+    """
+    found: dict[str, Any] = {}
+    if valid_range is not None:
+        if not are_two_numbers(valid_range) or not valid_range[0] <= valid_range[1]:
+            raise InputError(f"expected valid_range as two rising numbers (low, high), got {valid_range!r}")
+        found |= {"valid_min": plain(valid_range[0]), "valid_max": plain(valid_range[1])}
+    if dummy is not None:
+        numbers = list(dummy) if np.ndim(dummy) == 1 and not isinstance(dummy, str) and len(dummy) else [dummy]
+        for number in numbers:
+            by_caller(number, dtype)
+        found[MISSING] = [plain(number) for number in numbers] if len(numbers) > 1 else plain(numbers[0])
+    return found
+
+
+def plain(number: Any) -> Any:
+    """A number as Python's own, as attributes of files are."""
+    return number.item() if isinstance(number, np.generic) else number
+
+
+def without_flags(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Attributes without those that say which numbers are readings."""
+    return {name: value for name, value in attrs.items() if name not in (*RANGE, MISSING)}
+
+
+def settled(attrs: Mapping[Any, Any], dummy: float | None = None) -> dict[Any, Any]:
+    """The attributes of a result: what was not measured is NaN in it, or the dummy, and all other numbers are readings."""
+    kept = {name: value for name, value in without_flags(attrs).items() if name != RECORDED}
+    return kept | {MISSING: np.nan if dummy is None else float(dummy)}
+
+
+def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The floats that hold the same numbers: float32 for integers of up to 16 bits, else float64."""
+    return np.result_type(dtype, np.float32)
+
+
+def mask_block(block: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
+    """A block as floats with NaN in masked pixels."""
+    found: NDArray[np.floating[Any]] = block.astype(float_dtype(block.dtype))
+    found[:, mask] = np.nan
+    return found
+
+
+def as_mask(mask: Any, shape: tuple[int, ...], owner: str) -> NDArray[np.bool_] | da.Array:
+    """An image of what is not measured, as booleans; lazy if it came so.
+
+    Parameters
+    ----------
+    mask : (y, x), or None
+        True, not 0, or NaN: not measured. None: all False. A stack of a single image is one.
+    shape
+        It has to have.
+    owner
+        Of that shape, for an error: "frames", say.
+
+    Raises
+    ------
+    InputError
+        Another shape, a stack, or no numbers.
+    """
+    if mask is None:
+        return np.zeros(shape, np.bool_)
+    if isinstance(mask, xr.DataArray):
+        mask = (mask.transpose("y", "x") if set(mask.dims) == {"y", "x"} else mask).data
+    image = mask if isinstance(mask, da.Array) else np.asarray(mask)
+    if image.ndim == 3 and len(image) == 1:
+        image = image[0]
+    if image.ndim == 3:
+        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the {owner}, got a stack {image.shape}: give one image")
+    if image.shape != tuple(shape):
+        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the {owner}, got {image.shape}")
+    if image.dtype.kind not in "biuf":
+        raise InputError(f"expected a mask of booleans or numbers, got {image.dtype}")
+    return image if image.dtype == np.bool_ else image != 0
