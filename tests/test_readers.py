@@ -286,7 +286,7 @@ def test_blocks_follow_the_chunks_of_an_hdf5_dataset(tmp_path: Path) -> None:
 
 
 def test_blocks_follow_the_chunks_of_a_zarr_array(tmp_path: Path) -> None:
-    path = write_zarr(tmp_path, np.zeros((9, 8, 8), "u2"), chunks=(2, 3, 3), shards=(4, 9, 9))
+    path = write_zarr(tmp_path, np.ones((9, 8, 8), "u2"), chunks=(2, 3, 3), shards=(4, 9, 9))
     assert open_frames(path, chunks={"frame": 3}).chunks == ((4, 4, 1), (8,), (8,))
     assert open_frames(path, chunks={"frame": 1}).chunks[0] == (2, 2, 2, 2, 1)
 

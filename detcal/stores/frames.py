@@ -14,9 +14,11 @@ from dask.base import tokenize
 
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS, frames_a_block
+from detcal.stores.absence import warn_of
 from detcal.stores.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.image_files import ImageFilesReader
-from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, ZarrReader, check_readable, zarr_arrays
+from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, check_readable
+from detcal.stores.zarr_reader import ZarrReader, zarr_arrays
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
 LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
@@ -54,13 +56,16 @@ def open_frames(
     reader, source = open_reader(find_paths(path), dataset)
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
+    if lacks := reader.lacks:
+        warn_of(source, {"": lacks}, "frames", stacklevel=2)
     block = (block_frames(reader, wanted_frames(chunks)), *reader.shape[1:])
     array = da.from_array(
         FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
         meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
     told = {name: str(value) for name, value in reader.attrs().items() if name in ("units", "long_name")}
-    return xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs={"units": "counts", **told, "source": source})
+    attrs = {"units": "counts", **told, "source": source, **({"lacks": lacks.describe("frames")} if lacks else {})}
+    return xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attrs)
 
 
 def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
