@@ -116,8 +116,9 @@ def as_image(data: Any, shape: tuple[int, int], name: str) -> da.Array:
     Raises
     ------
     InputError
-        If its shape is not `shape`.
+        If its shape is not `shape`, or if the file that it was opened from lacks a part of it.
     """
+    check_nothing_lacks(data, name)
     stack = whole_frames(as_stack(data, name))
     if stack.shape[1:] != tuple(shape):
         raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {stack.shape[1:]}")
@@ -125,6 +126,22 @@ def as_image(data: Any, shape: tuple[int, int], name: str) -> da.Array:
         return stack[0].astype(np.float32)
     (sums,) = fold_blocks(stack, add_frames)
     return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
+
+
+def check_nothing_lacks(data: Any, name: str) -> None:
+    """Raise if the file of an image lacks a part of it, as `open_frames` says in its attributes: a result would rest on it.
+
+    Raises
+    ------
+    InputError
+        With the file, and what it lacks.
+    """
+    attrs = getattr(data, "attrs", {})
+    if "lacks" in attrs:
+        raise InputError(
+            f"expected {name} of which nothing is missing, but {attrs.get('source', 'its file')} lacks {attrs['lacks']}: copy or measure it"
+            " again, or choose frames that are whole (in Python, then call drop_attrs)"
+        )
 
 
 def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any]) -> NDArray[np.float64]:

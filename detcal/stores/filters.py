@@ -96,7 +96,7 @@ def decoder_of(code: int, values: Values) -> Decoder | None:
 def decode_gzip(source: Bytes, target: Bytes, values: Values) -> None:
     """Deflate with zlib's header."""
     try:
-        found = zlib.decompress(source, bufsize=target.size)
+        found = zlib.decompress(source.data, bufsize=target.size)
     except zlib.error:
         raise Undecodable from None
     check(len(found) == target.size)
@@ -172,7 +172,7 @@ def fletcher32(data: Bytes) -> int:
     step = 2**20  # so that the sums of a step keep to 64 bits
     for start in range(0, words.size, step):
         part = words[start : start + step].astype(np.uint64)
-        second += int(part @ np.arange(part.size, 0, -1, np.uint64)) + first * part.size
+        second += int(part @ np.arange(part.size, 0, -1).astype(np.uint64)) + first * part.size
         first += int(part.sum())
     return folded(second) << 16 | folded(first)
 
@@ -219,4 +219,4 @@ def function(library: str, name: str) -> Callable[..., int] | None:
     except (OSError, AttributeError):
         return None
     found.restype, found.argtypes = SIGNATURES[name]
-    return found  # type: ignore[no-any-return]
+    return found

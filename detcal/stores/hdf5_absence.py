@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from math import prod
+from os import stat
 from pathlib import Path
 
 import h5py
@@ -9,14 +10,14 @@ import numpy as np
 
 from detcal.stores.absence import Absence, MissingChunks, chunk_grid
 from detcal.stores.readers import clear_errors
-from detcal.stores.virtual import find_virtual, open_dataset
+from detcal.stores.virtual import find_source, find_virtual
 
 
 @lru_cache(maxsize=16)
 def absence_of(path: str, name: str, version: str) -> Absence | None:
     """What a dataset of a file, as it was in some version, lacks; None if it is whole. A virtual dataset is always described."""
     with clear_errors(path), h5py.File(path, "r") as file:
-        return find_absence(open_dataset(file, name))
+        return find_absence(file[name])
 
 
 def find_absence(dataset: h5py.Dataset) -> Absence | None:
@@ -65,8 +66,8 @@ def external_bytes(dataset: h5py.Dataset) -> int:
     for number in range(created.get_external_count()):
         name, offset, size = created.get_external(number)
         file = name.decode() if isinstance(name, bytes) else name
-        places = [place for place in (Path(file), Path(dataset.file.filename).parent / file) if place.exists()]
-        there = max(0, places[0].stat().st_size - offset) if places else 0
+        place = find_source(Path(dataset.file.filename), file)
+        there = 0 if place is None else max(0, stat(place).st_size - offset)
         total += min(there, size)
         if there < size:
             break

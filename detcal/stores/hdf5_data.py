@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from os.path import abspath
 from typing import Any
 
@@ -16,7 +17,7 @@ from detcal.stores.filters import Pipeline, Undecodable, pipeline_of
 from detcal.stores.hdf5_absence import absence_of
 from detcal.stores.indexing import box_around, take
 from detcal.stores.readers import clear_errors, fingerprint
-from detcal.stores.virtual import Lines, Virtual, data_files, open_dataset
+from detcal.stores.virtual import Lines, Virtual, data_files, shape_of
 
 Values = NDArray[Any]
 
@@ -39,12 +40,11 @@ class Hdf5Array:
     @classmethod
     def of(cls, stored: h5py.Dataset) -> "Hdf5Array":
         """A dataset of an open file; behind a link it lies in another one."""
-        dataset = open_dataset(stored.file, stored.name)
-        path, version = abspath(dataset.file.filename), fingerprint(data_files(dataset))
-        absence = absence_of(path, dataset.name, version)
+        path, version = abspath(stored.file.filename), fingerprint(data_files(stored))
+        absence = absence_of(path, stored.name, version)
         lacking = absence is not None and absence.lacks().any()
-        dtype = with_nan(dataset.dtype) if lacking else dataset.dtype
-        return cls(path, dataset.name, dataset.shape, dtype, version, lacking, dataset.is_virtual)
+        dtype = with_nan(stored.dtype) if lacking else stored.dtype
+        return cls(path, stored.name, shape_of(stored), dtype, version, lacking, stored.is_virtual)
 
     @property
     def ndim(self) -> int:
@@ -83,8 +83,8 @@ def read_box(path: str, name: str, box: Box, dtype: np.dtype[Any], absence: Abse
     """
     if isinstance(absence, Virtual) and absence.alike:
         return read_parts(absence, box, dtype)
-    with clear_errors(path), h5py.File(path, "r") as file:
-        dataset = open_dataset(file, name)
+    with clear_errors(path, name), h5py.File(path, "r") as file:
+        dataset = file[name]
         pipeline = pipeline_of(dataset)
         if pipeline is not None:
             return read_chunks(dataset, pipeline, box, dtype, lacking=absence is not None)
@@ -121,6 +121,7 @@ def at(lines: Lines) -> Any:
 def read_chunks(dataset: h5py.Dataset, pipeline: Pipeline, box: Box, dtype: np.dtype[Any], *, lacking: bool) -> Values:
     """A part of a dataset whose chunks are decoded here, one after the other."""
     found = np.empty([stop - start for start, stop in box], dtype)
+    scratch_bytes = prod(dataset.chunks) * dataset.dtype.itemsize
     scratch: Values | None = None  # for chunks that are not whole in what is wanted
     for corner in product(*(range(start - start % size, stop, size) for (start, stop), size in zip(box, dataset.chunks, strict=True))):
         spans = [
@@ -129,7 +130,7 @@ def read_chunks(dataset: h5py.Dataset, pipeline: Pipeline, box: Box, dtype: np.d
         part = found[tuple(slice(first - start, last - start) for (first, last), (start, _) in zip(spans, box, strict=True))]
         chunk = raw_chunk(dataset, corner)
         if chunk is None and not lacking:
-            raise InputError(f"{place_of(dataset, spans)} is not there: it was when the file was opened; open it again")
+            raise InputError(f"cannot read {place_of(dataset, spans)}: it is not there, and was when the file was opened; open it again")
         if chunk is None:
             part[...] = np.nan
             continue
@@ -140,7 +141,11 @@ def read_chunks(dataset: h5py.Dataset, pipeline: Pipeline, box: Box, dtype: np.d
         try:
             pipeline.decode(*chunk, target.reshape(-1).view(np.uint8))
         except Undecodable:
-            part[...] = decoded_by_hdf5(dataset, spans)
+            if len(chunk[0]) != scratch_bytes or not is_at_edge(dataset, corner):
+                raise InputError(
+                    f"cannot read {place_of(dataset, spans)}: it does not decompress; the file is damaged, copy it again"
+                ) from None
+            part[...] = dataset[tuple(slice(*span) for span in spans)]  # a file may leave chunks at its edges as they are
             continue
         if target is scratch:
             part[...] = scratch[tuple(slice(first - place, last - place) for (first, last), place in zip(spans, corner, strict=True))]
@@ -158,12 +163,9 @@ def raw_chunk(dataset: h5py.Dataset, corner: tuple[int, ...]) -> tuple[bytes, in
     return chunk, skipped
 
 
-def decoded_by_hdf5(dataset: h5py.Dataset, spans: list[tuple[int, int]]) -> Values:
-    """A part of a chunk that could not be decoded here: HDF5 may know more of it, or else it is damaged."""
-    try:
-        return np.asarray(dataset[tuple(slice(*span) for span in spans)])
-    except OSError as error:
-        raise InputError(f"{place_of(dataset, spans)} does not decompress: the file is damaged there; copy it again") from error
+def is_at_edge(dataset: h5py.Dataset, corner: tuple[int, ...]) -> bool:
+    """Whether a chunk reaches beyond the end of the dataset."""
+    return any(place + size > length for place, size, length in zip(corner, dataset.chunks, dataset.shape, strict=True))
 
 
 def place_of(dataset: h5py.Dataset, spans: list[tuple[int, int]]) -> str:

@@ -44,7 +44,9 @@ def load_hdf5(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:
         if not isinstance(entry, h5py.Group) or "detcal_version" not in entry.attrs:
             raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}: open_frames opens stacks of others")
         default = entry.attrs["default"]
-        variables, coords, lacks = {}, {}, {}
+        variables: dict[str, xr.Variable] = {}
+        coords: dict[str, xr.Variable] = {}
+        lacks: dict[str, Lacks] = {}
         data = [name for name in entry if entry[name].attrs.get("NX_class") == "NXdata"]
         for name in sorted(data, key=lambda name: (name != default, name)):  # the default plot is that of the first one
             for member in entry[name]:

@@ -81,15 +81,17 @@ class FrameArray:
 
 
 @contextmanager
-def clear_errors(path: str) -> Iterator[None]:
-    """Turn what a library says of a damaged file into one line that names it."""
+def clear_errors(path: str, array: str | None = None) -> Iterator[None]:
+    """Turn what a library says of a damaged file, or of an array in it that was good when it was opened, into one line that names it."""
     try:
         yield
-    except (DetcalError, MemoryError):
+    except (DetcalError, MemoryError, Warning):  # a warning that the caller made an error
         raise
     except Exception as error:  # of any kind: a decoder that meets garbage may stumble over anything
         check_readable(path)
         reason = " ".join(str(error).split()) or type(error).__name__
+        if array is not None:
+            raise InputError(f"cannot read {array} in {path}: {reason}. It may be damaged: copy or write it again.") from error
         raise InputError(f"cannot read {path}: {reason}. It may be cut short, or of another kind than its name says.") from error
 
 

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from detcal.stores.absence import Absence, Box, Flags, Lacks
 from detcal.stores.readers import clear_errors
 
+Sizes = tuple[int, ...]
 Lines = tuple[NDArray[np.intp], ...]  # places along each dimension, of which a part holds all combinations
+MOST_NAMES = 3  # of sources in a message
 UNLIMITED = h5py.h5s.UNLIMITED
 
 
@@ -73,6 +75,7 @@ class Virtual:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     parts: tuple[Part, ...]
+    gone: tuple[str, ...]  # sources that are not there
 
     @property
     def alike(self) -> bool:
@@ -108,7 +111,8 @@ class Virtual:
         planes = [parts[0].lines[1:] for parts in kinds.values()]
         present, frames = np.unique(there, axis=1, return_inverse=True)
         full = np.array([covers(self.shape[1:], [plane for plane, flag in zip(planes, flags, strict=True) if flag]) for flags in present.T])
-        return Lacks(~some, some & (damaged | ~full[frames.ravel()]))
+        named = ", ".join(self.gone[:MOST_NAMES]) + ", …" * (len(self.gone) > MOST_NAMES)
+        return Lacks(~some, some & (damaged | ~full[frames.ravel()]), f"; sources that are not there: {named}" if self.gone else "")
 
 
 def covers(shape: tuple[int, ...], planes: list[Lines]) -> bool:
@@ -136,23 +140,31 @@ def lacks_of(part: Part) -> tuple[Flags, Flags]:
     if isinstance(missing, bool):
         return nothing | missing, nothing
     rows = missing.reshape(len(nothing), -1)
-    return rows.all(axis=1), rows.any(axis=1) & ~rows.all(axis=1)
+    whole, some = np.asarray(rows.all(axis=1)), np.asarray(rows.any(axis=1))
+    return whole, some & ~whole
 
 
 def find_virtual(dataset: h5py.Dataset, find_absence: Callable[[h5py.Dataset], Absence | None]) -> Virtual:
     """The parts of a virtual dataset that are there now; `find_absence` says what of a source is not."""
-    parts, sources = [], {}
+    parts: list[Part] = []
+    gone: list[str] = []
+    sources: dict[Any, Source | None] = {}
+    shape = shape_of(dataset)
     for mapping, path in zip(mappings_of(dataset), source_paths(dataset), strict=True):
         place = path, mapping.name
         if path is not None and place not in sources:
             sources[place] = find_source_dataset(path, mapping.name, find_absence)
-        if path is None or (source := sources[place]) is None:
+        source = sources.get(place)
+        if path is None or source is None:
+            gone.append(f"{mapping.file_name}::{mapping.name}")
             continue
-        all_of_it = tuple(np.arange(length) for length in source.shape)
-        lines, source_lines = within(mapping.lines, mapping.source_lines or all_of_it, dataset.shape, source.shape)
+        if isinstance(source.absence, Virtual):
+            gone.extend(source.absence.gone)
+        of_source = mapping.source_lines or laid_out(mapping.lines, len(source.shape)) or whole(source.shape)
+        lines, source_lines = within(mapping.lines, of_source, shape, source.shape)
         if all(map(len, (*lines, *source_lines))):
             parts.append(Part(lines, path, mapping.name, source_lines, source.dtype, source.absence, source.lacking))
-    return Virtual(dataset.shape, dataset.dtype, tuple(parts))
+    return Virtual(shape, dataset.dtype, tuple(parts), tuple(dict.fromkeys(gone)))
 
 
 @dataclass(frozen=True)
@@ -171,18 +183,25 @@ def find_source_dataset(path: str, name: str, find_absence: Callable[[h5py.Datas
         found = follow(file, name)
         if not isinstance(found, h5py.Dataset) or not found.shape or not found.size:
             return None
-        dataset = open_dataset(found.file, found.name)
-        absence = find_absence(dataset)
-        return Source(dataset.shape, dataset.dtype, absence, absence is not None and absence.lacks().any())
+        absence = find_absence(found)
+        return Source(shape_of(found), found.dtype, absence, absence is not None and absence.lacks().any())
 
 
 def data_files(dataset: h5py.Dataset) -> list[str]:
     """The files that hold a dataset's data, as far as they are there: its own, and the sources of a virtual one."""
     own = abspath(dataset.file.filename)
     if not dataset.is_virtual:
-        return [own]
+        return [own, *external_files(dataset)]
     sources = {(path, mapping.name) for path, mapping in zip(source_paths(dataset), mappings_of(dataset), strict=True) if path is not None}
     return list(dict.fromkeys([own, *(file for path, name in sorted(sources) for file in files_behind(path, name))]))
+
+
+def external_files(dataset: h5py.Dataset) -> list[str]:
+    """The files beside its own in which a dataset's numbers lie as they are, as far as they are there."""
+    created = dataset.id.get_create_plist()
+    names = [created.get_external(number)[0] for number in range(created.get_external_count())]
+    places = [find_source(Path(dataset.file.filename), name.decode() if isinstance(name, bytes) else name) for name in names]
+    return [place for place in places if place is not None]
 
 
 def files_behind(path: str, name: str) -> list[str]:
@@ -198,6 +217,14 @@ def follow(group: h5py.Group, name: str) -> Any:
         return group[name]
     except (KeyError, OSError):
         return None
+
+
+def laid_out(lines: Lines, rank: int) -> Lines | None:
+    """All of a source of as many places as a part has, in its dimensions, or in those of more than one place: how many there should be,
+    since a source may be shorter. None if it has others."""
+    if rank == len(lines):
+        return whole(tuple(map(len, lines)))
+    return whole(tuple(lengths(lines))) if rank == len(lengths(lines)) else None
 
 
 def within(lines: Lines, source_lines: Lines, shape: tuple[int, ...], source_shape: tuple[int, ...]) -> tuple[Lines, Lines]:
@@ -219,7 +246,7 @@ def within(lines: Lines, source_lines: Lines, shape: tuple[int, ...], source_sha
 def mappings_of(dataset: h5py.Dataset) -> tuple[Mapping, ...]:
     """All mappings of a virtual dataset, one for each file of those that are named by a number."""
     path = abspath(dataset.file.filename)
-    return read_mappings(path, dataset.name, dataset.shape, str(stat(path).st_mtime_ns))
+    return read_mappings(path, dataset.name, shape_of(dataset), str(stat(path).st_mtime_ns))
 
 
 @lru_cache(maxsize=16)  # HDF5 takes seconds to list thousands
@@ -231,44 +258,60 @@ def read_mappings(path: str, name: str, shape: tuple[int, ...], version: str) ->
 
 def read_mapping(shape: tuple[int, ...], source: Any) -> Iterator[Mapping]:
     """The mappings of one of HDF5's."""
+    names = source.file_name, source.dset_name
     if "%b" in source.file_name + source.dset_name:
         yield from read_numbered(shape, source)
         return
-    of_source = selections(source.src_space, source.src_space.shape)
-    of_virtual = selections(source.vspace, shape)
-    if len(of_source) == len(of_virtual):
-        for lines, source_lines in zip(of_virtual, of_source, strict=True):
-            yield Mapping(lines, source.file_name, source.dset_name, source_lines)
-    else:
-        yield from (Mapping(lines, source.file_name, source.dset_name, None) for lines in of_virtual)
+    of_virtual = selections(source.vspace, None, shape)
+    of_source = selections(source.src_space, source.vspace, shape)
+    for number, lines in enumerate(of_virtual):
+        yield Mapping(lines or whole(shape), *names, of_source[number] if len(of_source) == len(of_virtual) else None)
 
 
 def read_numbered(shape: tuple[int, ...], source: Any) -> Iterator[Mapping]:
     """A mapping for each number in the names of files, or of datasets."""
     start, stride, count, block = source.vspace.get_regular_hyperslab()
     axis = count.index(UNLIMITED)
-    (source_lines,) = selections(source.src_space, source.src_space.shape)
+    source_lines = selections(source.src_space, source.vspace, shape)[0]
     for number, first in enumerate(range(start[axis], shape[axis], stride[axis])):
-        place = [*start[:axis], first, *start[axis + 1 :]], stride, [*count[:axis], 1, *count[axis + 1 :]], block
-        names = (name.replace("%b", str(number)).replace("%%", "%") for name in (source.file_name, source.dset_name))
-        yield Mapping(lines_of(*place, shape), *names, source_lines)
+        lines = lines_of((*start[:axis], first, *start[axis + 1 :]), stride, (*count[:axis], 1, *count[axis + 1 :]), block)
+        file_name, name = (text.replace("%b", str(number)).replace("%%", "%") for text in (source.file_name, source.dset_name))
+        yield Mapping(lines, file_name, name, source_lines)
 
 
-def selections(space: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> list[Lines | None]:
-    """What is selected of a dataset; None stands for all."""
+def whole(shape: tuple[int, ...]) -> Lines:
+    """All places."""
+    return tuple(np.arange(length) for length in shape)
+
+
+def selections(space: h5py.h5s.SpaceID, virtual: h5py.h5s.SpaceID | None, shape: tuple[int, ...]) -> list[Lines | None]:
+    """What is selected, None for all; what has no end reaches as far as `virtual`, the selection in a virtual dataset of that shape."""
     if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return [None if not shape else tuple(np.arange(length) for length in shape)]
-    if space.is_regular_hyperslab():
-        return [lines_of(*space.get_regular_hyperslab(), shape)]
-    corners = space.get_select_hyper_blocklist()
-    return [tuple(np.arange(first, last + 1) for first, last in zip(low, high, strict=True)) for low, high in corners]
+        return [None]
+    if not space.is_regular_hyperslab():
+        corners = space.get_select_hyper_blocklist()
+        return [tuple(np.arange(first, last + 1) for first, last in zip(low, high, strict=True)) for low, high in corners]
+    start, stride, count, block = space.get_regular_hyperslab()
+    if UNLIMITED not in (*count, *block):
+        return [lines_of(start, stride, count, block)]
+    left, steps = blocks_left(space if virtual is None else virtual, shape)
+    many = tuple(steps if number == UNLIMITED else number for number in count)
+    return [lines_of(start, stride, many, tuple(left if size == UNLIMITED else size for size in block))]
 
 
-def lines_of(start: Any, stride: Any, count: Any, block: Any, shape: tuple[int, ...]) -> Lines:
-    """The places of a regular selection; one without an end ends with the dataset."""
+def blocks_left(virtual: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many places, and steps, a selection without an end has in a virtual dataset of that shape."""
+    start, stride, count, block = virtual.get_regular_hyperslab()
+    axis = next(axis for axis, sizes in enumerate(zip(count, block, strict=True)) if UNLIMITED in sizes)
+    left = max(0, shape[axis] - start[axis])
+    return left, -(-left // stride[axis])
+
+
+def lines_of(start: Sizes, stride: Sizes, count: Sizes, block: Sizes) -> Lines:
+    """The places of a regular selection."""
     return tuple(
-        (first + step * np.arange(-(-(length - first) // step) if number == UNLIMITED else number)[:, None] + np.arange(size)).ravel()
-        for first, step, number, size, length in zip(start, stride, count, block, shape, strict=True)
+        (first + step * np.arange(number)[:, None] + np.arange(size)).ravel()
+        for first, step, number, size in zip(start, stride, count, block, strict=True)
     )
 
 
@@ -287,26 +330,27 @@ def find_source(own: Path, name: str) -> str | None:
     return next((abspath(place) for place in places if place.exists()), None)
 
 
-def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset; one over numbered files up to the last of them that is there: HDF5 would end it before the first that is not."""
-    dataset = file[name]
+def shape_of(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """The shape of a dataset; HDF5 ends one over numbered files before the first that is not there, and here it goes on to the last."""
+    shape = dataset.shape
     if not dataset.is_virtual or None not in dataset.maxshape:
-        return dataset
-    gap = max((largest_number(Path(file.filename).parent, source.file_name) for source in dataset.virtual_sources()), default=0)
-    if not gap:
-        return dataset
-    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    access.set_virtual_printf_gap(gap)
-    return h5py.Dataset(h5py.h5d.open(dataset.file.id, dataset.name.encode(), access))
+        return shape
+    for source in dataset.virtual_sources():
+        numbers = numbers_of(Path(dataset.file.filename).parent, source.file_name)
+        if numbers and len(numbers) <= max(numbers):
+            start, stride, count, block = source.vspace.get_regular_hyperslab()
+            axis = count.index(UNLIMITED)
+            end = start[axis] + max(numbers) * stride[axis] + block[axis]
+            shape = (*shape[:axis], max(shape[axis], end), *shape[axis + 1 :])
+    return shape
 
 
-def largest_number(folder: Path, name: str) -> int:
-    """The largest number of a file whose name has one in place of %b."""
-    before, found, after = name.partition("%b")
-    if not found:
-        return 0
-    place = Path(folder, before + after)
-    names = (path.name for path in place.parent.iterdir()) if place.parent.is_dir() else ()
-    head, tail = Path(before + "%").name[:-1], after
-    numbers = [each[len(head) : len(each) - len(tail)] for each in names if each.startswith(head) and each.endswith(tail)]
-    return max((int(number) for number in numbers if number.isdigit()), default=0)
+def numbers_of(folder: Path, name: str) -> set[int]:
+    """The numbers of files that are there, of a name that has %b in place of a number."""
+    before, _, after = Path(folder, name).name.partition("%b")
+    if "%b" not in name or "%b" in after:
+        return set()
+    beside = Path(folder, name).parent
+    names = (path.name for path in beside.iterdir()) if beside.is_dir() else ()
+    found = (each[len(before) : len(each) - len(after)] for each in names if each.startswith(before) and each.endswith(after))
+    return {int(number) for number in found if number.isascii() and number.isdigit()}

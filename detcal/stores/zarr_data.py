@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
-from os import listdir
-from os.path import basename, dirname, isdir, isfile, join
+from os import listdir, stat
+from os.path import basename, dirname, isdir, join
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.storage import ZipStore
 
 from detcal.errors import InputError
 from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
 from detcal.stores.indexing import box_around, take
-from detcal.stores.readers import clear_errors, fingerprint
+from detcal.stores.readers import check_readable, clear_errors, fingerprint
 from detcal.stores.zarr_store import NUMBERS
 from detcal.stores.zarr_zip import is_zip, zarr_place
 
@@ -65,7 +66,7 @@ class ZarrArray:
             try:
                 array = opened(path, name, version)
             except FileNotFoundError:
-                raise InputError(f"no array {name} in {path}: `detcal tree {path}` lists what it holds") from None
+                raise InputError(f"no array {name or '/'} in {path}: `detcal tree {path}` lists what it holds") from None
             lacking = array.dtype.kind in NUMBERS and bool(missing_chunks(array, tuple((0, length) for length in array.shape)).any())
         dtype = with_nan(array.dtype) if lacking else array.dtype
         return cls(path, name, array.shape, dtype, array.chunks, version, lacking)
@@ -96,13 +97,14 @@ class ZarrArray:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         box, inside = box_around(key, self.shape)
-        with clear_errors(self.path):
+        with clear_errors(self.path, self.name or "the array"):
             array = opened(self.path, self.name, self.version)
             grid = missing_chunks(array, box) if array.dtype.kind in NUMBERS else np.zeros((), np.bool_)
             missing = spread(grid, box, self.chunks) if grid.any() else None
             if missing is not None and not self.lacking:
+                check_readable(self.path)
                 raise InputError(
-                    f"{np.count_nonzero(grid)} chunks of {self.name or 'the array'} in {self.path} are not there: they were when it was"
+                    f"cannot read {self.name or 'the array'} in {self.path}: {np.count_nonzero(grid)} chunks are not there, and were when it was"
                     " opened; open it again, or copy it again"
                 )
             values = np.asarray(array[tuple(slice(*bounds) for bounds in box)]).astype(self.dtype, copy=False)
@@ -121,7 +123,10 @@ def version_of(path: str, name: str) -> str:
 @lru_cache(maxsize=64)
 def opened(path: str, name: str, version: str) -> zarr.Array:
     """An array as it was in some version."""
-    return zarr.open_array(zarr_place(path), path=name, mode="r")
+    found = zarr.open(zarr_place(path), path=name, mode="r")
+    if not isinstance(found, zarr.Array):
+        raise FileNotFoundError
+    return found
 
 
 def missing_chunks(array: zarr.Array, box: Box) -> Flags:
@@ -130,37 +135,30 @@ def missing_chunks(array: zarr.Array, box: Box) -> Flags:
     spans = [range(start // size, -(-stop // size)) for (start, stop), size in zip(box, units, strict=True)]
     if not all(spans):
         return np.zeros([len(span) for span in spans], np.bool_)
-    store = Archive(array.store_path.store.path) if hasattr(array.store_path.store, "path") else Folder(array.store_path.store.root)
+    store = files_of(array.store_path.store)
     prefix = f"{array.path}/" if array.path else ""
     keys = [prefix + array.metadata.encode_chunk_key(place) for place in product(*spans)]
     there = store.holds(keys)
-    if not array.shards:
-        return np.array([not found for found in there], np.bool_).reshape([len(span) for span in spans])
-    return missing_in_shards(array, store, keys, there, [len(span) for span in spans], box)
-
-
-def missing_in_shards(
-    array: zarr.Array, store: "Folder | Archive", keys: list[str], there: list[bool], counts: list[int], box: Box
-) -> Flags:
-    """Which of the chunks of some shards are not there."""
+    counts = [len(span) for span in spans]
+    flags = np.array([not found for found in there], np.bool_)
+    codec = getattr(array.metadata, "codecs", (None,))[0]
+    if array.shards is None or not isinstance(codec, ShardingCodec):
+        return flags.reshape(counts)
     inside = chunk_grid(array.shards, array.chunks)
-    flags = np.ones((len(keys), *inside), np.bool_)
-    for number, (key, found) in enumerate(zip(keys, there, strict=True)):
-        if found:
-            flags[number] = missing_in_shard(array.metadata.codecs[0], store, key, inside)
-    # from (shards along each dimension, chunks in a shard along each) to chunks along each dimension
-    rank = len(counts)
-    order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
-    grid = flags.reshape(*counts, *inside).transpose(order).reshape([count * size for count, size in zip(counts, inside, strict=True)])
-    firsts = [start // shard * size for (start, _), shard, size in zip(box, array.shards, inside, strict=True)]
-    return np.asarray(
-        grid[
-            tuple(
-                slice(start // size - first, -(-stop // size) - first)
-                for (start, stop), size, first in zip(box, array.chunks, firsts, strict=True)
-            )
-        ]
+    in_shards = np.array(
+        [np.ones(inside, np.bool_) if gone else missing_in_shard(codec, store, key, inside) for key, gone in zip(keys, flags, strict=True)]
     )
+    return in_box(in_shards.reshape(*counts, *inside), box, array.shards, array.chunks)
+
+
+def in_box(flags: Flags, box: Box, shards: tuple[int, ...], chunks: tuple[int, ...]) -> Flags:
+    """Flags of chunks, from those by shard, and by chunk in it, of the shards that have something in a box."""
+    rank = len(box)
+    order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+    grid = flags.transpose(order).reshape([flags.shape[axis] * flags.shape[rank + axis] for axis in range(rank)])
+    firsts = [start // shard * (shard // chunk) for (start, _), shard, chunk in zip(box, shards, chunks, strict=True)]
+    wanted = ((start // chunk, -(-stop // chunk)) for (start, stop), chunk in zip(box, chunks, strict=True))
+    return np.asarray(grid[tuple(slice(first - before, last - before) for (first, last), before in zip(wanted, firsts, strict=True))])
 
 
 def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, inside: tuple[int, ...]) -> Flags:
@@ -177,6 +175,11 @@ def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, 
     return (np.frombuffer(index, f"{order}u8").reshape(*inside, 2) == ABSENT).all(axis=-1)
 
 
+def files_of(store: Any) -> "Folder | Archive":
+    """The files of a store, which zarr itself can only list all at once."""
+    return Archive(store.path) if isinstance(store, ZipStore) else Folder(store.root)
+
+
 @dataclass(frozen=True)
 class Folder:
     """The files of a store in a folder."""
@@ -188,7 +191,7 @@ class Folder:
         places = [join(self.root, key) for key in keys]
         counts = Counter(map(dirname, places))
         names = {folder: set(listdir(folder) if isdir(folder) else ()) for folder, count in counts.items() if count > FEW}
-        return [basename(place) in names[dirname(place)] if dirname(place) in names else isfile(place) for place in places]
+        return [basename(place) in names[dirname(place)] if dirname(place) in names else is_there(place) for place in places]
 
     def part(self, key: str, size: int, *, at_start: bool) -> bytes:
         """The first or last bytes of a file."""
@@ -196,6 +199,15 @@ class Folder:
             if not at_start:
                 file.seek(max(0, file.seek(0, 2) - size))
             return file.read(size)
+
+
+def is_there(place: str) -> bool:
+    """Whether there is a file; one that may not be looked at is an error, and not missing."""
+    try:
+        stat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from detcal.azimuthal.memory import profiles_bytes
 from detcal.distortion import DistortionMap, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
 from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
 from detcal.errors import InputError, OutputError
+from detcal.frames.stack import check_nothing_lacks
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
@@ -226,7 +227,14 @@ def few_spectra(scan: xr.Dataset) -> xr.Dataset:
 
 def open_image(source: Source | None, chunk_frames: int) -> xr.DataArray | None:
     """An image or its frames, if the recipe names one."""
-    return None if source is None else open_frames(source.path, source.dataset, chunks={"frame": chunk_frames})
+    return None if source is None else open_whole(source, {"frame": chunk_frames})
+
+
+def open_whole(source: Source, chunks: dict[str, int] | None = None) -> xr.DataArray:
+    """Frames of which nothing may be missing, since all results rest on them."""
+    frames = open_frames(source.path, source.dataset, chunks=chunks)
+    check_nothing_lacks(frames, source.path)
+    return frames
 
 
 def open_mask(source: Source | None) -> Any:
@@ -234,13 +242,13 @@ def open_mask(source: Source | None) -> Any:
     if source is None:
         return None
     response = find_response(source)
-    return open_frames(source.path, source.dataset)[0] != 0 if response is None else response.mask
+    return open_whole(source)[0] != 0 if response is None else response.mask
 
 
 def open_response(source: Source) -> Response:
     """A response that `detcal` wrote, or an image of gains."""
     response = find_response(source)
-    return Response.from_gain(open_frames(source.path, source.dataset)[0]) if response is None else response
+    return Response.from_gain(open_whole(source)[0]) if response is None else response
 
 
 def open_psf(path: str) -> SensorPSF:
