@@ -90,9 +90,10 @@ def read_box(path: str, name: str, box: Box, dtype: np.dtype[Any], absence: Abse
             return read_chunks(dataset, pipeline, box, dtype, lacking=absence is not None)
         values = np.asarray(dataset[tuple(slice(*bounds) for bounds in box)])
     missing = None if absence is None else absence.mask(box)
-    if missing is None:
-        return values.astype(dtype, copy=False)
-    return np.where(missing, dtype.type(np.nan), values.astype(dtype, copy=False))
+    values = values.astype(dtype, copy=False)
+    if missing is not None:
+        values[missing] = np.nan
+    return values
 
 
 def read_parts(virtual: Virtual, box: Box, dtype: np.dtype[Any]) -> Values:

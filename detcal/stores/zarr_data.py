@@ -104,8 +104,8 @@ class ZarrArray:
             if missing is not None and not self.lacking:
                 check_readable(self.path)
                 raise InputError(
-                    f"cannot read {self.name or 'the array'} in {self.path}: {np.count_nonzero(grid)} chunks are not there, and were when it was"
-                    " opened; open it again, or copy it again"
+                    f"cannot read {self.name or 'the array'} in {self.path}: {np.count_nonzero(grid)} chunks are not there, and were when"
+                    " it was opened; open it again, or copy it again"
                 )
             values = np.asarray(array[tuple(slice(*bounds) for bounds in box)]).astype(self.dtype, copy=False)
         if missing is not None:
