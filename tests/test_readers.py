@@ -730,33 +730,3 @@ def test_files_in_another_order_get_another_dask_name(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------- chunks decoded outside HDF5
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.float64])
-@pytest.mark.parametrize("depth", [1, 4])
-def test_bitshuffled_chunks_are_decoded_as_hdf5_does(tmp_path, monkeypatch, depth, dtype):
-    stack = np.random.default_rng(depth).poisson(3, (11, 37, 53)).astype(dtype)
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file.create_dataset("data", data=stack, chunks=(depth, 37, 53), **hdf5plugin.Bitshuffle(cname="lz4"))
-    with monkeypatch.context() as patch:
-        patch.setattr(h5py.Dataset, "__getitem__", None)  # the frames do not come from there
-        found = open_frames(tmp_path / "scan.h5", "data", chunks={"frame": 3}).values
-    np.testing.assert_array_equal(found, stack)
-
-
-@pytest.mark.parametrize("options", [{"chunks": (2, 5, 53)}, {"chunks": (1, 37, 53), "shuffle": True}])
-def test_other_bitshuffled_datasets_are_left_to_hdf5(tmp_path, options):
-    stack = np.random.default_rng(1).poisson(3, (5, 37, 53)).astype(np.uint16)
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file.create_dataset("data", data=stack, **options, **hdf5plugin.Bitshuffle(cname="lz4"))
-    np.testing.assert_array_equal(open_frames(tmp_path / "scan.h5", "data").values, stack)
-
-
-def test_a_damaged_bitshuffled_chunk_is_an_error(tmp_path):
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        data = file.create_dataset("data", (1, 37, 53), np.uint16, chunks=(1, 37, 53), **hdf5plugin.Bitshuffle(cname="lz4"))
-        data[0] = 5
-        chunk = bytearray(data.id.read_direct_chunk((0, 0, 0))[1])
-        data.id.write_direct_chunk((0, 0, 0), bytes(chunk[:-6]))
-    with pytest.raises(InputError, match="does not decompress"):
-        open_frames(tmp_path / "scan.h5", "data").compute()
