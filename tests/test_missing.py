@@ -22,7 +22,7 @@ from h5py import h5s
 import detcal
 from detcal import get_array, load, open_frames, response, save
 from detcal.distortion import DistortionMap
-from detcal.errors import InputError
+from detcal.errors import InputError, MissingWarning
 from detcal.frames.stack import as_image
 
 SHAPE = (6, 20, 30)
@@ -38,7 +38,7 @@ def without(*frames: int) -> np.ndarray[Any, Any]:
 
 def check_frames(path: Path, wanted: np.ndarray[Any, Any], told: str, dataset: str | None = None) -> None:
     """Each way to read it gives NaN where something is missing, and says so once."""
-    with pytest.warns(UserWarning, match=told) as warned:
+    with pytest.warns(MissingWarning, match=told) as warned:
         frames = open_frames(path, dataset)
     assert len(warned) == 1
     assert frames.dtype == np.float32
@@ -46,7 +46,7 @@ def check_frames(path: Path, wanted: np.ndarray[Any, Any], told: str, dataset: s
     np.testing.assert_array_equal(frames[4, 3:7].values, wanted[4, 3:7])
     name = frames.source.partition("::")[2]
     for compute in (True, False):
-        with pytest.warns(UserWarning, match=told.replace("frames", "rows")):
+        with pytest.warns(MissingWarning, match=told.replace("frames", "rows")):
             found = get_array(path, name, compute=compute)
         np.testing.assert_array_equal(np.asarray(found), wanted)
 
@@ -62,7 +62,7 @@ def test_a_chunk_of_our_own_store_that_is_lost(tmp_path: Path) -> None:
     path = save_frames(tmp_path / "f.zarr")
     (path / "data/c/1/0/0").unlink()
     check_frames(path, without(2, 3), r"f\.zarr(::data)? lacks 2 of 6 frames \(2–3\): never written, or lost; what is missing is NaN$")
-    with pytest.warns(UserWarning, match=r"f\.zarr lacks 2 of 6 rows \(2–3\) of data"):
+    with pytest.warns(MissingWarning, match=r"f\.zarr lacks 2 of 6 rows \(2–3\) of data"):
         loaded = load(path)
     np.testing.assert_array_equal(loaded.data.values, without(2, 3))
 
@@ -94,9 +94,9 @@ def test_a_chunk_in_a_zip_that_is_lost(tmp_path: Path) -> None:
         for name in source.namelist():
             if name != "data/c/2/0/0":
                 target.writestr(name, source.read(name))
-    with pytest.warns(UserWarning, match=r"f\.zip lacks 2 of 6 rows \(4–5\) of data"):
+    with pytest.warns(MissingWarning, match=r"f\.zip lacks 2 of 6 rows \(4–5\) of data"):
         np.testing.assert_array_equal(load(tmp_path / "f.zip").data.values, without(4, 5))
-    with pytest.warns(UserWarning, match=r"f\.zip::data lacks 2 of 6 rows"):
+    with pytest.warns(MissingWarning, match=r"f\.zip::data lacks 2 of 6 rows"):
         np.testing.assert_array_equal(get_array(tmp_path / "f.zip", "data"), without(4, 5))
 
 
@@ -105,7 +105,7 @@ def test_chunks_of_nothing_but_fill_values_that_another_program_left_out(options
     stack = STACK.copy()
     stack[3] = 0
     zarr.create_array(tmp_path / "a.zarr", data=stack, **{"chunks": (1, 20, 30), **options})
-    with pytest.warns(UserWarning, match=r"lacks 1 of 6 frames \(3\).*fill value 0: if these were, use fillna\(0\)"):
+    with pytest.warns(MissingWarning, match=r"lacks 1 of 6 frames \(3\).*fill value 0: if these were, use fillna\(0\)"):
         frames = open_frames(tmp_path / "a.zarr")
     np.testing.assert_array_equal(frames.values, without(3))
     np.testing.assert_array_equal(frames.fillna(0).values, stack)
@@ -118,7 +118,7 @@ def test_parts_of_frames_that_are_lost(tmp_path: Path) -> None:
     wanted = STACK.astype(np.float32)
     wanted[2:4, :7, :11] = wanted[2:4, 14:, 22:] = wanted[4:, 7:14, :11] = np.nan
     check = r"lacks parts of 4 of 6 frames \(2–5\)"
-    with pytest.warns(UserWarning, match=check):
+    with pytest.warns(MissingWarning, match=check):
         np.testing.assert_array_equal(open_frames(tmp_path / "a.zarr").values, wanted)
 
 
@@ -186,7 +186,7 @@ def test_frames_that_were_written_in_part(tmp_path: Path) -> None:
 def test_an_image_of_which_a_part_is_missing_is_one_frame(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("d", SHAPE[1:], "u2", chunks=(5, 30))[:5] = STACK[0, :5]
-    with pytest.warns(UserWarning, match=r"lacks parts of 1 of 1 frames \(0\)"):
+    with pytest.warns(MissingWarning, match=r"lacks parts of 1 of 1 frames \(0\)"):
         frames = open_frames(tmp_path / "a.h5")
     np.testing.assert_array_equal(frames[0, :5].values, STACK[0, :5])
     assert np.isnan(frames[0, 5:].values).all()
@@ -213,7 +213,7 @@ def test_a_file_of_raw_numbers_that_is_too_short(tmp_path: Path) -> None:
 def test_types_take_nan(stored: str, read: str, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("d", SHAPE, stored, chunks=(1, 20, 30))[1:] = 1
-    with pytest.warns(UserWarning, match="lacks 1 of 6 frames"):
+    with pytest.warns(MissingWarning, match="lacks 1 of 6 frames"):
         frames = open_frames(tmp_path / "a.h5")
     assert frames.dtype == frames.values.dtype == np.dtype(read)
     assert np.isnan(frames.values).sum() == 600
@@ -375,7 +375,7 @@ def test_a_flipped_byte_in_a_calibration_is_named_when_it_is_computed(tmp_path: 
 def test_a_dark_of_which_frames_are_missing(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "dark.h5", "w") as file:
         file.create_dataset("d", SHAPE, "u2", chunks=(1, 20, 30))[:4] = STACK[:4]
-    with pytest.warns(UserWarning, match="lacks 2 of 6 frames"):
+    with pytest.warns(MissingWarning, match="lacks 2 of 6 frames"):
         dark = open_frames(tmp_path / "dark.h5")
     with pytest.raises(InputError, match=r"expected a dark of which nothing is missing, but .*dark\.h5::/d lacks 2 of 6 frames \(4–5\)"):
         response.correct_response(STACK, response.Response.from_gain(np.ones((20, 30))), dark)
@@ -399,7 +399,7 @@ path = "out.zarr"
     ("response", "more"),
     [("lost.h5", ""), ("gain.npy", 'dark = "lost.h5"'), ("gain.npy", 'flat = "lost.h5"'), ("lost.zarr", "")],
 )
-@pytest.mark.filterwarnings("default:.*lacks parts")
+@pytest.mark.filterwarnings("default::detcal.errors.MissingWarning")
 def test_a_recipe_with_an_image_of_which_parts_are_missing(
     response: str, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,7 +426,7 @@ def test_many_chunks_are_opened_quickly(tmp_path: Path) -> None:
         for place in range(number):
             if place != 777:
                 data.id.write_direct_chunk((place, 0, 0), frame)
-    with pytest.warns(UserWarning, match=r"lacks 1 of 20000 frames \(777\)"):
+    with pytest.warns(MissingWarning, match=r"lacks 1 of 20000 frames \(777\)"):
         frames = open_frames(tmp_path / "a.h5")
     assert np.flatnonzero(np.isnan(frames[:, 0, 0].values)).tolist() == [777]
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.errors import InputError
+from detcal.errors import InputError, MissingWarning
 
 Box = tuple[tuple[int, int], ...]  # from where up to but not including where, along each dimension
 Flags = NDArray[np.bool_]
@@ -110,7 +110,7 @@ def warn_of(source: str, lacks: Mapping[str, Lacks], unit: str, stacklevel: int)
     if lacks:
         told = "; ".join(each.describe(unit) + (f" of {name}" if name else "") for name, each in lacks.items())
         hint = next(iter(lacks.values())).hint
-        warnings.warn(f"{source} lacks {told}: never written, or lost; what is missing is NaN{hint}", stacklevel=stacklevel + 1)
+        warnings.warn(f"{source} lacks {told}: never written, or lost; what is missing is NaN{hint}", MissingWarning, stacklevel + 1)
 
 
 def check_whole(path: str, lacks: Mapping[str, Lacks]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from detcal.errors import DetcalError, InputError
+from detcal.errors import DetcalError, InputError, MissingWarning
 from detcal.stores.absence import Lacks
 
 Block = NDArray[np.generic]
@@ -85,7 +85,7 @@ def clear_errors(path: str, array: str | None = None) -> Iterator[None]:
     """Turn what a library says of a damaged file, or of an array in it that was good when it was opened, into one line that names it."""
     try:
         yield
-    except (DetcalError, MemoryError, Warning):  # a warning that the caller made an error
+    except (DetcalError, MemoryError, MissingWarning):
         raise
     except Exception as error:  # of any kind: a decoder that meets garbage may stumble over anything
         check_readable(path)
