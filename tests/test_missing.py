@@ -301,6 +301,33 @@ def test_numbered_files_of_a_virtual_dataset_of_which_one_is_missing(tmp_path: P
     check_frames(tmp_path / "v.h5", without(0, 1, 2, 3), r"lacks 4 of 6 frames \(0–3\)")
 
 
+def test_a_virtual_dataset_of_which_nothing_is_there(tmp_path: Path) -> None:
+    path = write_virtual(tmp_path / "v.h5", [(np.s_[:], "gone.h5", SHAPE)])
+    check_frames(path, without(*range(6)), r"lacks 6 of 6 frames \(0–5\).* not there: gone\.h5::d")
+
+
+def test_a_source_of_another_type_is_converted_by_hdf5(tmp_path: Path) -> None:
+    write(tmp_path / "part.h5", STACK[:4].astype(np.float64) + 0.5)
+    path = write_virtual(tmp_path / "v.h5", [(np.s_[:4], "part.h5", (4, 20, 30))])
+    check_frames(path, without(4, 5), r"lacks 2 of 6 frames \(4–5\)")
+    with pytest.warns(MissingWarning):
+        frames = open_frames(path)
+    (tmp_path / "part.h5").unlink()
+    with pytest.raises(InputError, match=r"no such file: .*part\.h5"):
+        frames.compute()
+
+
+def test_values_along_one_dimension_of_a_virtual_dataset(tmp_path: Path) -> None:
+    write(tmp_path / "part.h5", STACK[0, 0, :20])
+    layout = h5py.VirtualLayout((30,), "u2")
+    layout[5:25] = h5py.VirtualSource("part.h5", "d", (20,))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("d", layout)
+    with pytest.warns(MissingWarning, match=r"lacks 10 of 30 rows \(0–4, 25–29\)"):
+        found = get_array(tmp_path / "v.h5", "d")
+    np.testing.assert_array_equal(found, [*[np.nan] * 5, *STACK[0, 0, :20], *[np.nan] * 5])
+
+
 def test_a_source_that_goes_after_the_virtual_dataset_was_opened_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "part.h5", STACK)
     frames = open_frames(write_virtual(tmp_path / "v.h5", [(np.s_[:], "part.h5", SHAPE)]))
@@ -435,13 +462,14 @@ def test_files_can_be_read_while_h5py_visits_one(tmp_path: Path) -> None:
     """h5py holds its lock meanwhile, for which other threads would wait for ever."""
     write(tmp_path / "a.h5", STACK, chunks=(1, 20, 30), compression="gzip")
     save(response.Response.from_gain(np.full((20, 30), 2.0)), tmp_path / "c.h5")
+    save(make_map(), tmp_path / "map.h5")
     code = """if True:
         import h5py, detcal
         def visit(name, item):
             print(int(detcal.get_array("a.h5", name).sum()), detcal.open_frames("a.h5").shape, len(detcal.tree("a.h5")) > 9)
-            print(type(detcal.load("c.h5")).__name__)
+            print(type(detcal.load("c.h5")).__name__, type(detcal.load("map.h5")).__name__)
         with h5py.File("a.h5") as file:
             file.visititems(visit)
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines() == [f"{STACK.sum()} (6, 20, 30) True", "Response"], done.stderr
+    assert done.stdout.splitlines() == [f"{STACK.sum()} (6, 20, 30) True", "Response DistortionMap"], done.stderr

@@ -46,11 +46,15 @@ def open_frames(
     DataArray (frame, y, x)
         In the file's own type and units, or counts if it names none; y and x are whole in each block. A 2-D image is a stack
         of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say.
+        Frames, or parts of them, that are missing (chunks that were never written or are lost, parts of a virtual dataset without a
+        source) are NaN, with one MissingWarning that counts them: integers then become float32, those of more than 16 bits float64.
+        Chunks that zarr left out because they hold nothing but a fill value look the same: `.fillna(0)` puts the value back.
 
     Raises
     ------
     InputError
-        No such file or dataset, no permission to read it, several that could be meant, a damaged file. Image files after the
+        No such file or dataset, no permission to read it, several that could be meant, a damaged file; as frames are computed, chunks
+        that are damaged, or are gone since the file was opened. Image files after the
         first are opened only when they are computed: frames of another shape or type are refused then.
     """
     reader, source = open_reader(find_paths(path), dataset)

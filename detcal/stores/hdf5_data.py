@@ -16,7 +16,7 @@ from detcal.stores.absence import Absence, Box, Lacks, warn_of, with_nan
 from detcal.stores.filters import Pipeline, Undecodable, pipeline_of
 from detcal.stores.hdf5_absence import absence_of
 from detcal.stores.indexing import box_around, take
-from detcal.stores.readers import clear_errors, fingerprint
+from detcal.stores.readers import check_readable, clear_errors, fingerprint
 from detcal.stores.virtual import Lines, Virtual, data_files, shape_of
 
 Values = NDArray[Any]
@@ -83,12 +83,17 @@ def read_box(path: str, name: str, box: Box, dtype: np.dtype[Any], absence: Abse
     """
     if isinstance(absence, Virtual) and absence.alike:
         return read_parts(absence, box, dtype)
+    if isinstance(absence, Virtual):
+        for part, *_ in absence.near(box):  # HDF5 would not say that one is not there
+            check_readable(part.path)
     with clear_errors(path, name), h5py.File(path, "r") as file:
         dataset = file[name]
         pipeline = pipeline_of(dataset)
         if pipeline is not None:
             return read_chunks(dataset, pipeline, box, dtype, lacking=absence is not None)
         values = np.asarray(dataset[tuple(slice(*bounds) for bounds in box)])
+    if values.shape != tuple(stop - start for start, stop in box):
+        raise InputError(f"cannot read {name} in {path}: it is shorter than when it was opened, or HDF5 cannot read all of it")
     missing = None if absence is None else absence.mask(box)
     values = values.astype(dtype, copy=False)
     if missing is not None:

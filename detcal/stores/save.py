@@ -168,9 +168,11 @@ def load(path: str | PathLike[str]) -> Any:
         dataset, lacks = load_zarr(str(found)) if store else load_hdf5(str(found))
         if "detcal_type" in dataset.attrs:
             check_whole(str(path), lacks)
-        stored = from_dataset(dataset)
         warn_of(str(path), lacks, "rows", stacklevel=2)
-        return stored.checked(str(path)) if type(stored).__name__ == "DistortionMap" else stored
+        if dataset.attrs.get("detcal_type") != "DistortionMap":
+            return from_dataset(dataset)
+        # in this thread: whoever calls may hold the lock of HDF5, for which others would wait for ever
+        return from_dataset(dataset.compute(scheduler="synchronous")).checked(str(path))
 
 
 def load_calibration(path: str | PathLike[str]) -> Any:

@@ -24,7 +24,7 @@ from detcal.stores.hdf5_data import Hdf5Array
 
 THREADS = (1, 2, 4, 16, 64)
 ROWS = {"64 KiB": 32, "1 MiB": 512, "16 MiB": 8192}  # of 1024 numbers of two bytes, that a chunk has
-MOST_BYTES, MOST_CHUNKS = 2**27, 512
+MOST_BYTES, MOST_CHUNKS = 2**26, 256
 FRAMES = 16
 FILTERS: dict[str, Any] = {
     "gzip": {"compression": "gzip"},
@@ -51,7 +51,7 @@ def seconds(work: Callable[[], Any], repeats: int) -> float:
     return min(times)
 
 
-def bench_zarr(folder: Path, repeats: int = 3) -> None:
+def bench_zarr(folder: Path, repeats: int = 2) -> None:
     """Chunks a second, and MB/s of numbers, not of what they are compressed to."""
     print("zarr, a chunk a task   threads   written: chunks/s     MB/s   read: chunks/s     MB/s")
     for label, rows in ROWS.items():
@@ -75,7 +75,7 @@ def first_number(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return block[:, :1, :1]
 
 
-def bench_hdf5(folder: Path, repeats: int = 5) -> None:
+def bench_hdf5(folder: Path, repeats: int = 3) -> None:
     """Frames of 4 Mpx a second out of HDF5, by h5py and by us."""
     stack, path = counts((FRAMES, 2048, 2048)), folder / "a.h5"
     print("HDF5, frames/s            h5py: 1 thread   2 threads   ours: 1 thread   2 threads")
