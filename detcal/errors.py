@@ -34,3 +34,7 @@ class PlanError(DetcalError):
 
 class RunError(DetcalError):
     """A run that failed although its recipe and input were good."""
+
+
+class MissingWarning(UserWarning):
+    """Parts of a file are missing, and are NaN; as an error, by warnings.simplefilter("error", MissingWarning), it refuses such files."""

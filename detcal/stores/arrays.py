@@ -8,15 +8,18 @@ from typing import Any
 import dask.array as da
 import h5py
 import numpy as np
-import zarr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.stores.absence import warn_of
 from detcal.stores.hdf5 import find_dataset
+from detcal.stores.hdf5_data import Hdf5Array
 from detcal.stores.nexus import over_dask
-from detcal.stores.readers import check_readable, clear_errors, fingerprint
-from detcal.stores.zarr_zip import is_zip, zarr_place
+from detcal.stores.readers import check_readable, clear_errors
+from detcal.stores.zarr_data import ZarrArray
+from detcal.stores.zarr_store import NUMBERS
+from detcal.stores.zarr_zip import is_zip
 
 
 def get_array(path: str | PathLike[str], name: str, *, compute: bool = True) -> NDArray[Any] | da.Array:
@@ -31,6 +34,12 @@ def get_array(path: str | PathLike[str], name: str, *, compute: bool = True) -> 
     compute
         False: as a dask array in the blocks that it is stored in, of which nothing is read.
 
+    Returns
+    -------
+    array
+        In the file's own type. Parts of numbers that are missing (chunks that were never written or are lost, parts of a virtual dataset
+        without a source) are NaN, with one warning: integers then become float32, those of more than 16 bits float64.
+
     Raises
     ------
     InputError
@@ -39,30 +48,36 @@ def get_array(path: str | PathLike[str], name: str, *, compute: bool = True) -> 
     shown, place = fspath(path), abspath(fspath(path))
     check_readable(shown)
     with clear_errors(shown):
-        array = zarr_array(shown, place, name) if Path(place).is_dir() or is_zip(Path(place)) else hdf5_array(shown, place, name)
-        return np.asarray(array.compute()) if compute else array
+        array = zarr_array(place, name) if Path(place).is_dir() or is_zip(Path(place)) else hdf5_array(shown, place, name)
+        if isinstance(array, ZarrArray | Hdf5Array) and (lacks := array.lacks):
+            warn_of(f"{shown}::{name}", {"": lacks}, "rows", stacklevel=2)
+        if compute:  # in this thread: whoever calls may hold the lock of HDF5, for which others would wait for ever
+            return np.asarray(array[...])
+        return lazy(array)
 
 
-def hdf5_array(shown: str, place: str, name: str) -> da.Array:
+def lazy(array: ZarrArray | Hdf5Array | NDArray[Any]) -> da.Array:
+    """An array over dask."""
+    if isinstance(array, Hdf5Array):
+        return over_dask(array)
+    if isinstance(array, ZarrArray):
+        meta = np.empty((0,) * array.ndim, array.dtype)
+        return da.from_array(array, chunks=array.chunks, name=f"zarr-{tokenize(array)}", meta=meta)
+    return da.from_array(array, chunks=-1)
+
+
+def hdf5_array(shown: str, place: str, name: str) -> Hdf5Array | NDArray[Any]:
     """A dataset of an HDF5 file."""
     with h5py.File(place, "r") as file:
         found = find_dataset(shown, file, name)
         if found.shape is None:
             raise InputError(f"dataset {name} in {shown} is empty: it has neither shape nor values")
-        if found.dtype.kind in "biufc" and found.ndim:
-            return over_dask(place, found)
+        if found.dtype.kind in NUMBERS:
+            return Hdf5Array.of(found)
         texts = found.dtype.kind == "O" and h5py.check_string_dtype(found.dtype)
-        return da.from_array(np.asarray(found.asstr() if texts else found), chunks=-1)
+        return np.asarray(found.asstr() if texts else found)
 
 
-def zarr_array(shown: str, place: str, name: str) -> da.Array:
+def zarr_array(place: str, name: str) -> ZarrArray:
     """An array of a zarr store."""
-    try:
-        array = zarr.open(zarr_place(place), path=name.strip("/"), mode="r")
-    except FileNotFoundError:
-        array = None
-    if not isinstance(array, zarr.Array):
-        raise InputError(f"no array {name} in {shown}: `detcal tree {shown}` lists what it holds")
-    files = [place] if Path(place).is_file() else [str(file) for file in Path(place, name.strip("/")).glob("zarr.json")]
-    label = f"zarr-{tokenize(place, name, fingerprint(files))}"
-    return da.from_array(array, chunks=array.chunks, name=label, meta=np.empty((0,) * array.ndim, array.dtype))
+    return ZarrArray.open(place, name.strip("/"))

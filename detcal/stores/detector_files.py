@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import bisplev
 
 from detcal.errors import InputError
+from detcal.stores.absence import check_whole
+from detcal.stores.hdf5_data import Hdf5Array
 from detcal.stores.readers import check_readable, clear_errors
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ def read_detector(path: str) -> "DistortionMap":
         detector = find_detector(file)
         if detector is None or "pixel_corners" not in detector:
             raise InputError(f"expected an NXdetector with pixel_corners in {path}, got one without: it is a detector without distortion")
+        parts = {name: Hdf5Array.of(detector[name]).lacks for name in ("pixel_corners", "pixel_size", "mask") if name in detector}
+        check_whole(path, {name: lacks for name, lacks in parts.items() if lacks})
         quads = in_metres(path, detector, "pixel_corners")
         if quads.ndim != 4 or quads.shape[2:] != (4, 3) or not quads.size:
             raise InputError(f"expected pixel_corners of shape (y, x, 4, 3) in {path}, got {quads.shape}")

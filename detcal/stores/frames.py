@@ -21,13 +21,15 @@ from detcal.frames.selection import Choice, parse_frames, runs_of
 from detcal.frames.stack import DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
+from detcal.stores.absence import warn_of
 from detcal.stores.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.image_files import ImageFilesReader
 from detcal.stores.joined import join
 from detcal.stores.nxtomo import find_key
-from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, ZarrReader, check_readable, zarr_arrays
+from detcal.stores.readers import Described, FrameArray, NpyReader, Reader, check_readable
 from detcal.stores.save import load_calibration
 from detcal.stores.selected import Flip, Flipped, Selected, check_flip
+from detcal.stores.zarr_reader import ZarrReader, zarr_arrays
 from detcal.stores.zarr_zip import is_zip
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
@@ -81,24 +83,32 @@ def open_frames(
         In the file's own type and units, or counts if it names none; y and x are whole in each block. A 2-D image is a stack
         of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
         also rotation_angle.
+        Frames, or parts of them, that are missing (chunks that were never written or are lost, parts of a virtual dataset without a
+        source) are NaN, with one MissingWarning that counts them: integers then become float32, those of more than 16 bits float64.
+        Chunks that zarr left out because they hold nothing but a fill value look the same: `.fillna(0)` puts the value back.
 
     Raises
     ------
     InputError
         No such file or dataset, no permission to read it, several that could be meant, a damaged file, frames that there are not,
-        an image_key of another length than the stack, or without the frames asked for. Image files after the
+        an image_key of another length than the stack, or without the frames asked for; as frames are computed, chunks
+        that are damaged, or are gone since the file was opened. Image files after the
         first are opened only when they are computed: frames of another shape or type are refused then.
     """
     reader, source = open_reader(find_paths(path), dataset)
     reader = turned(chosen(reader, source, frames), flip)
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
+    if lacks := reader.lacks:
+        warn_of(source, {"": lacks}, "frames", stacklevel=2)
     block = (block_frames(reader, wanted_frames(chunks)), *reader.shape[1:])
     array = da.from_array(
         FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
         meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
     stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attributes(reader.attrs(), source))
+    if lacks:
+        stack = stack.assign_attrs(lacks=lacks.describe("frames"))
     return with_flags(stack, read_mask(mask), dummy, valid_range)
 
 

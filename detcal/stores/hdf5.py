@@ -3,18 +3,17 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from os.path import basename
-from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401  registers the compression filters that detectors write with
 import numpy as np
 
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
-from detcal.stores import bitshuffle
-from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, fingerprint, stack_shape
+from detcal.stores.absence import Lacks
+from detcal.stores.hdf5_data import Hdf5Array, values_of
+from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, stack_shape
+from detcal.stores.virtual import follow
 
 # What detcal notes beside the attributes of a group or dataset that it writes, so that it can give them back as they were:
 JSON_MARK = "detcal_json"  # the names of attributes that are JSON
@@ -31,16 +30,25 @@ class Hdf5Reader:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunk_frames: int
-    version: str
+    array: Hdf5Array
 
     @classmethod
     def open(cls, path: str, dataset: str) -> "Hdf5Reader":
         with clear_errors(path), h5py.File(path, "r") as file:
             found = find_dataset(path, file, dataset)
             check_ndim(found.shape, f"{path}::{dataset}")
+            array = Hdf5Array.of(found)
             frames = found.chunks[0] if found.chunks and found.ndim == 3 else 1
-            version = fingerprint([path, *data_files(found)])
-            return cls(path, dataset, stack_shape(found.shape), found.dtype, frames, version)
+            return cls(path, dataset, stack_shape(array.shape), array.dtype, frames, array)
+
+    @property
+    def version(self) -> str:
+        return self.array.version
+
+    @property
+    def lacks(self) -> Lacks | None:
+        lacks = self.array.lacks
+        return lacks.as_one() if lacks and self.array.ndim == 2 else lacks
 
     def coords(self) -> Coords:
         """The axes of a NeXus NXdata group, as far as they fit."""
@@ -49,7 +57,7 @@ class Hdf5Reader:
             axes = [str(name) for name in np.atleast_1d(found.parent.attrs.get("axes", []))]
             lines = [(dim, name, follow(found.parent, name)) for dim, name in zip(DIMS[3 - found.ndim :], axes, strict=False)]
             return {
-                name: (dim, line[...], own_attributes(line))
+                name: (dim, values_of(line), own_attributes(line))
                 for dim, name, line in lines
                 if isinstance(line, h5py.Dataset) and line.shape == (self.shape[DIMS.index(dim)],) and line.dtype.kind in "iuf"
             }
@@ -59,15 +67,7 @@ class Hdf5Reader:
             return own_attributes(file[self.dataset])
 
     def read(self, start: int, stop: int) -> Block:
-        with clear_errors(self.path), h5py.File(self.path, "r") as file:
-            found = file[self.dataset]
-            chunks = bitshuffle.read_chunks(found, start, stop) if bitshuffle.is_alone(found) else None
-            if chunks is None:
-                return found[start:stop] if found.ndim == 3 else found[()][None][start:stop]
-            shape = found.chunks
-        with clear_errors(self.path):  # outside HDF5's lock
-            ahead = start % shape[0]
-            return bitshuffle.decode(chunks, shape, self.dtype)[ahead : ahead + stop - start]
+        return self.array[start:stop] if self.array.ndim == 3 else self.array[...][None][start:stop]
 
 
 def own_attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
@@ -82,14 +82,6 @@ def own_type(value: Any) -> Any:
     if isinstance(value, bytes):  # numpy's too
         return value.decode(errors="replace")
     return value.item() if isinstance(value, np.generic) else value
-
-
-def follow(group: h5py.Group, name: str) -> Any:
-    """The object of that name, or None if a link on the way to it leads nowhere."""
-    try:
-        return group[name]
-    except (KeyError, OSError):
-        return None
 
 
 def find_dataset(path: str, file: h5py.File, name: str) -> h5py.Dataset:
@@ -109,42 +101,6 @@ def first_gap(file: h5py.File, name: str) -> str:
     link = file.get(place, getlink=True)
     target = getattr(link, "filename", None) or getattr(link, "path", None)
     return f"{place} is not there" if target is None else f"{place} links to {target}, which is not there"
-
-
-def data_files(dataset: h5py.Dataset) -> list[str]:
-    """The files that hold a dataset's data: its own, or the sources of a virtual one.
-
-    Raises
-    ------
-    InputError
-        A source is missing: HDF5 would read fill values in its place, without an error.
-    """
-    own = dataset.file.filename
-    if not dataset.is_virtual:
-        return [own]
-    sources = {(source.file_name, source.dset_name) for source in dataset.virtual_sources()}
-    return [own, *(file for name, inner in sorted(sources) for file in source_files(dataset, name, inner))]
-
-
-def source_files(dataset: h5py.Dataset, file_name: str, inner: str) -> list[str]:
-    """The files behind one source of a virtual dataset."""
-    own = dataset.file.filename
-    if "%b" in file_name + inner:  # a pattern over block numbers, whose end HDF5 finds when it reads
-        return []
-    path = own if file_name == "." else find_source(Path(own), file_name)
-    if path is None:
-        raise InputError(f"{own}::{dataset.name} takes its data from a file that is missing: {file_name}")
-    with clear_errors(path), h5py.File(path, "r") as file:
-        found = follow(file, inner)
-        if found is None:
-            raise InputError(f"{own}::{dataset.name} takes its data from a dataset that is missing: {path}::{inner}")
-        return data_files(found)
-
-
-def find_source(own: Path, name: str) -> str | None:
-    """Where HDF5 finds the source of a virtual dataset: beside the file, even if it once lay elsewhere, or here."""
-    places = [own.parent / name, own.parent / basename(name), own.resolve().parent / name, Path(name)]
-    return next((str(place) for place in places if place.exists()), None)
 
 
 def hdf5_arrays(path: str) -> dict[str, Described]:

@@ -40,6 +40,7 @@ class ImageFilesReader:
     dtype: np.dtype[Any]
     version: str
     chunk_frames: int = 1
+    lacks: None = None  # a file that is cut short is an error
 
     @classmethod
     def open(cls, paths: tuple[str, ...]) -> "ImageFilesReader":

@@ -10,6 +10,7 @@ from dask.base import tokenize
 
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
+from detcal.stores.absence import Lacks
 from detcal.stores.readers import Block, Coords, Reader
 
 
@@ -30,7 +31,7 @@ class Joined:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.readers[0].dtype
+        return np.result_type(*(reader.dtype for reader in self.readers))  # reals where one lacks frames
 
     @property
     def chunk_frames(self) -> int:
@@ -39,6 +40,19 @@ class Joined:
     @property
     def version(self) -> str:
         return str(tokenize([reader.version for reader in self.readers]))
+
+    @property
+    def lacks(self) -> Lacks | None:
+        each = [reader.lacks for reader in self.readers]
+        hint = next((lacks.hint for lacks in each if lacks), None)
+        if hint is None:
+            return None
+        nothing = [np.zeros(reader.shape[0], np.bool_) for reader in self.readers]
+        whole, partly = (
+            np.concatenate([getattr(lacks, kind) if lacks else none for lacks, none in zip(each, nothing, strict=True)])
+            for kind in ("whole", "partly")
+        )
+        return Lacks(whole, partly, hint)
 
     def coords(self) -> Coords:
         """Lines along the frames that every file has, joined; lines along rows and columns where they are the same in all."""
@@ -63,7 +77,7 @@ class Joined:
             if low < high:
                 part = reader.read(low - begin, high - begin)
                 if len(part) == stop - start:
-                    return part
+                    return part.astype(self.dtype, copy=False)
                 block = block if len(block) else np.empty((stop - start, *self.shape[1:]), self.dtype)
                 block[low - start : high - start] = part
         return block
@@ -79,7 +93,8 @@ def join(readers: list[Reader], names: list[str]) -> Reader:
     """
     first = readers[0]
     for reader, name in zip(readers, names, strict=True):
-        if reader.shape[1:] != first.shape[1:] or reader.dtype != first.dtype:
+        promoted = reader.lacks is not None or first.lacks is not None  # integers to reals
+        if reader.shape[1:] != first.shape[1:] or (reader.dtype != first.dtype and not promoted):
             raise InputError(
                 f"expected frames of shape {first.shape[1:]} and type {first.dtype}, as in {names[0]}, got {reader.shape[1:]} "
                 f"and {reader.dtype} in {name}"

@@ -8,17 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import R_OK, access, stat, supports_effective_ids
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import zarr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from detcal.errors import DetcalError, InputError
-from detcal.frames.stack import DIMS
-from detcal.stores.zarr_zip import zarr_place
+from detcal.errors import DetcalError, InputError, MissingWarning
+from detcal.stores.absence import Lacks
 
 Block = NDArray[np.generic]
 Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
@@ -42,6 +39,10 @@ class Reader(Protocol):
     @property
     def version(self) -> str:
         """Changes when the files do."""
+
+    @property
+    def lacks(self) -> Lacks | None:
+        """What is missing of the frames, and read as NaN; None if nothing is."""
 
     def coords(self) -> Coords:
         """What the file says of the frames, rows and columns: angles, say."""
@@ -82,15 +83,17 @@ class FrameArray:
 
 
 @contextmanager
-def clear_errors(path: str) -> Iterator[None]:
-    """Turn what a library says of a damaged file into one line that names it."""
+def clear_errors(path: str, array: str | None = None) -> Iterator[None]:
+    """Turn what a library says of a damaged file, or of an array in it that was good when it was opened, into one line that names it."""
     try:
         yield
-    except (DetcalError, MemoryError):
+    except (DetcalError, MemoryError, MissingWarning):
         raise
     except Exception as error:  # of any kind: a decoder that meets garbage may stumble over anything
         check_readable(path)
         reason = " ".join(str(error).split()) or type(error).__name__
+        if array is not None:
+            raise InputError(f"cannot read {array} in {path}: {reason}. It may be damaged: copy or write it again.") from error
         raise InputError(f"cannot read {path}: {reason}. It may be cut short, or of another kind than its name says.") from error
 
 
@@ -121,6 +124,7 @@ class NpyReader:
     dtype: np.dtype[Any]
     version: str
     chunk_frames: int = 1
+    lacks: None = None  # a file that is cut short is not opened
 
     @classmethod
     def open(cls, path: str) -> "NpyReader":
@@ -139,68 +143,6 @@ class NpyReader:
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):
             return np.array(np.lib.format.open_memmap(self.path, mode="r").reshape(self.shape)[start:stop])
-
-
-@dataclass(frozen=True)
-class ZarrReader:
-    """An array of a zarr store, a zipped one too; a 2-D one is a stack of one frame."""
-
-    path: str
-    array: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunk_frames: int
-    version: str
-
-    @classmethod
-    def open(cls, path: str, name: str) -> "ZarrReader":
-        with clear_errors(path):
-            try:
-                array = zarr.open_array(zarr_place(path), path=name, mode="r")
-            except FileNotFoundError:
-                raise InputError(f"no array {name} in {path}: `detcal tree {path}` lists what it holds") from None
-        check_ndim(array.shape, f"{path}::{name}")
-        # `save` replaces the whole folder; to look at every chunk would take longer than to read some
-        folder = Path(path, name) if Path(path).is_dir() else Path(path)
-        version = fingerprint(str(file) for file in (folder, *folder.glob("zarr.json"), *folder.glob(".zarray")))
-        return cls(path, name, stack_shape(array.shape), array.dtype, array.chunks[0] if array.ndim == 3 else 1, version)
-
-    def coords(self) -> Coords:
-        """The lines beside the array that lie along one of its named dimensions."""
-        parent, _, own = self.array.rpartition("/")
-        if not own:
-            return {}
-        with clear_errors(self.path):
-            members = dict(zarr.open_group(zarr_place(self.path), path=parent, mode="r").arrays())
-            dims = dimension_names(members[own])
-            return {
-                name: (DIMS[place], np.asarray(line[...]), {key: value for key, value in line.attrs.items() if key != "_FillValue"})
-                for name, line in members.items()
-                for place, dim in enumerate(dims, 3 - len(dims))
-                if dimension_names(line) == (dim,) and line.shape == (self.shape[place],)
-            }
-
-    def attrs(self) -> dict[str, Any]:
-        with clear_errors(self.path):
-            return dict(zarr.open_array(zarr_place(self.path), path=self.array, mode="r").attrs)
-
-    def read(self, start: int, stop: int) -> Block:
-        with clear_errors(self.path):
-            array = zarr.open_array(zarr_place(self.path), path=self.array, mode="r")
-            return np.asarray(array[start:stop] if array.ndim == 3 else np.asarray(array)[None, ...][start:stop])
-
-
-def dimension_names(array: zarr.Array) -> tuple[str, ...]:
-    """The names of an array's dimensions, of which the third version of the format knows."""
-    return tuple(getattr(array.metadata, "dimension_names", None) or ())
-
-
-def zarr_arrays(path: str) -> dict[str, Described]:
-    """Names, shapes and types of the arrays in a zarr store."""
-    with clear_errors(path):
-        node = zarr.open(zarr_place(path), mode="r")
-        members = [("", node)] if isinstance(node, zarr.Array) else node.members(max_depth=None)
-        return {name: (array.shape, array.dtype) for name, array in members if isinstance(array, zarr.Array)}
 
 
 def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

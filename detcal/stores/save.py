@@ -14,12 +14,12 @@ import dask.threaded
 import h5py
 import numpy as np
 import xarray as xr
-import zarr
 from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
 from detcal.errors import InputError, OutputError
 from detcal.frames.stack import DIMS
+from detcal.stores.absence import check_whole, warn_of
 from detcal.stores.apart import check_apart, origins
 from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
 from detcal.stores.detector_files import holds_detector, read_detector, read_spline
@@ -27,8 +27,9 @@ from detcal.stores.exports import EXPORTERS, Exporter, check_pages, export_edf, 
 from detcal.stores.nexus import holds_calibration, load_hdf5, written_by_detcal
 from detcal.stores.readers import check_readable, clear_errors
 from detcal.stores.replacing import check_free, is_zarr_store, replacing, temporary_beside
+from detcal.stores.zarr_reader import load_zarr
 from detcal.stores.zarr_store import Sizes, plan_layouts, prepare_zarr
-from detcal.stores.zarr_zip import ZIP, is_zip, pack, zarr_place
+from detcal.stores.zarr_zip import ZIP, is_zip, pack
 
 Compute = Callable[[list[da.Array]], Any]
 
@@ -165,12 +166,14 @@ def as_dataset(obj: Any) -> xr.Dataset:
 def load(path: str | PathLike[str]) -> Any:
     """A calibration as its own type, or a Dataset, lazily, from a zarr store (a zipped one too) or HDF5 file that `save` wrote.
 
-    Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps.
+    Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps. Chunks of a Dataset
+    that are missing are NaN, with one warning: integers then become float32, those of more than 16 bits float64.
 
     Raises
     ------
     InputError
-        No such file, one of another kind, or a damaged one.
+        No such file, one of another kind, or a damaged one; a calibration of which something is missing. Chunks whose checksum is wrong
+        are found when they are computed.
     """
     check_readable(str(path))
     found = Path(path).absolute()  # a worker may run in another folder
@@ -182,27 +185,14 @@ def load(path: str | PathLike[str]) -> Any:
     if not store and not written_by_detcal(str(found)) and holds_detector(str(found)):
         return read_detector(str(found))
     with clear_errors(str(path)):
-        stored = from_dataset(open_store(zarr_place(found)) if store else load_hdf5(str(found)))
-        if type(stored).__name__ != "DistortionMap":
-            return stored
-        if store:  # of what is missing, zarr makes zeros
-            check_whole(zarr_place(found), str(path))
-        return stored.checked(str(path))
-
-
-def open_store(store: Any) -> xr.Dataset:
-    """What a zarr store holds, lazily, as it is: by xarray's own decoding missing_value would go, and integers become reals."""
-    dataset = xr.open_zarr(store, chunks={}, mask_and_scale=False)
-    for variable in dataset.variables.values():
-        variable.attrs.pop("_FillValue", None)  # xarray's, of coordinates
-    return dataset
-
-
-def check_whole(store: Any, path: str) -> None:
-    """Refuse a zarr store with chunks that are not there."""
-    for name, array in zarr.open_group(store, mode="r").arrays():
-        if array.nchunks_initialized < array.nchunks:
-            raise InputError(f"expected all of {name} in {path}, got {array.nchunks_initialized} of {array.nchunks} chunks: it is damaged")
+        dataset, lacks = load_zarr(str(found)) if store else load_hdf5(str(found))
+        if "detcal_type" in dataset.attrs:
+            check_whole(str(path), lacks)
+        warn_of(str(path), lacks, "rows", stacklevel=2)
+        if dataset.attrs.get("detcal_type") != "DistortionMap":
+            return from_dataset(dataset)
+        # in this thread: whoever calls may hold the lock of HDF5, for which others would wait for ever
+        return from_dataset(dataset.compute(scheduler="synchronous")).checked(str(path))
 
 
 def load_calibration(path: str | PathLike[str]) -> Any:

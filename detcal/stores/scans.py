@@ -1,9 +1,7 @@
 """X-ray fluorescence scans, opened lazily from what instruments write."""
 
 import warnings
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike, fspath
 from os.path import abspath
 from typing import Any
@@ -16,13 +14,14 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.stores.absence import warn_of
 from detcal.stores.hdf5 import find_dataset, follow, own_type
-from detcal.stores.nexus import Hdf5Array
-from detcal.stores.readers import check_readable, clear_errors, fingerprint
+from detcal.stores.hdf5_data import Hdf5Array, values_of
+from detcal.stores.readers import check_readable, clear_errors
+from detcal.stores.zarr_store import NUMBERS
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
 PathOrName = str | PathLike[str]
-GZIP = h5py.h5z.FILTER_DEFLATE
 BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
 
 # What a Crono file may say of each spectrum, beside what every scan has; all in /XRF.
@@ -81,7 +80,7 @@ def open_crono(
         spectra = lazy_spectra(file_path, stored, chunks)
         number, channels = spectra.shape
         members = file["XRF"]
-        positions = np.asarray(find_dataset(name, file, "XRF/MotorsPositions"), np.float64) * motor_step_um
+        positions = np.asarray(read_all(find_dataset(name, file, "XRF/MotorsPositions")), np.float64) * motor_step_um
         check_positions(positions, number)
         variables: dict[str, Any] = {
             "spectra": (("spectrum", "energy"), spectra, {"units": "counts"}),
@@ -148,7 +147,7 @@ def open_maps(
         cube = cubes[0] if len(cubes) == 1 else sum(cube.astype(np.int32) for cube in cubes)
         spectra = cube.reshape(channels, rows * columns).T
         times = {
-            kind: np.asarray(group[stored], np.float64)[list(wanted)].reshape(len(wanted), -1)
+            kind: np.asarray(read_all(group[stored]), np.float64)[list(wanted)].reshape(len(wanted), -1)
             for kind, stored in (("live_time_s", "livetime"), ("real_time_s", "realtime"))
             if stored in group
         }
@@ -209,7 +208,7 @@ def open_spectra(
     with clear_errors(name), h5py.File(file_path, "r") as file:
         lazy = lazy_spectra(file_path, find_dataset(name, file, spectra), chunks)
         number, channels = lazy.shape
-        places = np.asarray(find_dataset(name, file, positions), np.float64)
+        places = np.asarray(read_all(find_dataset(name, file, positions)), np.float64)
         places = places.T if places.ndim == 2 and len(places) != number and places.shape[1] == number else places
         check_positions(places, number)
         variables: dict[str, Any] = {
@@ -217,12 +216,12 @@ def open_spectra(
             "positions": (("spectrum", "axis"), places, {"units": units}),
         }
         if live_time_s is not None:
-            times = np.asarray(find_dataset(name, file, live_time_s), np.float64)
+            times = np.asarray(read_all(find_dataset(name, file, live_time_s)), np.float64)
             check_live_times(times, number, "leave live_time_s= out")
             variables["live_time_s"] = ("spectrum", times, {"units": "s"})
         axis = channel_axis(channels)
         if energy_kev is not None:
-            axis = ("energy", np.asarray(find_dataset(name, file, energy_kev)), {"units": "keV"})
+            axis = ("energy", read_all(find_dataset(name, file, energy_kev)), {"units": "keV"})
             check_energy(axis[1], channels, "leave energy_kev= out")
     coords = {"energy": axis, "axis": list("xyz"[: places.shape[1]]) if places.shape[1] <= 3 else np.arange(places.shape[1])}
     coords["spectrum"] = np.arange(number)
@@ -237,44 +236,7 @@ def lazy_spectra(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | No
     if stored.ndim != 2 or 0 in stored.shape or stored.dtype.kind not in "iuf":
         raise InputError(f"expected spectra (spectrum, energy) of numbers in {path}, got {stored.shape} of {stored.dtype}")
     block = wanted_rows(chunks, "spectrum", stored.shape[1] * stored.dtype.itemsize, stored.chunks[0] if stored.chunks else 1)
-    array = GzipSpectra if is_gzip_alone(stored) else Hdf5Array
-    return lazy_array(array(path, stored.name, stored.shape, stored.dtype), (min(block, len(stored)), -1))
-
-
-@dataclass(frozen=True)
-class GzipSpectra(Hdf5Array):
-    """Spectra in gzip chunks as dask takes them: decompressed outside HDF5, which would do it one chunk at a time in the whole process."""
-
-    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        rows = range(self.shape[0])[key[0]] if isinstance(key[0], slice) else range(0)
-        with clear_errors(self.path), h5py.File(self.path, "r") as file:
-            found = file[self.name]
-            depth, *_ = found.chunks
-            first = rows.start // depth * depth
-            chunks = [raw_chunk(found, start) for start in range(first, rows.stop, depth)] if rows and rows.step == 1 else [None]
-            if any(chunk is None for chunk in chunks):
-                return np.asarray(found[key])
-        with clear_errors(self.path):
-            spectra = np.empty((len(chunks), depth, self.shape[1]), self.dtype)
-            for chunk, part in zip(chunks, spectra, strict=True):
-                part[...] = np.frombuffer(zlib.decompress(chunk or b""), self.dtype).reshape(part.shape)
-            return spectra.reshape(-1, self.shape[1])[rows.start - first : rows.stop - first][:, *key[1:]]
-
-
-def is_gzip_alone(stored: h5py.Dataset) -> bool:
-    """Whether chunks are whole spectra that went through gzip and no other filter."""
-    if stored.is_virtual or not stored.chunks or stored.chunks[1] != stored.shape[1]:
-        return False
-    created = stored.id.get_create_plist()
-    return created.get_nfilters() == 1 and created.get_filter(0)[0] == GZIP
-
-
-def raw_chunk(stored: h5py.Dataset, start: int) -> bytes | None:
-    """A chunk as it lies in the file; None if it is not there, or is not compressed."""
-    info = stored.id.get_chunk_info_by_coord((start, 0))
-    if info.byte_offset is None or info.filter_mask:
-        return None
-    return bytes(stored.id.read_direct_chunk((start, 0))[1])
+    return lazy_array(Hdf5Array.of(stored), (min(block, len(stored)), -1), "spectra")
 
 
 def lazy_maps(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None) -> da.Array:
@@ -282,7 +244,7 @@ def lazy_maps(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None)
     if stored.ndim != 3 or 0 in stored.shape:
         raise InputError(f"expected spectra (energy, row, column) in {path}::{stored.name}, got {stored.shape}")
     block = wanted_rows(chunks, "row", stored[:0].itemsize * stored.shape[0] * stored.shape[2], stored.chunks[1] if stored.chunks else 1)
-    return lazy_array(Hdf5Array(path, stored.name, stored.shape, stored.dtype), (-1, min(block, stored.shape[1]), -1))
+    return lazy_array(Hdf5Array.of(stored), (-1, min(block, stored.shape[1]), -1), "channels")
 
 
 def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own: int) -> int:
@@ -293,10 +255,12 @@ def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own:
     return -(-wanted // own) * own
 
 
-def lazy_array(array: Hdf5Array, blocks: tuple[int, ...]) -> da.Array:
-    """A dataset over dask, behind a path rather than an open file."""
+def lazy_array(array: Hdf5Array, blocks: tuple[int, ...], unit: str) -> da.Array:
+    """A dataset over dask, behind a path rather than an open file; with a warning of what is missing, and NaN."""
+    if lacks := array.lacks:
+        warn_of(f"{array.path}::{array.name}", {"": lacks}, unit, stacklevel=4)
     return da.from_array(
-        array, chunks=blocks, name=f"spectra-{tokenize(array, blocks, fingerprint([array.path]))}", fancy=False, inline_array=True,
+        array, chunks=blocks, name=f"spectra-{tokenize(array, blocks)}", fancy=False, inline_array=True,
         meta=np.empty((0,) * array.ndim, array.dtype),
     )  # fmt: skip
 
@@ -304,7 +268,12 @@ def lazy_array(array: Hdf5Array, blocks: tuple[int, ...]) -> da.Array:
 def read(group: h5py.Group, name: str) -> NDArray[Any] | None:
     """A dataset that may be missing."""
     found = follow(group, name)
-    return np.asarray(found) if isinstance(found, h5py.Dataset) else None
+    return read_all(found) if isinstance(found, h5py.Dataset) else None
+
+
+def read_all(stored: h5py.Dataset) -> NDArray[Any]:
+    """A dataset, with NaN for numbers that are missing."""
+    return values_of(stored) if stored.dtype.kind in NUMBERS else np.asarray(stored)
 
 
 def fits(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.frames.selection import Runs
 from detcal.frames.stack import DIMS
+from detcal.stores.absence import Lacks
 from detcal.stores.nxtomo import angles_of
 from detcal.stores.readers import Block, Coords, Reader
 
@@ -43,6 +44,11 @@ class Selected:
     @property
     def version(self) -> str:
         return self.reader.version
+
+    @property
+    def lacks(self) -> Lacks | None:
+        lacks = self.reader.lacks
+        return None if lacks is None else lacks.of_frames(self.numbers())
 
     def numbers(self) -> NDArray[np.int64]:
         """The numbers of the frames in the other reader."""
@@ -108,6 +114,10 @@ class Flipped:
     @property
     def version(self) -> str:
         return self.reader.version
+
+    @property
+    def lacks(self) -> Lacks | None:
+        return self.reader.lacks
 
     def coords(self) -> Coords:
         return {

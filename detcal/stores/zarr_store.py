@@ -61,7 +61,8 @@ def create_store(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Mapping
     with warnings.catch_warnings():
         # xarray warns on opening a store without consolidated metadata, zarr on writing one with it
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
-        dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=True, compute=False, encoding=encoding)
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=True, compute=False, encoding=encoding)
 
 
 def lazy_numbers(dataset: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -23,6 +23,7 @@ from detcal.errors import InputError
 from detcal.frames.corrections import corrections_of
 from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.needs import Needs
+from detcal.frames.stack import check_nothing_lacks
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
@@ -238,12 +239,15 @@ def open_image(source: Source | None, chunk_frames: int | None) -> xr.DataArray 
         return None
     chunks = None if chunk_frames is None else {"frame": chunk_frames}
     frames = source.role if source.frames is None and has_image_key(source.path, source.dataset) else source.frames
-    return open_frames(source.path, source.dataset, chunks=chunks, frames=frames, flip=source.flip)
+    found = open_frames(source.path, source.dataset, chunks=chunks, frames=frames, flip=source.flip)
+    check_nothing_lacks(found, source.path)  # all results rest on it
+    return found
 
 
 def open_one_image(source: Source, name: str) -> xr.DataArray:
     """The only image of a file, for what is never averaged."""
     frames = open_frames(source.path, source.dataset, frames=source.frames, flip=source.flip)
+    check_nothing_lacks(frames, source.path)
     return one_image(frames, name, f'choose one by {{ path = "{source.path}", frames = 0 }}, or give another file')
 
 
