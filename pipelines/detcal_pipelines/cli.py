@@ -195,5 +195,13 @@ def changes(**compute: Any) -> dict[str, dict[str, Any]]:
 
 def limits(recipe: Recipe) -> tuple[int, int]:
     """Bytes and tasks at once that a run on this machine may use."""
-    memory = recipe.compute.memory or psutil.virtual_memory().available // 2
-    return int(memory), recipe.compute.workers or os.cpu_count() or 1
+    from dask.system import CPU_COUNT  # here, as below: what takes its time to import is not for `detcal --help`
+
+    return int(recipe.compute.memory or free_memory() // 2), recipe.compute.workers or CPU_COUNT
+
+
+def free_memory() -> int:
+    """Bytes that are free, and that this process may have: a batch system gives a job less than there is."""
+    from distributed.system import MEMORY_LIMIT
+
+    return min(psutil.virtual_memory().available, MEMORY_LIMIT)
