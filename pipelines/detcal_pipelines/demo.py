@@ -77,7 +77,7 @@ def simulate_raw(folder: Path) -> int:
 def show(folder: Path, outcomes: list[Outcome], start: float, console: Console) -> None:
     """Figures and a picture of what was corrected."""
     sinograms = {name: absorption(rows) for name, rows in detector_rows(folder).items()}
-    truth = absorption(np.stack([simulate.transmission(SHAPE, angle)[ROWS].copy() for angle in ANGLES]))  # whole images are not kept
+    truth = absorption(true_rows())
     rings = {name: 1e3 * ring_amplitude(sinogram, truth) for name, sinogram in sinograms.items()}
     picture = folder / "demo.png"
     draw(sinograms, rings, load(folder / "response.zarr"), picture)
@@ -124,6 +124,11 @@ def detector_rows(folder: Path) -> Sinograms:
         "flat field alone": raw / np.where(flat > 0, flat, np.nan)[ROWS],
         "detcal": load(folder / "corrected.zarr").corrected.data[:, ROWS].compute(),
     }
+
+
+def true_rows() -> NDArray[np.float32]:
+    """Transmission (frame, y, x) in the middle rows, as simulated: copied out of images of which the rest is not kept."""
+    return np.stack([simulate.transmission(SHAPE, angle)[ROWS].copy() for angle in ANGLES])
 
 
 def absorption(transmission: NDArray[Any]) -> NDArray[np.float32]:
