@@ -151,6 +151,8 @@ def choose_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
         )
     cells = {name: cells_of(picture, blobs) for name, blobs in found.items()}
     better = "bright" if is_better(cells["bright"], cells["dark"]) else "dark"
+    if not any(cell.area for cell in cells.values()):  # neither make a grid in the middle: those of which more lie as if they did
+        better = max(found, key=lambda name: int(found[name].regular.sum()))
     if dots not in ("auto", better) and is_better(cells[better], cells[dots]):
         raise InputError(
             f"expected {dots} dots that do not touch, got an image whose {better} spots make a grid of cells of {cells[better].area:.0f} "
