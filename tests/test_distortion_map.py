@@ -462,7 +462,7 @@ def test_damaged_splines_are_refused(tmp_path, options, message):
 
 
 def test_spots_of_which_neither_kind_makes_a_grid_in_the_middle(monkeypatch):
-    """The kind of which more lie as dots do is looked at: the other may have none from which to take a size."""
+    """The kind that looks most like one is taken: the other may have no spot from which to take a size."""
     monkeypatch.setattr(points, "cells_of", lambda *_: points.Cells(0.0, 0.0))
     grid = hole_grid(**SMALL)
     assert len(find_grid_points(grid.image)) >= len(grid.y)
