@@ -15,7 +15,7 @@ from pyFAI.spline import Spline
 from scipy.spatial import cKDTree
 
 import detcal
-from detcal.distortion import DistortionMap, find_grid_points, fit_distortion
+from detcal.distortion import DistortionMap, find_grid_points, fit_distortion, points
 from detcal.distortion.smooth import left_out_residuals
 from detcal.errors import InputError
 from detcal.simulate import distort, hole_grid, undistort
@@ -459,3 +459,10 @@ def test_damaged_splines_are_refused(tmp_path, options, message):
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
         detcal.load(path)
+
+
+def test_spots_of_which_neither_kind_makes_a_grid_in_the_middle(monkeypatch):
+    """The kind that looks most like one is taken: the other may have no spot from which to take a size."""
+    monkeypatch.setattr(points, "cells_of", lambda *_: points.Cells(0.0, 0.0))
+    grid = hole_grid(**SMALL)
+    assert len(find_grid_points(grid.image)) >= len(grid.y)

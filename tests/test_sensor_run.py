@@ -210,6 +210,15 @@ def test_methods_hold_no_more_than_is_planned(finished, frames, method, count):
 # ------------------------------------------------------------------------------------------------------- bad input
 
 
+def test_a_recipe_says_the_sensor_that_its_geometry_leaves_open(tmp_path):
+    (tmp_path / "detector.poni").write_text(PONI.replace(SENSOR, ""))
+    (tmp_path / "build_psf.toml").write_text(render("build_psf"))
+    message = "of the sensor of Pilatus 100k is known: Si 320 µm; Si 450 µm; Si 1000 µm: give thickness_m"
+    assert fails(tmp_path, "check", "build_psf.toml") == message
+    change(tmp_path, "build_psf.toml", "# thickness_m", "thickness_m")
+    detcal(tmp_path, "check", "build_psf.toml")
+
+
 def test_geometries_and_materials_that_there_are_not(folder):
     change(folder, "build_psf.toml", '# material = "Si"', 'material = "Sj"')
     assert fails(folder, "check", "build_psf.toml").startswith("unknown material 'Sj'")

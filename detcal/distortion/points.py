@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from scipy.special import erf
 
 from detcal.distortion import kernels
-from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, find_blobs, has_even_neighbours, spacing_of
+from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, find_blobs, grid_strength, has_even_neighbours, spacing_of
 from detcal.distortion.calibration import GridPoints
 from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
@@ -147,6 +147,8 @@ def choose_blobs(picture: Picture, dots: str, diameter: float | None) -> Blobs:
         )
     cells = {name: cells_of(picture, blobs) for name, blobs in found.items()}
     better = "bright" if is_better(cells["bright"], cells["dark"]) else "dark"
+    if not any(cell.area for cell in cells.values()):  # neither make a grid in the middle: those that look most like one
+        better = max(found, key=lambda name: (grid_strength(found[name]), found[name].regular.sum()))
     if dots not in ("auto", better) and is_better(cells[better], cells[dots]):
         raise InputError(
             f"expected {dots} dots that do not touch, got an image whose {better} spots make a grid of cells of {cells[better].area:.0f} "
