@@ -443,6 +443,32 @@ def test_a_recipe_with_an_image_of_which_parts_are_missing(
     assert "lost." in result.output.splitlines()[-1]
 
 
+def test_flags_are_still_those_of_the_type_that_was_recorded(tmp_path: Path) -> None:
+    """Integers become reals where frames are missing; 65535 is no more a reading than before."""
+    stack = np.full((4, 4, 5), 100, np.uint16)
+    stack[:, 1, 2] = 65535
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", stack.shape, stack.dtype, chunks=(1, 4, 5))[:3] = stack[:3]
+    save(da.from_array(stack, chunks=(1, 4, 5)), tmp_path / "a.zarr")
+    (tmp_path / "a.zarr" / "data" / "c" / "3" / "0" / "0").unlink()
+    for name in ("a.h5", "a.zarr"):
+        with pytest.warns(MissingWarning):
+            frames = open_frames(tmp_path / name)
+        found = response.correct_response(frames, response.Response.from_gain(np.ones((4, 5)))).values
+        assert np.isnan(found[3]).all()
+        assert np.isnan(found[:3, 1, 2]).all()
+        assert np.nansum(found[:3]) == 3 * 19 * 100
+
+
+def test_a_mask_of_which_a_part_is_missing(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "mask.h5", "w") as file:
+        file.create_dataset("data", (4, 4), np.uint8, chunks=(2, 4))[:2] = 0
+    with pytest.warns(MissingWarning):
+        mask = open_frames(tmp_path / "mask.h5")
+    with pytest.raises(InputError, match=r"expected a mask of which nothing is missing, but .*mask.h5.* lacks"):
+        response.fit_response(np.ones((3, 4, 4)), mask=mask)
+
+
 # ------------------------------------------------------------------------------------------------------- many, and at once
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.frames.graph import fold_blocks
 from detcal.frames.readings import Valid, readings, values_and_known
-from detcal.frames.valid import Dummy, find_readings
+from detcal.frames.valid import Dummy, check_nothing_lacks, find_readings
 
 DIMS = ("frame", "y", "x")
 
@@ -126,22 +126,6 @@ def as_image(
         return da.map_blocks(partial(readings, valid=valid), stack, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))[0]
     sums = fold_blocks(stack, partial(add_frames, valid=valid), np.add, partial_sums=1)
     return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
-
-
-def check_nothing_lacks(data: Any, name: str) -> None:
-    """Raise if the file of an image lacks a part of it, as `open_frames` says in its attributes: a result would rest on it.
-
-    Raises
-    ------
-    InputError
-        With the file, and what it lacks.
-    """
-    attrs = getattr(data, "attrs", {})
-    if "lacks" in attrs:
-        raise InputError(
-            f"expected {name} of which nothing is missing, but {attrs.get('source', 'its file')} lacks {attrs['lacks']}: copy or measure it"
-            " again, or choose frames that are whole (in Python, then call drop_attrs)"
-        )
 
 
 def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any], *, valid: Valid) -> NDArray[np.float64]:

@@ -307,6 +307,22 @@ def mask_block(block: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float
     return found
 
 
+def check_nothing_lacks(data: Any, name: str) -> None:
+    """Raise if the file of an image lacks a part of it, as `open_frames` says in its attributes: a result would rest on it.
+
+    Raises
+    ------
+    InputError
+        With the file, and what it lacks.
+    """
+    attrs = getattr(data, "attrs", {})
+    if "lacks" in attrs:
+        raise InputError(
+            f"expected {name} of which nothing is missing, but {attrs.get('source', 'its file')} lacks {attrs['lacks']}: copy or measure it"
+            " again, or choose frames that are whole (in Python, then call drop_attrs)"
+        )
+
+
 def as_mask(mask: Any, shape: tuple[int, ...], owner: str) -> NDArray[np.bool_] | da.Array:
     """An image of what is not measured, as booleans; lazy if it came so.
 
@@ -326,6 +342,7 @@ def as_mask(mask: Any, shape: tuple[int, ...], owner: str) -> NDArray[np.bool_] 
     """
     if mask is None:
         return np.zeros(shape, np.bool_)
+    check_nothing_lacks(mask, "a mask")
     if isinstance(mask, xr.DataArray):
         mask = (mask.transpose("y", "x") if set(mask.dims) == {"y", "x"} else mask).data
     image = mask if isinstance(mask, da.Array) else np.asarray(mask)

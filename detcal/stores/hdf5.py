@@ -12,7 +12,7 @@ from detcal.errors import InputError
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.hdf5_data import Hdf5Array, values_of
-from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, stack_shape
+from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, recorded_as, stack_shape
 from detcal.stores.virtual import follow
 
 # What detcal notes beside the attributes of a group or dataset that it writes, so that it can give them back as they were:
@@ -64,7 +64,8 @@ class Hdf5Reader:
 
     def attrs(self) -> dict[str, Any]:
         with clear_errors(self.path), h5py.File(self.path, "r") as file:
-            return own_attributes(file[self.dataset])
+            found = file[self.dataset]
+            return own_attributes(found) | recorded_as(found.dtype, self.dtype)
 
     def read(self, start: int, stop: int) -> Block:
         return self.array[start:stop] if self.array.ndim == 3 else self.array[...][None][start:stop]

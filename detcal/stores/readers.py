@@ -15,6 +15,7 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import DetcalError, InputError, MissingWarning
+from detcal.frames.valid import RECORDED
 from detcal.stores.absence import Lacks
 
 Block = NDArray[np.generic]
@@ -143,6 +144,11 @@ class NpyReader:
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):
             return np.array(np.lib.format.open_memmap(self.path, mode="r").reshape(self.shape)[start:stop])
+
+
+def recorded_as(stored: np.dtype[Any], given: np.dtype[Any]) -> dict[str, Any]:
+    """What says of which type frames were that are reals since some are missing: its largest number may be no reading."""
+    return {} if given == stored else {RECORDED: stored.str}
 
 
 def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

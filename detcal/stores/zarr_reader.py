@@ -12,7 +12,7 @@ from dask.base import tokenize
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
-from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, stack_shape
+from detcal.stores.readers import Block, Coords, Described, check_ndim, clear_errors, recorded_as, stack_shape
 from detcal.stores.zarr_data import NUMBERS, ZarrArray
 from detcal.stores.zarr_zip import zarr_place
 
@@ -64,7 +64,8 @@ class ZarrReader:
 
     def attrs(self) -> dict[str, Any]:
         with clear_errors(self.path):
-            return dict(zarr.open_array(zarr_place(self.path), path=self.array, mode="r").attrs)
+            array = zarr.open_array(zarr_place(self.path), path=self.array, mode="r")
+            return dict(array.attrs) | recorded_as(array.dtype, self.dtype)
 
     def read(self, start: int, stop: int) -> Block:
         return self.data[start:stop] if self.data.ndim == 3 else self.data[...][None][start:stop]

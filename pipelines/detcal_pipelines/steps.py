@@ -23,7 +23,7 @@ from detcal.errors import InputError
 from detcal.frames.corrections import corrections_of
 from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.needs import Needs
-from detcal.frames.stack import check_nothing_lacks
+from detcal.frames.valid import check_nothing_lacks
 from detcal.poni import read_poni
 from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
