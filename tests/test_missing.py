@@ -363,7 +363,9 @@ def test_a_calibration_of_which_a_chunk_is_lost(make: Callable[[], Any], image: 
         with zipfile.ZipFile(path, "w") as target:
             for name, content in kept.items():
                 target.writestr(name, content)
-    with pytest.raises(InputError, match=rf"c\.{suffix} is damaged: .* of {image} are not there; copy or write it again"):
+    with pytest.raises(
+        InputError, match=rf"all of {image} in .*c\.{suffix}, but it is damaged: of {image} .* are not there; copy or write it again"
+    ):
         load(path)
 
 
@@ -374,7 +376,7 @@ def test_a_calibration_in_hdf5_of_which_an_image_was_never_written(tmp_path: Pat
         attributes = dict(group["gain"].attrs)
         del group["gain"]
         group.create_dataset("gain", (20, 30), "f4").attrs.update(attributes)
-    with pytest.raises(InputError, match=r"c\.h5 is damaged: 20 of 20 rows \(0–19\) of gain are not there"):
+    with pytest.raises(InputError, match=r"all of gain in .*c\.h5, but it is damaged: of gain 20 of 20 rows \(0–19\) are not there"):
         load(path)
 
 
@@ -385,7 +387,7 @@ def test_a_detector_in_nexus_of_which_the_mask_was_never_written(tmp_path: Path)
         detector = file["entry/instrument/detector"]
         del detector["mask"]
         detector.create_dataset("mask", (20, 30), "u4")
-    with pytest.raises(InputError, match=r"c\.nxs is damaged: 20 of 20 rows \(0–19\) of mask are not there"):
+    with pytest.raises(InputError, match=r"all of mask in .*c\.nxs, but it is damaged: of mask 20 of 20 rows \(0–19\) are not there"):
         load(path)
 
 

@@ -127,5 +127,7 @@ def check_whole(path: str, lacks: Mapping[str, Lacks]) -> None:
         With the file and what it lacks, by the names of its arrays.
     """
     if lacks:
-        told = "; ".join(each.describe("rows") + f" of {name}" for name, each in lacks.items())
-        raise InputError(f"{path} is damaged: {told} are not there; copy or write it again")
+        told = "; ".join(f"of {name} {each.describe('rows')}" for name, each in lacks.items())
+        raise InputError(
+            f"expected all of {' and '.join(lacks)} in {path}, but it is damaged: {told} are not there; copy or write it again"
+        )

@@ -1,6 +1,7 @@
 """Stacks in zarr stores."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -89,11 +90,19 @@ def load_zarr(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:
     dataset = xr.open_zarr(zarr_place(path), chunks={}, mask_and_scale=False)  # else missing_value would go, and integers become reals
     for variable in dataset.variables.values():
         variable.attrs.pop("_FillValue", None)  # xarray's, of coordinates
+    for name in dataset.variables:
+        if array_is_gone(path, str(name)):
+            raise InputError(f"expected all of {name} in {path}, but it is not there: the store is damaged; copy or write it again")
     arrays = {str(name): ZarrArray.open(path, str(name)) for name in dataset.variables}
     lacks = {name: missing for name, array in arrays.items() if (missing := array.lacks)}
     numbers = {name: read_by_us(dataset[name].variable, array) for name, array in arrays.items() if array.dtype.kind in NUMBERS}
     coords = {name: variable for name, variable in numbers.items() if name in dataset.coords}
     return dataset.assign({name: numbers[name] for name in numbers.keys() - coords.keys()}).assign_coords(coords), lacks
+
+
+def array_is_gone(path: str, name: str) -> bool:
+    """Whether the folder of an array that a store knows of is lost."""
+    return Path(path).is_dir() and not any(Path(path, name, kind).is_file() for kind in ("zarr.json", ".zarray"))
 
 
 def read_by_us(variable: xr.Variable, array: ZarrArray) -> xr.Variable:
