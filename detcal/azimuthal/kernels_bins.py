@@ -1,0 +1,339 @@
+"""Which bins each pixel lies in, and with what share. ndarrays in, ndarrays out.
+
+Bins are rings, or parts of rings: bin ring·parts + part. Edges rise evenly, as those of `numpy.linspace`, and the rule is that of
+`numpy.histogram`: a bin has its lower edge, the last one also its upper edge, and what lies outside is in no bin. A bin is found by
+comparison with the edges themselves, so that what a ring has does not depend on the rings around it.
+
+A pixel is a point, a box around its centre, or the outline through its corners, in radius and azimuth. A bin has the share of the box's or
+outline's area that lies in it; what lies outside of all bins is in none. Azimuths in radians go round: a pixel across ±π lies at both ends.
+"""
+
+import math
+
+import numpy as np
+
+from detcal.jit import kernel
+
+TURN = 2 * math.pi
+THROUGH_THE_BEAM = 0.9999 * math.pi  # from one corner to the next: rounding decides on which side of the beam that step is
+AT_THE_BEAM = 1e-6  # radius of a corner, of its pixel's largest: it has no azimuth
+LEAST_SHARE = 1e-7  # smaller ones are rounding
+LEAST_FILLED = 1e-6  # of an outline's box: below it is a line, and has no area to divide
+VERTICES = 32  # of an outline, cut at two azimuths: at most
+
+
+@kernel
+def find_bin(value, edges):  # type: ignore[no-untyped-def]
+    """The bin of a number; −1 if it is in none, or NaN."""
+    low, high, last = edges[0], edges[-1], len(edges) - 2
+    if not low <= value <= high:
+        return -1
+    k = min(int((value - low) * ((last + 1) / (high - low))), last)
+    while k > 0 and value < edges[k]:
+        k -= 1
+    while k < last and value >= edges[k + 1]:
+        k += 1
+    return k
+
+
+@kernel
+def overlapped(low, high, edges):  # type: ignore[no-untyped-def]
+    """Bins that an interval reaches into: from the first to the second number, without it."""
+    if not (low <= edges[-1] and high >= edges[0]):
+        return 0, 0
+    return find_bin(max(low, edges[0]), edges), find_bin(min(high, edges[-1]), edges) + 1
+
+
+@kernel
+def turns(left, right, parts):  # type: ignore[no-untyped-def]
+    """By how many turns azimuths can be shifted to reach into the parts: from the first to the second number, without it."""
+    return math.ceil((parts[0] - right) / TURN), math.floor((parts[-1] - left) / TURN) + 1
+
+
+@kernel
+def bins_reached(box, rings, parts):  # type: ignore[no-untyped-def]
+    """How many bins a box (low, high, left, right) reaches into. Without parts azimuths do not matter."""
+    low, high, left, right = box
+    first, last = overlapped(low, high, rings)
+    if len(parts) == 0:
+        return last - first
+    count, (begin, end) = 0, turns(left, right, parts)
+    for turn in range(begin, end):
+        start, stop = overlapped(left + turn * TURN, right + turn * TURN, parts)
+        count += (last - first) * (stop - start)
+    return count
+
+
+# ------------------------------------------------------------------------------------------------------------------- points
+
+
+@kernel
+def bins_of_points(radius, azimuth, masked, rings, parts):  # type: ignore[no-untyped-def]
+    """The bin of each pixel (pixel,), −1 if it is in none."""
+    bins = np.full(radius.size, -1, np.int32)
+    for pixel in range(radius.size):
+        if not masked[pixel]:
+            ring = find_bin(radius[pixel], rings)
+            if len(parts) and ring >= 0:
+                part = find_bin(azimuth[pixel], parts)
+                ring = -1 if part < 0 else ring * (len(parts) - 1) + part
+            bins[pixel] = ring
+    return bins
+
+
+# -------------------------------------------------------------------------------------------------------------------- boxes
+
+
+@kernel
+def box_of(pixel, radius, half, azimuth, half_azimuth, floor):  # type: ignore[no-untyped-def]
+    """The box (low, high, left, right) around a pixel's centre."""
+    low, high = radius[pixel] - half[pixel], radius[pixel] + half[pixel]
+    if azimuth.size == 0:
+        return low, max(high, floor), 0.0, 0.0
+    wide = min(half_azimuth[pixel], TURN / 2)
+    return low, max(high, floor), azimuth[pixel] - wide, azimuth[pixel] + wide
+
+
+@kernel
+def below(edge, low, high):  # type: ignore[no-untyped-def]
+    """The share of an interval that lies below an edge."""
+    return min(max((edge - low) / (high - low), 0.0), 1.0)
+
+
+@kernel
+def share_between(edge, following, low, high, floor):  # type: ignore[no-untyped-def]
+    """The share of an interval that lies between two edges; what of it lies below the floor lies on the floor."""
+    if not high > low:
+        return 1.0
+    return (below(following, low, high) if following > floor else 0.0) - (below(edge, low, high) if edge > floor else 0.0)
+
+
+@kernel
+def put_box(pixel, box, floor, rings, parts, entries, count):  # type: ignore[no-untyped-def]
+    """Write a box's entries from number `count` on; what comes back is the number of the next one."""
+    bins, pixels, shares = entries
+    low, high, left, right = box
+    first, last = overlapped(max(low, floor), high, rings)
+    for ring in range(first, last):
+        along = share_between(rings[ring], rings[ring + 1], low, high, floor)
+        if len(parts) == 0:
+            count = put(ring, pixel, along, bins, pixels, shares, count)
+            continue
+        begin, end = turns(left, right, parts)
+        for turn in range(begin, end):
+            near, far = left + turn * TURN, right + turn * TURN
+            start, stop = overlapped(near, far, parts)
+            for part in range(start, stop):
+                across = share_between(parts[part], parts[part + 1], near, far, -np.inf)
+                count = put(ring * (len(parts) - 1) + part, pixel, along * across, bins, pixels, shares, count)
+    return count
+
+
+@kernel
+def put(number, pixel, share, bins, pixels, shares, count):  # type: ignore[no-untyped-def]
+    """Write an entry, if its share is one."""
+    if share > LEAST_SHARE:
+        bins[count], pixels[count], shares[count] = number, pixel, share
+        return count + 1
+    return count
+
+
+@kernel
+def count_boxes(radius, half, azimuth, half_azimuth, masked, floor, rings, parts):  # type: ignore[no-untyped-def]
+    """An upper bound of the number of entries."""
+    count = 0
+    for pixel in range(radius.size):
+        if not masked[pixel]:
+            count += bins_reached(box_of(pixel, radius, half, azimuth, half_azimuth, floor), rings, parts)
+    return count
+
+
+@kernel
+def split_boxes(radius, half, azimuth, half_azimuth, masked, floor, rings, parts, entries):  # type: ignore[no-untyped-def]
+    """Write the entries (bin, pixel, share) of all pixels, and return how many there are."""
+    count = 0
+    for pixel in range(radius.size):
+        if not masked[pixel]:
+            box = box_of(pixel, radius, half, azimuth, half_azimuth, floor)
+            count = put_box(pixel, box, floor, rings, parts, entries, count)
+    return count
+
+
+# ----------------------------------------------------------------------------------------------------------------- outlines
+
+
+@kernel
+def step_between(azimuth, following):  # type: ignore[no-untyped-def]
+    """From one azimuth to another, the shorter way round."""
+    step = following - azimuth
+    return step - TURN * np.rint(step / TURN)
+
+
+@kernel
+def outline(corners, centre, floor, radius, azimuth):  # type: ignore[no-untyped-def]
+    """Write the vertices of a pixel's outline, its azimuths without a jump; how many there are, 0 if a corner is not finite.
+
+    If the beam is inside, the outline goes once round along the corners and back at the floor, or if that is −∞ at the least radius;
+    around the opposite of the beam (2θ = 180°) back at the largest. A corner on the beam has no azimuth: there the outline goes from the
+    azimuth of the corner before to that of the one after.
+    """
+    nearest, low, high, around = 0, np.inf, -np.inf, 0.0
+    for k in range(4):
+        if not (np.isfinite(corners[k, 0]) and np.isfinite(corners[k, 1])):
+            return 0
+        if corners[k, 0] < low:
+            nearest, low = k, float(corners[k, 0])
+        high = max(high, float(corners[k, 0]))
+        around += step_between(corners[k, 1], corners[(k + 1) % 4, 1])
+    on_beam = floor > -np.inf and low <= AT_THE_BEAM * high
+    count, first = (3, nearest + 1) if on_beam else (4, 0)
+    end = float(corners[first % 4, 1])
+    for k in range(count):
+        corner, following = (first + k) % 4, (first + k + 1) % 4
+        radius[k], azimuth[k] = corners[corner, 0], end
+        step = step_between(corners[corner, 1], corners[following, 1])
+        if abs(around) > TURN / 2 and abs(step) > THROUGH_THE_BEAM:
+            step -= math.copysign(TURN, step)
+        end += step
+    if on_beam:
+        radius[3], azimuth[3], radius[4], azimuth[4] = low, azimuth[2], low, azimuth[0]
+        return 5
+    if abs(end - azimuth[0]) < TURN / 2:
+        return 4
+    opposite = centre > 0.25 * (radius[0] + radius[1] + radius[2] + radius[3])
+    back = max(high, centre) if opposite else (floor if floor > -np.inf else low)
+    radius[4], azimuth[4], radius[5], azimuth[5], radius[6], azimuth[6] = radius[0], end, back, end, back, azimuth[0]
+    return 7
+
+
+@kernel
+def box_around(radius, azimuth, count):  # type: ignore[no-untyped-def]
+    """The box (low, high, left, right) of an outline."""
+    low, high, left, right = radius[0], radius[0], azimuth[0], azimuth[0]
+    for k in range(1, count):
+        low, high = min(low, radius[k]), max(high, radius[k])
+        left, right = min(left, azimuth[k]), max(right, azimuth[k])
+    return low, high, left, right
+
+
+@kernel
+def area_between(radius, azimuth, count, low, high):  # type: ignore[no-untyped-def]
+    """The area of an outline between two radii, with a sign for the way round: ∫ azimuth d(radius) along it."""
+    area = 0.0
+    for k in range(count):
+        following = k + 1 if k + 1 < count else 0
+        begin, end = radius[k], radius[following]
+        near, far = min(max(begin, low), high), min(max(end, low), high)
+        if near != far:
+            middle = 0.5 * (near + far) - begin
+            area += (far - near) * (azimuth[k] + (azimuth[following] - azimuth[k]) * middle / (end - begin))
+    return area
+
+
+@kernel
+def cut(radius, azimuth, count, border, side, cut_radius, cut_azimuth):  # type: ignore[no-untyped-def]
+    """Write what of an outline lies beyond an azimuth (side 1) or before it (side −1), and return its number of vertices."""
+    left = 0
+    for k in range(count):
+        following = k + 1 if k + 1 < count else 0
+        here, there = side * (azimuth[k] - border), side * (azimuth[following] - border)
+        if here >= 0:
+            cut_radius[left], cut_azimuth[left] = radius[k], azimuth[k]
+            left += 1
+        if (here >= 0) != (there >= 0):
+            cut_radius[left] = radius[k] + (radius[following] - radius[k]) * (here / (here - there))
+            cut_azimuth[left] = border
+            left += 1
+    return left
+
+
+@kernel
+def put_rings(pixel, radius, azimuth, count, area, rings, first_bin, stride, entries, written):  # type: ignore[no-untyped-def]
+    """Write an entry for each ring that an outline, or what is left of it, reaches into; its bin is first_bin + stride·ring."""
+    bins, pixels, shares = entries
+    low, high, _, _ = box_around(radius, azimuth, count)
+    first, last = overlapped(low, high, rings)
+    for ring in range(first, last):
+        share = area_between(radius, azimuth, count, rings[ring], rings[ring + 1]) / area
+        written = put(first_bin + stride * ring, pixel, share, bins, pixels, shares, written)
+    return written
+
+
+@kernel
+def put_outline(pixel, vertices, count, floor, rings, parts, entries, written):  # type: ignore[no-untyped-def]
+    """Write an outline's entries from number `written` on; what comes back is the number of the next one."""
+    radius, azimuth = vertices[0], vertices[1]
+    low, high, left, right = box_around(radius, azimuth, count)
+    area = area_between(radius, azimuth, count, low, high)
+    if not abs(area) > LEAST_FILLED * (high - low) * (right - left):
+        return put_box(pixel, (low, high, left, right), floor, rings, parts, entries, written)
+    if len(parts) == 0:
+        return put_rings(pixel, radius, azimuth, count, area, rings, 0, 1, entries, written)
+    begin, end = turns(left, right, parts)
+    for turn in range(begin, end):
+        start, stop = overlapped(left + turn * TURN, right + turn * TURN, parts)
+        for part in range(start, stop):
+            near, far = parts[part] - turn * TURN, parts[part + 1] - turn * TURN
+            beyond = cut(radius, azimuth, count, near, 1, vertices[2], vertices[3])
+            inside = cut(vertices[2], vertices[3], beyond, far, -1, vertices[4], vertices[5])
+            if inside:
+                written = put_rings(pixel, vertices[4], vertices[5], inside, area, rings, part, len(parts) - 1, entries, written)
+    return written
+
+
+@kernel
+def count_outlines(corners, centres, masked, floor, rings, parts):  # type: ignore[no-untyped-def]
+    """An upper bound of the number of entries."""
+    count, vertices = 0, np.empty((2, VERTICES))
+    for pixel in range(len(corners)):
+        if not masked[pixel]:
+            size = outline(corners[pixel], centres[pixel], floor, vertices[0], vertices[1])
+            if size:
+                count += bins_reached(box_around(vertices[0], vertices[1], size), rings, parts)
+    return count
+
+
+@kernel
+def split_outlines(corners, centres, masked, floor, rings, parts, entries):  # type: ignore[no-untyped-def]
+    """Write the entries (bin, pixel, share) of all pixels, from corners (pixel, corner, (radius, azimuth)), and return how many there are."""
+    written, vertices = 0, np.empty((6, VERTICES))
+    for pixel in range(len(corners)):
+        if not masked[pixel]:
+            size = outline(corners[pixel], centres[pixel], floor, vertices[0], vertices[1])
+            if size:
+                written = put_outline(pixel, vertices, size, floor, rings, parts, entries, written)
+    return written
+
+
+# -------------------------------------------------------------------------------------------------- limits, and order by bin
+
+
+@kernel
+def limits(low, high, masked):  # type: ignore[no-untyped-def]
+    """The least of `low` and the largest of `high` (pixel, any), of pixels of which all are finite; and the largest distance within one."""
+    least, most, widest = np.inf, -np.inf, 0.0
+    for pixel in range(len(low)):
+        if not masked[pixel]:
+            near, far = float(low[pixel, 0]), float(high[pixel, 0])
+            finite = True
+            for k in range(low.shape[1]):
+                finite = finite and np.isfinite(low[pixel, k]) and np.isfinite(high[pixel, k])
+                near, far = min(near, float(low[pixel, k])), max(far, float(high[pixel, k]))
+            if finite:
+                least, most, widest = min(least, near), max(most, far), max(widest, far - near)
+    return least, most, widest
+
+
+@kernel
+def by_bin(bins, pixels, shares, count):  # type: ignore[no-untyped-def]
+    """Entries in the order of their bins, each bin's in the order they come: where bins start, pixels, shares."""
+    starts = np.zeros(count + 1, np.int64)
+    for k in range(bins.size):
+        starts[bins[k] + 1] += 1
+    starts = np.cumsum(starts)
+    free, placed, weights = starts[:-1].copy(), np.empty(bins.size, np.int32), np.empty(bins.size, np.float32)
+    for k in range(bins.size):
+        place = free[bins[k]]
+        placed[place], weights[place] = pixels[k], shares[k]
+        free[bins[k]] = place + 1
+    return starts, placed, weights
