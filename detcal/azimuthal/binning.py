@@ -13,6 +13,7 @@ from pyFAI import units
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal import kernels_bins as kernels
+from detcal.azimuthal.kernels_bins import Edges
 from detcal.errors import InputError
 
 Doubles = NDArray[np.float64]
@@ -68,7 +69,7 @@ class Points:
 
     def sort(self, rings: Doubles, parts: Doubles, floor: float) -> Sorted:
         """Each pixel in one bin, as by numpy.histogram. Points lie where they lie: the floor is of no use."""
-        bins = kernels.bins_of_points(self.radius, self.azimuth, self.masked, rings, parts)
+        bins = kernels.bins_of_points(self.radius, self.azimuth, self.masked, Edges.of(rings), Edges.of(parts))
         pixels = np.flatnonzero(bins >= 0).astype(np.int32)
         return kernels.by_bin(bins[pixels], pixels, np.ones(pixels.size, np.float32), bins_of(rings, parts))
 
@@ -105,7 +106,7 @@ class Boxes:
     def sort(self, rings: Doubles, parts: Doubles, floor: float) -> Sorted:
         """Shares of boxes."""
         places = self.radius, self.half, self.azimuth, self.half_azimuth, self.masked
-        where = floor / self.scale, rings / self.scale, np.deg2rad(parts)
+        where = floor / self.scale, Edges.of(rings / self.scale), Edges.of(np.deg2rad(parts))
         entries = room_for(kernels.count_boxes(*places, *where), self.masked.size)
         return by_bin(entries, kernels.split_boxes(*places, *where, entries), bins_of(rings, parts))
 
@@ -139,7 +140,7 @@ class Outlines:
     def sort(self, rings: Doubles, parts: Doubles, floor: float) -> Sorted:
         """Shares of the areas within the outlines."""
         places = self.corners, self.centres, self.masked
-        where = floor / self.scale, rings / self.scale, np.deg2rad(parts)
+        where = floor / self.scale, Edges.of(rings / self.scale), Edges.of(np.deg2rad(parts))
         entries = room_for(kernels.count_outlines(*places, *where), self.masked.size)
         return by_bin(entries, kernels.split_outlines(*places, *where, entries), bins_of(rings, parts))
 
@@ -155,7 +156,7 @@ def sort_pixels(
         radial_range = least, above(least, most)
     if azimuth_range is None and npt_azimuth is not None:
         left, right = pixels.azimuthal_limits()
-        azimuth_range = left, right if right >= 180 else above(left, right)
+        azimuth_range = left, min(180.0, above(left, right))
     rings = np.linspace(*radial_range, npt + 1)
     parts = NONE if azimuth_range is None else np.linspace(*azimuth_range, (npt_azimuth or 1) + 1)
     return pixels.sort(rings, parts, floor), rings, parts

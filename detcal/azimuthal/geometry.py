@@ -18,7 +18,10 @@ from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.stack import as_image
 from detcal.poni import read_poni
+from detcal.sizes import check_pixels
 
+BINS_A_PIXEL = 4  # at most: most bins are then empty already
+MOST_BINS = 2**20  # that are no burden to a small detector either
 ENTRIES = "starts", "pixels", "shares"
 UNITS = (
     "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
@@ -57,12 +60,14 @@ def build_bins(
         ("r_mm", "r_m"), and others of pyFAI's; or its unit itself.
     split
         "no": a pixel belongs to the ring of its centre. "bbox", "full": to all that its bounding box, or its outline, lies in, with
-        shares.
+        shares: parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
     mask : (y, x) bool, optional
         True: in no ring. By default that of pyFAI's detector.
     radial_range : in the unit, optional
+        Its rings have the same pixels as in any wider range. By numpy.histogram's rule a ring has its lower edge, the last one its upper
+        edge too. Rings without a pixel are empty: NaN, and count 0.
     azimuth_range : degrees, optional
-        From −180 to 180, or from 0 to 360.
+        From −180 to 180, or from 0 to 360; by the same rule.
     polarization : −1 … 1, optional
         Polarisation factor, 1 for a beam that is polarised horizontally.
     solid_angle
@@ -70,20 +75,21 @@ def build_bins(
     flat, dark : (y, x) or (frame, y, x), optional
         Frames are averaged.
     npt_azimuth
-        Cut each ring in so many parts, for 2-D integration. With "full" splitting pyFAI may misplace single pixels on an end of
-        `azimuth_range`, and leaves out some where azimuths are cut.
+        Cut each ring in so many parts, for 2-D integration.
     shape : rows, columns
         Of a detector that the geometry gives no model for, but pixel sizes; by default of the mask, flat or dark.
 
     Raises
     ------
     InputError
-        An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left.
+        An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left, more bins than 4 a pixel
+        (or 2^20), a detector of more than 2^28 pixels.
 
     Warns
     -----
     UserWarning
-        For more rings, or parts of them, than pixels that are not masked.
+        For more rings, or parts of them, than pixels that are not masked; and for pixels that are left out because flat, solid angle or
+        polarisation is 0 or below.
     """
     unit = str(unit)  # pyFAI's own have their name as that
     check_options(npt, npt_azimuth, unit, split)
@@ -93,6 +99,7 @@ def build_bins(
     integrator = as_integrator(geometry, unit, shape, (mask, flat, dark))
     height, width = map(int, integrator.detector.shape)
     shape = height, width
+    check_size(shape, npt * (npt_azimuth or 1))
     masked = as_mask(integrator.detector.mask if mask is None else mask, shape)
     factors = {} if flat is None else {"flat": as_image(flat, shape, "a flat").compute().astype(float)}
     if solid_angle:
@@ -158,6 +165,14 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
         raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
     if split not in SPLITS:
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
+
+
+def check_size(shape: tuple[int, int], bins: int) -> None:
+    """Refuse, before there is any array of such a size, a detector or bins that are a slip."""
+    check_pixels(shape, "the detector")
+    most = max(MOST_BINS, BINS_A_PIXEL * shape[0] * shape[1])
+    if bins > most:
+        raise InputError(f"expected up to {most} rings, or parts of them, for {shape[0] * shape[1]} pixels, got {bins}: take a smaller npt or npt_azimuth")
 
 
 def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, images: tuple[Any, ...]) -> AzimuthalIntegrator:

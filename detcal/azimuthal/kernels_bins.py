@@ -9,29 +9,44 @@ outline's area that lies in it; what lies outside of all bins is in none. Azimut
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detcal.jit import kernel
 
 TURN = 2 * math.pi
 THROUGH_THE_BEAM = 0.9999 * math.pi  # from one corner to the next: rounding decides on which side of the beam that step is
 AT_THE_BEAM = 1e-6  # radius of a corner, of its pixel's largest: it has no azimuth
+TINY = 1e-290  # so that what is divided by it is still a number
 LEAST_SHARE = 1e-7  # smaller ones are rounding
 LEAST_FILLED = 1e-6  # of an outline's box: below it is a line, and has no area to divide
 VERTICES = 32  # of an outline, cut at two azimuths: at most
 
 
+class Edges(NamedTuple):
+    """Rising edges (bin + 1,) of bins, none if there are no bins, and the bins in a unit of length."""
+
+    values: NDArray[np.float64]
+    density: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> "Edges":
+        """Evenly spaced ones."""
+        return cls(values, (len(values) - 1) / max(float(np.ptp(values)), TINY) if len(values) else 0.0)
+
+
 @kernel
 def find_bin(value, edges):  # type: ignore[no-untyped-def]
     """The bin of a number; −1 if it is in none, or NaN."""
-    low, high, last = edges[0], edges[-1], len(edges) - 2
-    if not low <= value <= high:
+    values, last = edges.values, len(edges.values) - 2
+    if not values[0] <= value <= values[last + 1]:
         return -1
-    k = min(int((value - low) * ((last + 1) / (high - low))), last)
-    while k > 0 and value < edges[k]:
+    k = min(int((value - values[0]) * edges.density), last)
+    while k > 0 and value < values[k]:
         k -= 1
-    while k < last and value >= edges[k + 1]:
+    while k < last and value >= values[k + 1]:
         k += 1
     return k
 
@@ -39,29 +54,36 @@ def find_bin(value, edges):  # type: ignore[no-untyped-def]
 @kernel
 def overlapped(low, high, edges):  # type: ignore[no-untyped-def]
     """Bins that an interval reaches into: from the first to the second number, without it."""
-    if not (low <= edges[-1] and high >= edges[0]):
+    least, most = edges.values[0], edges.values[-1]
+    if not (low <= most and high >= least):
         return 0, 0
-    return find_bin(max(low, edges[0]), edges), find_bin(min(high, edges[-1]), edges) + 1
+    return find_bin(max(low, least), edges), find_bin(min(high, most), edges) + 1
 
 
 @kernel
 def turns(left, right, parts):  # type: ignore[no-untyped-def]
     """By how many turns azimuths can be shifted to reach into the parts: from the first to the second number, without it."""
-    return math.ceil((parts[0] - right) / TURN), math.floor((parts[-1] - left) / TURN) + 1
+    return math.ceil((parts.values[0] - right) / TURN), math.floor((parts.values[-1] - left) / TURN) + 1
 
 
 @kernel
-def bins_reached(box, rings, parts):  # type: ignore[no-untyped-def]
-    """How many bins a box (low, high, left, right) reaches into. Without parts azimuths do not matter."""
+def most_overlapped(low, high, edges):  # type: ignore[no-untyped-def]
+    """An upper bound of the bins that an interval reaches into."""
+    inside = min(high, edges.values[-1]) - max(low, edges.values[0])
+    return int(inside * edges.density) + 3 if inside >= 0 else 0
+
+
+@kernel
+def most_reached(box, rings, parts):  # type: ignore[no-untyped-def]
+    """An upper bound of the bins that a box (low, high, left, right) reaches into. Without parts azimuths do not matter."""
     low, high, left, right = box
-    first, last = overlapped(low, high, rings)
-    if len(parts) == 0:
-        return last - first
-    count, (begin, end) = 0, turns(left, right, parts)
+    count = most_overlapped(low, high, rings)
+    if len(parts.values) == 0:
+        return count
+    wide, (begin, end) = 0, turns(left, right, parts)
     for turn in range(begin, end):
-        start, stop = overlapped(left + turn * TURN, right + turn * TURN, parts)
-        count += (last - first) * (stop - start)
-    return count
+        wide += most_overlapped(left + turn * TURN, right + turn * TURN, parts)
+    return count * wide
 
 
 # ------------------------------------------------------------------------------------------------------------------- points
@@ -74,9 +96,9 @@ def bins_of_points(radius, azimuth, masked, rings, parts):  # type: ignore[no-un
     for pixel in range(radius.size):
         if not masked[pixel]:
             ring = find_bin(radius[pixel], rings)
-            if len(parts) and ring >= 0:
+            if len(parts.values) and ring >= 0:
                 part = find_bin(azimuth[pixel], parts)
-                ring = -1 if part < 0 else ring * (len(parts) - 1) + part
+                ring = -1 if part < 0 else ring * (len(parts.values) - 1) + part
             bins[pixel] = ring
     return bins
 
@@ -95,17 +117,9 @@ def box_of(pixel, radius, half, azimuth, half_azimuth, floor):  # type: ignore[n
 
 
 @kernel
-def below(edge, low, high):  # type: ignore[no-untyped-def]
-    """The share of an interval that lies below an edge."""
-    return min(max((edge - low) / (high - low), 0.0), 1.0)
-
-
-@kernel
-def share_between(edge, following, low, high, floor):  # type: ignore[no-untyped-def]
-    """The share of an interval that lies between two edges; what of it lies below the floor lies on the floor."""
-    if not high > low:
-        return 1.0
-    return (below(following, low, high) if following > floor else 0.0) - (below(edge, low, high) if edge > floor else 0.0)
+def share_below(edge, low, per_length, floor):  # type: ignore[no-untyped-def]
+    """The share of an interval that lies below an edge; what of it lies below the floor lies on the floor."""
+    return min(max((edge - low) * per_length, 0.0), 1.0) if edge > floor else 0.0
 
 
 @kernel
@@ -114,9 +128,14 @@ def put_box(pixel, box, floor, rings, parts, entries, count):  # type: ignore[no
     bins, pixels, shares = entries
     low, high, left, right = box
     first, last = overlapped(max(low, floor), high, rings)
+    if last == first:
+        return count
+    per_length, per_turn = 1 / max(high - low, TINY), 1 / max(right - left, TINY)
+    before = share_below(rings.values[first], low, per_length, floor)
     for ring in range(first, last):
-        along = share_between(rings[ring], rings[ring + 1], low, high, floor)
-        if len(parts) == 0:
+        up_to = share_below(rings.values[ring + 1], low, per_length, floor) if high > low else 1.0
+        along, before = up_to - before, up_to
+        if len(parts.values) == 0:
             count = put(ring, pixel, along, bins, pixels, shares, count)
             continue
         begin, end = turns(left, right, parts)
@@ -124,8 +143,9 @@ def put_box(pixel, box, floor, rings, parts, entries, count):  # type: ignore[no
             near, far = left + turn * TURN, right + turn * TURN
             start, stop = overlapped(near, far, parts)
             for part in range(start, stop):
-                across = share_between(parts[part], parts[part + 1], near, far, -np.inf)
-                count = put(ring * (len(parts) - 1) + part, pixel, along * across, bins, pixels, shares, count)
+                start_share = share_below(parts.values[part], near, per_turn, -np.inf)
+                across = share_below(parts.values[part + 1], near, per_turn, -np.inf) - start_share if right > left else 1.0
+                count = put(ring * (len(parts.values) - 1) + part, pixel, along * across, bins, pixels, shares, count)
     return count
 
 
@@ -144,7 +164,7 @@ def count_boxes(radius, half, azimuth, half_azimuth, masked, floor, rings, parts
     count = 0
     for pixel in range(radius.size):
         if not masked[pixel]:
-            count += bins_reached(box_of(pixel, radius, half, azimuth, half_azimuth, floor), rings, parts)
+            count += most_reached(box_of(pixel, radius, half, azimuth, half_azimuth, floor), rings, parts)
     return count
 
 
@@ -170,6 +190,18 @@ def step_between(azimuth, following):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def corner_box(corners):  # type: ignore[no-untyped-def]
+    """The box (low, high, left, right) of four corners; NaN if one of them is not finite."""
+    total = 0.0
+    low, high, left, right = np.inf, -np.inf, np.inf, -np.inf
+    for k in range(4):
+        radius, azimuth = float(corners[k, 0]), float(corners[k, 1])
+        total += radius - radius + azimuth - azimuth
+        low, high, left, right = min(low, radius), max(high, radius), min(left, azimuth), max(right, azimuth)
+    return low + total, high, left, right
+
+
+@kernel
 def outline(corners, centre, floor, radius, azimuth):  # type: ignore[no-untyped-def]
     """Write the vertices of a pixel's outline, its azimuths without a jump; how many there are, 0 if a corner is not finite.
 
@@ -177,13 +209,16 @@ def outline(corners, centre, floor, radius, azimuth):  # type: ignore[no-untyped
     around the opposite of the beam (2θ = 180°) back at the largest. A corner on the beam has no azimuth: there the outline goes from the
     azimuth of the corner before to that of the one after.
     """
-    nearest, low, high, around = 0, np.inf, -np.inf, 0.0
+    low, high, left, right = corner_box(corners)
+    if not np.isfinite(low):
+        return 0
+    if right - left < TURN / 2 and low > AT_THE_BEAM * high:
+        for k in range(4):
+            radius[k], azimuth[k] = corners[k, 0], corners[k, 1]
+        return 4
+    nearest, around = 0, 0.0
     for k in range(4):
-        if not (np.isfinite(corners[k, 0]) and np.isfinite(corners[k, 1])):
-            return 0
-        if corners[k, 0] < low:
-            nearest, low = k, float(corners[k, 0])
-        high = max(high, float(corners[k, 0]))
+        nearest = k if corners[k, 0] == low else nearest
         around += step_between(corners[k, 1], corners[(k + 1) % 4, 1])
     on_beam = floor > -np.inf and low <= AT_THE_BEAM * high
     count, first = (3, nearest + 1) if on_beam else (4, 0)
@@ -214,6 +249,15 @@ def box_around(radius, azimuth, count):  # type: ignore[no-untyped-def]
         low, high = min(low, radius[k]), max(high, radius[k])
         left, right = min(left, azimuth[k]), max(right, azimuth[k])
     return low, high, left, right
+
+
+@kernel
+def area_of(radius, azimuth, count):  # type: ignore[no-untyped-def]
+    """The area of an outline, with a sign for the way round."""
+    area = 0.5 * (radius[0] - radius[count - 1]) * (azimuth[0] + azimuth[count - 1])
+    for k in range(count - 1):
+        area += 0.5 * (radius[k + 1] - radius[k]) * (azimuth[k] + azimuth[k + 1])
+    return area
 
 
 @kernel
@@ -253,8 +297,10 @@ def put_rings(pixel, radius, azimuth, count, area, rings, first_bin, stride, ent
     bins, pixels, shares = entries
     low, high, _, _ = box_around(radius, azimuth, count)
     first, last = overlapped(low, high, rings)
+    if last == first + 1 and low >= rings.values[first] and high <= rings.values[last]:
+        return put(first_bin + stride * first, pixel, area_of(radius, azimuth, count) / area, bins, pixels, shares, written)
     for ring in range(first, last):
-        share = area_between(radius, azimuth, count, rings[ring], rings[ring + 1]) / area
+        share = area_between(radius, azimuth, count, rings.values[ring], rings.values[ring + 1]) / area
         written = put(first_bin + stride * ring, pixel, share, bins, pixels, shares, written)
     return written
 
@@ -264,20 +310,20 @@ def put_outline(pixel, vertices, count, floor, rings, parts, entries, written): 
     """Write an outline's entries from number `written` on; what comes back is the number of the next one."""
     radius, azimuth = vertices[0], vertices[1]
     low, high, left, right = box_around(radius, azimuth, count)
-    area = area_between(radius, azimuth, count, low, high)
+    area = area_of(radius, azimuth, count)
     if not abs(area) > LEAST_FILLED * (high - low) * (right - left):
         return put_box(pixel, (low, high, left, right), floor, rings, parts, entries, written)
-    if len(parts) == 0:
+    if len(parts.values) == 0:
         return put_rings(pixel, radius, azimuth, count, area, rings, 0, 1, entries, written)
     begin, end = turns(left, right, parts)
     for turn in range(begin, end):
         start, stop = overlapped(left + turn * TURN, right + turn * TURN, parts)
         for part in range(start, stop):
-            near, far = parts[part] - turn * TURN, parts[part + 1] - turn * TURN
+            near, far = parts.values[part] - turn * TURN, parts.values[part + 1] - turn * TURN
             beyond = cut(radius, azimuth, count, near, 1, vertices[2], vertices[3])
             inside = cut(vertices[2], vertices[3], beyond, far, -1, vertices[4], vertices[5])
             if inside:
-                written = put_rings(pixel, vertices[4], vertices[5], inside, area, rings, part, len(parts) - 1, entries, written)
+                written = put_rings(pixel, vertices[4], vertices[5], inside, area, rings, part, len(parts.values) - 1, entries, written)
     return written
 
 
@@ -287,9 +333,13 @@ def count_outlines(corners, centres, masked, floor, rings, parts):  # type: igno
     count, vertices = 0, np.empty((2, VERTICES))
     for pixel in range(len(corners)):
         if not masked[pixel]:
+            low, high, left, right = corner_box(corners[pixel])
+            if right - left < TURN / 2 and low > AT_THE_BEAM * high:
+                count += most_reached((low, high, left, right), rings, parts)
+                continue
             size = outline(corners[pixel], centres[pixel], floor, vertices[0], vertices[1])
             if size:
-                count += bins_reached(box_around(vertices[0], vertices[1], size), rings, parts)
+                count += most_reached(box_around(vertices[0], vertices[1], size), rings, parts)
     return count
 
 
