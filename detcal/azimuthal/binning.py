@@ -179,7 +179,8 @@ def room_for(count: int, pixels: int) -> tuple[NDArray[np.int32], NDArray[np.int
     """Arrays for the bins, pixels and shares of so many entries."""
     if count > MOST_ENTRIES * pixels:
         raise InputError(
-            f"expected rings that cut pixels into {MOST_ENTRIES} parts on average at most, got {count / pixels:.3g}: take a smaller npt or npt_azimuth"
+            f"expected rings, or parts of them, that cut a pixel into up to {MOST_ENTRIES} on average, got {count / pixels:.3g}: "
+            'take a smaller npt or npt_azimuth, or split="no"'
         )
     return np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.float32)
 

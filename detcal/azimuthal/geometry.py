@@ -172,7 +172,8 @@ def check_size(shape: tuple[int, int], bins: int) -> None:
     check_pixels(shape, "the detector")
     most = max(MOST_BINS, BINS_A_PIXEL * shape[0] * shape[1])
     if bins > most:
-        raise InputError(f"expected up to {most} rings, or parts of them, for {shape[0] * shape[1]} pixels, got {bins}: take a smaller npt or npt_azimuth")
+        pixels = shape[0] * shape[1]
+        raise InputError(f"expected up to {most} rings, or parts of them, for {pixels} pixels, got {bins}: take a smaller npt or npt_azimuth")
 
 
 def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, images: tuple[Any, ...]) -> AzimuthalIntegrator:
@@ -227,7 +228,8 @@ def rising(limits: Range, name: str) -> Range:
 
 def as_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The mask as an array of booleans; none is all False."""
-    masked = np.zeros(shape, np.bool_) if mask is None else np.array(mask) != 0
-    if masked.shape != shape:
-        raise InputError(f"expected a mask of shape {shape} (y, x), as the detector, got {masked.shape}")
-    return masked
+    if mask is None:
+        return np.zeros(shape, np.bool_)
+    if np.shape(mask) != shape:
+        raise InputError(f"expected a mask of shape {shape} (y, x), as the detector, got {np.shape(mask)}")
+    return np.asarray(np.array(mask) != 0)

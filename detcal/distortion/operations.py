@@ -16,6 +16,7 @@ from detcal.distortion.calibration import DistortionMap, OverlapMatrix
 from detcal.errors import InputError
 from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.lanes import Valid
+from detcal.sizes import check_pixels
 
 CONSERVED = ("counts", "mean")
 BAND_PIXELS = 2**18  # of the output a task: some ten MiB of coefficients
@@ -127,11 +128,13 @@ def place_grid(
     if shape is None:
         return size, origin, warp.shape
     if shape == "cover":
-        rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).astype(int).tolist()
-        return size, origin, (rows, columns)
+        rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).tolist()
+        check_pixels((rows, columns), "a grid that covers the map")
+        return size, origin, (int(rows), int(columns))
     wanted = pair(shape, 'a shape (rows, columns), or "cover"')
     if not all(number >= 1 and number.is_integer() for number in wanted):
         raise InputError(f'expected a shape (rows, columns), or "cover", got {shape}')
+    check_pixels(wanted, "a grid")
     return size, origin, (int(wanted[0]), int(wanted[1]))
 
 
@@ -153,10 +156,11 @@ def pair(values: Any, expected: str) -> tuple[float, float]:
 
 def as_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask as booleans; none is all False."""
-    masked = np.zeros(shape, np.bool_) if mask is None else np.asarray(mask).astype(bool)
-    if masked.shape != tuple(shape):
-        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the map, got {masked.shape}")
-    return masked
+    if mask is None:
+        return np.zeros(shape, np.bool_)
+    if np.shape(mask) != tuple(shape):
+        raise InputError(f"expected a mask of shape {tuple(shape)} (y, x), as the map, got {np.shape(mask)}")
+    return np.asarray(mask).astype(bool)
 
 
 def build_bands(

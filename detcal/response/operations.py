@@ -13,6 +13,7 @@ from detcal.frames.stack import as_image, as_stack, fold_blocks, whole_frames
 from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES
+from detcal.sizes import check_radius
 
 
 def fit_response(
@@ -154,6 +155,7 @@ def correct_response(
         raise InputError(f"expected residual_sigma of 0 or more, got {residual_sigma}")
     if residual_sigma is not None and flat is None:
         raise InputError("residual_sigma needs a flat: give flat=, or leave residual_sigma out")
+    check_radius(response.sigma, response.truncate)
     dark_image = as_dark_image(dark, None, shape)
     flat_image = None if flat is None else as_image(flat, response.shape, "a flat")
     terms = correction_terms(response, flat_image, None if flat_is_dark_subtracted else dark_image, residual_sigma)
@@ -196,6 +198,7 @@ def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:
     """Refuse a gaussian that is none."""
     if not 0 < sigma < np.inf or not 0 < truncate < np.inf:
         raise InputError(f"expected a positive sigma and truncate, got {sigma} and {truncate}")
+    check_radius(sigma, truncate)
     if boundary not in BOUNDARIES:
         raise InputError(f"expected boundary to be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
 
