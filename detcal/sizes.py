@@ -20,7 +20,9 @@ def check_pixels(shape: Sequence[Any], name: str) -> None:
     """
     pixels = prod(map(int, shape))
     if pixels > MOST_PIXELS:
-        raise InputError(f"expected {name} of up to {MOST_PIXELS} pixels (2^28), got {pixels}, shape {tuple(shape)}: a slip, or a damaged file?")
+        raise InputError(
+            f"expected {name} of up to {MOST_PIXELS} pixels (2^28), got {pixels}, shape {tuple(shape)}: a slip, or a damaged file?"
+        )
 
 
 def check_radius(sigma: float, truncate: float) -> None:

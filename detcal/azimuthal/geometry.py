@@ -173,7 +173,9 @@ def check_size(shape: tuple[int, int], bins: int) -> None:
     most = max(MOST_BINS, BINS_A_PIXEL * shape[0] * shape[1])
     if bins > most:
         pixels = shape[0] * shape[1]
-        raise InputError(f"expected up to {most} rings, or parts of them, for {pixels} pixels, got {bins}: take a smaller npt or npt_azimuth")
+        raise InputError(
+            f"expected up to {most} rings, or parts of them, for {pixels} pixels, got {bins}: take a smaller npt or npt_azimuth"
+        )
 
 
 def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, images: tuple[Any, ...]) -> AzimuthalIntegrator:
