@@ -40,7 +40,7 @@ def test_whole_lines_are_copied():
 
 @pytest.mark.parametrize("places", [1, 4, 8, 15])
 def test_streaming_past_the_lines_of_the_cache_raises(places):
-    with pytest.raises(ValueError, match="expected an array that begins at a multiple of 64 bytes: make it with detcal.lanes.lines"):
+    with pytest.raises(ValueError, match=r"expected an array that begins at a multiple of 64 bytes: make it with detcal\.lanes\.lines"):
         copy_by_stream(off_by(0), off_by(places))
     source = off_by(places)  # which may be loaded from anywhere
     source[:] = 3
@@ -80,7 +80,7 @@ def test_arrays_without_rows_are_refused_before_anything_runs(array):
 def test_numbers_that_are_no_float32_by_their_place_raise():
     array = np.frombuffer(bytearray(4 * 64 + 1), np.uint8)[1:].view(np.float32).reshape(4, 16)
     for call in (lambda: fill_by_store(array, np.float32(1)), lambda: read_first(array, lines(1)), lambda: copy_by_stream(lines(4), array)):
-        with pytest.raises(ValueError, match="that begins at a multiple of (4|64) bytes"):
+        with pytest.raises(ValueError, match=r"that begins at a multiple of (4|64) bytes"):
             call()
 
 

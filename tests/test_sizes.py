@@ -71,7 +71,7 @@ def test_bins_without_end_are_refused(recipe, options):
 
 @pytest.mark.filterwarnings("ignore:.*many will be empty")
 def test_rings_that_cut_pixels_into_dust_are_refused(recipe):
-    with pytest.raises(InputError, match="that cut a pixel into up to 64 on average, got .*: take a smaller npt"):
+    with pytest.raises(InputError, match=r"that cut a pixel into up to 64 on average, got .*: take a smaller npt"):
         build_bins(recipe("") / "d.poni", 10**6, split="bbox")
     assert len(build_bins(recipe("") / "d.poni", 10**6).centres) == 10**6  # unsplit, each is in one
 

@@ -345,7 +345,7 @@ def count_outlines(corners, centres, masked, floor, rings, parts):  # type: igno
 
 @kernel
 def split_outlines(corners, centres, masked, floor, rings, parts, entries):  # type: ignore[no-untyped-def]
-    """Write the entries (bin, pixel, share) of all pixels, from corners (pixel, corner, (radius, azimuth)), and return how many there are."""
+    """Write the entries (bin, pixel, share) of all pixels, from corners (pixel, corner, axis), and return how many there are."""
     written, vertices = 0, np.empty((6, VERTICES))
     for pixel in range(len(corners)):
         if not masked[pixel]:
