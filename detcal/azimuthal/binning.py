@@ -88,9 +88,10 @@ class Boxes:
     @classmethod
     def of(cls, integrator: AzimuthalIntegrator, shape: tuple[int, int], unit: str, masked: NDArray[np.bool_], in_parts: bool) -> "Boxes":
         """Azimuths if they are needed."""
-        wanted = [(typ, space) for space in (unit, "chi_rad")[: 1 + in_parts] for typ in ("center", "delta")]
-        found = [integrator.array_from_unit(shape, typ, space, scale=False).astype(float, copy=False).ravel() for typ, space in wanted]
-        return cls(*found, *[NONE] * (4 - len(found)), masked, units.to_unit(unit).scale)
+        spaces = (unit, "chi_rad")[: 1 + in_parts]
+        arrays = [integrator.array_from_unit(shape, kind, space, scale=False) for space in spaces for kind in ("center", "delta")]
+        radius, half, azimuth, half_azimuth = [*(array.astype(float, copy=False).ravel() for array in arrays), NONE, NONE][:4]
+        return cls(radius, half, azimuth, half_azimuth, masked, units.to_unit(unit).scale)
 
     def radial_limits(self) -> Range:
         """Of the boxes."""
