@@ -8,6 +8,7 @@ import numpy as np
 from pyFAI.geometry import Geometry
 
 from detcal.errors import InputError
+from detcal.sizes import check_pixels
 
 
 def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
@@ -16,7 +17,7 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     Raises
     ------
     InputError
-        No such file, or a file without distance, PONI and rotations: one that was cut short.
+        No such file, or a file without distance, PONI and rotations: one that was cut short; a detector of more than 2^28 pixels.
     """
     if not path.exists(file):
         raise InputError(f"no such file: {file}")
@@ -31,6 +32,8 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     absent = [key for key, name in place.items() if not np.isfinite(getattr(found, name))]
     if absent:
         raise InputError(f"cannot read {file} as a .poni file: expected {', '.join(place)}, got no {', '.join(absent)}")
+    if found.detector.shape is not None:
+        check_pixels(found.detector.shape, f"a detector in {file}")
     return found
 
 

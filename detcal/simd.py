@@ -35,11 +35,26 @@ class LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, VECTOR)
 
 
-def address(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:
-    """Where a row of an array (n, 16) begins."""
-    data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
+def address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, alignment: int = 4) -> Any:
+    """Where a row of an array (n, 16) begins; the kernel raises if it has another width, or does not begin at a multiple of so many bytes.
+
+    Neither changes in a loop, so that the compiler takes the comparison out of it.
+    """
+    proxy = cgutils.create_struct_proxy(array_type)(context, builder, array)
+    data, width = proxy.data, cgutils.unpack_tuple(builder, proxy.shape)[1]
+    wrong = builder.icmp_unsigned("!=", width, ir.Constant(width.type, LANES))
+    raise_if(context, builder, wrong, f"expected an array (n, {LANES}), got one of another width")
+    offset = builder.and_(builder.ptrtoint(data, width.type), ir.Constant(width.type, alignment - 1))
+    wrong = builder.icmp_unsigned("!=", offset, ir.Constant(width.type, 0))
+    raise_if(context, builder, wrong, f"expected an array that begins at a multiple of {alignment} bytes: make it with detcal.lanes.lines")
     first = builder.mul(row, ir.Constant(row.type, LANES))
     return builder.bitcast(builder.gep(data, [first]), VECTOR.as_pointer())
+
+
+def raise_if(context: Any, builder: Any, wrong: Any, message: str) -> None:
+    """Raise a ValueError from the kernel where a condition is true."""
+    with builder.if_then(wrong, likely=False):
+        context.call_conv.return_user_exc(builder, ValueError, (message,))
 
 
 def filled(builder: Any, value: Any) -> Any:
@@ -85,7 +100,7 @@ def stream(_: Any, array: Any, row: Any, value: Any) -> Any:
     check_rows(array)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        place = address(context, builder, signature.args[0], arguments[0], arguments[1], alignment=4 * LANES)
         stored = builder.store(arguments[2], place, align=4 * LANES)
         stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return context.get_dummy_value()

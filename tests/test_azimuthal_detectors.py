@@ -65,12 +65,12 @@ def peers_clip(detector: Detector, engine: tuple[str, str]) -> Any:
     return detector.geometry.sigma_clip(detector.counts, NPT, method=("no", *engine), **options)
 
 
-def agree(found: Any, peer: Any, *names: str, but: Any = False) -> None:
+def agree(found: Any, peer: Any, *names: str, but: Any = False, tolerance: float = TOLERANCE) -> None:
     """In every ring of more than three pixels, of which there are few others."""
     several = (peer.count > 3) & ~np.asarray(but)
     assert several.sum() > 0.99 * NPT
     for name in names:
-        np.testing.assert_allclose(found[name].values[0][several], getattr(peer, name)[several], rtol=TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(found[name].values[0][several], getattr(peer, name)[several], rtol=tolerance, err_msg=name)
 
 
 def agree_with_the_formulas(found: Any, detector: Detector, bins: AzimuthalBins, cycles: int, rings: Any = SOME) -> None:
@@ -131,11 +131,12 @@ def test_integration_of_split_pixels_is_pyfais(detector):
     """But for azimuthal errors, in which both its engines are off, some rings by most of their spread."""
     bins = build_bins(detector.geometry, NPT, split="full")
     found = integrate(detector.counts, bins).compute()
-    agree(found, peers_integral(detector, "full", COMPILED, "poisson"), "count", "intensity", *ERRORS)
+    # its areas are in float32
+    agree(found, peers_integral(detector, "full", COMPILED, "poisson"), "count", "intensity", *ERRORS, tolerance=1e-4)
     found = integrate(detector.counts, bins, "azimuthal").compute()
     compiled = peers_integral(detector, "full", COMPILED, "azimuthal")
-    agree(found, compiled, "count", "intensity")
+    agree(found, compiled, "count", "intensity", tolerance=1e-4)
     agree_with_the_formulas(found, detector, bins, 0)
     # what is off is that formula, and not what goes into it
     wanted = [compiled_variance(detector, bins, ring) for ring in SOME]
-    np.testing.assert_allclose(compiled.sum_variance[SOME], wanted, rtol=1e-6)
+    np.testing.assert_allclose(compiled.sum_variance[SOME], wanted, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Rings on a detector. pyFAI does the geometry: where pixels lie, how they are cut, what they see of the sphere."""
+"""Rings on a detector. pyFAI does the geometry: where pixels and their corners lie, and what they see of the sphere."""
 
 import warnings
 from copy import copy
@@ -10,22 +10,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from pyFAI import units
 from pyFAI.geometry import Geometry
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
+from detcal.azimuthal.binning import NO_PIXEL, Boxes, Outlines, Pixels, Points, Range, middles, sort_pixels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.stack import as_image
 from detcal.frames.valid import as_mask
 from detcal.poni import find_dummy, read_poni
+from detcal.sizes import check_pixels
 
+BINS_A_PIXEL = 4  # at most: most bins are then empty already
+MOST_BINS = 2**20  # that are no burden to a small detector either
+ENTRIES = "starts", "pixels", "shares"
 UNITS = (
     "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
     "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None",
 )  # fmt: skip
 SPLITS = ("no", "bbox", "full")
-Range = tuple[float, float]
 WAVELENGTHS = 1e-13, 1e-8  # m, from gamma rays to the ultraviolet
 
 
@@ -59,12 +62,14 @@ def build_bins(
         ("r_mm", "r_m"), and others of pyFAI's; or its unit itself.
     split
         "no": a pixel belongs to the ring of its centre. "bbox", "full": to all that its bounding box, or its outline, lies in, with
-        shares.
+        shares: parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
     mask : (y, x) bool, optional
         True: in no ring. By default that of pyFAI's detector.
     radial_range : in the unit, optional
+        Its rings have the same pixels as in any wider range. By numpy.histogram's rule a ring has its lower edge, the last one its upper
+        edge too. Rings without a pixel are empty: NaN, and count 0.
     azimuth_range : degrees, optional
-        From −180 to 180, or from 0 to 360.
+        From −180 to 180, or from 0 to 360; by the same rule.
     polarization : −1 … 1, optional
         Polarisation factor, 1 for a beam that is polarised horizontally.
     solid_angle
@@ -72,8 +77,7 @@ def build_bins(
     flat, dark : (y, x) or (frame, y, x), optional
         Frames are averaged; what was not measured in them (see `detcal.frames.valid`) takes no part.
     npt_azimuth
-        Cut each ring in so many parts, for 2-D integration. With "full" splitting pyFAI may misplace single pixels on an end of
-        `azimuth_range`, and leaves out some where azimuths are cut.
+        Cut each ring in so many parts, for 2-D integration.
     shape : rows, columns
         Of a detector that the geometry gives no model for, but pixel sizes; by default of the mask, flat or dark.
     parallax
@@ -83,55 +87,83 @@ def build_bins(
     Raises
     ------
     InputError
-        An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left, parallax=True for a
-        geometry without it.
+        An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left, more bins than 4 a pixel
+        (or 2^20), a detector of more than 2^28 pixels, parallax=True for a geometry without it.
 
     Warns
     -----
     UserWarning
-        For more rings, or parts of them, than pixels that are not masked.
+        For more rings, or parts of them, than pixels that are not masked; and for pixels that are left out because flat, solid angle or
+        polarisation is 0 or below.
     """
     unit = str(unit)  # pyFAI's own have their name as that
     check_options(npt, npt_azimuth, unit, split)
+    radial_range = None if radial_range is None else rising(radial_range, "radial_range")
+    azimuth_range = None if azimuth_range is None else within_a_turn(azimuth_range)
     npt, npt_azimuth = int(npt), npt_azimuth and int(npt_azimuth)
     integrator = as_integrator(geometry, unit, shape, (mask, flat, dark))
     choose_parallax(integrator, parallax)
     height, width = map(int, integrator.detector.shape)
     shape = height, width
+    check_size(shape, npt * (npt_azimuth or 1))
     masked = np.array(as_mask(integrator.detector.mask if mask is None else mask, shape, "detector"))
     detector_dummy = find_dummy(integrator.detector)
-    norm = np.ones(shape) if flat is None else as_image(flat, shape, "a flat", detector=detector_dummy).compute().astype(float)
+    factors = {} if flat is None else {"flat": as_image(flat, shape, "a flat", detector=detector_dummy).compute().astype(float)}
     if solid_angle:
-        norm *= integrator.solidAngleArray(shape)
+        factors["solid angle"] = integrator.solidAngleArray(shape)
     if polarization is not None:
-        norm *= polarisation(integrator, shape, polarization)
+        factors["polarisation"] = polarisation(integrator, shape, polarization)
+    norm, lines = product(factors, masked)
     offset = np.zeros(shape) if dark is None else as_image(dark, shape, "a dark", detector=detector_dummy).compute()
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
-    scale = units.to_unit(unit).scale
-    engine = integrator.setup_sparse_integrator(
-        shape, npt if npt_azimuth is None else (npt, npt_azimuth), mask=masked, unit=unit, split=split, algo="CSR", scale=False,
-        pos0_range=None if radial_range is None else tuple(value / scale for value in rising(radial_range, "radial_range")),
-        pos1_range=None if azimuth_range is None else azimuths_within(azimuth_range, integrator, npt_azimuth),
-    )  # fmt: skip
-    if not engine.indptr[-1]:
-        raise InputError("no pixel is left in the rings: look at mask, flat, radial_range and azimuth_range")
+    radius = integrator.array_from_unit(shape, "center", unit)
+    if npt_azimuth is None and azimuth_range is not None and azimuth_range[1] - azimuth_range[0] == 360:
+        azimuth_range = None  # all around
+    pixels = pixels_as(split, integrator, radius, unit, masked.ravel(), npt_azimuth, azimuth_range)
+    entries, rings, parts = sort_pixels(pixels, unit, npt, npt_azimuth, radial_range, azimuth_range)
+    starts = entries[0]
+    if not starts[-1]:
+        raise InputError(NO_PIXEL)
     count, left = npt * (npt_azimuth or 1), int((~masked).sum())
     if count > left:
-        warnings.warn(f"{count} bins for {left} pixels that are not masked: many will be empty", stacklevel=2)
-    flat_rings = npt_azimuth is None
-    centres = np.asarray(engine.bin_centers if flat_rings else engine.bin_centers0, float) * scale
-    azimuths = None if flat_rings else xr.DataArray(np.rad2deg(np.asarray(engine.bin_centers1, float)), dims="azimuthal")
-    entries = {"pixels": np.asarray(engine.indices, np.int32), "shares": np.asarray(engine.data, np.float32)}
-    radius = integrator.array_from_unit(shape, "center", unit)
+        lines.append(f"{count} bins for {left} pixels that are not masked: many will be empty")
+    for line in lines:
+        warnings.warn(line, stacklevel=2)
+    azimuths = None if npt_azimuth is None else xr.DataArray(middles(parts), dims="azimuthal")
     images = {"norm": np.where(masked, 1, norm), "dark": np.where(masked, 0, offset), "radius": radius}
-    arrays = {name: xr.DataArray(values, dims="entry") for name, values in entries.items()}
-    arrays |= {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
-    starts, radial = xr.DataArray(np.asarray(engine.indptr, np.int64), dims="edge"), xr.DataArray(centres, dims="radial")
+    arrays = {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
+    arrays |= {name: xr.DataArray(values, dims=dim) for name, dim, values in zip(ENTRIES, ("edge", "entry", "entry"), entries, strict=True)}
     done = {"dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None}
     return AzimuthalBins(
-        starts=starts, centres=radial, azimuths=azimuths, unit=unit, split=split, detector_dummy=detector_dummy,
+        centres=xr.DataArray(middles(rings), dims="radial"), azimuths=azimuths, unit=unit, split=split, detector_dummy=detector_dummy,
         corrections=tuple(name for name, there in done.items() if there), **arrays,
     )  # fmt: skip
+
+
+def pixels_as(
+    split: str, integrator: AzimuthalIntegrator, radius: NDArray[np.float64], unit: str, masked: NDArray[np.bool_], npt_azimuth: int | None,
+    azimuth_range: Range | None,
+) -> Pixels:  # fmt: skip
+    """Pixels as they are split: where they are not masked, they are sorted."""
+    in_parts = not (npt_azimuth is None and azimuth_range is None)
+    if split == "no":
+        return Points.of(integrator, radius, masked, in_parts, from_0=azimuth_range is not None and azimuth_range[1] > 180)
+    if split == "bbox":
+        return Boxes.of(integrator, radius.shape, unit, masked, in_parts)
+    return Outlines.of(integrator, radius, unit, masked)
+
+
+def product(factors: dict[str, NDArray[Any]], masked: NDArray[np.bool_]) -> tuple[NDArray[np.float64], list[str]]:
+    """What counts are divided by, NaN where one of its factors is not above 0; and a line on each factor that leaves pixels out so."""
+    norm, lines = np.ones(masked.shape), []
+    for name, factor in factors.items():
+        norm *= factor
+        good = factor > 0
+        if not good.all():
+            norm[~good] = np.nan
+            if lost := int(((factor <= 0) & ~masked).sum()):
+                lines.append(f"{lost} pixels that are not masked have a {name} of 0 or below: they are in no ring")
+    return norm, lines
 
 
 def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> None:
@@ -144,6 +176,17 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
         raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
     if split not in SPLITS:
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
+
+
+def check_size(shape: tuple[int, int], bins: int) -> None:
+    """Refuse, before there is any array of such a size, a detector or bins that are a slip."""
+    check_pixels(shape, "the detector")
+    most = max(MOST_BINS, BINS_A_PIXEL * shape[0] * shape[1])
+    if bins > most:
+        pixels = shape[0] * shape[1]
+        raise InputError(
+            f"expected up to {most} rings, or parts of them, for {pixels} pixels, got {bins}: take a smaller npt or npt_azimuth"
+        )
 
 
 def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, images: tuple[Any, ...]) -> AzimuthalIntegrator:
@@ -189,17 +232,12 @@ def polarisation(integrator: AzimuthalIntegrator, shape: tuple[int, ...], factor
     return np.asarray(integrator.polarization(shape, factor=factor))
 
 
-def azimuths_within(limits: Range, integrator: AzimuthalIntegrator, parts: int | None) -> Range | None:
-    """A range of azimuths in radians; the integrator's are cut where the range is not. None if it is all around and its parts do not
-    matter: pixels that are split where azimuths are cut would be lost."""
+def within_a_turn(limits: Range) -> Range:
+    """A range of azimuths, degrees."""
     low, high = rising(limits, "azimuth_range")
     if low < -180 or high > 360 or (low < 0 and high > 180):
         raise InputError(f"expected azimuth_range in degrees from -180 to 180, or from 0 to 360, got {limits}")
-    if high > 180:
-        integrator.setChiDiscAtZero()
-    if high - low == 360 and parts is None:
-        return None
-    return float(np.deg2rad(low)), float(np.deg2rad(high))
+    return low, high
 
 
 def rising(limits: Range, name: str) -> Range:

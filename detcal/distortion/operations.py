@@ -18,6 +18,7 @@ from detcal.frames.corrections import ATTRIBUTE, corrected, corrections_of, refu
 from detcal.frames.readings import ALL_NUMBERS, MOST, Valid
 from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.frames.valid import as_mask, find_readings, settled
+from detcal.sizes import check_pixels
 
 CONSERVED = ("counts", "mean")
 BAND_PIXELS = 2**18  # of the output a task: some ten MiB of coefficients
@@ -129,11 +130,13 @@ def place_grid(
     if shape is None:
         return size, origin, warp.shape
     if shape == "cover":
-        rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).astype(int).tolist()
-        return size, origin, (rows, columns)
+        rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).tolist()
+        check_pixels((rows, columns), "a grid that covers the map")
+        return size, origin, (int(rows), int(columns))
     wanted = pair(shape, 'a shape (rows, columns), or "cover"')
     if not all(number >= 1 and number.is_integer() for number in wanted):
         raise InputError(f'expected a shape (rows, columns), or "cover", got {shape}')
+    check_pixels(wanted, "a grid")
     return size, origin, (int(wanted[0]), int(wanted[1]))
 
 

@@ -16,6 +16,7 @@ from detcal.frames.valid import as_mask, find_readings, settled
 from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES
+from detcal.sizes import check_radius
 
 ORDER = ("dark", "gain", "flat")  # in which the frames are corrected
 
@@ -168,6 +169,7 @@ def correct_response(
         raise InputError(f"expected residual_sigma of 0 or more, got {residual_sigma}")
     if residual_sigma is not None and flat is None:
         raise InputError("residual_sigma needs a flat: give flat=, or leave residual_sigma out")
+    check_radius(response.sigma, response.truncate)
     done = ["gain", *(name for name, image in (("dark", dark), ("flat", flat)) if image is not None)]
     refuse_twice(stack, done, "leave out what was done: dark, flat, or the whole correction")
     stack, valid = find_readings(stack, dummy=dummy)
@@ -212,6 +214,7 @@ def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:
     """Refuse a gaussian that is none."""
     if not 0 < sigma < np.inf or not 0 < truncate < np.inf:
         raise InputError(f"expected a positive sigma and truncate, got {sigma} and {truncate}")
+    check_radius(sigma, truncate)
     if boundary not in BOUNDARIES:
         raise InputError(f"expected boundary to be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
 

@@ -12,6 +12,7 @@ from pyFAI.geometry import Geometry
 
 from detcal.errors import InputError
 from detcal.poni import find_dummy, read_poni
+from detcal.sizes import check_pixels
 
 KEV_M = 1.239841984332e-9  # hc
 
@@ -61,6 +62,7 @@ class PlanarGeometry:
             raise InputError(f"expected a finite poni_m (y, x) and rotation_rad, got {poni} m and {rotation} rad")
         # as floats, whatever came: for an int the kernels would be compiled anew
         whole = tuple(map(int, shape))
+        check_pixels(whole, "a detector")
         for name, value in zip(FIELDS, (whole, pixel_size, distance, poni, rotation), strict=True):
             object.__setattr__(self, name, value)
 

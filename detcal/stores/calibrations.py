@@ -7,6 +7,8 @@ from typing import Any
 import dask.array as da
 import xarray as xr
 
+from detcal.sizes import check_pixels
+
 # Where each calibration is defined: imported when one is met, since a worker that writes frames needs none of them.
 CALIBRATIONS = {
     "Response": "detcal.response.calibration",
@@ -41,6 +43,9 @@ def from_dataset(dataset: xr.Dataset) -> Any:
     kind = getattr(import_module(CALIBRATIONS[name]), name)
     names = {field.name: field.type for field in fields(kind)}
     images = {str(name): variable.data if names[name] is da.Array else variable for name, variable in dataset.items() if name in names}
+    for field, image in images.items():
+        if image.ndim >= 2:
+            check_pixels(image.shape[:2], f"{field} of a {name}")
     return kind(**images, **{name: as_tuples(value) for name, value in dataset.attrs.items() if name in names})
 
 

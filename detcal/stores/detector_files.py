@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import bisplev
 
 from detcal.errors import InputError
+from detcal.sizes import check_pixels
 from detcal.stores.absence import check_whole
 from detcal.stores.hdf5_data import Hdf5Array
 from detcal.stores.readers import check_readable, clear_errors
@@ -27,7 +28,6 @@ APART = 1e-3  # of a pixel, by which corners that neighbours share may differ
 NUMBER_WIDTH = 14  # characters of a number in a spline file
 DEGREE = 3
 UNITS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6}
-MOST_PIXELS = 2**28  # of a camera
 
 
 def add_detector(entry: h5py.Group, dataset: xr.Dataset) -> None:
@@ -173,7 +173,8 @@ def read_spline(path: str) -> "DistortionMap":
         x0, y0, x1, y1 = numbers_after(lines, parts["VALID REGION"])[:4]
         _, pixel_x, pixel_y = numbers_after(lines, parts["GRID SPACING, X-PIXEL SIZE, Y-PIXEL SIZE"])[:3]
         shape = int(y1 - y0), int(x1 - x0)
-        if min(shape) < 1 or shape[0] * shape[1] > MOST_PIXELS or not min(pixel_x, pixel_y) > 0:
+        check_pixels(shape, f"a camera in {path}")
+        if min(shape) < 1 or not min(pixel_x, pixel_y) > 0:
             raise InputError(f"expected a region of pixels of a positive size in {path}, got {shape} of {pixel_y} × {pixel_x} µm")
         y, x = (np.arange(size + 1.0) for size in shape)
         moved_x, moved_y = (bisplev(x, y, spline_after(lines, parts[name])).T for name in ("X-DISTORTION", "Y-DISTORTION"))

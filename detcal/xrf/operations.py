@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.frames.stack import native
 from detcal.frames.valid import spectra_readings
+from detcal.sizes import check_radius
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_live_times
 
@@ -54,6 +55,7 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
         raise InputError(f"expected boundary to be one of {', '.join(kernels.BOUNDARIES)}, got {boundary!r}")
     if not 0 < sigma_channels < np.inf or not 0 < truncate < np.inf:
         raise InputError(f"expected a positive sigma_channels and truncate, got {sigma_channels} and {truncate}")
+    check_radius(sigma_channels, truncate)
     whole = data.data.rechunk({data.ndim - 1: -1})
     smoothed = da.map_blocks(
         kernels.smooth, whole, float(sigma_channels), boundary, float(truncate), dtype=np.float32,

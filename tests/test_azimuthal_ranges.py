@@ -1,0 +1,234 @@
+"""Rings of a range and sectors: against numpy's histogram, the same rings in a wider range, and areas cut one by one."""
+
+import logging
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyFAI.detectors import Detector
+from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+
+from detcal.azimuthal import build_bins, integrate
+from detcal.azimuthal.geometry import UNITS
+from detcal.errors import InputError
+from tests.reference import bins as reference
+
+SPLITS = ("no", "bbox", "full")
+SHAPE = 60, 64
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def geometry(poni1=0.00293, poni2=0.00311, dist=0.02, shape=SHAPE, **rotations):
+    """The beam on the detector, at no corner or centre of a pixel, unless it is asked for."""
+    detector = Detector(1e-4, 1e-4, max_shape=shape, orientation=3)
+    return AzimuthalIntegrator(dist, poni1, poni2, detector=detector, wavelength=1e-10, **rotations)
+
+
+def counts(bins):
+    """Pixels (radial,), or (azimuthal, radial), of an image on which all are measured."""
+    return integrate(np.ones(bins.shape, np.float32), bins, "no").compute()["count"].values[0]
+
+
+def sums(bins):
+    """The shares of each bin, in float64."""
+    return np.add.reduceat(np.append(bins.shares.values, 0).astype(float), bins.starts.values[:-1]) * (np.diff(bins.starts) > 0)
+
+
+def radii(place, unit):
+    return place.array_from_unit(SHAPE, "center", unit).astype(float)
+
+
+# ------------------------------------------------------------------------------------------------------- numpy's histogram
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("npt", [1, 7, 90])
+def test_rings_of_a_range_are_numpys(unit, npt):
+    place = geometry(rot1=0.1, rot2=-0.2)
+    radius = radii(place, unit)
+    low, high = np.quantile(radius, (0.2, 0.7))
+    for limits in ((low, high), (low, 2 * abs(high) + 1), (radius.min(), radius.max())):
+        wanted, edges = np.histogram(radius, npt, limits)
+        bins = build_bins(place, npt, unit, radial_range=limits)
+        np.testing.assert_array_equal(np.diff(bins.starts), wanted)
+        np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2, rtol=1e-12)
+
+
+def test_pixels_on_edges_are_where_numpy_has_them():
+    """The beam in the middle of a pixel, radii and edges whole numbers of pixels, azimuths on the axes and diagonals."""
+    place = geometry(0.00305, 0.00325)
+    radius, azimuth = radii(place, "r_mm"), np.rad2deg(place.chiArray(SHAPE))
+    for limits, npt in (((0.5, 2.5), 20), ((1.0, 2.0), 1), ((0.1, 1.3), 12)):
+        wanted = np.histogram(radius, np.linspace(*limits, npt + 1))[0]
+        np.testing.assert_array_equal(np.diff(build_bins(place, npt, "r_mm", radial_range=limits).starts), wanted)
+    for limits in ((0, 90), (-180, -90), (90, 180), (-45, 45)):
+        wanted = np.histogram2d(radius.ravel(), azimuth.ravel(), (np.linspace(0.5, 2.5, 11), np.linspace(*limits, 10)))[0]
+        bins = build_bins(place, 10, "r_mm", radial_range=(0.5, 2.5), azimuth_range=limits, npt_azimuth=9)
+        np.testing.assert_array_equal(np.diff(bins.starts).reshape(10, 9), wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    start=st.floats(0, 20), width=st.floats(0.01, 30), npt=st.integers(1, 40), parts=st.integers(1, 9), left=st.floats(-180, 170),
+    turn=st.floats(0.5, 360),
+)  # fmt: skip
+def test_any_range_is_numpys(start, width, npt, parts, left, turn):
+    place = geometry(rot1=0.3)
+    limits, azimuths = (start, start + width), (left, min(left + turn, 180.0))
+    edges = np.linspace(*limits, npt + 1), np.linspace(*azimuths, parts + 1)
+    wanted = np.histogram2d(radii(place, "q_nm^-1").ravel(), np.rad2deg(place.chiArray(SHAPE)).ravel(), edges)[0]
+    if not wanted.any():
+        with pytest.raises(InputError, match="no pixel is left"):
+            build_bins(place, npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
+        return
+    bins = build_bins(place, npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
+    np.testing.assert_array_equal(np.diff(bins.starts).reshape(npt, parts), wanted)
+
+
+def test_azimuths_from_0_to_360_are_numpys():
+    place = geometry()
+    azimuth = np.rad2deg(place.chiArray(SHAPE)) % 360
+    for limits in ((0, 360), (100, 270), (180, 360), (350, 360)):
+        wanted = np.histogram(azimuth, np.linspace(*limits, 8))[0]
+        np.testing.assert_array_equal(counts(build_bins(place, 5, azimuth_range=limits, npt_azimuth=7)).sum(axis=1), wanted)
+
+
+# -------------------------------------------------------------------------------------------------- shares, cut one by one
+
+
+@pytest.mark.parametrize("rotations", [{}, {"rot1": 0.015, "rot2": -0.01}], ids=["straight", "tilted"])
+@pytest.mark.parametrize("azimuth_range", [None, (-180, 180), (-60, 50), (100, 260), (170, 180)])
+@pytest.mark.parametrize("split", ["bbox", "full"])
+def test_shares_are_areas_that_are_cut_one_by_one(split, azimuth_range, rotations):
+    """Of all pixels but those near the beam, in a range that ends on the detector."""
+    shape = 14, 16
+    place = geometry(0.00063, 0.00081, shape=shape, **rotations)
+    radius, half = (place.array_from_unit(shape, kind, "q_nm^-1", scale=False) for kind in ("center", "delta"))
+    azimuth, half_azimuth = (place.array_from_unit(shape, kind, "chi_rad", scale=False) for kind in ("center", "delta"))
+    corners = place.array_from_unit(shape, "corner", "q_nm^-1", scale=False)
+    beam = np.array(np.unravel_index(radius.argmin(), shape))
+    near = np.hypot(*(np.indices(shape) - beam[:, None, None])) < 2
+    limits = tuple(np.quantile(radius[~near], (0.2, 0.8)))
+    rings, parts = np.linspace(*limits, 5), np.deg2rad(np.linspace(*(azimuth_range or (-180, 180)), 4))
+    bins = build_bins(place, 4, split=split, radial_range=limits, azimuth_range=azimuth_range or (-180, 180), npt_azimuth=3, mask=near)
+    found = np.zeros((12, near.size))
+    np.add.at(found, (np.repeat(np.arange(12), np.diff(bins.starts)), bins.pixels.values), bins.shares.values)
+    for pixel in np.flatnonzero(~near):
+        at = np.unravel_index(pixel, shape)
+        polygon = (
+            reference.outline(corners[at]) if split == "full" else reference.box(*(a[at] for a in (radius, half, azimuth, half_azimuth)))
+        )
+        np.testing.assert_allclose(found[:, pixel], reference.shares(polygon, rings, parts).ravel(), atol=2e-6)
+    whole = build_bins(place, 4, split=split, radial_range=limits, azimuth_range=azimuth_range, mask=near)
+    np.testing.assert_allclose(sums(whole), found.sum(axis=1).reshape(4, 3).sum(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("npt", [1, 20])
+@pytest.mark.parametrize("split", SPLITS)
+def test_rings_are_the_same_in_a_wider_range(split, npt):
+    place = geometry(rot2=0.05)
+    narrow = build_bins(place, npt, split=split, radial_range=(4.0, 6.0))
+    wide = build_bins(place, 3 * npt, split=split, radial_range=(2.0, 8.0))
+    np.testing.assert_allclose(sums(narrow), sums(wide)[npt : 2 * npt], rtol=1e-5)
+
+
+@pytest.mark.parametrize("poni", [(0.00293, 0.00311), (0.003, 0.003), (0.00305, 0.00311), (0.003, 0.00311), (-0.01, 0.003), (-0.01, -0.02)])
+@pytest.mark.parametrize("split", SPLITS)
+def test_sectors_add_up_to_the_whole(split, poni):
+    """The beam within a pixel, on a corner, on a line of centres, on an edge, and beside the detector."""
+    place = geometry(*poni)
+    if split == "no" and poni == (0.00305, 0.00311):
+        pytest.skip("a pixel on the border of two sectors is in both, as in numpy's histograms")
+    whole = sums(build_bins(place, 12, split=split, radial_range=(0, 60.0)))
+    for borders in (np.arange(-180, 181, 90) + 0.0, [-180, -7.3, 100, 180], np.arange(0, 361, 72), [0, 170, 190, 360]):
+        parts = np.zeros(12)
+        for left, right in pairwise(borders):
+            try:
+                parts += sums(build_bins(place, 12, split=split, radial_range=(0, 60.0), azimuth_range=(left, right)))
+            except InputError:  # a sector without a pixel
+                continue
+        np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("poni", [(0.00293, 0.00311), (0.003, 0.003), (0.003, 0.00311), (-0.01, 0.003)])
+@pytest.mark.parametrize("split", SPLITS)
+def test_without_a_range_every_pixel_is_counted(split, poni):
+    for options in ({}, {"npt_azimuth": 7}):
+        bins = build_bins(geometry(*poni), 12, split=split, **options)
+        np.testing.assert_allclose(np.bincount(bins.pixels, bins.shares, SHAPE[0] * SHAPE[1]), 1, atol=1e-5)
+        assert (bins.shares > 0).all()
+
+
+@pytest.mark.parametrize("split", ["bbox", "full"])
+def test_the_pixel_with_the_beam_lies_on_all_sides(split):
+    mask = np.ones(SHAPE, bool)
+    mask[30, 31] = mask[0] = False  # and others, beyond the rings
+    bins = build_bins(
+        geometry(0.00305, 0.00315), 3, "r_mm", split, mask=mask, radial_range=(0, 0.3), azimuth_range=(-180, 180), npt_azimuth=4
+    )
+    np.testing.assert_allclose(counts(bins)[:, 0], 0.25, rtol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------- at the ends, and beyond
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_rings_beside_the_detector_are_empty(split):
+    found = integrate(np.ones(SHAPE, np.float32), build_bins(geometry(), 40, "r_mm", split, radial_range=(3.0, 7.0))).compute()
+    assert found["count"].values[0, :10].all()
+    assert (found["count"].values[0, 20:] == 0).all()
+    assert np.isnan(found.intensity.values[0, 20:]).all()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("limits", [(50, 60), (-2, -1)])
+def test_a_range_beside_the_detector_is_refused(split, limits):
+    with pytest.raises(InputError, match="no pixel is left in the rings"):
+        build_bins(geometry(), 10, "r_mm", split, radial_range=limits)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_single_pixel_is_a_ring(split):
+    bins = build_bins(geometry(5e-5, 5e-5, shape=(1, 1)), 1, "r_mm", split)
+    assert bins.pixels.values.tolist() == [0]
+
+
+def test_ranges_too_narrow_to_divide_end():
+    """Edges that are the same number are no reason to look for ever."""
+    place = geometry()
+    low = float(radii(place, "q_nm^-1")[3, 4])
+    bins = build_bins(place, 5, radial_range=(low, np.nextafter(low, np.inf)))
+    assert bins.starts.values[-1] <= 5 * SHAPE[0] * SHAPE[1]
+
+
+def test_what_sees_nothing_is_left_out_and_counted():
+    flat = np.ones(SHAPE)
+    flat[3, :5], flat[4, 0] = -1, 0
+    with pytest.warns(UserWarning, match="6 pixels that are not masked have a flat of 0 or below: they are in no ring"):
+        bins = build_bins(geometry(), 10, flat=flat)
+    assert len(bins.pixels) == flat.size - 6
+
+
+def test_solid_angles_below_0_are_left_out_and_counted(monkeypatch):
+    """As pyFAI has them for modules that are mirrored. Two negative factors make no positive one."""
+    angles = geometry().solidAngleArray(SHAPE).copy()
+    angles[:2] *= -1
+    monkeypatch.setattr(AzimuthalIntegrator, "solidAngleArray", lambda self, shape: angles)
+    flat = np.ones(SHAPE)
+    flat[0] = -1
+    with pytest.warns(UserWarning, match="that are not masked") as warned:
+        bins = build_bins(geometry(), 10, flat=flat)
+    lines = [str(each.message) for each in warned]
+    assert len(lines) == 2
+    assert lines[0].startswith("64 pixels that are not masked have a flat of 0 or below")
+    assert lines[1].startswith("128 pixels that are not masked have a solid angle of 0 or below")
+    assert len(bins.pixels) == flat.size - 128
+    assert (bins.norm > 0).all()
