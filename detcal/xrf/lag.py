@@ -31,7 +31,7 @@ def find_lag(rates: Places, places: Places) -> float:
     return float(lag)
 
 
-def line_shift(rates: Places, along: Places) -> float:
+def line_shift(rates: Places, places: Places) -> float:
     """By how many pixels lines that run back are shifted against those that run forth: the highest cross-correlation.
 
     It is searched to half a line, since the part of a longer lag that is nearer would be believed. Noise of two lines has nothing in
@@ -39,7 +39,8 @@ def line_shift(rates: Places, along: Places) -> float:
     next one as much as that and the one after, but with another sign, so that it cancels out; the first and the last pair count half,
     since each has one such neighbour alone.
     """
-    lines = [line for line in scan_lines(along) if line.stop - line.start > 3]
+    along = places[:, 1]
+    lines = [line for line in scan_lines(places) if line.stop - line.start > 3]
     profiles = [profile_of(rates[line], along[line]) for line in lines]
     reach = max((len(profile.values) for profile in profiles), default=0) // 2
     last = len(profiles) - 2
