@@ -98,7 +98,6 @@ def open_crono(
             "positions": (("spectrum", "axis"), positions, {"units": "um"}),
         }
         variables |= times_of(members, number, live_time_s)
-        variables |= left_out_of_file(name, variables)
         if (selected := read(members, "SpectraSelectedIndex")) is not None:
             variables["selected"] = (("row", "column"), selected_of(selected, number))
         for stored_name, (line, dims) in CRONO_LINES.items():
@@ -111,6 +110,7 @@ def open_crono(
             "spectrum": np.arange(number),
         }
         attrs = {"source": f"{name}::/XRF/Spectra", **settings_of(file)}
+    variables |= left_out_of_file(name, variables)
     return xr.Dataset(variables, coords, attrs)
 
 
@@ -154,7 +154,7 @@ def open_maps(
         if not names:
             raise InputError(f"no datasets /MAPS_RAW/data_a … in {name}: `detcal tree {name}` lists what it holds")
         wanted = wanted_detectors(name, detector, len(names))
-        shapes = [group[names[number]].shape for number in wanted]
+        shapes = [map_shape(name, group[names[number]]) for number in wanted]
         if len(set(shapes)) > 1:
             raise InputError(f"expected detectors of one shape in {name}, got {shapes}")
         times = {
@@ -178,11 +178,11 @@ def open_maps(
     }
     times = {kind: values[counted] for kind, values in times.items()}
     variables |= {kind: ("spectrum", values.mean(axis=0), {"units": "s"}) for kind, values in times.items()}
-    partly = {}
+    partly: dict[str, NDArray[np.bool_]] = {}
     if "live_time_s" in times:
         there = (times["live_time_s"] > 0) & (times["live_time_s"] < np.inf)
         live = np.where(there, times["live_time_s"], np.nan)
-        partly = {"without a live time of every detector": there.any(axis=0) & ~there.all(axis=0)}
+        partly["without a live time of every detector"] = np.asarray(there.any(axis=0) & ~there.all(axis=0))
         variables["live_time_s"] = ("spectrum", live.mean(axis=0), {"units": "s"})
         variables["detectors_live_s"] = (("spectrum", "detector"), live.T, {"units": "s"})
     if len(parts) > 1:
@@ -243,11 +243,11 @@ def open_spectra(
             times = np.asarray(find_dataset(name, file, live_time_s), np.float64)
             check_live_times(times, number)
             variables["live_time_s"] = ("spectrum", times, {"units": "s"})
-        variables |= left_out_of_file(name, variables)
         axis = channel_axis(channels)
         if energy_kev is not None:
             axis = ("energy", np.asarray(find_dataset(name, file, energy_kev)), {"units": "keV"})
             check_energy(axis[1], channels, "leave energy_kev= out")
+    variables |= left_out_of_file(name, variables)
     coords = {"energy": axis, "axis": list("xyz"[: places.shape[1]]) if places.shape[1] <= 3 else np.arange(places.shape[1])}
     coords["spectrum"] = np.arange(number)
     return xr.Dataset(variables, coords, {"source": f"{name}::{spectra}"})
@@ -310,6 +310,15 @@ def wanted_detectors(name: str, detector: int | Sequence[int] | None, number: in
     if not whole or not ((wanted >= 0) & (wanted < number)).all() or len(set(wanted.tolist())) < len(wanted):
         raise InputError(f"expected a detector from 0 to {number - 1} in {name}, or several different ones, got {detector}")
     return wanted.astype(np.int64)
+
+
+def map_shape(name: str, stored: h5py.Dataset) -> tuple[int, ...]:
+    """The shape of a detector's spectra (energy, row, column)."""
+    if stored.ndim != 3 or 0 in stored.shape or stored.dtype.kind not in "iuf":
+        raise InputError(
+            f"expected spectra (energy, row, column) of numbers in {name}::{stored.name}, got {stored.shape} of {stored.dtype}"
+        )
+    return tuple(stored.shape)
 
 
 def detector_times(name: str, group: h5py.Group, stored: str, detectors: int, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -91,9 +91,10 @@ def build_scan_grid(
     frame = place_grid(positions, step)
     places = frame.pixels(positions[:, ::-1][:, list(frame.order)])
     columns = lag_of(scan, places, left_out, line_lag)
+    own = own_step(places)
     if columns:
-        places = along_the_path(places, columns / float(own_step(places)[1]))
-    matrix = METHODS[method](places, np.flatnonzero(~left_out), frame)
+        places = along_the_path(places, columns / float(own[1]), own)
+    matrix = METHODS[method](places, np.flatnonzero(~left_out), own, frame)
     return as_grid(matrix, frame, method=method, line_lag=columns, unit=unit)
 
 
@@ -130,7 +131,7 @@ def selected_grid(scan: xr.Dataset, positions: Places, left_out: NDArray[np.bool
 
 
 def mean_places(positions: Places, placed: NDArray[np.bool_], axis: int) -> Places:
-    """Mean positions along an axis of a map (row, column), so far as they are `placed`; a row without any lies on the line of the others."""
+    """Mean positions along an axis of a map (row, column) of those that are `placed`; where none is, on the line of the others."""
     counts = placed.sum(axis=axis)
     if not counts.any():
         return np.full(len(counts), np.nan)
@@ -178,9 +179,10 @@ def place_grid(positions: Places, step: float | tuple[float, float] | None) -> F
     if numbers.prod() > MOST_PIXELS:
         rows, columns = numbers[list(order)]
         height, width = sizes[list(order)]
+        tall, wide = (high - low)[list(order)]
         raise InputError(
             f"a grid of {height:g} × {width:g} would have {rows:.0f} × {columns:.0f} = {numbers.prod():.1e} pixels, more than "
-            f"{MOST_PIXELS:.0e}: the positions span {high[order[0]] - low[order[0]]:g} × {high[order[1]] - low[order[1]]:g}; take a larger step"
+            f"{MOST_PIXELS:.0e}: the positions span {tall:g} × {wide:g}; take a larger step"
         )
     corner = (low + high - numbers * sizes) / 2
     return Frame(corner, sizes, (int(numbers[0]), int(numbers[1])), order)
@@ -223,11 +225,11 @@ def filled(values: Places, known: NDArray[np.bool_]) -> Places:
 # ------------------------------------------------------------------------------------------------------------- methods
 
 
-def drizzle(places: Places, measured: NDArray[np.int64], frame: Frame) -> sp.csr_matrix:
+def drizzle(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """Swept boxes over the grid: columns add up to 1."""
-    starts, ends = (ends_of_boxes[measured] for ends_of_boxes in swept(places))
+    starts, ends = (ends_of_boxes[measured] for ends_of_boxes in swept(places, own))
     # lines may lie closer than the grid's rows, or further: a box is as high as they are apart
-    height = float(own_step(places)[0])
+    height = float(own[0])
     found, first, room = [], 0, ENTRIES_AT_ONCE
     while first < len(measured):
         entries, shares = np.empty((room, 3), np.int32), np.empty(room)
@@ -240,9 +242,8 @@ def drizzle(places: Places, measured: NDArray[np.int64], frame: Frame) -> sp.csr
     return entries_matrix(pixels, numbers, shares, frame, len(places))
 
 
-def linear(places: Places, measured: NDArray[np.int64], frame: Frame) -> sp.csr_matrix:
+def linear(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """Barycentric weights in the triangle around each pixel's centre; spectra at one place are averaged."""
-    own = own_step(places)
     merged, belongs = np.unique(places[measured] / own, axis=0, return_inverse=True)
     try:
         triangles = Delaunay(merged)
@@ -267,18 +268,18 @@ def linear(places: Places, measured: NDArray[np.int64], frame: Frame) -> sp.csr_
     return entries_matrix(centre_numbers(inside[entries.row], frame), entries.col, entries.data, frame, len(places))
 
 
-def nearest(places: Places, measured: NDArray[np.int64], frame: Frame) -> sp.csr_matrix:
+def nearest(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """The spectrum nearest to each pixel's centre."""
-    unit = np.maximum(own_step(places), 1)
+    unit = np.maximum(own, 1)
     distance, number = cKDTree(places[measured] / unit).query(pixel_centres(frame) / unit, distance_upper_bound=FARTHEST)
     there = np.flatnonzero(np.isfinite(distance))
     return entries_matrix(centre_numbers(there, frame), measured[number[there]], np.ones(len(there)), frame, len(places))
 
 
-def gaussian(places: Places, measured: NDArray[np.int64], frame: Frame) -> sp.csr_matrix:
+def gaussian(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """Weights that fall with the distance from each pixel's centre, to 4 sigma."""
     reach = 4 * GAUSSIAN_SIGMA
-    unit = np.maximum(own_step(places), 1)
+    unit = np.maximum(own, 1)
     centres = pixel_centres(frame) / unit
     distances = cKDTree(centres).sparse_distance_matrix(cKDTree(places[measured] / unit), reach, output_type="coo_matrix")
     weights = np.exp(-0.5 * (distances.data / GAUSSIAN_SIGMA) ** 2)
@@ -288,7 +289,8 @@ def gaussian(places: Places, measured: NDArray[np.int64], frame: Frame) -> sp.cs
     return entries_matrix(pixels, measured[distances.col[near]], (weights / sums[distances.row])[near], frame, len(places))
 
 
-METHODS: dict[str, Callable[[Places, NDArray[np.int64], Frame], sp.csr_matrix]] = {  # of places, those with a share, on a frame
+# of all places, the numbers of those that have a share, their own steps, and the frame
+METHODS: dict[str, Callable[[Places, NDArray[np.int64], Places, Frame], sp.csr_matrix]] = {
     "drizzle": drizzle,
     "linear": linear,
     "nearest": nearest,

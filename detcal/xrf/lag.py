@@ -21,11 +21,11 @@ def find_lag(rates: Places, places: Places) -> float:
     InputError
         No neighbouring lines of opposite directions, lines that have nothing clear in common, or a lag of more than MOST_LAG.
     """
-    pace = float(own_step(places)[1])
+    own = own_step(places)
     lag = 0.0
     for _ in range(3):
-        moved = along_the_path(places, lag / pace)
-        lag += line_shift(rates, moved[:, 1]) / 2
+        moved = along_the_path(places, lag / float(own[1]), own)
+        lag += line_shift(rates, moved) / 2
     if abs(lag) > MOST_LAG:
         raise InputError(f"expected a lag of at most {MOST_LAG:g} columns, found {lag:.1f}: give line_lag= as a number if it is true")
     return float(lag)

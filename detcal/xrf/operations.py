@@ -62,7 +62,7 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
 
 
 def summary_spectra(spectra: Any) -> xr.Dataset:
-    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; what is not finite (uncovered pixels) is left out, channel by channel.
+    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; what is not finite takes no part, channel by channel.
 
     Returns
     -------
@@ -222,7 +222,7 @@ def tiles(
                 own, blocks = reading(spectra.blocks[mine, block]) if mine.size else ({}, [])
                 graph |= own
             starts = edges[mine].tolist()
-            graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, (*inside.shape, channels), rest)
+            graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, rest, (*inside.shape, channels))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
 
@@ -276,8 +276,8 @@ def regrid_tile(
     blocks: list[NDArray[Any]],
     firsts: list[int],
     share: tuple[NDArray[Any], ...],
+    rest: tuple[int, NDArray[np.float64], int] | None,
     shape: tuple[int, int, int],
-    rest: tuple[int, NDArray[np.float64], int] | None = None,
 ) -> NDArray[np.float32]:
     """A tile (row, column, energy) from blocks of spectra, and from the parts of the matrix that belong to its pixels."""
     indptr, indices, data = share
@@ -397,7 +397,7 @@ def in_mean_live_time(scan: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
         sum((part * (factor**power - 1)[:, None] for part, factor in zip(parts, longer, strict=True)), scan.spectra.data)
         for power in (1, 2)
     )
-    return tuple(scan.spectra.copy(data=values.astype(np.float32)) for values in (first, second))  # type: ignore[return-value]
+    return tuple(scan.spectra.copy(data=values.astype(np.float32)) for values in (first, second))
 
 
 def check_shape(spectra: xr.DataArray, grid: ScanGrid) -> None:

@@ -15,6 +15,7 @@ Places = NDArray[np.float64]  # (spectrum, (across, along)) the lines
 # In distances of the lines, and of the spectra along them:
 NARROWEST = 1 / 16  # the box of an exposure during which the stage stood still
 JUMPS = np.array([0.75, 2.0])  # between spectra that are further apart nothing was exposed: a step to the next line is no exposure
+STEP = 0.25  # that leads to another line
 CLEAR_MAJORITY = 0.25  # of moves along one axis, without which the turns decide
 
 
@@ -42,7 +43,7 @@ def own_step(places: Places) -> Places:
     moves = np.abs(np.diff(places[:, 1]))
     usual = np.median(moves[moves > 0]) if moves.any() else 0.0
     width = float(np.median(moves[moves > usual / 2])) if usual else 0.0
-    lines = scan_lines(places)
+    lines = level_parts(places, width)
     longest = max(line.stop - line.start for line in lines)
     long = [line for line in lines if line.stop - line.start >= longest / 2]  # not what was exposed on the way back
     levels = np.array([np.median(places[line, 0]) for line in (long if len(long) > 1 else lines)])
@@ -51,6 +52,14 @@ def own_step(places: Places) -> Places:
         gaps = gaps[gaps > 0.2 * np.quantile(gaps, 0.9, method="lower")]
     height = float(np.median(gaps)) if gaps.size else width
     return np.array([height or width, width or height])
+
+
+def level_parts(places: Places, width: float) -> list[slice]:
+    """The spectra between the turns of the path, and between its steps to another line."""
+    across, along = np.abs(np.diff(places, axis=0)).T
+    steps = np.flatnonzero((across > along) & (across > STEP * width)) + 1
+    edges = sorted({*steps.tolist(), *(line.start for line in scan_lines(places)), len(places)})
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def turning_points(along: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -74,12 +83,12 @@ def jumps_between(places: Places, own: Places) -> NDArray[np.bool_]:
     return ~(np.abs(np.diff(places, axis=0)) <= own * JUMPS).all(axis=1)
 
 
-def along_the_path(places: Places, spectra: float) -> Places:
-    """Where the stage was so many exposures later: the lag is one of time, so that turns lag less than lines.
+def along_the_path(places: Places, spectra: float, own: Places) -> Places:
+    """Where the stage was so many exposures later, with its own steps: the lag is one of time, so that turns lag less than lines.
 
     Beyond a jump the path goes on as it did before, and nowhere out of the extent of the scan.
     """
-    ends = np.flatnonzero(jumps_between(places, own_step(places))) + 1
+    ends = np.flatnonzero(jumps_between(places, own)) + 1
     moved = [move_on(part, spectra) for part in np.split(places, ends)]
     return np.concatenate(moved).clip(np.nanmin(places, axis=0), np.nanmax(places, axis=0))
 
@@ -95,12 +104,11 @@ def move_on(part: Places, spectra: float) -> Places:
     return np.asarray((1 - share) * part[first] + share * part[first + 1])
 
 
-def swept(places: Places) -> tuple[Places, Places]:
+def swept(places: Places, own: Places) -> tuple[Places, Places]:
     """Where each exposure began and ended: halfway to its neighbours, or as far as on the other side where that would be a jump.
 
     One that has jumps on both sides covers what a usual one does.
     """
-    own = own_step(places)
     halves = np.diff(places, axis=0) / 2
     jumps = jumps_between(places, own)
     edge, no_edge = np.zeros((1, 2)), np.ones(1, bool)
