@@ -173,7 +173,7 @@ def test_a_scan_of_which_nothing_was_measured_has_no_map():
 
 def test_points_that_were_never_reached_do_not_widen_the_map():
     """An aborted scan: the rest of the file's positions and live times is 0."""
-    places = raster(6, 10) + [5000, 7000]
+    places = raster(6, 10) + np.array([5000, 7000])
     scan = made_up(places)
     scan.positions[47:] = 0
     scan.live_time_s[47:] = 0

@@ -182,6 +182,18 @@ def test_a_file_that_cannot_be_used(folder, command, name, dataset, values, mess
     assert message in fails(folder, command, f"{name}.toml")
 
 
+def test_a_zero_live_time_is_left_out_with_one_warning(folder):
+    spoil(folder / "scan.h5", "LiveTimes", lambda whole: np.where(np.arange(len(whole)) == 7, 0, whole).astype(np.uint64))
+    done = detcal(folder, "run", "regrid_xrf.toml", "--memory", "2GiB", "--workers", "2")
+    assert done.stderr.count("warning: ") == 1
+    assert "spectra of " in done.stderr
+    assert "1 without a positive live time (number 7) are left out" in done.stderr
+    found = library.load(folder / "cube.zarr").compute()
+    with pytest.warns(UserWarning, match="number 7"):
+        scan = xrf.open_crono(folder / "scan.h5")
+    assert_same(found, xrf.regrid_rate(scan, xrf.build_scan_grid(scan)).drop_vars("variance"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
