@@ -21,7 +21,7 @@ from detcal.stores.scans import GzipSpectra
 from detcal.stores.zarr_store import prepare_zarr
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
 from tests.test_run import change, detcal, fails
-from tests.test_xrf_files import changed, spoil
+from tests.test_xrf_files import spoil
 
 MIB = 2**20
 RECIPES = {"convert_crono": "converted", "regrid_xrf": "cube"}
@@ -98,7 +98,7 @@ def test_options_reach_the_grid_and_the_elements(folder, element_method):
 
 def test_counts_need_no_live_times(folder):
     spoil(folder / "scan.h5", "LiveTimes", None)
-    with pytest.raises(InputError, match="add it, or regrid the counts"):
+    with pytest.raises(InputError, match='quantity = "counts" and no elements'):
         built(folder, "regrid_xrf")
     change(folder, "regrid_xrf.toml", '# quantity = "rate"', 'quantity = "counts"')
     scan = xrf.open_crono(folder / "scan.h5")
@@ -174,12 +174,24 @@ def write_scan(path, rows, columns, channels):
     ("command", "name", "dataset", "values", "message"),
     [
         ("check", "convert_crono", "SpectraSelectedIndex", None, "expected a scan with selected (row, column), got one without"),
-        ("run", "regrid_xrf", "LiveTimes", lambda whole: changed(whole, 7, 0), "got 0 s for spectrum 7"),
+        ("run", "regrid_xrf", "LiveTimes", lambda whole: 0 * whole, "no spectrum is left to make a map of"),
     ],
 )
 def test_a_file_that_cannot_be_used(folder, command, name, dataset, values, message):
     spoil(folder / "scan.h5", dataset, values)
     assert message in fails(folder, command, f"{name}.toml")
+
+
+def test_a_zero_live_time_is_left_out_with_one_warning(folder):
+    spoil(folder / "scan.h5", "LiveTimes", lambda whole: np.where(np.arange(len(whole)) == 7, 0, whole).astype(np.uint64))
+    done = detcal(folder, "run", "regrid_xrf.toml", "--memory", "2GiB", "--workers", "2")
+    assert done.stderr.count("warning: ") == 1
+    assert "spectra of " in done.stderr
+    assert "1 without a positive live time (number 7) are left out" in done.stderr
+    found = library.load(folder / "cube.zarr").compute()
+    with pytest.warns(UserWarning, match="number 7"):
+        scan = xrf.open_crono(folder / "scan.h5")
+    assert_same(found, xrf.regrid_rate(scan, xrf.build_scan_grid(scan)).drop_vars("variance"))
 
 
 @pytest.mark.parametrize(

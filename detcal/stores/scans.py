@@ -1,7 +1,7 @@
 """X-ray fluorescence scans, opened lazily from what instruments write."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from os.path import abspath
 from typing import Any
@@ -19,7 +19,17 @@ from detcal.stores.hdf5 import find_dataset, follow, own_type
 from detcal.stores.hdf5_data import Hdf5Array, values_of
 from detcal.stores.readers import check_readable, clear_errors
 from detcal.stores.zarr_store import NUMBERS
-from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
+from detcal.xrf.calibration import (
+    NO_LIVE_TIME,
+    check_energy,
+    check_live_times,
+    check_places,
+    check_positions,
+    check_selected,
+    leave_out,
+    listed,
+    unmeasured,
+)
 
 PathOrName = str | PathLike[str]
 BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
@@ -99,11 +109,12 @@ def open_crono(
             "spectrum": np.arange(number),
         }
         attrs = {"source": f"{name}::/XRF/Spectra", **settings_of(file)}
+    variables |= left_out_of_file(name, variables)
     return xr.Dataset(variables, coords, attrs)
 
 
 def open_maps(
-    path: PathOrName, *, detector: int | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
+    path: PathOrName, *, detector: int | Sequence[int] | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
 ) -> xr.Dataset:
     """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
 
@@ -114,21 +125,25 @@ def open_maps(
     path
         The HDF5 file.
     detector
-        Number of a detector, from 0; by default the counts of all are added up, and their live times averaged.
+        Numbers of detectors, from 0, or of one. Default: all that have counted. One that has no live time where others have one, in more
+        of the points than its share of the counts is worth, or has not a single count, is left out, with a warning.
     positions : (spectrum, 2), optional
-        x and y of each point, row by row. By default columns and rows: the file itself has none.
+        x and y of each point, row by row. Default: columns and rows, since the file itself has none.
     chunks
-        Rows of the map a block: {"row": 4}; by default about 4 MiB.
+        Rows of the map a block: {"row": 4}. Default: about 4 MiB.
 
     Returns
     -------
     Dataset
-        As from `open_crono`: spectra, positions, live_time_s, real_time_s, selected (every point), detectors_live_s (spectrum, detector).
+        As from `open_crono`. spectra are the sums of the detectors' counts, in a type that holds them; live_time_s and real_time_s their
+        mean times; selected every point. detectors_live_s (spectrum, detector) and, of several, detector_spectra (detector, spectrum,
+        energy) are those of each, by which `regrid_rate` and `element_maps` add up rates; coord detector tells their numbers. Points
+        without a live time of all these detectors are left out.
 
     Raises
     ------
     InputError
-        No such file or group, no such detector, live times that are not positive, positions of another number or all equal.
+        No such file or group, no such detector, none that has counted, positions of another number or all equal.
     """
     name, file_path = fspath(path), abspath(fspath(path))
     check_readable(name)
@@ -137,34 +152,42 @@ def open_maps(
         names = sorted(member for member in group if member.startswith("data_")) if isinstance(group, h5py.Group) else []
         if not names:
             raise InputError(f"no datasets /MAPS_RAW/data_a … in {name}: `detcal tree {name}` lists what it holds")
-        if detector is not None and not 0 <= detector < len(names):
-            raise InputError(f"expected a detector from 0 to {len(names) - 1} in {name}, got {detector}")
-        wanted = range(len(names)) if detector is None else range(detector, detector + 1)
-        cubes = [lazy_maps(file_path, group[names[number]], chunks) for number in wanted]
-        if len({cube.shape for cube in cubes}) > 1:
-            raise InputError(f"expected detectors of one shape in {name}, got {[cube.shape for cube in cubes]}")
-        channels, rows, columns = cubes[0].shape
-        cube = cubes[0] if len(cubes) == 1 else sum(cube.astype(np.int32) for cube in cubes)
-        spectra = cube.reshape(channels, rows * columns).T
+        wanted = wanted_detectors(name, detector, len(names))
+        shapes = [map_shape(name, group[names[number]]) for number in wanted]
+        if len(set(shapes)) > 1:
+            raise InputError(f"expected detectors of one shape in {name}, got {shapes}")
         times = {
-            kind: np.asarray(read_all(group[stored]), np.float64)[list(wanted)].reshape(len(wanted), -1)
+            kind: detector_times(name, group, stored, len(names), shapes[0][1:])[wanted]
             for kind, stored in (("live_time_s", "livetime"), ("real_time_s", "realtime"))
             if stored in group
         }
+        counted = detectors_that_counted(name, [group[names[number]] for number in wanted], times.get("live_time_s"), wanted)
+        wanted = wanted[counted]
+        cubes = [lazy_maps(file_path, group[names[number]], chunks) for number in wanted]
+    channels, rows, columns = cubes[0].shape
     points = rows * columns
+    parts = [cube.reshape(channels, points).T for cube in cubes]
     own = np.stack([line.ravel() for line in np.indices((rows, columns))[::-1]], axis=1).astype(np.float64)
     places = own if positions is None else np.asarray(positions, np.float64)
     check_positions(places, points)
     variables: dict[str, Any] = {
-        "spectra": (("spectrum", "energy"), spectra, {"units": "counts"}),
+        "spectra": (("spectrum", "energy"), sum_of(parts), {"units": "counts"}),
         "positions": (("spectrum", "axis"), places, {"units": "pixels" if positions is None else "1"}),
         "selected": (("row", "column"), np.arange(points).reshape(rows, columns)),
     }
+    times = {kind: values[counted] for kind, values in times.items()}
     variables |= {kind: ("spectrum", values.mean(axis=0), {"units": "s"}) for kind, values in times.items()}
+    partly: dict[str, NDArray[np.bool_]] = {}
     if "live_time_s" in times:
-        check_live_times(times["live_time_s"].min(axis=0), points, "choose a detector= that counted everywhere")
-        variables["detectors_live_s"] = (("spectrum", "detector"), times["live_time_s"].T, {"units": "s"})
-    coords = {"energy": channel_axis(channels), "axis": ["x", "y"], "spectrum": np.arange(points)}
+        there = (times["live_time_s"] > 0) & (times["live_time_s"] < np.inf)
+        live = np.where(there, times["live_time_s"], np.nan)
+        partly["without a live time of every detector"] = np.asarray(there.any(axis=0) & ~there.all(axis=0))
+        variables["live_time_s"] = ("spectrum", live.mean(axis=0), {"units": "s"})
+        variables["detectors_live_s"] = (("spectrum", "detector"), live.T, {"units": "s"})
+    if len(parts) > 1:
+        variables["detector_spectra"] = (("detector", "spectrum", "energy"), da.stack(parts), {"units": "counts"})
+    variables |= left_out_of_file(name, variables, partly)
+    coords = {"energy": channel_axis(channels), "axis": ["x", "y"], "spectrum": np.arange(points), "detector": wanted}
     return xr.Dataset(variables, coords, {"source": f"{name}::/MAPS_RAW/{', '.join(names[number] for number in wanted)}"})
 
 
@@ -217,12 +240,13 @@ def open_spectra(
         }
         if live_time_s is not None:
             times = np.asarray(read_all(find_dataset(name, file, live_time_s)), np.float64)
-            check_live_times(times, number, "leave live_time_s= out")
+            check_live_times(times, number)
             variables["live_time_s"] = ("spectrum", times, {"units": "s"})
         axis = channel_axis(channels)
         if energy_kev is not None:
             axis = ("energy", read_all(find_dataset(name, file, energy_kev)), {"units": "keV"})
             check_energy(axis[1], channels, "leave energy_kev= out")
+    variables |= left_out_of_file(name, variables)
     coords = {"energy": axis, "axis": list("xyz"[: places.shape[1]]) if places.shape[1] <= 3 else np.arange(places.shape[1])}
     coords["spectrum"] = np.arange(number)
     return xr.Dataset(variables, coords, {"source": f"{name}::{spectra}"})
@@ -239,10 +263,88 @@ def lazy_spectra(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | No
     return lazy_array(Hdf5Array.of(stored), (min(block, len(stored)), -1), "spectra")
 
 
+def wanted_detectors(name: str, detector: int | Sequence[int] | None, number: int) -> NDArray[np.int64]:
+    """The numbers of the detectors that are asked for."""
+    if detector is None:
+        return np.arange(number)
+    wanted = np.atleast_1d(np.asarray(detector))
+    whole = wanted.ndim == 1 and wanted.size and wanted.dtype.kind in "iu"
+    if not whole or not ((wanted >= 0) & (wanted < number)).all() or len(set(wanted.tolist())) < len(wanted):
+        raise InputError(f"expected a detector from 0 to {number - 1} in {name}, or several different ones, got {detector}")
+    return wanted.astype(np.int64)
+
+
+def map_shape(name: str, stored: h5py.Dataset) -> tuple[int, ...]:
+    """The shape of a detector's spectra (energy, row, column)."""
+    if stored.ndim != 3 or 0 in stored.shape or stored.dtype.kind not in "iuf":
+        raise InputError(
+            f"expected spectra (energy, row, column) of numbers in {name}::{stored.name}, got {stored.shape} of {stored.dtype}"
+        )
+    return tuple(stored.shape)
+
+
+def detector_times(name: str, group: h5py.Group, stored: str, detectors: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Live or real times (detector, spectrum) of all detectors."""
+    times = np.asarray(read_all(group[stored]), np.float64)
+    if times.shape != (detectors, *shape):
+        raise InputError(f"expected times of shape {(detectors, *shape)} in {name}::/MAPS_RAW/{stored}, got {times.shape}")
+    return times.reshape(detectors, -1)
+
+
+def detectors_that_counted(
+    name: str, cubes: list[h5py.Dataset], live_time_s: NDArray[np.float64] | None, numbers: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which detectors are worth more than the points that they have not counted in; says of the others that they are left out.
+
+    A detector of n is an n-th of the counts: it is left out if it has no live time in more than an n-th of the points in which any has one,
+    or if it has not a single count while others have. Else those points are.
+    """
+    counted = np.ones(len(cubes), np.bool_)
+    if len(cubes) == 1:
+        return counted
+    timeless = counted & False
+    if live_time_s is not None:
+        there = (live_time_s > 0) & (live_time_s < np.inf)
+        reached = there.any(axis=0)
+        timeless = (reached & ~there).sum(axis=1) > reached.sum() / len(cubes)
+    silent = np.array([not gone and is_silent(cube) for cube, gone in zip(cubes, timeless, strict=True)])
+    if (timeless | silent).all():  # nobody can tell from another's counts that a detector is dead
+        silent[:] = False
+    parts = [
+        f"{listed(numbers[which])} {reason}"
+        for which, reason in ((timeless, "without a live time in too many points"), (silent, "without a single count"))
+        if which.any()
+    ]
+    if parts:
+        warnings.warn(f"of {len(cubes)} detectors of {name}, {(timeless | silent).sum()} are left out: {' and '.join(parts)}", stacklevel=3)
+    return ~(timeless | silent)
+
+
+def is_silent(stored: h5py.Dataset) -> bool:
+    """Whether spectra (energy, row, column) hold no count at all: those of a detector that counts are read to the first count only."""
+    depth = stored.chunks[1] if stored.chunks else 1
+    return not any((stored[:, start : start + depth] > 0).any() for start in range(0, stored.shape[1], depth))
+
+
+def sum_of(spectra: list[da.Array]) -> da.Array:
+    """Sums of the detectors' counts in a type that holds them: whole numbers stay whole, reals keep fractions and NaN."""
+    kind = np.result_type(*(part.dtype for part in spectra))
+    if len(spectra) == 1:
+        return spectra[0]
+    if kind.kind == "f":
+        kind = np.result_type(kind, np.float32)
+    elif kind != np.uint64:
+        kind = np.dtype(np.int32 if kind.itemsize <= 2 else np.int64)
+    total: da.Array = sum((part.astype(kind) for part in spectra[1:]), spectra[0].astype(kind))
+    return total
+
+
 def lazy_maps(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None) -> da.Array:
     """Spectra (energy, row, column) in blocks of rows."""
-    if stored.ndim != 3 or 0 in stored.shape:
-        raise InputError(f"expected spectra (energy, row, column) in {path}::{stored.name}, got {stored.shape}")
+    if stored.ndim != 3 or 0 in stored.shape or stored.dtype.kind not in "iuf":
+        raise InputError(
+            f"expected spectra (energy, row, column) of numbers in {path}::{stored.name}, got {stored.shape} of {stored.dtype}"
+        )
     block = wanted_rows(chunks, "row", stored[:0].itemsize * stored.shape[0] * stored.shape[2], stored.chunks[1] if stored.chunks else 1)
     return lazy_array(Hdf5Array.of(stored), (-1, min(block, stored.shape[1]), -1), "channels")
 
@@ -263,6 +365,25 @@ def lazy_array(array: Hdf5Array, blocks: tuple[int, ...], unit: str) -> da.Array
         array, chunks=blocks, name=f"spectra-{tokenize(array, blocks)}", fancy=False, inline_array=True,
         meta=np.empty((0,) * array.ndim, array.dtype),
     )  # fmt: skip
+
+
+def left_out_of_file(name: str, variables: Mapping[str, Any], others: Mapping[str, NDArray[np.bool_]] | None = None) -> dict[str, Any]:
+    """left_out (spectrum,), if any spectrum of a file was not measured, and live_time_s without what is no time; says so.
+
+    `others` are more reasons than the variables tell.
+    """
+    positions = variables["positions"][1]
+    live = variables["live_time_s"][1] if "live_time_s" in variables else None
+    reasons = {**(others or {}), **unmeasured(positions, live)}
+    left_out = leave_out(reasons, np.arange(len(positions)), source=f" of {name}")
+    check_places(positions[~left_out])
+    if not left_out.any():
+        return {}
+    found: dict[str, Any] = {"left_out": ("spectrum", left_out)}
+    if live is not None:
+        timeless = unmeasured(positions, live)[NO_LIVE_TIME]
+        found["live_time_s"] = ("spectrum", np.where(timeless, np.nan, live), {"units": "s"})
+    return found
 
 
 def read(group: h5py.Group, name: str) -> NDArray[Any] | None:
@@ -312,7 +433,7 @@ def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
     if given is not None:
         found["live_time_s"] = np.asarray(given, np.float64)
     if "live_time_s" in found:
-        check_live_times(found["live_time_s"], number, "give live_time_s= in place of the file's own")
+        check_live_times(found["live_time_s"], number)
     if "real_time_s" in found and not fits("RealTimes", found["real_time_s"], (number,)):
         del found["real_time_s"]
     return {line: ("spectrum", values, {"units": "s"}) for line, values in found.items()}

@@ -22,6 +22,8 @@ PathOrName = str | PathLike[str]
 def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: int | None = None) -> xr.Dataset:
     """The arrays of `convert_crono`, lazily, from a scan with spectra and selected (row, column); `tile_lines` as for `regrid`.
 
+    What `build_scan_grid` leaves out is NaN in the cube.
+
     Raises
     ------
     InputError
@@ -33,7 +35,7 @@ def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: i
     grid = build_scan_grid(scan, method="selected")
     cube = spread(smoothed, grid, grid.W, tile_lines=tile_lines, once=True)
     summary = summary_spectra(cube)
-    total = scan.spectra.sum("spectrum", dtype=np.float64)
+    total = summary_spectra(scan.spectra)["sum"]
     told = {
         "maxrf_all_spectra": (smoothed, "every spectrum in the order of the scan, smoothed along the energy"),
         "maxrf_cube": (cube, "smoothed spectra that the instrument selected for each point of its grid"),

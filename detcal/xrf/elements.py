@@ -12,7 +12,7 @@ from detcal.errors import InputError
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_energy
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, window_of
-from detcal.xrf.operations import as_spectra, live_times, on_grid, regrid, spread
+from detcal.xrf.operations import Missing, as_spectra, in_mean_live_time, on_grid, over_seconds, spread, timed
 
 EMPTY = 1e-6  # of a pattern's highest channel
 
@@ -33,7 +33,8 @@ def element_maps(
     Parameters
     ----------
     scan
-        spectra (spectrum, energy) with their energies in keV, and live_time_s (spectrum,).
+        spectra (spectrum, energy) with their energies in keV, and live_time_s (spectrum,); what takes no part and the elements of a
+        detector are as in `regrid_rate`.
     grid
         From `build_scan_grid`.
     elements
@@ -56,13 +57,14 @@ def element_maps(
     -------
     Dataset (element, row, column)
         rate, counts of the element's shell per live second, and error, its standard error, in which n counts have the variance n + 1: of
-        amounts of about a count it is too large rather than too small. NaN in pixels without a spectrum. Coord line_kev.
+        amounts of about a count it is too large rather than too small. NaN in pixels without a spectrum, or without a measured channel of
+        the element. Coord line_kev.
 
     Raises
     ------
     InputError
         Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times; another
-        number of spectra than the grid was built for.
+        number of spectra than the grid was built for; none with a live time.
     """
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')
@@ -76,12 +78,15 @@ def element_maps(
         raise InputError(f"expected each shell of an element once, got {names}")
     if not 0 < background_kev < np.inf:
         raise InputError(f"expected a positive background_kev, got {background_kev}")
-    seconds = on_grid(grid, grid.W @ live_times(scan, grid))
+    grid, live = timed(scan, grid)
+    seconds = on_grid(grid, grid.W @ live)
+    counts, _ = in_mean_live_time(scan)
+    noise = noise_of(grid, noise_of_spectra(scan))
     patterns = np.stack([pattern_of(line, energy, fwhm_kev) for line in lines])
     strongest = np.array([line.strongest_kev for line in lines])
     if method == "window":
         weights = np.stack([window_of(line, energy, fwhm_kev) for line in lines])
-        amounts, errors = (values / seconds.values for values in window_maps(scan, grid, weights, patterns, tile_lines))
+        amounts, errors = window_maps(counts, grid, live, seconds, noise, weights, patterns, tile_lines)
     else:
         wanted = energy_range_kev or (max(low, strongest.min() - 0.7), min(high, strongest.max() + 1.5))
         inside = (energy >= wanted[0]) & (energy <= wanted[1])
@@ -89,7 +94,7 @@ def element_maps(
             raise InputError(f"expected more channels than elements from {wanted[0]:g} to {wanted[1]:g} keV, got {inside.sum()}")
         background = background_patterns(energy[inside], background_kev).T
         every = np.concatenate([patterns[:, inside], background])
-        amounts, errors = fitted_maps(scan, grid, inside, every, seconds, len(names), tile_lines)
+        amounts, errors = fitted_maps(counts, grid, live, seconds, noise, inside, every, len(names), tile_lines)
     coords: dict[str, Any] = {
         "element": np.array(names, object),
         "line_kev": ("element", strongest, {"units": "keV"}),
@@ -114,29 +119,49 @@ def energies_of(scan: xr.Dataset) -> NDArray[np.float64]:
 
 
 def window_maps(
-    scan: xr.Dataset, grid: ScanGrid, weights: NDArray[np.float64], patterns: NDArray[np.float64], tile_lines: int | None
+    spectra: xr.DataArray,
+    grid: ScanGrid,
+    live: NDArray[np.float64],
+    seconds: xr.DataArray,
+    noise: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    patterns: NDArray[np.float64],
+    tile_lines: int | None,
 ) -> tuple[da.Array, da.Array]:
-    """Counts (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first.
+    """Counts per second (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first.
 
-    Each block of spectra is read once for both. As in fits, the variance has one more count in it: an empty window is no exact one.
+    Each block of spectra is read once for both. As in fits, the variance has one more count in it: an empty window is no exact one. A
+    spectrum with a channel of a window that was not measured takes no part in this window.
     """
     recovered = (weights * patterns).sum(axis=1)
     shares = weights / recovered[:, None]
-    whole = as_spectra(scan.spectra).data.rechunk({1: -1})
+    whole = as_spectra(spectra).data.rechunk({1: -1})
     both = np.concatenate([shares, shares**2]).T
     sums = da.map_blocks(weigh, whole, both, dtype=np.float64, chunks=(whole.chunks[0], (both.shape[1],)), meta=np.empty((0, 0)))
     amounts, squares = (
-        spread(sums[:, part], grid, matrix, tile_lines=tile_lines, once=True).data.transpose(2, 0, 1)
-        for part, matrix in ((slice(len(shares)), grid.W), (slice(len(shares), None), grid.W.power(2)))
+        spread(sums[:, part], grid, over_seconds(grid, seconds, power), None, Missing(live, power), tile_lines=tile_lines, once=True)
+        for part, power in ((slice(len(shares)), 1), (slice(len(shares), None), 2))
     )
-    more = kernels.ONE_MORE * noise_of(grid) / recovered[:, None, None]
-    return amounts, da.sqrt(squares + more**2)
+    # in place of the variance of each spectrum, that of all which are in the pixel
+    usual = noise / noise_of(grid)
+    more = kernels.ONE_MORE * (noise / seconds.values) / recovered[:, None, None]
+    return amounts.data.transpose(2, 0, 1), da.sqrt(usual * squares.data.transpose(2, 0, 1) + more**2)
 
 
-def noise_of(grid: ScanGrid) -> NDArray[np.float64]:
-    """Variance over mean of the counts in each pixel (row, column): 1 for whole spectra of Poisson's counts, less for parts of them."""
-    sums, squares = (np.asarray(grid.W.power(power).sum(axis=1)).reshape(grid.shape) for power in (1, 2))
+def noise_of(grid: ScanGrid, spectra: NDArray[np.float64] | float = 1.0) -> NDArray[np.float64]:
+    """Variance over mean of the counts in each pixel (row, column): that of its spectra for whole ones, less for parts of them."""
+    weights = np.broadcast_to(spectra, grid.spectra)
+    sums, squares = (np.asarray(matrix.sum(axis=1)).reshape(grid.shape) for matrix in (grid.W, grid.W.power(2).multiply(weights)))
     return np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
+
+
+def noise_of_spectra(scan: xr.Dataset) -> NDArray[np.float64] | float:
+    """Variance over mean of the counts of each spectrum: 1 for Poisson's statistics, more where elements of a detector have been live for
+    unequal times, if each sees about as much."""
+    if "detectors_live_s" not in scan:
+        return 1.0
+    live = scan.detectors_live_s.transpose("spectrum", "detector").values
+    return np.asarray(np.nan_to_num(live.mean(axis=1) * (1 / live).mean(axis=1), nan=1.0))
 
 
 def weigh(block: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -144,26 +169,29 @@ def weigh(block: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float
     sums = np.empty((len(block), weights.shape[1]))
     for number, vector in enumerate(weights.T):
         inside = np.flatnonzero(vector)
-        sums[:, number] = (block[:, inside[0] : inside[-1] + 1] * vector[inside[0] : inside[-1] + 1]).sum(axis=1)
+        with np.errstate(invalid="ignore"):  # what is infinite was not measured
+            sums[:, number] = (block[:, inside[0] : inside[-1] + 1] * vector[inside[0] : inside[-1] + 1]).sum(axis=1)
     return sums
 
 
 def fitted_maps(
-    scan: xr.Dataset,
+    spectra: xr.DataArray,
     grid: ScanGrid,
+    live: NDArray[np.float64],
+    seconds: xr.DataArray,
+    noise: NDArray[np.float64],
     inside: NDArray[np.bool_],
     patterns: NDArray[np.float64],
-    seconds: xr.DataArray,
     elements: int,
     tile_lines: int | None,
 ) -> tuple[da.Array, da.Array]:
     """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
-    wanted = as_spectra(scan.spectra)[:, channels[0] : channels[-1] + 1]
-    cube = regrid(wanted, grid, tile_lines=tile_lines).data.rechunk({2: -1})
+    wanted = as_spectra(spectra)[:, channels[0] : channels[-1] + 1]
+    cube = spread(wanted, grid, grid.W, missing=Missing(live), tile_lines=tile_lines).data.rechunk({2: -1})
     # whole images, not dask arrays: what all tiles share would take them out of the order of the scan
     fitted = da.map_blocks(
-        fit_block, cube, noise=noise_of(grid), seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,
+        fit_block, cube, noise=noise, seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,
         chunks=((2 * elements,), *cube.chunks[:2]), drop_axis=2, new_axis=0, meta=np.empty((0, 0, 0)),
     )  # fmt: skip
     return fitted[:elements], fitted[elements:]

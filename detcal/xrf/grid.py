@@ -12,9 +12,9 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from detcal.errors import InputError
 from detcal.xrf import kernels
-from detcal.xrf.calibration import ScanGrid, check_live_times, check_positions, check_selected
+from detcal.xrf.calibration import ScanGrid, check_places, check_positions, check_selected, left_out_of, live_times_of
 from detcal.xrf.lag import find_lag
-from detcal.xrf.path import Places, along_the_path, own_step, swept
+from detcal.xrf.path import Places, along_the_path, lines_run_along, own_step, swept
 
 MOST_PIXELS = 10**9  # so that int32 numbers them
 MOST_SPECTRA = 2**31  # so that it numbers these
@@ -50,15 +50,17 @@ def build_scan_grid(
     Parameters
     ----------
     scan
-        From `open_crono` or another reader: positions (spectrum, axis) as x, y; spectra are read for `line_lag="auto"` alone, selected
-        (row, column) for "selected" alone.
+        From `open_crono` or another reader: positions (spectrum, axis) as x, y, and live_time_s (spectrum,), where it has them; spectra
+        are read for `line_lag="auto"` alone, selected (row, column) for "selected" alone. Spectra whose position is no number, whose live
+        time is not positive, or that its left_out (spectrum,) names, have no share in any pixel: one warning counts those that are not
+        in left_out. They keep their numbers.
     step
         Size of a pixel, or its height and width, in the unit of the positions. By default the distance of the lines, and of the spectra
         along them.
     method
         "drizzle" (Fruchter and Hook, PASP 114, 2002): the box that was swept during an exposure, from halfway to the spectrum before to
         halfway to the next and as high as the lines are apart, is laid over the grid; each pixel gets the share of the counts that its
-        share of the area is. Every spectrum is used, and every count kept.
+        share of the area is. Every spectrum that is not left out is used, and every count of it kept.
         "linear": between the corners of Delaunay's triangles; "nearest"; "gaussian": mean with weights of sigma half a pixel. These three
         interpolate at the pixels' centres, and keep no counts.
         "selected": the spectra that the instrument chose for its own grid.
@@ -73,22 +75,26 @@ def build_scan_grid(
     Raises
     ------
     InputError
-        Positions that are missing, not as many as the spectra, or all equal; a grid of more than 10⁹ pixels; an unknown method; a lag that
-        cannot be found.
+        Positions that are missing, not as many as the spectra, or all equal; no spectrum that is not left out; a grid of more than 10⁹
+        pixels; an unknown method; a lag that cannot be found.
     """
     if method not in {*METHODS, "selected"}:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, selected, got {method!r}")
     spectra = scan.sizes["spectrum"]
     positions = scan_positions(scan, spectra)
+    left_out = left_out_of(scan, positions)
     unit = str(scan.positions.attrs.get("units", "1"))
+    positions = known_places(positions, left_out)
+    check_places(positions[~left_out])
     if method == "selected":
-        return selected_grid(scan, positions, unit)
+        return selected_grid(scan, positions, left_out, unit)
     frame = place_grid(positions, step)
     places = frame.pixels(positions[:, ::-1][:, list(frame.order)])
-    columns = lag_of(scan, places, line_lag)
+    columns = lag_of(scan, places, left_out, line_lag)
+    own = own_step(places)
     if columns:
-        places = along_the_path(places, columns / float(own_step(places)[1]))
-    matrix = METHODS[method](places, frame)
+        places = along_the_path(places, columns / float(own[1]), own)
+    matrix = METHODS[method](places, np.flatnonzero(~left_out), own, frame)
     return as_grid(matrix, frame, method=method, line_lag=columns, unit=unit)
 
 
@@ -101,17 +107,40 @@ def scan_positions(scan: xr.Dataset, spectra: int) -> Places:
     return positions[:, :2]
 
 
-def selected_grid(scan: xr.Dataset, positions: Places, unit: str) -> ScanGrid:
+def known_places(positions: Places, left_out: NDArray[np.bool_]) -> Places:
+    """Positions (spectrum, (x, y)) of which something is known, else NaN: where several that are left out share one, nobody wrote it."""
+    places = np.where(np.isfinite(positions).all(axis=1, keepdims=True), positions, np.nan)
+    _, belongs, visits = np.unique(places[left_out], axis=0, return_inverse=True, return_counts=True)
+    places[np.flatnonzero(left_out)[visits[belongs.ravel()] > 1]] = np.nan
+    return places
+
+
+def selected_grid(scan: xr.Dataset, positions: Places, left_out: NDArray[np.bool_], unit: str) -> ScanGrid:
     """A pixel is the spectrum that the instrument chose for it."""
     if "selected" not in scan:
         raise InputError('expected a scan with selected (row, column), got one without: take another method than "selected"')
     numbers, there = selected_numbers(scan)
+    placed = there & np.isfinite(positions[numbers]).all(axis=-1)
+    x, y = (mean_places(positions[numbers, axis], placed, axis) for axis in (0, 1))
+    step = tuple(float(np.median(np.abs(np.diff(line)))) if len(line) > 1 else 0.0 for line in (y, x))
+    there &= ~left_out[numbers]
     kept = sp.csr_matrix(
         (np.ones(there.sum(), np.float32), numbers[there], np.concatenate([[0], np.cumsum(there)])), shape=(there.size, len(positions))
     )
-    x, y = (np.where(there, positions[numbers, axis], 0).sum(axis=axis) / there.sum(axis=axis) for axis in (0, 1))
-    step = tuple(float(np.median(np.abs(np.diff(line)))) if len(line) > 1 else 0.0 for line in (y, x))
     return store_grid(kept, y, x, method="selected", step=step, line_lag=0.0, unit=unit)
+
+
+def mean_places(positions: Places, placed: NDArray[np.bool_], axis: int) -> Places:
+    """Mean positions along an axis of a map (row, column) of those that are `placed`; where none is, on the line of the others."""
+    counts = placed.sum(axis=axis)
+    if not counts.any():
+        return np.full(len(counts), np.nan)
+    means = np.where(placed, positions, 0).sum(axis=axis) / np.maximum(counts, 1)
+    known, rest = np.flatnonzero(counts), np.flatnonzero(counts == 0)
+    if rest.size:
+        slope = (means[known[-1]] - means[known[0]]) / max(known[-1] - known[0], 1)
+        means[rest] = means[known[0]] + slope * (rest - known[0])
+    return np.asarray(means)
 
 
 def selected_numbers(scan: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -142,18 +171,18 @@ def place_grid(positions: Places, step: float | tuple[float, float] | None) -> F
     InputError
         A step that is not positive, or of which the grid has too many pixels.
     """
-    travel = np.abs(np.diff(positions[:, ::-1], axis=0)).sum(axis=0)  # y, x
-    order = (0, 1) if travel[1] >= travel[0] else (1, 0)
+    order = (0, 1) if lines_run_along(positions) == 0 else (1, 0)  # of y, x
     places = positions[:, ::-1][:, list(order)]
     sizes = own_step(places) if step is None else given_step(step)[list(order)]
-    low, high = places.min(axis=0), places.max(axis=0)
+    low, high = np.nanmin(places, axis=0), np.nanmax(places, axis=0)
     numbers = np.round((high - low) / sizes) + 1
     if numbers.prod() > MOST_PIXELS:
         rows, columns = numbers[list(order)]
         height, width = sizes[list(order)]
+        tall, wide = (high - low)[list(order)]
         raise InputError(
             f"a grid of {height:g} × {width:g} would have {rows:.0f} × {columns:.0f} = {numbers.prod():.1e} pixels, more than "
-            f"{MOST_PIXELS:.0e}: the positions span {np.ptp(positions[:, 1]):g} × {np.ptp(positions[:, 0]):g}; take a larger step"
+            f"{MOST_PIXELS:.0e}: the positions span {tall:g} × {wide:g}; take a larger step"
         )
     corner = (low + high - numbers * sizes) / 2
     return Frame(corner, sizes, (int(numbers[0]), int(numbers[1])), order)
@@ -168,7 +197,7 @@ def given_step(step: float | tuple[float, float]) -> Places:
     return sizes.astype(np.float64)
 
 
-def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> float:
+def lag_of(scan: xr.Dataset, places: Places, left_out: NDArray[np.bool_], line_lag: float | str | None) -> float:
     """The lag, in columns, that was asked for."""
     if line_lag is None:
         return 0.0
@@ -178,38 +207,44 @@ def lag_of(scan: xr.Dataset, places: Places, line_lag: float | str | None) -> fl
         return float(line_lag)
     if "spectra" not in scan:
         raise InputError('expected a scan with spectra for line_lag="auto", got one without: give line_lag= as a number')
-    rates = scan.spectra.sum("energy", dtype=np.float64).values
+    rates = scan.spectra.astype(np.float64).sum("energy", min_count=1).values
     if "live_time_s" in scan:
-        live = np.asarray(scan.live_time_s.values, np.float64)
-        check_live_times(live, len(rates), "leave these spectra out with .isel(spectrum=…), or assign other live times")
-        rates = rates / live
-    return find_lag(rates, places)
+        rates = rates / live_times_of(scan)
+    known = np.isfinite(rates) & ~left_out
+    if not known.any():
+        raise InputError("no lag can be told from this scan: no spectrum of it was measured; give line_lag= as a number")
+    return find_lag(filled(rates, known), np.stack([filled(axis, np.isfinite(axis)) for axis in places.T], axis=1))
+
+
+def filled(values: Places, known: NDArray[np.bool_]) -> Places:
+    """Values (spectrum,), those that are not known on the lines between those that are: they have nothing of their own to say."""
+    numbers = np.arange(len(values))
+    return np.interp(numbers, numbers[known], values[known])
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
 
 
-def drizzle(places: Places, frame: Frame) -> sp.csr_matrix:
+def drizzle(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """Swept boxes over the grid: columns add up to 1."""
-    starts, ends = swept(places)
+    starts, ends = (ends_of_boxes[measured] for ends_of_boxes in swept(places, own))
     # lines may lie closer than the grid's rows, or further: a box is as high as they are apart
-    height = float(own_step(places)[0])
+    height = float(own[0])
     found, first, room = [], 0, ENTRIES_AT_ONCE
-    while first < len(places):
+    while first < len(measured):
         entries, shares = np.empty((room, 3), np.int32), np.empty(room)
         count, reached = kernels.lay_boxes(starts, ends, height, frame.shape, first, entries, shares)
         room = 2 * room if reached == first else room
         first = reached
         pixels = pixel_numbers(entries[:count, 1:], frame).astype(np.int32)
-        found.append((pixels, entries[:count, 0].copy(), shares[:count].astype(np.float32)))
+        found.append((pixels, measured[entries[:count, 0]].astype(np.int32), shares[:count].astype(np.float32)))
     pixels, numbers, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return entries_matrix(pixels, numbers, shares, frame, len(places))
 
 
-def linear(places: Places, frame: Frame) -> sp.csr_matrix:
+def linear(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """Barycentric weights in the triangle around each pixel's centre; spectra at one place are averaged."""
-    own = own_step(places)
-    merged, belongs = np.unique(places / own, axis=0, return_inverse=True)
+    merged, belongs = np.unique(places[measured] / own, axis=0, return_inverse=True)
     try:
         triangles = Delaunay(merged)
     except QhullError:
@@ -228,33 +263,34 @@ def linear(places: Places, frame: Frame) -> sp.csr_matrix:
         (weights.ravel(), triangles.simplices[chosen].ravel(), np.arange(0, weights.size + 1, 3)), shape=(len(inside), len(merged))
     )
     shared = 1 / np.bincount(belongs.ravel())
-    spread = sp.csr_matrix((shared[belongs.ravel()], (belongs.ravel(), np.arange(len(places)))), shape=(len(merged), len(places)))
+    spread = sp.csr_matrix((shared[belongs.ravel()], (belongs.ravel(), measured)), shape=(len(merged), len(places)))
     entries = (vertices @ spread).tocoo()
     return entries_matrix(centre_numbers(inside[entries.row], frame), entries.col, entries.data, frame, len(places))
 
 
-def nearest(places: Places, frame: Frame) -> sp.csr_matrix:
+def nearest(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """The spectrum nearest to each pixel's centre."""
-    unit = np.maximum(own_step(places), 1)
-    distance, number = cKDTree(places / unit).query(pixel_centres(frame) / unit, distance_upper_bound=FARTHEST)
+    unit = np.maximum(own, 1)
+    distance, number = cKDTree(places[measured] / unit).query(pixel_centres(frame) / unit, distance_upper_bound=FARTHEST)
     there = np.flatnonzero(np.isfinite(distance))
-    return entries_matrix(centre_numbers(there, frame), number[there], np.ones(len(there)), frame, len(places))
+    return entries_matrix(centre_numbers(there, frame), measured[number[there]], np.ones(len(there)), frame, len(places))
 
 
-def gaussian(places: Places, frame: Frame) -> sp.csr_matrix:
+def gaussian(places: Places, measured: NDArray[np.int64], own: Places, frame: Frame) -> sp.csr_matrix:
     """Weights that fall with the distance from each pixel's centre, to 4 sigma."""
     reach = 4 * GAUSSIAN_SIGMA
-    unit = np.maximum(own_step(places), 1)
+    unit = np.maximum(own, 1)
     centres = pixel_centres(frame) / unit
-    distances = cKDTree(centres).sparse_distance_matrix(cKDTree(places / unit), reach, output_type="coo_matrix")
+    distances = cKDTree(centres).sparse_distance_matrix(cKDTree(places[measured] / unit), reach, output_type="coo_matrix")
     weights = np.exp(-0.5 * (distances.data / GAUSSIAN_SIGMA) ** 2)
     sums = np.bincount(distances.row, weights, minlength=len(centres))
     near = np.bincount(distances.row, distances.data <= FARTHEST, minlength=len(centres))[distances.row] > 0
     pixels = centre_numbers(distances.row[near], frame)
-    return entries_matrix(pixels, distances.col[near], (weights / sums[distances.row])[near], frame, len(places))
+    return entries_matrix(pixels, measured[distances.col[near]], (weights / sums[distances.row])[near], frame, len(places))
 
 
-METHODS: dict[str, Callable[[Places, Frame], sp.csr_matrix]] = {
+# of all places, the numbers of those that have a share, their own steps, and the frame
+METHODS: dict[str, Callable[[Places, NDArray[np.int64], Places, Frame], sp.csr_matrix]] = {
     "drizzle": drizzle,
     "linear": linear,
     "nearest": nearest,

@@ -30,12 +30,29 @@ def add_spectra(spectra, first, indptr, indices, data, out):  # type: ignore[no-
 
 
 @kernel
+def add_measured(spectra, first, indptr, indices, data, weights, out, there, whole):  # type: ignore[no-untyped-def]
+    """As `add_spectra`, of finite values alone; to `there` (pixel, energy) the weights of these entries, and to `whole` (pixel,) of all."""
+    stop = first + spectra.shape[0]
+    for pixel in range(out.shape[0]):
+        for entry in range(indptr[pixel], indptr[pixel + 1]):
+            number = indices[entry]
+            if first <= number < stop:
+                share, weight = np.float64(data[entry]), np.float64(weights[entry])
+                whole[pixel] += weight
+                for channel in range(out.shape[1]):
+                    value = np.float64(spectra[number - first, channel])
+                    if np.isfinite(value):
+                        out[pixel, channel] += share * value
+                        there[pixel, channel] += weight
+
+
+@kernel
 def add_to_summary(spectra, sums, highest, counted):  # type: ignore[no-untyped-def]
-    """Add spectra (spectrum, energy) to their sums, maxima and numbers (energy,), channels that are NaN left out."""
+    """Add spectra (spectrum, energy) to their sums, maxima and numbers (energy,), channels that are not finite left out."""
     for number in range(spectra.shape[0]):
         for channel in range(spectra.shape[1]):
             value = np.float64(spectra[number, channel])
-            there = value == value
+            there = np.isfinite(value)
             sums[channel] += value if there else 0.0
             highest[channel] = max(highest[channel], value if there else -np.inf)
             counted[channel] += there
@@ -49,7 +66,7 @@ def gaussian_taps(sigma: float, truncate: float) -> NDArray[np.float64]:
 
 
 def smooth(spectra: Array, sigma: float, boundary: str, truncate: float) -> NDArray[np.float32]:
-    """scipy.ndimage.gaussian_filter1d along the last axis, in float64 within and float32 without."""
+    """scipy.ndimage.gaussian_filter1d along the last axis, in float64 within and float32 without; what is not finite takes no part."""
     taps = gaussian_taps(sigma, truncate)
     radius, size = len(taps) // 2, spectra.shape[-1]
     places = np.pad(np.arange(size), radius, mode=BOUNDARIES[boundary])  # type: ignore[call-overload]
@@ -61,18 +78,34 @@ def smooth(spectra: Array, sigma: float, boundary: str, truncate: float) -> NDAr
 
 @kernel
 def smooth_lines(lines, places, taps, out):  # type: ignore[no-untyped-def]
-    """Each line, padded by the channels that `places` points to, with each of its counts spread out: most channels have none."""
+    """Each line, padded by the channels that `places` points to, with each of its counts spread out: most channels have none.
+
+    Where channels are not finite: the mean, with the taps as weights, of the others; NaN in these channels themselves.
+    """
     size, width = lines.shape[1], taps.size
-    sums = np.empty(places.size + width - 1)
+    sums, weights = np.empty(places.size + width - 1), np.empty(places.size + width - 1)
     for number in range(lines.shape[0]):
         sums[:] = 0.0
+        lost = 0
         for place in range(places.size):
             value = np.float64(lines[number, places[place]])
-            if value != 0:
+            if not np.isfinite(value):
+                lost += 1
+            elif value != 0:
                 for tap in range(width):
                     sums[place + tap] += value * taps[tap]
+        if lost == 0:
+            for channel in range(size):
+                out[number, channel] = sums[channel + width - 1]
+            continue
+        weights[:] = 0.0
+        for place in range(places.size):
+            if np.isfinite(np.float64(lines[number, places[place]])):
+                for tap in range(width):
+                    weights[place + tap] += taps[tap]
         for channel in range(size):
-            out[number, channel] = sums[channel + width - 1]
+            measured = np.isfinite(np.float64(lines[number, channel]))
+            out[number, channel] = sums[channel + width - 1] / weights[channel + width - 1] if measured else np.nan
 
 
 # ----------------------------------------------------------------------------------------------- boxes over a grid
@@ -168,9 +201,10 @@ LEAST_MODEL = 1e-3  # of the model's mean: a channel that should be empty does n
 def fit_pixels(counts, patterns, extents, noise, amounts, errors):  # type: ignore[no-untyped-def]
     """The amounts ≥ 0 of each pattern that are likeliest to give the counts, and their standard errors.
 
-    counts (pixel, energy), patterns (pattern, energy), each 0 but from extents[pattern, 0] to extents[pattern, 1]; the variance of counts
-    is noise[pixel] times their mean. Least squares with the variances of the model that was found before, until that stays: the maximum of
-    Poisson's likelihood. The error of an amount that is 0 is the one that it had were it free. errors (pixel, pattern) may be of the first
+    counts (pixel, energy), of which channels that are not finite take no part; patterns (pattern, energy), each 0 but from
+    extents[pattern, 0] to extents[pattern, 1]; the variance of counts is noise[pixel] times their mean. Least squares with the variances
+    of the model that was found before, until that stays: the maximum of Poisson's likelihood. The error of an amount that is 0 is the one
+    that it had were it free; both are NaN for a pattern that no measured channel is part of. errors (pixel, pattern) may be of the first
     patterns alone.
 
     A model that the noise has left empty knows of no variance: ONE_MORE count in the pattern is added, as the mean that n counts are of
@@ -179,37 +213,46 @@ def fit_pixels(counts, patterns, extents, noise, amounts, errors):  # type: igno
     size, channels = patterns.shape
     gram, moment = np.empty((size, size)), np.empty(size)
     model, amount, before = np.empty(channels), np.empty(size), np.empty(size)
-    seen = patterns.sum(axis=1)
+    measured, missing, seen = np.empty(channels), np.empty(channels, np.bool_), np.empty(size)
     for pixel in range(counts.shape[0]):
-        if np.isnan(counts[pixel, 0]):
+        total, there = 0.0, 0
+        for channel in range(channels):
+            missing[channel] = not np.isfinite(counts[pixel, channel])
+            measured[channel] = 0.0 if missing[channel] else counts[pixel, channel]
+            total += measured[channel]
+            there += not missing[channel]
+        if there == 0:
             amounts[pixel], errors[pixel] = np.nan, np.nan
             continue
-        total = 0.0
-        for channel in range(channels):
-            total += counts[pixel, channel]
         if not total > 0:
             total = 0.0
-        model[:] = max(total, noise[pixel]) / channels
+        for one in range(size):
+            seen[one] = 0.0
+            for channel in range(channels):
+                seen[one] += 0.0 if missing[channel] else patterns[one, channel]
+        least = max(LEAST_MODEL * max(total, noise[pixel]) / there, 1e-30)
+        for channel in range(channels):  # a variance without end is no weight
+            model[channel] = np.inf if missing[channel] else max(total, noise[pixel]) / there
         amount[:] = 0.0
         for _ in range(MOST_WEIGHTINGS):
-            weighted_sums(counts[pixel], patterns, extents, model, gram, moment)
+            weighted_sums(measured, patterns, extents, model, gram, moment)
             before[:] = amount
             solve_positive(gram, moment, amount)
             model[:] = 0.0
             for one in range(size):
                 for channel in range(extents[one, 0], extents[one, 1]):
                     model[channel] += amount[one] * patterns[one, channel]
-            least = max(LEAST_MODEL * max(total, noise[pixel]) / channels, 1e-30)
             for channel in range(channels):
-                model[channel] = max(model[channel], least)
+                model[channel] = np.inf if missing[channel] else max(model[channel], least)
             if np.abs(amount - before).max() <= WEIGHTING_TOLERANCE * amount.max():
                 break
-        weighted_sums(counts[pixel], patterns, extents, model, gram, moment)
+        weighted_sums(measured, patterns, extents, model, gram, moment)
         standard_errors(gram, amount, errors[pixel])
         for one in range(errors.shape[1]):
-            more = ONE_MORE * noise[pixel] / seen[one]
+            more = ONE_MORE * noise[pixel] / seen[one] if seen[one] > 0 else np.nan
             errors[pixel, one] = np.sqrt(noise[pixel] * errors[pixel, one] ** 2 + more * more)
-        amounts[pixel] = amount
+        for one in range(size):
+            amounts[pixel, one] = amount[one] if gram[one, one] > 0 else np.nan
 
 
 @kernel

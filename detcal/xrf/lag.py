@@ -21,17 +21,17 @@ def find_lag(rates: Places, places: Places) -> float:
     InputError
         No neighbouring lines of opposite directions, lines that have nothing clear in common, or a lag of more than MOST_LAG.
     """
-    pace = float(own_step(places)[1])
+    own = own_step(places)
     lag = 0.0
     for _ in range(3):
-        moved = along_the_path(places, lag / pace)
-        lag += line_shift(rates, moved[:, 1]) / 2
+        moved = along_the_path(places, lag / float(own[1]), own)
+        lag += line_shift(rates, moved) / 2
     if abs(lag) > MOST_LAG:
         raise InputError(f"expected a lag of at most {MOST_LAG:g} columns, found {lag:.1f}: give line_lag= as a number if it is true")
     return float(lag)
 
 
-def line_shift(rates: Places, along: Places) -> float:
+def line_shift(rates: Places, places: Places) -> float:
     """By how many pixels lines that run back are shifted against those that run forth: the highest cross-correlation.
 
     It is searched to half a line, since the part of a longer lag that is nearer would be believed. Noise of two lines has nothing in
@@ -39,7 +39,8 @@ def line_shift(rates: Places, along: Places) -> float:
     next one as much as that and the one after, but with another sign, so that it cancels out; the first and the last pair count half,
     since each has one such neighbour alone.
     """
-    lines = [line for line in scan_lines(along) if line.stop - line.start > 3]
+    along = places[:, 1]
+    lines = [line for line in scan_lines(places) if line.stop - line.start > 3]
     profiles = [profile_of(rates[line], along[line]) for line in lines]
     reach = max((len(profile.values) for profile in profiles), default=0) // 2
     last = len(profiles) - 2

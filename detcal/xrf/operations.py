@@ -1,7 +1,7 @@
 """Spectra of scans: smoothing, sums, and maps, as lazy graphs."""
 
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -18,7 +18,7 @@ from detcal.frames.stack import native
 from detcal.frames.valid import spectra_readings
 from detcal.sizes import check_radius
 from detcal.xrf import kernels
-from detcal.xrf.calibration import ScanGrid, check_live_times
+from detcal.xrf.calibration import NO_LIVE_TIME, ScanGrid, leave_out, live_times_of
 
 TILE_BYTES = 2**25  # of a map as float32
 PARTS_OF_A_SCAN = 64  # by which its lines are told from its columns
@@ -31,8 +31,8 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
     Parameters
     ----------
     spectra : (spectrum, energy) or (row, column, energy)
-        Counts of any type: whole numbers become float32 first, since scipy would cut the result's fractions off. A NaN makes its whole
-        neighbourhood NaN.
+        Counts of any type: whole numbers become float32 first, since scipy would cut the result's fractions off. Channels that are not
+        finite take no part: those beside them are the mean of the others, with the gaussian's weights.
     sigma_channels
         Standard deviation in channels.
     boundary
@@ -43,7 +43,7 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
     Returns
     -------
     DataArray float32
-        Of the same shape.
+        Of the same shape; NaN in channels that were not measured.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
 
 
 def summary_spectra(spectra: Any) -> xr.Dataset:
-    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; NaN (uncovered pixels) is left out, channel by channel.
+    """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; what is not finite takes no part, channel by channel.
 
     Returns
     -------
@@ -133,14 +133,31 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None,
     Returns
     -------
     DataArray (row, column, energy) float32
-        NaN in pixels that no spectrum has a share in.
+        NaN where no spectrum has a share in a pixel, or none that was measured in that channel. What spectra have that are not finite there
+        takes no part: drizzled counts are the sums of what was measured, interpolated ones are means of it.
 
     Raises
     ------
     InputError
         Another number of spectra than the grid was built for.
     """
-    return spread(spectra, grid, grid.W, sigma_channels, tile_lines=tile_lines)
+    made_up = None if grid.method == "drizzle" else Missing(np.ones(grid.spectra))
+    return spread(spectra, grid, grid.W, sigma_channels, made_up, tile_lines=tile_lines)
+
+
+class Missing(NamedTuple):
+    """How what was not measured is made up for in a channel of a pixel: the sum is multiplied by (Σ w·t / Σ w·t of what was)^power.
+
+    Attributes
+    ----------
+    times : (spectrum,)
+        What a pixel's shares w are weighted with: 1 for means, live times for rates.
+    power
+        2 for variances, of which the matrix's entries are w²; else 1.
+    """
+
+    times: NDArray[np.float64]
+    power: int = 1
 
 
 def spread(
@@ -148,25 +165,32 @@ def spread(
     grid: ScanGrid,
     matrix: sp.csr_matrix,
     sigma_channels: float | None = None,
+    missing: Missing | None = None,
     *,
     tile_lines: int | None = None,
     once: bool = False,
 ) -> xr.DataArray:
-    """As `regrid`, with other entries in place of W's; `once` as in `tiles`."""
+    """As `regrid`, with other entries in place of W's; `once` as in `tiles`; without `missing`, sums of what was measured."""
     data = as_spectra(spectra)
     check_shape(data, grid)
     if sigma_channels is not None:
         if grid.spectra <= grid.coverage.size:
-            return spread(smooth_spectra(data, sigma_channels), grid, matrix, tile_lines=tile_lines)
-        return smooth_spectra(spread(data, grid, matrix, tile_lines=tile_lines), sigma_channels)
+            return spread(smooth_spectra(data, sigma_channels), grid, matrix, missing=missing, tile_lines=tile_lines)
+        return smooth_spectra(spread(data, grid, matrix, missing=missing, tile_lines=tile_lines), sigma_channels)
     coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
     coords |= {"y": grid.y, "x": grid.x}
-    cube = tiles(data.data, matrix, grid.shape, tile_lines, once=once)
+    cube = tiles(data.data, matrix, grid.shape, tile_lines, missing, once=once)
     return xr.DataArray(cube, coords, ("row", "column", "energy"), "counts", data.attrs)
 
 
 def tiles(
-    spectra: da.Array, matrix: sp.csr_matrix, shape: tuple[int, int], tile_lines: int | None = None, *, once: bool = False
+    spectra: da.Array,
+    matrix: sp.csr_matrix,
+    shape: tuple[int, int],
+    tile_lines: int | None = None,
+    missing: Missing | None = None,
+    *,
+    once: bool = False,
 ) -> da.Array:
     """A task a tile and block of channels; a tile is some whole rows, or some whole columns if the lines of the scan are these.
 
@@ -184,31 +208,30 @@ def tiles(
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
     touched = touched_blocks(matrix, shape, along_rows, size, edges)
-    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, shape, size, once)}"
+    name = f"regrid-{tokenize(spectra.name, matrix.data, matrix.indices, matrix.indptr, missing, shape, size, once)}"
     pixels = np.arange(rows * columns).reshape(rows, columns)
     graph: dict[Any, Any] = {}
     for number, start in enumerate(range(0, length, size)):
         inside = pixels[start : start + size] if along_rows else pixels[:, start : start + size]
         part = matrix[inside.ravel()]
         share = (part.indptr.astype(np.int64), part.indices, part.data)
+        rest = None if missing is None or spectra.dtype.kind != "f" else times_of(part, missing)  # whole numbers are all measured
         place = (number, 0) if along_rows else (0, number)
         mine = np.flatnonzero(touched[number])
         for block, channels in enumerate(spectra.chunks[1]):
             if once:
                 blocks = [(spectra.name, each, block) for each in mine]
             else:
-                own, blocks = reading(spectra.blocks[mine, block])
+                own, blocks = reading(spectra.blocks[mine, block]) if mine.size else ({}, [])
                 graph |= own
             starts = edges[mine].tolist()
-            graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, (*inside.shape, channels))
+            graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, rest, (*inside.shape, channels))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
 
 
 def reading(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
     """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
-    if not part.size:
-        return {}, []
     (optimised,) = dask.optimize(part)
     graph = dict(optimised.__dask_graph__())
     # what lies computed on a cluster is no task, and is referred to by its key
@@ -246,8 +269,18 @@ def most_spectra(grid: ScanGrid, tile_lines: int, blocks: tuple[int, ...]) -> in
     return int((touched @ np.array(blocks)).max())
 
 
+def times_of(part: sp.csr_matrix, missing: Missing) -> tuple[int, NDArray[np.float64], int]:
+    """What `missing` says of the spectra of a part of the matrix: the number of the first of these, their times, the power."""
+    first, stop = (int(part.indices.min()), int(part.indices.max()) + 1) if part.nnz else (0, 0)
+    return first, missing.times[first:stop], missing.power
+
+
 def regrid_tile(
-    blocks: list[NDArray[Any]], firsts: list[int], share: tuple[NDArray[Any], ...], shape: tuple[int, int, int]
+    blocks: list[NDArray[Any]],
+    firsts: list[int],
+    share: tuple[NDArray[Any], ...],
+    rest: tuple[int, NDArray[np.float64], int] | None,
+    shape: tuple[int, int, int],
 ) -> NDArray[np.float32]:
     """A tile (row, column, energy) from blocks of spectra, and from the parts of the matrix that belong to its pixels."""
     indptr, indices, data = share
@@ -258,9 +291,32 @@ def regrid_tile(
         sums = np.zeros(part.shape)
         for block, first in zip(blocks, firsts, strict=True):
             kernels.add_spectra(np.ascontiguousarray(block), first, ends, indices, data, sums)
+        if not np.isfinite(sums).all():
+            sums = measured_sums(blocks, firsts, ends, share, rest, shape[2])
         sums[np.diff(ends) == 0] = np.nan
         part[...] = sums
     return tile.reshape(shape)
+
+
+def measured_sums(
+    blocks: list[NDArray[Any]],
+    firsts: list[int],
+    ends: NDArray[np.int64],
+    share: tuple[NDArray[Any], ...],
+    rest: tuple[int, NDArray[np.float64], int] | None,
+    channels: int,
+) -> NDArray[np.float64]:
+    """Sums (pixel, energy) of what is finite, and what it makes up for of the rest; NaN where nothing is."""
+    _, indices, data = share
+    pixels, weights, power = len(ends) - 1, data, 0
+    if rest is not None:
+        first_time, times, power = rest
+        weights = data ** (1 / power) * times[indices - first_time]
+    sums, there, whole = np.zeros((pixels, channels)), np.zeros((pixels, channels)), np.zeros(pixels)
+    for block, first in zip(blocks, firsts, strict=True):
+        kernels.add_measured(np.ascontiguousarray(block), first, ends, indices, data, weights, sums, there, whole)
+    parts = np.divide(whole[:, None], there, out=np.full(there.shape, np.nan), where=there > 0)
+    return sums * np.where(np.isnan(parts), np.nan, parts**power)
 
 
 def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | None = None, tile_lines: int | None = None) -> xr.Dataset:
@@ -269,7 +325,9 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     Parameters
     ----------
     scan
-        spectra (spectrum, energy) and live_time_s (spectrum,), from a reader.
+        spectra (spectrum, energy) and live_time_s (spectrum,), from a reader. Spectra whose live time is not positive take no part, and
+        neither does what is not finite in the others; one warning counts those that the grid has not left out. Where there are
+        detector_spectra and detectors_live_s too, as from `open_maps`, rates are the sums of those of the elements of the detector.
     grid
         From `build_scan_grid`.
     sigma_channels
@@ -287,13 +345,13 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     Raises
     ------
     InputError
-        Another number of spectra than the grid was built for, no live times, or some that are not positive.
+        Another number of spectra than the grid was built for, no live times, or none that is positive.
     """
-    live = live_times(scan, grid)
+    grid, live = timed(scan, grid)
     seconds = on_grid(grid, grid.W @ live)
-    over = inverse(seconds)
-    rate = spread(scan.spectra, grid, (over @ grid.W).tocsr(), sigma_channels, tile_lines=tile_lines)
-    variance = spread(scan.spectra, grid, (over.power(2) @ grid.W.power(2)).tocsr(), tile_lines=tile_lines)
+    counts, variances = in_mean_live_time(scan)
+    rate = spread(counts, grid, over_seconds(grid, seconds), sigma_channels, Missing(live), tile_lines=tile_lines)
+    variance = spread(variances, grid, over_seconds(grid, seconds, 2), None, Missing(live, 2), tile_lines=tile_lines)
     sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.W.power(2).sum(axis=1)).values
     effective = np.divide(sums**2, squares, out=np.full(sums.shape, np.nan), where=sums > 0)
     place = {"y": grid.y, "x": grid.x}
@@ -309,20 +367,40 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     return xr.Dataset({**rates, **{name: values.assign_coords(place) for name, values in maps.items()}})
 
 
-def inverse(seconds: xr.DataArray) -> sp.dia_matrix:
-    """What divides each pixel by its live time."""
-    values = seconds.values.ravel()
-    return sp.diags(np.divide(1, values, out=np.zeros(len(values)), where=values > 0))
+def over_seconds(grid: ScanGrid, seconds: xr.DataArray, power: int = 1) -> sp.csr_matrix:
+    """The entries of W over the live time of their pixel, to a power."""
+    entries = np.diff(grid.W.indptr)
+    data = (grid.W.data / np.repeat(seconds.values.ravel(), entries)) ** power
+    return sp.csr_matrix((data, grid.W.indices, grid.W.indptr), shape=grid.W.shape)
 
 
-def live_times(scan: xr.Dataset, grid: ScanGrid) -> NDArray[np.float64]:
-    """Live times (spectrum,), of a grid's scan, that counts can be divided by."""
+def timed(scan: xr.Dataset, grid: ScanGrid) -> tuple[ScanGrid, NDArray[np.float64]]:
+    """A grid without the spectra of its scan that have no live time, and the live times (spectrum,), NaN where there are none."""
     check_shape(scan.spectra, grid)
-    if "live_time_s" not in scan:
-        raise InputError("expected a scan with live_time_s (spectrum,), got one without: add it, or regrid the counts")
-    live = np.asarray(scan.live_time_s.values, np.float64)
-    check_live_times(live, grid.spectra, "leave these spectra out with .isel(spectrum=…), or assign other live times")
-    return live
+    live = live_times_of(scan)
+    unused = ~grid.used
+    left_out = leave_out({NO_LIVE_TIME: np.isnan(live)}, scan.spectrum.values, known=unused)
+    return (grid if (left_out == unused).all() else grid.without(left_out)), live
+
+
+def in_mean_live_time(scan: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Spectra of which rates are made, and their variances, for counts of Poisson's statistics.
+
+    Elements of a detector differ in their dead time. So that a rate is the sum of theirs, Σ C/t, what each has counted is taken as it would
+    be in their mean live time: to the spectra comes what is missing, which is nothing where all live times are equal.
+    """
+    if not {"detector_spectra", "detectors_live_s"} <= set(scan):
+        return scan.spectra, scan.spectra
+    live = scan.detectors_live_s.transpose("detector", "spectrum").values
+    longer = live.mean(axis=0) / live
+    if (longer[np.isfinite(longer)] == 1).all():
+        return scan.spectra, scan.spectra
+    parts = scan.detector_spectra.transpose("detector", "spectrum", "energy").data
+    first, second = (
+        sum((part * (factor**power - 1)[:, None] for part, factor in zip(parts, longer, strict=True)), scan.spectra.data)
+        for power in (1, 2)
+    )
+    return tuple(scan.spectra.copy(data=values.astype(np.float32)) for values in (first, second))
 
 
 def check_shape(spectra: xr.DataArray, grid: ScanGrid) -> None:

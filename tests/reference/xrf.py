@@ -13,6 +13,31 @@ def regrid(spectra, matrix):
     return cube
 
 
+def rates(spectra, live, matrix):
+    """Rates and their variances (pixel, energy), each from the shares of what was measured: finite counts, positive live times."""
+    rate = np.full((matrix.shape[0], spectra.shape[1]), np.nan)
+    variance = rate.copy()
+    for pixel, row in enumerate(np.asarray(matrix.todense(), float)):
+        for channel in range(spectra.shape[1]):
+            parts = [
+                (share, float(spectra[number, channel]), live[number])
+                for number, share in enumerate(row)
+                if share and np.isfinite(spectra[number, channel]) and 0 < live[number] < np.inf
+            ]
+            if parts:
+                share, counts, seconds = np.array(parts).T
+                rate[pixel, channel] = (share @ counts) / (share @ seconds)
+                variance[pixel, channel] = (share**2 @ counts) / (share @ seconds) ** 2
+    return rate, variance
+
+
+def smooth_measured(line, sigma, mode):
+    """Mean of the finite channels with the gaussian's weights, NaN in the others."""
+    there = np.isfinite(line)
+    weights = smooth(there, sigma, mode)
+    return np.where(there, smooth(np.where(there, line, 0), sigma, mode) / np.where(there, weights, 1), np.nan)
+
+
 def smooth(line, sigma, mode):
     """Gaussian of a line, tap by tap."""
     radius = int(4 * sigma + 0.5)
