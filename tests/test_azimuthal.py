@@ -386,7 +386,7 @@ def agree(found, peer, names, tolerance=1e-5):
     """In rings of more than three pixels."""
     several = peer.count > 3
     assert several.sum() > NPT / 2
-    np.testing.assert_allclose(found["count"][0][several], peer.count[several], rtol=1e-6)
+    np.testing.assert_allclose(found["count"][0][several], peer.count[several], rtol=tolerance / 10)
     for name in names:
         np.testing.assert_allclose(found[name][0][several], getattr(peer, name)[several], rtol=tolerance, err_msg=name)
 
