@@ -128,15 +128,19 @@ def test_integration_is_pyfais(detector):
 
 
 def test_integration_of_split_pixels_is_pyfais(detector):
-    """But for azimuthal errors, in which both its engines are off, some rings by most of their spread."""
+    """But for azimuthal errors, in which both its engines are off, some rings by most of their spread.
+
+    Its areas are in float32, some 1e-5 of a pixel off: of a pixel of a million counts that would be seen in the mean of a ring.
+    """
+    calm = detector._replace(
+        **{name: np.where(getattr(detector, name) == HOT, 1000, getattr(detector, name)) for name in ("counts", "frame")}
+    )
     bins = build_bins(detector.geometry, NPT, split="full")
-    found = integrate(detector.counts, bins).compute()
-    # its areas are in float32
-    agree(found, peers_integral(detector, "full", COMPILED, "poisson"), "count", "intensity", *ERRORS, tolerance=1e-4)
+    found = integrate(calm.counts, bins).compute()
+    agree(found, peers_integral(calm, "full", COMPILED, "poisson"), "count", "intensity", *ERRORS, tolerance=5e-5)
     found = integrate(detector.counts, bins, "azimuthal").compute()
-    compiled = peers_integral(detector, "full", COMPILED, "azimuthal")
-    agree(found, compiled, "count", "intensity", tolerance=1e-4)
     agree_with_the_formulas(found, detector, bins, 0)
     # what is off is that formula, and not what goes into it
-    wanted = [compiled_variance(detector, bins, ring) for ring in SOME]
+    compiled = peers_integral(calm, "full", COMPILED, "azimuthal")
+    wanted = [compiled_variance(calm, bins, ring) for ring in SOME]
     np.testing.assert_allclose(compiled.sum_variance[SOME], wanted, rtol=1e-4)

@@ -19,6 +19,7 @@ from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
+from tests.sparse import allocate
 from tests.test_run import change, detcal, fails, made_by
 from tests.test_sensor_run import PONI, SENSOR, SHAPE, assert_compiled_before
 
@@ -137,7 +138,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
 @pytest.mark.parametrize("split", ["no", "full"])
 @pytest.mark.parametrize("npt", [3, 1000])
 def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
-    """Blocks apart, which are planned twice, and the bins, which come in a message."""
+    """Blocks apart, which are planned twice."""
     bins = build_bins(folder / "detector.poni", npt, split=split)
     rings, counts = bins.in_memory.compute(), np.diff(bins.starts)
     operations.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
@@ -145,17 +146,16 @@ def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
     operations.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    planned = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt)
-    own = planned - 2 * frames.nbytes - 2 * rings_bytes(SHAPE, int(counts.sum()))
+    own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt).task - 2 * frames.nbytes
     assert sum(array.nbytes for array in rings) < rings_bytes(SHAPE, int(counts.sum())) + 2**16
     assert peak < own
 
 
 def test_lanes_are_filled_before_workers_are_added(folder):
-    with h5py.File(folder / "scan.h5", "w") as file:
-        file.create_dataset("data", (1000, *SHAPE), np.int32)
-    found = [plan(read_recipe(folder / "integrate.toml"), budget * MIB, 2) for budget in (460, 2000)]
-    assert [(each.tasks, each.depth % 16) for each in found] == [(1, 0), (2, 0)]
+    allocate(folder / "scan.h5", (1000, *SHAPE), np.int32)
+    found = [plan(read_recipe(folder / "integrate.toml"), budget * MIB, 2) for budget in (420, 460, 2000)]
+    assert all(each.depth % 16 == 0 for each in found)
+    assert [each.depth for each in found] == sorted(each.depth for each in found)
 
 
 # ------------------------------------------------------------------------------------------------------- bad input
@@ -180,7 +180,7 @@ def test_frames_of_another_shape(folder, command):
         ("# quantiles = [0.5, 0.5]", "quantiles = [0.6, 1.4]", "expected two rising quantiles from 0 to 1, got (0.6, 1.4)"),
         ('"detector.poni"', '"no_wavelength.poni"', "the geometry has no wavelength, which q_nm^-1 needs"),
         ('"detector.poni"', '"cut.poni"', "cut.poni as a .poni file"),
-        ('# mask = "mask.edf"', 'mask = "small.npy"', "expected a mask of shape (195, 487) (y, x), as the detector, got (20, 20)"),
+        ('# mask = "mask.edf"', 'mask = "small.npy"', "expected a mask of shape (195, 487) (y, x), as the frames, got (20, 20)"),
         ('"medians.zarr"', '"detector.poni"', "would take the place of the input"),
         ('"medians.zarr"', '"medians.tif"', "a .tif holds one stack or image"),
     ],

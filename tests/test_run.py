@@ -105,6 +105,13 @@ def change(folder: Path, recipe: str, old: str, new: str) -> None:
     (folder / recipe).write_text(text.replace(old, new))
 
 
+def change_step(folder: Path, recipe: str, old: str, new: str) -> None:
+    """The same below [[steps]]: [input] has keys of the same names."""
+    above, header, below = (folder / recipe).read_text().partition("[[steps]]")
+    assert old in below
+    (folder / recipe).write_text(above + header + below.replace(old, new))
+
+
 # --------------------------------------------------------------------------------------------------------- results
 
 
@@ -214,7 +221,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
 
 def test_ctrl_c_stops_cleanly_and_writes_nothing(folder):
     ct = open_frames(folder / "ct.h5")
-    save(xr.concat([ct] * 40, "frame"), folder / "ct.h5", overwrite=True)
+    save(np.concatenate([ct.values] * 40), folder / "ct.h5", overwrite=True)
     change(folder, "correct_response.toml", "# chunk_frames = 16", "chunk_frames = 1")
     run = subprocess.Popen(
         [*DETCAL, "run", "correct_response.toml", "--workers", "2"],

@@ -5,7 +5,8 @@ import pytest
 from numba import njit
 
 from detcal.azimuthal.kernels import load_tiles
-from detcal.lanes import ALL_NUMBERS, lines
+from detcal.frames.readings import ALL_NUMBERS
+from detcal.lanes import lines
 from detcal.simd import load, splat, store, stream
 
 

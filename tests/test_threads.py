@@ -152,7 +152,7 @@ def test_an_error_ends_all_tasks_and_is_raised():
 SLOW = """
 import time
 from detcal.response import kernels
-kernels.correct = lambda frames, *rest: (time.sleep(20 if len(frames) == 1 else 0), frames.astype("f4"))[1]
+kernels.correct = lambda frames, *rest, **options: (time.sleep(20 if len(frames) == 1 else 0), frames.astype("f4"))[1]
 from detcal_pipelines.cli import main
 main()
 """

@@ -107,7 +107,7 @@ CASES = {
     "above valid_max": (201, "u2", {"valid_max": 200}, {}, False),
     "at valid_max": (200, "u2", {"valid_max": 200}, {}, True),
     "below valid_min": (-1, "i4", {"valid_min": 0}, {}, False),
-    "outside valid_range": (-1, "i4", {"valid_range": np.array([0, 10])}, {}, False),
+    "outside valid_range": (-1, "i4", {"valid_range": np.array([0, 10**6])}, {}, False),
     "the largest count but one, which float32 cannot tell": (2**32 - 1, "u4", {"valid_max": 2**32 - 2}, {}, False),
     "the largest, of a file that speaks": (65535, "u2", {"missing_value": 0}, {}, True),
     "a result of ours": (-1, "i4", {"missing_value": np.nan}, {}, True),
@@ -538,7 +538,7 @@ def test_the_mask_of_a_recipe_is_an_input_that_no_output_replaces(tmp_path, mask
     (tmp_path / "recipe.toml").write_text(f"{text}\n[output]\npath = 'mask.npy'\noverwrite = true\n")
     recipe = read_recipe(tmp_path / "recipe.toml")
     with pytest.raises(OutputError):
-        check_result(recipe, build(recipe))
+        check_result(recipe, build(recipe), overwrite=True)
 
 
 def test_a_recipe_that_deconvolves_leaves_parallax_to_that(tmp_path):

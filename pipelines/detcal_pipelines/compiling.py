@@ -2,10 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from locket import lock_file
 from numba.core import event
@@ -17,10 +17,11 @@ from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps import try_kernels
 
 COMPILING = "numba:compile"  # numba's name for it
+Prepared = TypeVar("Prepared")
 
 
-class NotCompiled(Exception):
-    """A kernel that is not in the cache."""
+class NotCompiled(BaseException):
+    """A kernel that is not in the cache; no error of a file, as which readers would tell any Exception."""
 
 
 class RefuseToCompile(event.Listener):
@@ -33,24 +34,27 @@ class RefuseToCompile(event.Listener):
         """There is nothing to end."""
 
 
-def load_kernels(recipe: Recipe, console: Console) -> None:
-    """Load the kernels of a recipe; those that are not in the cache are compiled first, by one process at a time."""
-    if cached(recipe):
-        return
+def with_kernels(recipe: Recipe, prepare: Callable[[], Prepared], console: Console) -> Prepared:
+    """Prepare a run, which calls kernels already, and load all others; if one is not in the cache, all are compiled first."""
+    found = in_cache(recipe, prepare)
+    if found is not None:
+        return found
     with console.status("compiling kernels, once for all runs"), alone():
-        if not cached(recipe):  # another process may have compiled them meanwhile
+        if in_cache(recipe, prepare) is None:  # another process may have compiled them meanwhile
             compile_in_a_process(recipe)
     try_kernels(recipe)
+    return prepare()
 
 
-def cached(recipe: Recipe) -> bool:
-    """Load the kernels of a recipe; False if one is not in the cache."""
+def in_cache(recipe: Recipe, prepare: Callable[[], Prepared]) -> Prepared | None:
+    """What is prepared, with all kernels loaded; None if one is not in the cache."""
     try:
         with event.install_listener(COMPILING, RefuseToCompile()):
+            found = prepare()
             try_kernels(recipe)
     except NotCompiled:
-        return False
-    return True
+        return None
+    return found
 
 
 def compile_in_a_process(recipe: Recipe) -> None:

@@ -23,8 +23,8 @@ MIB = 2**20
 
 # Resident memory of a process that has imported and loaded what the steps need, before it holds any data; and of a cluster's worker,
 # which may have to compile its kernels itself.
-PROCESS_BYTES = 360 * MIB
-WORKER_BYTES = 480 * MIB
+PROCESS_BYTES = 384 * MIB
+WORKER_BYTES = 500 * MIB
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
 ENCODED_COPIES = 2
@@ -153,7 +153,7 @@ def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
         return plan_for(stages, cut, depth, tasks, places)
 
     arrangements = product(range(most, 0, -1), cut.sizes)
-    for tasks, depth in sorted(arrangements, key=lambda each: -each[0] * filled_lanes(recipe, each[1])):
+    for tasks, depth in sorted(arrangements, key=lambda each: (-each[0] * filled_lanes(recipe, each[1]), each[0])):
         found = planned(depth, tasks)
         if found.fits:
             return found

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from detcal.errors import PlanError
 from detcal.stores import save
-from detcal_pipelines.compiling import load_kernels
+from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.graph import count_tasks, in_stages, in_turn, optimise_together
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, plan, plan_in
@@ -49,7 +49,6 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
         At Ctrl-C; it says if the output was written before.
     """
     check_target(recipe)
-    check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
     if recipe.compute.scheduler is None:
         return run_here(recipe, limits, console)
     return run_on_cluster(recipe, recipe.compute.scheduler, console)
@@ -58,8 +57,12 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
 def run_here(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
     """Run on threads of this process."""
     give_back_large_blocks()
-    planned = plan(recipe, *limits)
-    load_kernels(recipe, console)
+
+    def prepare() -> Plan:
+        check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
+        return plan(recipe, *limits)
+
+    planned = with_kernels(recipe, prepare, console)
     with MemoryWatch() as watch:
 
         def compute(writes: list[da.Array]) -> None:
@@ -84,6 +87,7 @@ def run_on_cluster(recipe: Recipe, address: str, console: Console) -> Outcome:
     """Run on a cluster as it stands."""
     from detcal_pipelines.cluster import compute_on_cluster, remote_cluster  # here, because a run on one machine needs none of it
 
+    check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
     with remote_cluster(address) as client:
         planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"].values())
 
