@@ -143,6 +143,8 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path
     if name == "regrid_xrf":
         for key in ("elements", "sigma_channels", "variance = false", "tile_lines"):
             change(tmp_path, "regrid_xrf.toml", f"# {key}", key.replace("false", "true"))
+    else:
+        change(tmp_path, "convert_crono.toml", "# chunk_spectra = 512", "chunk_spectra = 128")
     peaks = []
     for rows in (32, 64):
         write_scan(tmp_path / "scan.h5", rows, 60, 4096)
@@ -230,5 +232,5 @@ def test_one_clear_line(folder, old, new, message):
 def test_what_does_not_fit_is_refused_with_what_would(folder):
     change(folder, "regrid_xrf.toml", "# tile_lines = 4", "tile_lines = 13")
     recipe = read_recipe(folder / "regrid_xrf.toml")
-    with pytest.raises(PlanError, match=r"regrid_xrf needs .* with tile_lines = 13 and 1 worker, .*: tile_lines = \d would fit"):
+    with pytest.raises(PlanError, match=r"regrid_xrf needs .* with tile_lines = 13 and 1 task at once, .*: tile_lines = \d would fit"):
         plan(recipe, plan(recipe, 2**30, 1).peak_bytes - 2**20, 1)

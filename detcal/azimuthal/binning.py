@@ -91,6 +91,8 @@ class Boxes:
         spaces = (unit, "chi_rad")[: 1 + in_parts]
         arrays = [integrator.array_from_unit(shape, kind, space, scale=False) for space in spaces for kind in ("center", "delta")]
         radius, half, azimuth, half_azimuth = [*(array.astype(float, copy=False).ravel() for array in arrays), NONE, NONE][:4]
+        if in_parts and not unit.startswith(("log10", "log(q")):  # whose least radius is none
+            half_azimuth[radius <= half] = np.pi  # the beam is inside: on all sides
         return cls(radius, half, azimuth, half_azimuth, masked, units.to_unit(unit).scale)
 
     def radial_limits(self) -> Range:
