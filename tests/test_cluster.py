@@ -23,6 +23,7 @@ from tests.test_run import detcal, fails
 
 MIB = 2**20
 SIDE = 512
+HELD_SECONDS = 3
 PONI = """\
 poni_version: 2.1
 Detector: Detector
@@ -88,18 +89,21 @@ def processes_of(cluster: LocalCluster) -> list[psutil.Process]:
 @pytest.mark.parametrize("held_back", [1, 2])
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_worker_outgrows_the_plan_where_others_are_held_back(folder, cluster, name, held_back):
-    """Workers are stopped for most of the time: what they do not do is done by the others, and what waits for them waits there."""
+    """Some workers are stopped until the others can go no further: what these do not do waits there."""
     workers = processes_of(cluster)
     run = subprocess.Popen(
         [*DETCAL, "run", f"{name}.toml", "--scheduler", cluster.scheduler_address, "--overwrite"], cwd=folder, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    peak = 0
+    peak, began, stopped = 0, None, []
     try:
         while run.poll() is None:
-            stopped = int(10 * time.monotonic()) % 10 < 8
-            for worker in workers[:held_back]:
-                worker.suspend() if stopped else worker.resume()
+            began = began or (time.monotonic() if list(folder.glob(".new_*.partial")) else None)
+            if began and not stopped and time.monotonic() - began < HELD_SECONDS:
+                stopped = [worker.suspend() or worker for worker in workers[:held_back]]
+            if began and time.monotonic() - began > HELD_SECONDS:
+                for worker in stopped:
+                    worker.resume()
             peak = max(peak, *(worker.memory_info().rss for worker in workers))
             time.sleep(0.02)
     finally:

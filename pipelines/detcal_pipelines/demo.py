@@ -21,7 +21,7 @@ from detcal.response import Response
 from detcal.response.memory import fit_response_bytes
 from detcal.response.smoothing import smooth
 from detcal.stores import load, open_frames
-from detcal_pipelines.plan import PROCESS_BYTES, size
+from detcal_pipelines.plan import PROCESS_BYTES, THREAD_BYTES, size
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import Outcome, run
 from detcal_pipelines.template import render
@@ -44,7 +44,7 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
     if folder.exists():
         raise OutputError(f"{folder} exists already: remove it, or choose another with --folder")
     needs = fit_response_bytes(SHAPE, frames=1, itemsize=2, order=1)
-    least = PROCESS_BYTES + needs.peak(tasks=1, begun=2)
+    least = PROCESS_BYTES + THREAD_BYTES + needs.peak(tasks=1, begun=2)
     if memory < least:
         raise PlanError(f"the demo needs {size(least)} of memory, got {size(memory)}")
     start = perf_counter()

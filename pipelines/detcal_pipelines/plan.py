@@ -25,6 +25,7 @@ MIB = 2**20
 # which may have to compile its kernels itself.
 PROCESS_BYTES = 384 * MIB
 WORKER_BYTES = 500 * MIB
+THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had them
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
 ENCODED_COPIES = 2
@@ -110,7 +111,8 @@ class Plan:
     def peak_in(self, place: Place) -> int:
         """Peak of one process, whatever the order of the tasks: all blocks that are begun may lie there."""
         needs = sum((step.needs for step in self.steps), Needs())
-        return place.own_bytes + needs.peak(min(place.threads, self.tasks), min(self.begun, self.blocks))
+        threads = min(place.threads, self.tasks)
+        return place.own_bytes + threads * THREAD_BYTES + needs.peak(threads, min(self.begun, self.blocks))
 
 
 def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
