@@ -217,12 +217,12 @@ def tiles(
         share = (part.indptr.astype(np.int64), part.indices, part.data)
         rest = None if missing is None or spectra.dtype.kind != "f" else times_of(part, missing)  # whole numbers are all measured
         place = (number, 0) if along_rows else (0, number)
-        mine = np.flatnonzero(touched[number])
+        mine = np.flatnonzero(touched[number]).tolist()  # keys of dask are made of Python's own numbers
         for block, channels in enumerate(spectra.chunks[1]):
             if once:
                 blocks = [(spectra.name, each, block) for each in mine]
             else:
-                own, blocks = reading(spectra.blocks[mine, block]) if mine.size else ({}, [])
+                own, blocks = reading(spectra.blocks[mine, block]) if mine else ({}, [])
                 graph |= own
             starts = edges[mine].tolist()
             graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, rest, (*inside.shape, channels))

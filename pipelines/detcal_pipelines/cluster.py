@@ -126,7 +126,7 @@ class Submitted:
         self.left = as_completed()
 
     def submit_next(self) -> None:
-        """Submit the next stage, if there is one."""
+        """Submit the next stage, if there is one; and further ones, until one ends in a write."""
         if self.number == len(self.stages):
             return
         stage, number = self.stages[self.number], self.number
@@ -134,8 +134,11 @@ class Submitted:
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):  # masks and images may be among the tasks
             futures = self.client.get(stage.tasks, [*stage.ends, *shared], sync=False)
         self.shared |= dict(zip(shared, futures[len(stage.ends) :], strict=True))
-        self.ends[number] = set(stage.ends)
         self.number += 1
+        if not stage.ends:
+            self.submit_next()
+            return
+        self.ends[number] = set(stage.ends)
         self.left.update(futures[: len(stage.ends)])
 
     def end(self, key: Any) -> None:

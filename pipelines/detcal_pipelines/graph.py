@@ -1,6 +1,5 @@
 """The graph of a run: all outputs together, and none of its blocks begun long before its turn."""
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,20 +29,24 @@ class Stage:
 
 
 def in_stages(graph: Graph, ends: list[Any]) -> list[Stage]:
-    """The graph taken apart: a stage for each block, in an order that keeps little at a time."""
+    """The graph taken apart: a stage for each block, in an order that keeps little at a time.
+
+    A stage begins with tasks that need nothing but what the first block needs too, a matrix, say: these bring something new into memory.
+    Whatever follows from them belongs to the stage that completes what it needs, so that it is not kept waiting.
+    """
     priority = order(graph)
-    ends = sorted(ends, key=priority.__getitem__)
-    turns = first_ends(graph, ends)
-    begins = sorted({turn for key, turn in turns.items() if is_task(graph[key]) and begins_a_block(graph, turns, key)})
-    stages = [Stage({}, ends[first:last]) for first, last in zip([0, *begins[1:]], [*begins[1:], len(ends)], strict=True)]
-    for key, turn in turns.items():
-        stages[max(0, bisect_right(begins, turn) - 1)].tasks[key] = graph[key]
+    turns = first_ends(graph, sorted(ends, key=priority.__getitem__))
+    begins = {key: turn for key, turn in turns.items() if is_task(graph[key]) and not any(turns[each] for each in graph[key].dependencies)}
+    place = {turn: number for number, turn in enumerate(sorted({0, *begins.values()}))}
+    stage: dict[Any, int] = {}
+    for key in sorted(turns, key=priority.__getitem__):  # each after those that it needs
+        stage[key] = place[begins[key]] if key in begins else max((stage[each] for each in graph[key].dependencies), default=0)
+    stages = [Stage({}, []) for _ in place]
+    for key, number in stage.items():
+        stages[number].tasks[key] = graph[key]
+    for key in ends:
+        stages[stage[key]].ends.append(key)
     return stages
-
-
-def begins_a_block(graph: Graph, turns: dict[Any, int], key: Any) -> bool:
-    """Whether a task waits for none that is first needed by the same write."""
-    return all(turns[each] < turns[key] for each in graph[key].dependencies)
 
 
 def in_turn(stages: list[Stage], at_once: int) -> Graph:
@@ -54,7 +57,7 @@ def in_turn(stages: list[Stage], at_once: int) -> Graph:
     graph: Graph = {}
     for number, stage in enumerate(stages):
         graph |= stage.tasks
-        before = stages[number - at_once].ends if number >= at_once else []
+        before = next((each.ends for each in stages[max(0, number - at_once) :: -1] if each.ends), []) if number >= at_once else []
         for key, node in stage.tasks.items() if before else ():
             if is_task(node) and not any(each in stage.tasks for each in node.dependencies):
                 graph[key] = Task(key, after, node, *map(TaskRef, before))
