@@ -118,7 +118,7 @@ def test_plans_are_in_rows_and_in_frames(folder):
     shown = detcal(folder, "plan", "build_psf.toml", "--memory", "2GiB").stdout
     assert "1 × 195 rows" in shown
     assert "million" in shown
-    assert re.search(r"3 × 16 frames, 14.49 MiB in", detcal(folder, "plan", "deconvolve.toml", "--memory", "440MiB").stdout)
+    assert re.search(r"3 × 16 frames, 14.49 MiB in", detcal(folder, "plan", "deconvolve.toml", "--memory", "460MiB").stdout)
 
 
 def test_noise_that_is_amplified_is_one_line(folder):

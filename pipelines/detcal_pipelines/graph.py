@@ -29,17 +29,17 @@ class Stage:
 
 
 def in_stages(graph: Graph, ends: list[Any]) -> list[Stage]:
-    """The graph taken apart: a stage for each block, in an order that keeps little at a time.
+    """The graph taken apart: a stage for each block, in the order of `ends`, which is that of the data.
 
     A stage begins with tasks that need nothing but what the first block needs too, a matrix, say: these bring something new into memory.
     Whatever follows from them belongs to the stage that completes what it needs, so that it is not kept waiting.
     """
-    priority = order(graph)
-    turns = first_ends(graph, sorted(ends, key=priority.__getitem__))
+    turns = first_ends(graph, ends)
     begins = {key: turn for key, turn in turns.items() if is_task(graph[key]) and not any(turns[each] for each in graph[key].dependencies)}
     place = {turn: number for number, turn in enumerate(sorted({0, *begins.values()}))}
     stage: dict[Any, int] = {}
-    for key in sorted(turns, key=priority.__getitem__):  # each after those that it needs
+    after_needs = order(graph)
+    for key in sorted(turns, key=after_needs.__getitem__):
         stage[key] = place[begins[key]] if key in begins else max((stage[each] for each in graph[key].dependencies), default=0)
     stages = [Stage({}, []) for _ in place]
     for key, number in stage.items():
