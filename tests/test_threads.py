@@ -9,6 +9,7 @@ from threading import Event, Lock
 import dask
 import dask.array as da
 import numpy as np
+import psutil
 import pytest
 from detcal_pipelines.graph import in_stages, in_turn, optimise_together
 from detcal_pipelines.interrupts import tasks_run_on
@@ -175,6 +176,7 @@ def test_a_second_ctrl_c_does_not_wait_for_tasks(tmp_path, pause):
     while not list(tmp_path.glob(".out.zarr.*/zarr.json")) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
+    assert not [each for each in psutil.Process(run.pid).net_connections() if each.status == psutil.CONN_LISTEN], "nobody else gets in"
     run.send_signal(signal.SIGINT)
     time.sleep(pause)
     run.send_signal(signal.SIGINT)
