@@ -153,7 +153,7 @@ def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
 
 def test_lanes_are_filled_before_workers_are_added(folder):
     allocate(folder / "scan.h5", (1000, *SHAPE), np.int32)
-    found = [plan(read_recipe(folder / "integrate.toml"), budget * MIB, 2) for budget in (420, 460, 2000)]
+    found = [plan(read_recipe(folder / "integrate.toml"), budget * MIB, 2) for budget in (600, 800, 2000)]
     assert all(each.depth % 16 == 0 for each in found)
     assert [each.depth for each in found] == sorted(each.depth for each in found)
 
