@@ -312,7 +312,7 @@ def test_frames_of_another_shape(folder, command):
         ('"distortion.zarr"', '"cut.nxs"', "{folder}/cut.nxs"),
         ('"distortion.zarr"', '"none.zarr"', "no such file: {folder}/none.zarr"),
         ('# conserve = "counts"', 'conserve = "light"', "input should be 'counts' or 'mean', got 'light'"),
-        ('# mask = "mask.edf"', 'mask = "small.zarr"', "expected a mask of shape (200, 240) (y, x), as the map, got (20, 20)"),
+        ('# mask = "mask.edf"', 'mask = "small.zarr"', "expected a mask of shape (200, 240) (y, x), as the frames, got (20, 20)"),
         ('# shape = "cover"', "shape = [0, 10]", 'expected a shape (rows, columns), or "cover", got [0, 10]'),
         ("# pixel_size_m = [5e-05, 5e-05]", "pixel_size_m = [0, 1e-4]", "expected a positive pixel_size_m (y, x), got (0.0, 0.0001)"),
         ("# pixel_size_m = [5e-05, 5e-05]", "pixel_size_m = [1e-6, 1e-6]", "give a larger pixel_size_m"),
