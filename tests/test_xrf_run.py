@@ -143,8 +143,6 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path
     if name == "regrid_xrf":
         for key in ("elements", "sigma_channels", "variance = false", "tile_lines"):
             change(tmp_path, "regrid_xrf.toml", f"# {key}", key.replace("false", "true"))
-    else:
-        change(tmp_path, "convert_crono.toml", "# chunk_spectra = 512", "chunk_spectra = 128")
     peaks = []
     for rows in (32, 64) if name == "regrid_xrf" else (128, 256):  # a shorter one does not fill all that may be held at once
         write_scan(tmp_path / "scan.h5", rows, 60, 4096)
