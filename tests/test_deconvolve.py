@@ -17,7 +17,7 @@ from scipy.sparse.linalg import lsmr
 
 from detcal import load, open_frames, save
 from detcal.errors import InputError
-from detcal.sensor import PlanarGeometry, build_psf, deconvolve, inversion
+from detcal.sensor import PlanarGeometry, build_psf, calibration, deconvolve, inversion
 from tests.reference import sensor as reference
 
 PITCH = 172e-6
@@ -691,8 +691,8 @@ def test_nothing_is_computed_before_it_is_asked_for(method):
 
 def test_all_blocks_share_one_matrix(monkeypatch):
     made = []
-    of = inversion.Matrix.of
-    monkeypatch.setattr(inversion.Matrix, "of", lambda *arguments: made.append(1) or of(*arguments))
+    as_matrix = calibration.as_matrix
+    monkeypatch.setattr(calibration, "as_matrix", lambda *arguments: made.append(1) or as_matrix(*arguments))
     psf = replace(psf_of("PONI outside"))  # one that no other test has used
     frames = frames_of(psf, 10)
     deconvolve(da.from_array(frames, chunks=(2, -1, -1)), psf, variance=frames).compute(scheduler="synchronous")

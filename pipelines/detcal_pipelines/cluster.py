@@ -13,7 +13,9 @@ import dask
 from distributed import Client, Future, KilledWorker, Scheduler, SchedulerPlugin, as_completed
 
 from detcal.errors import InputError, RunError
+from detcal_pipelines.compiling import load_kernels
 from detcal_pipelines.graph import Stage
+from detcal_pipelines.recipe import Recipe
 
 ANSWER_SECONDS = 8  # that a scheduler may take to answer
 WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
@@ -60,6 +62,25 @@ def connect(address: str) -> Client:
     if isinstance(answer, Client):
         return answer
     raise InputError(f"no scheduler answers at {address}: {' '.join(str(answer).split())}") from answer
+
+
+def loaded_kernels(client: Client, recipe: Recipe) -> dict[str, int]:
+    """Load a recipe's kernels on every worker; the bytes that each holds then, by its address.
+
+    Raises
+    ------
+    RunError
+        A worker cannot: detcal is not installed there, say.
+    """
+    text = recipe.model_dump_json()
+    futures = {address: client.submit(load_kernels, text, workers=[address], pure=False) for address in client.nthreads()}
+    held = {}
+    for address, future in futures.items():
+        try:
+            held[address] = future.result()
+        except (ImportError, RunError, RuntimeError, OSError) as error:
+            raise RunError(f"the worker at {address} cannot run detcal: {' '.join(str(error).split())}") from None
+    return held
 
 
 class FinishedTasks(SchedulerPlugin):

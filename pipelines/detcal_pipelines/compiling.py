@@ -5,8 +5,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any, TypeVar
 
+import dask
+import psutil
 from locket import lock_file
 from numba.core import event
 from rich.console import Console
@@ -15,6 +18,7 @@ from detcal.errors import RunError
 from detcal.response.kernels import scale_frames
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps import try_kernels
+from detcal_pipelines.threads import release_free_blocks
 
 COMPILING = "numba:compile"  # numba's name for it
 Prepared = TypeVar("Prepared")
@@ -25,10 +29,14 @@ class NotCompiled(BaseException):
 
 
 class RefuseToCompile(event.Listener):
-    """Raises as soon as a kernel would be compiled."""
+    """Raises as soon as a kernel would be compiled by the thread that made it: others may be at work for somebody else."""
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
 
     def on_start(self, event: Any) -> None:
-        raise NotCompiled
+        if get_ident() == self.thread:
+            raise NotCompiled
 
     def on_end(self, event: Any) -> None:
         """There is nothing to end."""
@@ -75,5 +83,18 @@ def alone() -> Iterator[None]:
         yield
 
 
+def load_kernels(recipe_text: str) -> int:
+    """Load the kernels of a recipe into this process, a worker of a cluster; the bytes that it holds then."""
+    with dask.config.set(scheduler="synchronous"):  # a task that waits for other tasks may wait for ever
+        with_kernels(read_text(recipe_text), lambda: True, Console(quiet=True))
+    release_free_blocks()
+    return int(psutil.Process().memory_info().rss)  # as Dask counts it
+
+
+def read_text(recipe_text: str) -> Recipe:
+    """A recipe that another process has checked."""
+    return Recipe.model_validate_json(recipe_text, context={"folder": "."})
+
+
 if __name__ == "__main__":
-    try_kernels(Recipe.model_validate_json(sys.stdin.read(), context={"folder": "."}))
+    try_kernels(read_text(sys.stdin.read()))

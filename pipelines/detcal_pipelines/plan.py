@@ -21,10 +21,10 @@ from detcal_pipelines.steps import apply, check_result, check_target, grid_of, n
 
 MIB = 2**20
 
-# Resident memory of a process that has imported and loaded what the steps need, before it holds any data; and of a cluster's worker,
-# which may have to compile its kernels itself.
+# Resident memory of a process that has imported and loaded what the steps need, before it holds any data; and what a cluster's worker
+# takes beyond what it held before the run: its messages, and what its allocator keeps of them.
 PROCESS_BYTES = 384 * MIB
-WORKER_BYTES = 500 * MIB
+WORKER_BYTES = 64 * MIB
 THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had them
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.

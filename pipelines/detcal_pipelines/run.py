@@ -1,6 +1,5 @@
 """Running a plan: on threads of this process or on a cluster, with progress, and what was measured."""
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +84,17 @@ def run_here(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outco
 
 def run_on_cluster(recipe: Recipe, address: str, console: Console) -> Outcome:
     """Run on a cluster as it stands."""
-    from detcal_pipelines.cluster import compute_on_cluster, remote_cluster  # here, because a run on one machine needs none of it
+    from detcal_pipelines.cluster import (
+        compute_on_cluster,
+        loaded_kernels,
+        remote_cluster,
+    )  # here, because a run on one machine needs none of it
 
     check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
     with remote_cluster(address) as client:
-        planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"].values())
+        with console.status("loading kernels on the workers"):
+            held = loaded_kernels(client, recipe)
+        planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"], held)
 
         def compute(writes: list[da.Array]) -> None:
             graph, keys = optimise_together(writes)
@@ -130,14 +135,15 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def plan_for_cluster(recipe: Recipe, workers: Iterable[dict[str, Any]]) -> Plan:
-    """The plan for a cluster as it stands: every thread of it may run a task, within its worker's memory limit."""
-    workers = list(workers)
+def plan_for_cluster(recipe: Recipe, workers: dict[str, dict[str, Any]], held: dict[str, int]) -> Plan:
+    """The plan for workers that hold so many bytes already: every thread of them may run a task, within its worker's memory limit."""
+    workers = {address: worker for address, worker in workers.items() if address in held}
     if not workers:
         raise PlanError("the cluster has no workers: start some, then run again")
-    if not all(worker["memory_limit"] for worker in workers):
+    if not all(worker["memory_limit"] for worker in workers.values()):
         raise PlanError("some of the cluster's workers have no memory limit, so nothing can be planned: start them with --memory-limit")
-    return plan_in(recipe, [Place(worker["memory_limit"], worker["nthreads"], WORKER_BYTES) for worker in workers])
+    places = [Place(worker["memory_limit"], worker["nthreads"], held[address] + WORKER_BYTES) for address, worker in workers.items()]
+    return plan_in(recipe, places)
 
 
 def stored_bytes(path: Path) -> int:

@@ -174,7 +174,19 @@ def give_back_large_blocks() -> None:
 
     glibc would raise that size with the largest block that was freed, up to 32 MiB: what is free below it stays with the process.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # musl has none
+    mallopt = of_the_allocator("mallopt")
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 2 * MIB)
         mallopt(M_TRIM_THRESHOLD, 16 * MIB)
+
+
+def release_free_blocks() -> None:
+    """Let the allocator give back all that it keeps."""
+    malloc_trim = of_the_allocator("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def of_the_allocator(name: str) -> Any:
+    """A function of glibc's allocator; None where there is another one."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
