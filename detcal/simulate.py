@@ -535,6 +535,6 @@ def true_map(rows: int, columns: int, samples: int = 8) -> NDArray[np.float64]:
 
 def write_crono(path: str | PathLike[str], rows: int = 85, columns: int = 37, *, overwrite: bool = False, **options: Any) -> Path:
     """Write `maxrf_scan(rows, columns, **options)` as a Crono file, a block at a time, whatever its size."""
-    stores = import_module("detcal.stores.crono_writer")  # which alone touches files, and knows the subjects
+    stores = import_module("detcal.stores.targets.crono_writer")  # which alone touches files, and knows the subjects
     written: Path = stores.write_crono(maxrf_scan(rows, columns, **options), path, overwrite=overwrite)
     return written

@@ -60,14 +60,14 @@ def test_imports_go_one_way(path):
 
 
 def test_kernels_are_never_parallel_and_keep_nan():
-    options = (ROOT / "detcal" / "jit.py").read_text()
+    options = (ROOT / "detcal" / "frames" / "jit.py").read_text()
     assert "nogil=True" in options
     assert "fastmath={" in options
     assert "parallel" not in options.split('"""')[2]
     assert not {'"nnan"', '"ninf"'} & set(options.replace(",", " ").replace("{", " ").replace("}", " ").split())
     for path in modules():
         assert path.name in ("jit.py", "simd.py", "compiling.py") or "numba" not in roots(path), (
-            f"{path}: kernels are compiled through detcal.jit alone, out of what detcal.simd adds; compiling.py listens to that"
+            f"{path}: kernels are compiled by frames.jit alone, with what frames.simd adds; compiling.py listens to that"
         )
 
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from detcal.azimuthal.kernels import AZIMUTHAL, GIVEN, HYBRID, NONE, POISSON, ROWS_A_SUM, pixels_of
 from detcal.azimuthal.quantiles import lower_medians
-from detcal.jit import kernel
-from detcal.simd import LANES, larger, load, splat, store, where_between, where_number
+from detcal.frames.jit import kernel
+from detcal.frames.simd import LANES, larger, load, splat, store, where_between, where_number
 
 ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
 

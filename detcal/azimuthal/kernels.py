@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detcal.frames.jit import kernel
+from detcal.frames.lanes import lines, read_only, tile_to_lanes
 from detcal.frames.readings import Floats, Frames, Valid
-from detcal.jit import kernel
-from detcal.lanes import lines, read_only, tile_to_lanes
-from detcal.simd import LANES, load, prefetch, splat, store, stream, where_between
+from detcal.frames.simd import LANES, load, prefetch, splat, store, stream, where_between
 
 # How the variance of a pixel's reading is known: not, as Poisson's, from the spread in its ring, so while outliers are sought and
 # as Poisson's in the end, or given.

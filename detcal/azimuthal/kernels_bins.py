@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.jit import kernel
+from detcal.frames.jit import kernel
 
 TURN = 2 * math.pi
 THROUGH_THE_BEAM = 0.9999 * math.pi  # from one corner to the next: rounding decides on which side of the beam that step is

@@ -2,7 +2,7 @@
 
 from detcal.azimuthal.kernels import BATCH
 from detcal.frames.needs import Needs
-from detcal.simd import LANES
+from detcal.frames.simd import LANES
 
 ENTRY = 26  # bytes: row, share, norm, dark, weight, and its part of the tiles
 DARK_PIXEL = 4  # bytes

@@ -16,10 +16,10 @@ from detcal.azimuthal.kernels import Rings
 from detcal.azimuthal.quantiles import quantile_batch
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.corrections import refuse_twice
+from detcal.frames.lanes import in_groups
 from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
 from detcal.frames.stack import as_stack_of, whole_frames
 from detcal.frames.valid import find_readings, settled
-from detcal.lanes import in_groups
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32

@@ -8,8 +8,20 @@ hundred, are picked out, and the bracket is narrowed to one value among them.
 import numpy as np
 
 from detcal.azimuthal.kernels import ROWS_A_SUM, pixels_of
-from detcal.jit import kernel
-from detcal.simd import LANES, lanes_between, larger, load, lowest_bit, smaller, splat, store, where_between, where_number, where_up_to
+from detcal.frames.jit import kernel
+from detcal.frames.simd import (
+    LANES,
+    lanes_between,
+    larger,
+    load,
+    lowest_bit,
+    smaller,
+    splat,
+    store,
+    where_between,
+    where_number,
+    where_up_to,
+)
 
 SAMPLE = 32  # entries of a ring that are sorted, to say where a quantile may lie; a power of 2
 APART = 8  # places of the sample between the quantile's and the first pivots: almost three standard deviations of where it may be

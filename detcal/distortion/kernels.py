@@ -6,7 +6,7 @@ from math import floor, hypot, nan, sqrt
 import numpy as np
 from scipy.special import erf
 
-from detcal.jit import kernel
+from detcal.frames.jit import kernel
 
 PARAMETERS = 9  # of a dot: a plane's three, the dot's height, its centre's two, and its ellipse's three
 ROUNDS = 25  # of Gauss-Newton steps at most; few are needed

@@ -2,7 +2,7 @@
 
 from detcal.distortion.resampling import TILE_COLUMNS, TILE_ROWS
 from detcal.frames.needs import Needs
-from detcal.simd import LANES
+from detcal.frames.simd import LANES
 
 
 def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:

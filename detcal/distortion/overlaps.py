@@ -8,8 +8,8 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.jit import kernel
-from detcal.lanes import Floats
+from detcal.frames.jit import kernel
+from detcal.frames.lanes import Floats
 
 RUN = 128  # pixels whose overlaps are reckoned together
 WIDEST = 64  # output pixels that a distorted one may be wide or high

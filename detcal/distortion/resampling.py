@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
+from detcal.frames.jit import kernel
+from detcal.frames.lanes import in_groups, limits_of, read_only, to_lanes
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid, readings, values_and_known
-from detcal.jit import kernel
-from detcal.lanes import in_groups, limits_of, read_only, to_lanes
-from detcal.simd import LANES, load, load_from, measured, prefetch, splat, store, store_to, transpose, where_between, where_number
+from detcal.frames.simd import LANES, load, load_from, measured, prefetch, splat, store, store_to, transpose, where_between, where_number
 
 TILE_ROWS, TILE_COLUMNS = 32, 128  # pixels of the output
 AHEAD = 2  # rows of a window that are asked for before they are loaded

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.jit import kernel
+from detcal.frames.lanes import reading
 from detcal.frames.readings import ALL_NUMBERS, Valid
-from detcal.jit import kernel
-from detcal.lanes import reading
 from detcal.response.smoothing import Image, ValidSmoother
 
 Array = NDArray[np.generic]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from detcal.jit import kernel
+from detcal.frames.jit import kernel
 
 Image = NDArray[np.float32]
 

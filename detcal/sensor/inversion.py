@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
+from detcal.frames.jit import kernel
+from detcal.frames.lanes import all_in_lanes, from_lanes, in_groups, read_only, to_lanes
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
-from detcal.jit import kernel
-from detcal.lanes import all_in_lanes, from_lanes, in_groups, read_only, to_lanes
+from detcal.frames.simd import LANES, load, splat, store, where_between, where_number, where_positive
 from detcal.sensor.kernels import Slab, fill_band, spans
-from detcal.simd import LANES, load, splat, store, where_between, where_number, where_positive
 
 TILE = 8  # pixels a side: over which noise is averaged
 BAND_ROWS = 64  # of the detector, that noise goes through at a time

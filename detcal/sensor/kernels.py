@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.jit import kernel
+from detcal.frames.jit import kernel
 
 # Gauss–Legendre on [−1, 1]: 4 points integrate exp over an optical depth of 1.5 to 2e-8.
 NODES, WEIGHTS = (tuple(points) for points in np.polynomial.legendre.leggauss(4))

@@ -1,7 +1,7 @@
 """Bytes that each operation holds at its peak: pure functions of shapes, for planning a run before it."""
 
 from detcal.frames.needs import Needs
-from detcal.simd import LANES
+from detcal.frames.simd import LANES
 
 LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
 

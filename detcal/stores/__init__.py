@@ -1,10 +1,10 @@
 """The only code that touches files: lazy readers, the one zarr writer, and exports from it."""
 
 from detcal.stores.apart import check_apart
-from detcal.stores.arrays import get_array
-from detcal.stores.frames import find_paths, has_image_key, open_frames
-from detcal.stores.listing import tree
-from detcal.stores.save import check_output, check_path, load, load_calibration, save
+from detcal.stores.sources.arrays import get_array
+from detcal.stores.sources.frames import find_paths, has_image_key, open_frames
+from detcal.stores.sources.listing import tree
+from detcal.stores.targets.save import check_output, check_path, load, load_calibration, save
 
 __all__ = [
     "check_apart", "check_output", "check_path", "find_paths", "get_array", "has_image_key", "load", "load_calibration", "open_frames",

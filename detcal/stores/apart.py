@@ -13,10 +13,10 @@ import xarray as xr
 from dask import is_dask_collection
 
 from detcal.errors import OutputError
-from detcal.stores.hdf5 import Hdf5Reader
-from detcal.stores.readers import clear_errors
-from detcal.stores.replacing import is_zarr_store
-from detcal.stores.virtual import data_files
+from detcal.stores.sources.hdf5 import Hdf5Reader
+from detcal.stores.sources.readers import clear_errors
+from detcal.stores.sources.virtual import data_files
+from detcal.stores.targets.replacing import is_zarr_store
 
 SEVERAL = re.compile(r" … (.*) \(\d+ files\)$")
 PathOrName = str | PathLike[str]

@@ -11,7 +11,7 @@ from detcal.xrf.lines import calibrate_energy
 from detcal.xrf.operations import regrid, regrid_rate, smooth_spectra, summary_spectra
 
 if TYPE_CHECKING:
-    from detcal.stores.scans import open_crono, open_maps, open_spectra
+    from detcal.stores.sources.scans import open_crono, open_maps, open_spectra
 
 # Readers touch files, so that they live in the stores, which know the subjects: imported on first use
 READERS = ("open_crono", "open_maps", "open_spectra")
@@ -36,4 +36,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in READERS:
         raise AttributeError(f"module 'detcal.xrf' has no attribute {name!r}")
-    return getattr(import_module("detcal.stores.scans"), name)
+    return getattr(import_module("detcal.stores.sources.scans"), name)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.jit import kernel
+from detcal.frames.jit import kernel
 
 Array = NDArray[Any]
 

@@ -13,8 +13,8 @@ import xarray as xr
 from detcal.distortion import DistortionMap
 from detcal.errors import PlanError
 from detcal.frames.needs import Needs
+from detcal.frames.simd import LANES
 from detcal.sensor import SensorPSF
-from detcal.simd import LANES
 from detcal.xrf.operations import lines_a_tile
 from detcal_pipelines.recipe import ConvertCrono, CorrectDistortion, Deconvolve, InRings, Recipe, RegridXRF
 from detcal_pipelines.steps import apply, check_result, check_target, grid_of, needs_of, open_first, open_input, open_scan, pixels_a_line

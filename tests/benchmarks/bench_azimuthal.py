@@ -22,7 +22,7 @@ from detcal_pipelines.template import render
 
 from detcal import open_frames, save
 from detcal.azimuthal import build_bins, integrate, median_filter, quantile_filter, sigma_clip
-from detcal.stores.filters import Pipeline
+from detcal.stores.sources.filters import Pipeline
 from tests.benchmarks.sampling import peak_of_run, planned_peak
 from tests.benchmarks.timing import in_turn, report
 

@@ -20,7 +20,7 @@ import hdf5plugin
 import numpy as np
 
 from detcal import open_frames, save
-from detcal.stores.hdf5_data import Hdf5Array
+from detcal.stores.sources.hdf5_data import Hdf5Array
 
 THREADS = (1, 2, 4, 16, 64)
 ROWS = {"64 KiB": 32, "1 MiB": 512, "16 MiB": 8192}  # of 1024 numbers of two bytes, that a chunk has

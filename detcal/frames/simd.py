@@ -1,0 +1,349 @@
+"""Sixteen float32 as one value in a kernel: a row of an array (n, 16) is loaded, reckoned with and stored as a whole.
+
+The compiler finds no SIMD form by itself for short loops over rows that it cannot tell apart; here the type asks for one.
+"""
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+LANES = 16
+HALF = LANES // 2
+instruction: Any = intrinsic  # whose declared type has the functions take one argument more than they do
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
+
+
+class LanesType(types.Type):
+    """The type of such a value."""
+
+    def __init__(self) -> None:
+        super().__init__("sixteen float32")
+
+
+lanes_type = LanesType()
+
+
+@register_model(LanesType)
+class LanesModel(models.PrimitiveModel):
+    """A vector in LLVM."""
+
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, VECTOR)
+
+
+def address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, alignment: int = 4) -> Any:
+    """Where a row of an array (n, 16) begins; the kernel raises if it has another width, or does not begin at a multiple of so many bytes.
+
+    Neither changes in a loop, so that the compiler takes the comparison out of it.
+    """
+    proxy = cgutils.create_struct_proxy(array_type)(context, builder, array)
+    data, width = proxy.data, cgutils.unpack_tuple(builder, proxy.shape)[1]
+    wrong = builder.icmp_unsigned("!=", width, ir.Constant(width.type, LANES))
+    raise_if(context, builder, wrong, f"expected an array (n, {LANES}), got one of another width")
+    offset = builder.and_(builder.ptrtoint(data, width.type), ir.Constant(width.type, alignment - 1))
+    wrong = builder.icmp_unsigned("!=", offset, ir.Constant(width.type, 0))
+    raise_if(
+        context, builder, wrong, f"expected an array that begins at a multiple of {alignment} bytes: make it with detcal.frames.lanes.lines"
+    )
+    first = builder.mul(row, ir.Constant(row.type, LANES))
+    return builder.bitcast(builder.gep(data, [first]), VECTOR.as_pointer())
+
+
+def raise_if(context: Any, builder: Any, wrong: Any, message: str) -> None:
+    """Raise a ValueError from the kernel where a condition is true."""
+    with builder.if_then(wrong, likely=False):
+        context.call_conv.return_user_exc(builder, ValueError, (message,))
+
+
+def filled(builder: Any, value: Any) -> Any:
+    """The same value in all lanes."""
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def check_rows(array: Any, number: Any = types.float32) -> None:
+    """Refuse, when a kernel is compiled, what has no rows of such numbers."""
+    if not (isinstance(array, types.Array) and array.ndim == 2 and array.layout == "C" and array.dtype == number):
+        raise TypeError(f"expected a contiguous array (n, m) of {number}, got {array}")
+
+
+@instruction
+def load(_: Any, array: Any, row: Any) -> Any:
+    """A row of an array (n, 16)."""
+    check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.load(place, align=4)
+
+    return lanes_type(array, types.intp), code
+
+
+@instruction
+def store(_: Any, array: Any, row: Any, value: Any) -> Any:
+    """Put a value in a row of an array (n, 16)."""
+    check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        builder.store(arguments[2], place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes_type), code
+
+
+@instruction
+def stream(_: Any, array: Any, row: Any, value: Any) -> Any:
+    """As `store`, past the cache, in rows that each fill a line of it: for what is far more than the cache holds."""
+    check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = address(context, builder, signature.args[0], arguments[0], arguments[1], alignment=4 * LANES)
+        stored = builder.store(arguments[2], place, align=4 * LANES)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes_type), code
+
+
+@instruction
+def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
+    """Sixteen numbers of any type that lie side by side in a row of an array."""
+    number: Any = array.dtype
+    check_rows(array, number)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        width = cgutils.unpack_tuple(builder, proxy.shape)[1]
+        first = builder.gep(proxy.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
+        vector = ir.VectorType(context.get_data_type(number), LANES)
+        found = builder.load(builder.bitcast(first, vector.as_pointer()), align=number.bitwidth // 8)
+        if number in types.signed_domain:
+            return builder.sitofp(found, VECTOR)
+        if number in types.unsigned_domain:
+            return builder.uitofp(found, VECTOR)
+        return found if number == types.float32 else builder.fptrunc(found, VECTOR)
+
+    return lanes_type(array, types.intp, types.intp), code
+
+
+@instruction
+def store_to(_: Any, array: Any, row: Any, column: Any, value: Any) -> Any:
+    """Put sixteen float32 side by side in a row of an array (n, m), from a column on."""
+    check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        width = cgutils.unpack_tuple(builder, proxy.shape)[1]
+        first = builder.gep(proxy.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
+        builder.store(arguments[3], builder.bitcast(first, VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, lanes_type), code
+
+
+@instruction
+def prefetch(_: Any, array: Any, column: Any) -> Any:
+    """Ask for sixteen numbers in each row of an array (n, m), from a column on, to be in the cache soon."""
+    check_rows(array, array.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        rows, width = cgutils.unpack_tuple(builder, proxy.shape)
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, number, number, number]))
+        with cgutils.for_range(builder, rows) as loop:
+            first = builder.add(builder.mul(loop.index, width), arguments[1])
+            for place in (first, builder.add(first, ir.Constant(first.type, LANES - 1))):  # they may lie in two lines of the cache
+                options = [ir.Constant(number, value) for value in (0, 3, 1)]  # to read, to keep, data
+                builder.call(ask, [builder.bitcast(builder.gep(proxy.data, [place]), byte), *options])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
+
+
+@instruction
+def measured(_: Any, value: Any, least: Any, most: Any, flag: Any, more: Any) -> Any:
+    """`value`, but NaN where it is not from `least` to `most`, or is one of flag, flag + 1, … flag + more (flag is NaN: there is none)."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, (least, most, flag, more) = arguments[0], (filled(builder, each) for each in arguments[1:])
+        above = builder.fsub(value, flag)
+        rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.rint.v{LANES}f32")
+        flagged = builder.fcmp_ordered(">=", above, ir.Constant(VECTOR, [0.0] * LANES))
+        flagged = builder.and_(flagged, builder.fcmp_ordered("<=", above, more))
+        flagged = builder.and_(flagged, builder.fcmp_ordered("==", above, builder.call(rint, [above])))
+        good = builder.and_(builder.fcmp_ordered(">=", value, least), builder.fcmp_ordered("<=", value, most))
+        good = builder.and_(good, builder.not_(flagged))
+        return builder.select(good, value, ir.Constant(VECTOR, [float("nan")] * LANES))
+
+    return lanes_type(lanes_type, *[types.float32] * 4), code
+
+
+@instruction
+def splat(_: Any, number: Any) -> Any:
+    """The same number in all lanes."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return filled(builder, arguments[0])
+
+    return lanes_type(types.float32), code
+
+
+@instruction
+def where_number(_: Any, value: Any, other: Any) -> Any:
+    """`value`, but `other` in lanes where it is NaN."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("ord", arguments[0], arguments[0]), *arguments)
+
+    return lanes_type(lanes_type, lanes_type), code
+
+
+@instruction
+def where_positive(_: Any, condition: Any, value: Any, other: Any) -> Any:
+    """`value` in lanes where `condition` is above 0, else `other`."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", arguments[0], ir.Constant(VECTOR, [0.0] * LANES)), *arguments[1:])
+
+    return lanes_type(lanes_type, lanes_type, lanes_type), code
+
+
+@instruction
+def transpose(_: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any) -> Any:
+    """Put the 16 × 16 numbers of an array from (row, column) on into another, rows as columns: by quarters, which registers can hold."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, row, column, target, target_row, target_column = arguments
+        read = places_of(context, builder, signature.args[0], source, row, column)
+        written = places_of(context, builder, signature.args[3], target, target_row, target_column)
+        for down in (0, 1):
+            for right in (0, 1):
+                rows = [builder.load(place[right], align=4) for place in read[HALF * down : HALF * (down + 1)]]
+                for value, place in zip(transposed(builder, rows), written[HALF * right : HALF * (right + 1)], strict=True):
+                    builder.store(value, place[down], align=4)
+        return context.get_dummy_value()
+
+    check_rows(source)
+    check_rows(target)
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), code
+
+
+def places_of(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> list[list[Any]]:
+    """Where the halves of sixteen rows of sixteen numbers begin in an array."""
+    proxy = cgutils.create_struct_proxy(array_type)(context, builder, array)
+    width = cgutils.unpack_tuple(builder, proxy.shape)[1]
+    first = builder.add(builder.mul(row, width), column)
+    halves = ir.VectorType(ir.FloatType(), HALF).as_pointer()
+    places = []
+    for i in range(LANES):
+        offset = builder.add(first, builder.mul(width, ir.Constant(width.type, i)))
+        offsets = offset, builder.add(offset, ir.Constant(offset.type, HALF))
+        places.append([builder.bitcast(builder.gep(proxy.data, [each]), halves) for each in offsets])
+    return places
+
+
+def transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of a square of numbers."""
+    size, rows = len(rows), list(rows)
+    for step in (1, 2, 4):  # swap the off-diagonal quarters of blocks of twice the step
+        for i in range(size):
+            if not i & step:
+                upper, lower = rows[i], rows[i | step]
+                rows[i] = shuffled(builder, upper, lower, [size + (e ^ step) if e & step else e for e in range(size)])
+                rows[i | step] = shuffled(builder, upper, lower, [size + e if e & step else e | step for e in range(size)])
+    return rows
+
+
+def shuffled(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
+    """The numbers of two vectors in some order."""
+    return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
+
+
+@instruction
+def where_between(_: Any, value: Any, low: Any, high: Any, then: Any, other: Any) -> Any:
+    """`then` in lanes where low ≤ value ≤ high, else `other`; NaN is between nothing."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, low, high, then, other = arguments
+        between = builder.and_(builder.fcmp_ordered(">=", value, low), builder.fcmp_ordered("<=", value, high))
+        return builder.select(between, then, other)
+
+    return lanes_type(*[lanes_type] * 5), code
+
+
+@instruction
+def where_up_to(_: Any, value: Any, high: Any, then: Any, other: Any) -> Any:
+    """`then` in lanes where value ≤ high, else `other`, also where value is NaN."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, high, then, other = arguments
+        return builder.select(builder.fcmp_ordered("<=", value, high), then, other)
+
+    return lanes_type(*[lanes_type] * 4), code
+
+
+@instruction
+def lanes_between(_: Any, value: Any, low: Any, high: Any) -> Any:
+    """The lanes where low ≤ value ≤ high, each as a bit of a whole number."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, low, high = arguments
+        between = builder.and_(builder.fcmp_ordered(">=", value, low), builder.fcmp_ordered("<=", value, high))
+        return builder.zext(builder.bitcast(between, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(*[lanes_type] * 3), code
+
+
+@instruction
+def lowest_bit(_: Any, bits: Any) -> Any:
+    """Which bit of a whole number other than 0 is the first that is set."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), code
+
+
+def extreme(order: str) -> Any:
+    """Of two values, in each lane the one that comes first; the second one if either is NaN."""
+
+    @instruction
+    def first(_: Any, one: Any, other: Any) -> Any:
+        def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(order, *arguments), *arguments)
+
+        return lanes_type(lanes_type, lanes_type), code
+
+    return first
+
+
+smaller, larger = extreme("<"), extreme(">")
+
+
+def arithmetic(function: Any, name: str) -> None:
+    """Let an operator of Python work on two values of sixteen, or on a float32 and sixteen."""
+
+    @type_callable(function)
+    def typed(_: Any) -> Any:
+        def result(one, other):  # type: ignore[no-untyped-def]
+            return lanes_type if other is lanes_type and one in (lanes_type, types.float32) else None
+
+        return result
+
+    @lower_builtin(function, lanes_type, lanes_type)
+    def two(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return getattr(builder, name)(*arguments)
+
+    @lower_builtin(function, types.float32, lanes_type)
+    def number_and_lanes(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return getattr(builder, name)(filled(builder, arguments[0]), arguments[1])
+
+
+for function, name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+    arithmetic(function, name)

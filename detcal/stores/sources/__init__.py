@@ -1,0 +1,1 @@
+"""What reads files: lazily, block by block, with what they lack as NaN."""

@@ -1,0 +1,235 @@
+"""Opening a stack of frames from whatever a detector wrote."""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from glob import glob, has_magic
+from os import PathLike, fspath
+from os.path import abspath
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import h5py
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from detcal.errors import InputError
+from detcal.frames.corrections import ATTRIBUTE
+from detcal.frames.selection import Choice, parse_frames, runs_of
+from detcal.frames.stack import DIMS, frames_a_block
+from detcal.frames.valid import FLAGS, with_flags
+from detcal.response.calibration import Response
+from detcal.stores.absence import warn_of
+from detcal.stores.sources.hdf5 import Hdf5Reader, hdf5_arrays
+from detcal.stores.sources.image_files import ImageFilesReader
+from detcal.stores.sources.joined import join
+from detcal.stores.sources.nxtomo import find_key
+from detcal.stores.sources.readers import Described, FrameArray, NpyReader, Reader, check_readable
+from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip
+from detcal.stores.sources.zarr_reader import ZarrReader, zarr_arrays
+from detcal.stores.sources.zarr_zip import is_zip
+from detcal.stores.targets.save import load_calibration
+
+HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
+LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
+PathOrName = str | PathLike[str]
+
+
+def open_frames(
+    path: PathOrName | Sequence[PathOrName],
+    dataset: str | None = None,
+    *,
+    chunks: Mapping[str, int] | None = None,
+    frames: Choice | None = None,
+    flip: Flip | None = None,
+    mask: Any = None,
+    dummy: float | Sequence[float] | None = None,
+    valid_range: tuple[float, float] | None = None,
+) -> xr.DataArray:
+    """Open a stack of frames lazily; nothing but the header, and the first image of image files, is read.
+
+    Parameters
+    ----------
+    path
+        An HDF5 or NeXus file (of any name), a zarr store (a zipped one too), a .npy file, or EDF, CBF, TIFF and other image files that
+        fabio reads: one (multi-page too), a list, in its order, or a glob such as "scan_*.cbf", in which numbers in names count as
+        numbers: scan_2 comes before scan_10.
+    dataset
+        Where the frames are in an HDF5 file or zarr group. By default the only 3-D one (or 2-D, if none is 3-D) of numbers,
+        or of bool if there are no numbers.
+    chunks
+        Frames a block: {"frame": 16}; rounded up to whole chunks of the file. By default about 64 MiB.
+    frames
+        Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
+        image_key of an NXtomo file "projections" (those at alignment positions are none), "flats" or "darks". By default a file
+        with an image_key gives its projections, with one warning; any other file all frames.
+    flip : "ud", "lr" or "both", optional
+        Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
+        numpy.fliplr does. Coords along y and x are reversed with them.
+    mask : (y, x), or a path, optional
+        True, or not 0: not measured; of the image as it is given here. A path is that of an image, or of a response that `save` wrote.
+        Masked pixels become NaN, and integers reals: float32 if they have up to 16 bits, else float64.
+    dummy : number or several, optional
+        Stand for "no reading". NaN: no number does.
+    valid_range : (low, high), optional
+        What is outside is no reading. dummy and valid_range become attributes (missing_value, valid_min, valid_max), which all operations
+        heed, in place of those of the file, of what the detector of a geometry says, and of the largest number of an unsigned type.
+
+    Returns
+    -------
+    DataArray (frame, y, x)
+        In the file's own type and units, or counts if it names none; y and x are whole in each block. A 2-D image is a stack
+        of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
+        also rotation_angle.
+        Frames, or parts of them, that are missing (chunks that were never written or are lost, parts of a virtual dataset without a
+        source) are NaN, with one MissingWarning that counts them: integers then become float32, those of more than 16 bits float64.
+        Chunks that zarr left out because they hold nothing but a fill value look the same: `.fillna(0)` puts the value back.
+
+    Raises
+    ------
+    InputError
+        No such file or dataset, no permission to read it, several that could be meant, a damaged file, frames that there are not,
+        an image_key of another length than the stack, or without the frames asked for; as frames are computed, chunks
+        that are damaged, or are gone since the file was opened. Image files after the
+        first are opened only when they are computed: frames of another shape or type are refused then.
+    """
+    reader, source = open_reader(find_paths(path), dataset)
+    reader = turned(chosen(reader, source, frames), flip)
+    if 0 in reader.shape or reader.dtype.kind not in "biuf":
+        raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
+    if lacks := reader.lacks:
+        warn_of(source, {"": lacks}, "frames", stacklevel=2)
+    block = (block_frames(reader, wanted_frames(chunks)), *reader.shape[1:])
+    array = da.from_array(
+        FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
+        meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
+    )  # fmt: skip
+    stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attributes(reader.attrs(), source))
+    if lacks:
+        stack = stack.assign_attrs(lacks=lacks.describe("frames"))
+    return with_flags(stack, read_mask(mask), dummy, valid_range)
+
+
+def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What frames take of the attributes in their file: units, which numbers are readings, what was corrected."""
+    texts = {name: str(value) for name, value in stored.items() if name in ("units", "long_name")}
+    others = {name: value for name, value in stored.items() if name in (*FLAGS, ATTRIBUTE)}
+    return {"units": "counts", **texts, **others, "source": source}
+
+
+def read_mask(mask: Any) -> Any:
+    """A mask that was given as a path: that of a response, or an image; any other as it is."""
+    if not isinstance(mask, str | PathLike):
+        return mask
+    found = load_calibration(mask)
+    if found is not None and not isinstance(found, Response):
+        raise InputError(f"expected an image or a response as the mask, found {type(found).__name__} in {mask}")
+    return open_frames(mask) if found is None else found.mask
+
+
+def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
+    """The files that a path, list or glob names, as absolute paths: a worker may run in another folder."""
+    if not isinstance(path, str | PathLike):
+        found = [fspath(item) for item in path]
+    elif has_magic(fspath(path)) and not Path(path).exists():
+        found = sorted(glob(fspath(path)), key=natural_order)
+    else:
+        found = [fspath(path)]
+    if not found:
+        raise InputError(f"no file matches {path}")
+    for name in found:
+        check_readable(name)
+    return [abspath(name) for name in found]
+
+
+def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
+    """What to sort names by so that numbers in them count as numbers; names that then are the same are sorted as texts."""
+    return tuple(int(part) if part.isdigit() else part for part in re.split("([0-9]+)", name)), name
+
+
+def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
+    """The frames asked for, or else the projections of a file that tells them from flats and darks."""
+    choice = None if frames is None else parse_frames(frames)
+    if choice is not None and not isinstance(choice, str):
+        return Selected(reader, runs_of(choice, reader.shape[0], source))
+    key = find_key(reader)
+    if key is None and choice is None:
+        return reader
+    if key is None:
+        raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
+    numbers = key.numbers(choice or "projections")
+    if choice is None:
+        warnings.warn(
+            f"{source} has an image_key: of its {len(key.values)} frames ({key.contents()}) the projections are taken; "
+            'say so by frames = "projections", or what else to take',
+            stacklevel=3,
+        )
+    return Selected(reader, runs_of(numbers, reader.shape[0], source))
+
+
+def turned(reader: Reader, flip: Flip | None) -> Reader:
+    """The frames turned over, if so asked."""
+    if flip is None:
+        return reader
+    check_flip(flip)
+    return Flipped(reader, flip)
+
+
+def has_image_key(path: PathOrName | Sequence[PathOrName], dataset: str | None = None) -> bool:
+    """Whether the file tells projections, flats and darks apart."""
+    return find_key(open_reader(find_paths(path), dataset)[0]) is not None
+
+
+def open_reader(paths: list[str], dataset: str | None) -> tuple[Reader, str]:
+    """The reader for these files, and what to call their frames."""
+    first, last = paths[0], paths[-1]
+    together = f"{first} … {last} ({len(paths)} files)"
+    if is_image_file(first):
+        return ImageFilesReader.open(tuple(paths)), first if len(paths) == 1 else together
+    readers, names = zip(*(open_stack_file(path, dataset) for path in paths), strict=True)
+    return join(list(readers), list(names)), names[0] if len(paths) == 1 else together
+
+
+def is_image_file(path: str) -> bool:
+    """Whether a file is of a kind that image libraries read; one of HDF5 that is damaged shows only by its name."""
+    suffix = Path(path).suffix.lower()
+    return not (Path(path).is_dir() or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy" or is_zip(Path(path)))
+
+
+def open_stack_file(path: str, dataset: str | None) -> tuple[Reader, str]:
+    """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
+    store = Path(path).is_dir() or is_zip(Path(path))
+    if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
+        return NpyReader.open(path), path
+    name = only_one(path, zarr_arrays(path) if store else hdf5_arrays(path)) if dataset is None else dataset
+    return (ZarrReader if store else Hdf5Reader).open(path, name), f"{path}::{name}"
+
+
+def only_one(path: str, arrays: Mapping[str, Described]) -> str:
+    """The only array that can be a stack of frames, or else an image; an error lists what there is."""
+    ranked = ([name for name, (shape, dtype) in arrays.items() if len(shape) == ndim and dtype.kind in kinds] for ndim, kinds in LIKELY)
+    found = next(filter(None, ranked), [])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(f"no dataset of shape (frame, y, x) in {path}")
+    listed = "".join(f"\n  {name} {arrays[name][0]}" for name in found)
+    raise InputError(f"several datasets in {path} could be the frames; choose one with dataset=:{listed}")
+
+
+def wanted_frames(chunks: Mapping[str, int] | None) -> int | None:
+    """Frames a block, if they were asked for."""
+    wanted = (chunks or {}).get("frame")
+    if set(chunks or ()) - {"frame"} or (wanted is not None and wanted < 1):
+        raise InputError(f'expected chunks such as {{"frame": 16}}, since y and x are whole in each block, got {chunks}')
+    return wanted
+
+
+def block_frames(reader: Reader, wanted: int | None) -> int:
+    """Frames a block: a whole number of the file's chunks."""
+    own = reader.chunk_frames
+    frames, height, width = reader.shape
+    default = frames_a_block(reader.dtype.itemsize * height * width) // own * own
+    return min(frames, max(own, default if wanted is None else -(-wanted // own) * own))

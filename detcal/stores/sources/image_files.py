@@ -1,0 +1,157 @@
+"""Stacks in image files: EDF, CBF, TIFF and whatever else fabio reads.
+
+The libraries only log, or do not notice, that a file is cut short: then they give zeros, or fewer frames. So that is
+checked here.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import fabio
+import numpy as np
+import tifffile
+from fabio.cbfimage import CbfImage
+
+from detcal.errors import InputError
+from detcal.stores.sources.readers import Block, Coords, clear_errors, fingerprint
+
+HEADER_BYTES = 4096  # of an image file, within which detectors write their names
+# How many frames an open file holds, and what reads one of them.
+Images = tuple[int, Callable[[int], Block]]
+
+
+@dataclass(frozen=True)
+class ImageFilesReader:
+    """Frames in one or more image files, each of which may hold several.
+
+    Files after the first are taken to hold one frame, as the first, or are counted if the first holds several; what a
+    file really holds is checked when it is read.
+    """
+
+    paths: tuple[str, ...]
+    starts: tuple[int, ...]  # first frame of each file, and the number of frames at the end
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    version: str
+    chunk_frames: int = 1
+    lacks: None = None  # a file that is cut short is an error
+
+    @classmethod
+    def open(cls, paths: tuple[str, ...]) -> "ImageFilesReader":
+        version = fingerprint(paths)
+        with open_images(paths[0]) as (held, frame):
+            first = frame(0)
+        if first.ndim != 2:
+            raise InputError(f"expected grey frames, got an image of shape {first.shape} in {paths[0]}")
+        counts = [held, *(1 if held == 1 else count_frames(path) for path in paths[1:])]
+        starts = (0, *np.cumsum(counts).tolist())
+        return cls(paths, starts, (starts[-1], *first.shape), first.dtype.newbyteorder("="), version)
+
+    def coords(self) -> Coords:
+        return {}
+
+    def attrs(self) -> dict[str, Any]:
+        """Dectris detectors write -1 in gaps and -2 in dead pixels, and their names into the headers of their files."""
+        return {"missing_value": [-2, -1]} if self.dtype.kind == "i" and is_of_dectris(self.paths[0]) else {}
+
+    def read(self, start: int, stop: int) -> Block:
+        frames = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        for path, first, last in zip(self.paths, self.starts[:-1], self.starts[1:], strict=True):
+            low, high = max(start, first), min(stop, last)
+            if low < high:
+                self.read_file(path, last - first, low - first, frames[low - start : high - start])
+        return frames
+
+    def read_file(self, path: str, expected: int, start: int, frames: Block) -> None:
+        """Fill `frames` from one file, from its frame `start` on."""
+        with open_images(path) as (held, frame):
+            if held != expected:
+                raise InputError(f"expected {expected} frames in {path}, as in {self.paths[0]} or when it was opened, got {held}")
+            for number, place in enumerate(frames, start):
+                image = frame(number)
+                if image.shape != self.shape[1:] or image.dtype.newbyteorder("=") != self.dtype:
+                    raise InputError(
+                        f"expected frames of shape {self.shape[1:]} and type {self.dtype}, as in {self.paths[0]}, "
+                        f"got {image.shape} and {image.dtype} in {path}"
+                    )
+                place[...] = image
+
+
+def is_of_dectris(path: str) -> bool:
+    """Whether the header of an image file names a Pilatus or Eiger."""
+    with clear_errors(path), open(path, "rb") as file:
+        header = file.read(HEADER_BYTES).upper()
+    return b"PILATUS" in header or b"EIGER" in header
+
+
+def count_frames(path: str) -> int:
+    """How many frames an image file holds."""
+    with open_images(path) as (held, _):
+        return held
+
+
+@contextmanager
+def open_images(path: str) -> Iterator[Images]:
+    """An image file, opened by the library for its kind."""
+    with clear_errors(path), OPENERS.get(Path(path).suffix.lower(), open_fabio)(path) as images:
+        yield images
+
+
+@contextmanager
+def open_tiff(path: str) -> Iterator[Images]:
+    """The pages of a TIFF file, or the frames that ImageJ and tifffile put behind a single page."""
+    with tifffile.TiffFile(path) as file:
+        pages, count = file.pages, len(file.pages)
+        check_last_page(path, file)
+        stack = file.series[0] if count == 1 else None
+        if stack is None or stack.dataoffset is None or stack.size == pages.first.size:
+            yield count, lambda number: pages[number].asarray()
+        else:
+            kind = np.dtype(stack.dtype).newbyteorder(file.byteorder)
+            mapped = np.memmap(path, kind, mode="r", offset=stack.dataoffset, shape=stack.shape).reshape(-1, *pages.first.shape)
+            yield len(mapped), mapped.__getitem__
+
+
+def check_last_page(path: str, file: tifffile.TiffFile) -> None:
+    """Refuse a TIFF file whose last page points to one that is not there."""
+    file.filehandle.seek(file.pages.next_page_offset or 0)
+    if any(file.filehandle.read(file.tiff.offsetsize)):
+        raise InputError(f"{path} is cut short after {len(file.pages)} pages: it names another one that it does not hold")
+
+
+@contextmanager
+def open_cbf(path: str) -> Iterator[Images]:
+    """The frame of a CBF file."""
+    check_cbf(path)
+    frame = CbfImage().read(path, check_MD5=False).data
+    yield 1, lambda _: frame
+
+
+def check_cbf(path: str) -> None:
+    """Refuse a CBF file whose data are cut short, or do not have the checksum that its header gives."""
+    header, _, data = Path(path).read_bytes().partition(CbfImage.STARTER)
+    fields = dict(re.findall(rb"^(X-Binary-Size|Content-MD5):\s*(\S+)", header, re.MULTILINE))
+    size = int(fields[b"X-Binary-Size"])
+    if len(data) < size:
+        raise InputError(f"{path} is cut short: expected {size} bytes of data, got {len(data)}")
+    checksum = fields.get(b"Content-MD5")
+    if checksum is not None and checksum != b64encode(md5(data[:size], usedforsecurity=False).digest()):
+        raise InputError(f"{path} is damaged: its data do not have the checksum in its header")
+
+
+@contextmanager
+def open_fabio(path: str) -> Iterator[Images]:
+    """The frames of a file that fabio reads."""
+    with fabio.open(path) as image:
+        if getattr(image, "incomplete_file", False):
+            raise InputError(f"{path} is cut short: its last frame is not whole")
+        yield image.nframes, lambda number: image.get_frame(number).data
+
+
+OPENERS: dict[str, Callable[[str], AbstractContextManager[Images]]] = {".tif": open_tiff, ".tiff": open_tiff, ".cbf": open_cbf}

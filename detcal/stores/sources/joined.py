@@ -1,0 +1,102 @@
+"""Stacks in several files, one behind the other."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from dask.base import tokenize
+
+from detcal.errors import InputError
+from detcal.frames.stack import DIMS
+from detcal.stores.absence import Lacks
+from detcal.stores.sources.readers import Block, Coords, Reader
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The frames of several readers in their order."""
+
+    readers: tuple[Reader, ...]
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """How many frames there are up to the end of each reader."""
+        return tuple(accumulate(reader.shape[0] for reader in self.readers))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.ends[-1], *self.readers[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.result_type(*(reader.dtype for reader in self.readers))  # reals where one lacks frames
+
+    @property
+    def chunk_frames(self) -> int:
+        return max(reader.chunk_frames for reader in self.readers)
+
+    @property
+    def version(self) -> str:
+        return str(tokenize([reader.version for reader in self.readers]))
+
+    @property
+    def lacks(self) -> Lacks | None:
+        each = [reader.lacks for reader in self.readers]
+        hint = next((lacks.hint for lacks in each if lacks), None)
+        if hint is None:
+            return None
+        nothing = [np.zeros(reader.shape[0], np.bool_) for reader in self.readers]
+        whole, partly = (
+            np.concatenate([getattr(lacks, kind) if lacks else none for lacks, none in zip(each, nothing, strict=True)])
+            for kind in ("whole", "partly")
+        )
+        return Lacks(whole, partly, hint)
+
+    def coords(self) -> Coords:
+        """Lines along the frames that every file has, joined; lines along rows and columns where they are the same in all."""
+        first, *others = (reader.coords() for reader in self.readers)
+        joined: Coords = {}
+        for name, (dim, values, attrs) in first.items():
+            lines = [values, *(other[name][1] for other in others if name in other and other[name][0] == dim)]
+            if dim == DIMS[0] and len(lines) == len(self.readers):
+                joined[name] = (dim, np.concatenate(lines), attrs)
+            elif dim != DIMS[0] and all(np.array_equal(values, line) for line in lines):
+                joined[name] = (dim, values, attrs)
+        return joined
+
+    def attrs(self) -> dict[str, Any]:
+        return self.readers[0].attrs()
+
+    def read(self, start: int, stop: int) -> Block:
+        block = np.empty((0, *self.shape[1:]), self.dtype)
+        for reader, end in zip(self.readers, self.ends, strict=True):
+            begin = end - reader.shape[0]
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                part = reader.read(low - begin, high - begin)
+                if len(part) == stop - start:
+                    return part.astype(self.dtype, copy=False)
+                block = block if len(block) else np.empty((stop - start, *self.shape[1:]), self.dtype)
+                block[low - start : high - start] = part
+        return block
+
+
+def join(readers: list[Reader], names: list[str]) -> Reader:
+    """One reader for all of them.
+
+    Raises
+    ------
+    InputError
+        Frames of another shape or type than those of the first.
+    """
+    first = readers[0]
+    for reader, name in zip(readers, names, strict=True):
+        promoted = reader.lacks is not None or first.lacks is not None  # integers to reals
+        if reader.shape[1:] != first.shape[1:] or (reader.dtype != first.dtype and not promoted):
+            raise InputError(
+                f"expected frames of shape {first.shape[1:]} and type {first.dtype}, as in {names[0]}, got {reader.shape[1:]} "
+                f"and {reader.dtype} in {name}"
+            )
+    return first if len(readers) == 1 else Joined(tuple(readers))

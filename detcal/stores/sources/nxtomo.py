@@ -1,0 +1,187 @@
+"""The image key of tomography files (NXtomo): which frames are projections, flats and darks, and at which angles they were taken."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import singledispatch
+from posixpath import dirname
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from detcal.errors import InputError
+from detcal.stores.sources.hdf5 import Hdf5Reader, address, follow, own_attributes
+from detcal.stores.sources.joined import Joined
+from detcal.stores.sources.readers import Coords, clear_errors
+
+KEYS = {"projections": 0, "flats": 1, "darks": 2}
+INVALID = 3
+ALIGNMENT = -1  # projections taken again at the end, to see whether the sample has moved; only in image_key_control
+ANGLE = "rotation_angle"
+
+
+@dataclass(frozen=True)
+class ImageKey:
+    """The keys of all frames, and the dataset that they come from."""
+
+    values: NDArray[np.int64]
+    place: str
+
+    def numbers(self, role: str) -> tuple[int, ...]:
+        """The numbers of the projections, flats or darks.
+
+        Raises
+        ------
+        InputError
+            There are none.
+        """
+        found = np.flatnonzero(self.values == KEYS[role])
+        if not found.size:
+            raise InputError(f"{self.place} names no {role}: it has {self.contents()}")
+        return tuple(found.tolist())
+
+    def contents(self) -> str:
+        """What there is, in words: 10 projections, 5 flats, 3 darks."""
+        counts = {**{role: np.sum(self.values == key) for role, key in KEYS.items()}}
+        counts["others"] = len(self.values) - sum(counts.values())
+        return ", ".join(f"{count} {role if count != 1 else role[:-1]}" for role, count in counts.items() if count)
+
+
+@singledispatch
+def find_key(reader: Any) -> ImageKey | None:
+    """The image key of a stack; None if it has none.
+
+    Raises
+    ------
+    InputError
+        A key of another length than the stack, with values that have no meaning, or in some of several files alone.
+    """
+    return None
+
+
+@find_key.register
+def _(reader: Hdf5Reader) -> ImageKey | None:
+    with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+        group = group_of_key(file, reader.dataset, reader.shape[0])
+        if group is None:
+            return None
+        place = f"{reader.path}::{group.name}/image_key"
+        values = checked_key(group["image_key"], place, reader.shape[0])
+        control = follow(group, "image_key_control")
+        if isinstance(control, h5py.Dataset) and control.shape == values.shape:
+            values = np.where(np.asarray(control) == ALIGNMENT, INVALID, values)
+        return ImageKey(values, place)
+
+
+@find_key.register
+def _(reader: Joined) -> ImageKey | None:
+    keys = [find_key(each) for each in reader.readers]
+    found = [key for key in keys if key is not None]
+    if not found:
+        return None
+    if len(found) < len(keys):
+        without = reader.readers[keys.index(None)]
+        raise InputError(
+            f"expected an image_key in every file, as in {found[0].place}, got none in {getattr(without, 'path', 'another')}: open them "
+            'apart, or take frames by their numbers (frames = ":" takes all)'
+        )
+    return ImageKey(np.concatenate([key.values for key in found]), f"{found[0].place} and {len(found) - 1} more")
+
+
+def checked_key(stored: h5py.Dataset, place: str, frames: int) -> NDArray[np.int64]:
+    """The values of a key.
+
+    Raises
+    ------
+    InputError
+        As `find_key`.
+    """
+    advice = 'mend it, or take frames by their numbers (frames = ":" takes all)'
+    values = np.asarray(stored)
+    if values.shape != (frames,):
+        raise InputError(f"expected {place} to have a key for each of the {frames} frames, got shape {values.shape}: {advice}")
+    wrong = ~np.isin(values, [*KEYS.values(), INVALID, ALIGNMENT])
+    if wrong.any():
+        raise InputError(f"expected keys 0 (projection), 1 (flat), 2 (dark) or 3 (invalid) in {place}, got {values[wrong][0]}: {advice}")
+    return values.astype(np.int64)
+
+
+def group_of_key(file: h5py.File, dataset: str, frames: int) -> h5py.Group | None:
+    """The group with the image key of a dataset: its own, or another one of its entry that holds the same data.
+
+    An NXtomo entry may also keep its data elsewhere, behind a virtual dataset, say: then its only key counts for stacks of that length.
+    """
+    own, data = follow(file, dirname(f"/{dataset.strip('/')}")), file[dataset]
+    if holds(own, "image_key"):
+        return own
+    keyed = [group for group in groups_of_entry(file, dataset) if holds(group, "image_key")]
+    same = [group for group in keyed if any(is_same(group, name, data) for name in group)]
+    if same:
+        return same[0]
+    keys = {address(group["image_key"]): group for group in keyed}
+    fitting = [group for group in keys.values() if group["image_key"].shape == (frames,) and data.ndim == 3]
+    return fitting[0] if len(keys) == len(fitting) == 1 else None
+
+
+def groups_of_entry(file: h5py.File, dataset: str) -> Iterator[h5py.Group]:
+    """The entry in which a dataset lies, and the groups in it and in its instruments; links to other files are not followed."""
+    entry = follow(file, dataset.strip("/").split("/")[0])
+    if not isinstance(entry, h5py.Group):
+        entry = file
+    yield entry
+    for inner in groups_in(entry):
+        yield inner
+        yield from groups_in(inner)
+
+
+def groups_in(group: h5py.Group) -> list[h5py.Group]:
+    """The groups in a group."""
+    names = [name for name in group if not isinstance(group.get(name, getlink=True), h5py.ExternalLink)]
+    return [item for name in names if isinstance(item := follow(group, name), h5py.Group)]
+
+
+def holds(group: Any, name: str) -> bool:
+    """Whether there is a dataset of that name."""
+    return isinstance(group, h5py.Group) and name in group and isinstance(follow(group, name), h5py.Dataset)
+
+
+def is_same(group: h5py.Group, name: str, data: h5py.Dataset) -> bool:
+    """Whether a name in a group leads to the same dataset."""
+    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+        return False
+    item = follow(group, name)
+    return isinstance(item, h5py.Dataset) and address(item) == address(data)
+
+
+@singledispatch
+def angles_of(reader: Any) -> Coords:
+    """The rotation angles of a stack with an image key, as a coordinate along its frames; nothing if there is no key, or no angles."""
+    return {}
+
+
+@angles_of.register
+def _(reader: Hdf5Reader) -> Coords:
+    with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+        keyed = group_of_key(file, reader.dataset, reader.shape[0])
+        if keyed is None:
+            return {}
+        groups = [keyed, *groups_of_entry(file, reader.dataset)]
+        found = [group[ANGLE] for group in groups if holds(group, ANGLE) and group[ANGLE].dtype.kind in "iuf"]
+        fitting = [line for line in found if line.shape == (reader.shape[0],)]
+        if found and not fitting:
+            warnings.warn(
+                f"{reader.path}::{found[0].name} is left out: expected an angle for each of the {reader.shape[0]} frames, "
+                f"got shape {found[0].shape}", stacklevel=2,
+            )  # fmt: skip
+        return {ANGLE: ("frame", np.asarray(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
+
+
+@angles_of.register
+def _(reader: Joined) -> Coords:
+    lines = [angles_of(each).get(ANGLE) for each in reader.readers]
+    found = [line for line in lines if line is not None]
+    if len(found) < len(lines):
+        return {}
+    return {ANGLE: ("frame", np.concatenate([line[1] for line in found]), found[0][2])}

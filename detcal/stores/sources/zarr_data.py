@@ -1,0 +1,236 @@
+"""The numbers of zarr arrays: what is missing becomes NaN, or an error, and not the fill value that zarr gives.
+
+Stores that detcal writes hold every chunk. Other programs may leave out chunks of nothing but the fill value, as zarr does by default:
+whether such a chunk was all 0, or was lost, nobody can tell, so that it is missing here too.
+"""
+
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import prod
+from os import listdir, stat
+from os.path import basename, dirname, isdir, join
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.storage import ZipStore
+
+from detcal.errors import InputError
+from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
+from detcal.stores.indexing import box_around, take
+from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
+from detcal.stores.sources.zarr_zip import is_zip, zarr_place
+from detcal.stores.targets.zarr_store import NUMBERS
+
+ABSENT = 2**64 - 1  # in the index of a shard
+INDEX_ENTRY, INDEX_CHECKSUM = 16, 4  # bytes
+FEW = 16  # files in one folder that are rather asked for one by one than listed
+LEFT_OUT = (
+    " (by default zarr leaves out chunks that hold nothing but the fill value {fill}: if these were, use fillna({fill}), or have the"
+    " program write them, with write_empty_chunks)"
+)
+
+
+@dataclass(frozen=True)
+class ZarrArray:
+    """An array of a zarr store as dask takes it; it holds a path and no open store, so that it can be sent to any worker.
+
+    What is missing when it is opened is NaN: then the type is one that has it.
+    """
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    version: str
+    lacking: bool  # whether something is missing
+
+    @classmethod
+    def open(cls, path: str, name: str) -> "ZarrArray":
+        """An array by its name in a store, the store itself if that is empty.
+
+        Raises
+        ------
+        InputError
+            There is none, or it is damaged.
+        """
+        version = version_of(path, name)
+        with clear_errors(path):
+            try:
+                array = opened(path, name, version)
+            except FileNotFoundError:
+                raise InputError(f"no array {name or '/'} in {path}: `detcal tree {path}` lists what it holds") from None
+            lacking = array.dtype.kind in NUMBERS and bool(missing_chunks(array, tuple((0, length) for length in array.shape)).any())
+        dtype = with_nan(array.dtype) if lacking else array.dtype
+        return cls(path, name, array.shape, dtype, array.chunks, version, lacking)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def lacks(self) -> Lacks | None:
+        """What is missing along the first dimension; None if nothing is."""
+        if not self.lacking:
+            return None
+        with clear_errors(self.path):
+            array = opened(self.path, self.name, self.version)
+            grid = missing_chunks(array, tuple((0, length) for length in self.shape))
+            hint = "" if self.of_detcal else LEFT_OUT.format(fill=array.fill_value)
+        lacks = MissingChunks(self.shape, self.chunks, grid).lacks()
+        return Lacks(lacks.whole, lacks.partly, hint)
+
+    @property
+    def of_detcal(self) -> bool:
+        """Whether detcal wrote the store, with every chunk."""
+        try:
+            return "detcal_version" in zarr.open_group(zarr_place(self.path), mode="r").attrs
+        except (FileNotFoundError, zarr.errors.ContainsArrayError):  # no group
+            return False
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        box, inside = box_around(key, self.shape)
+        with clear_errors(self.path, self.name or "the array"):
+            array = opened(self.path, self.name, self.version)
+            grid = missing_chunks(array, box) if array.dtype.kind in NUMBERS else np.zeros((), np.bool_)
+            missing = spread(grid, box, self.chunks) if grid.any() else None
+            if missing is not None and not self.lacking:
+                check_readable(self.path)
+                raise InputError(
+                    f"cannot read {self.name or 'the array'} in {self.path}: {np.count_nonzero(grid)} chunks are not there, and were when"
+                    " it was opened; open it again, or copy it again"
+                )
+            values = np.asarray(array[tuple(slice(*bounds) for bounds in box)]).astype(self.dtype, copy=False)
+        if missing is not None:
+            values[missing] = np.nan
+        return take(values, inside)
+
+
+def version_of(path: str, name: str) -> str:
+    """What changes when an array is written anew: `save` replaces the whole folder; to look at every chunk would take long."""
+    folder = Path(path) if is_zip(Path(path)) else Path(path, name)
+    own = [folder, *(file for kind in ("zarr.json", ".zarray") if (file := folder / kind).is_file())]
+    return fingerprint(str(file) for file in own) if folder.exists() else ""
+
+
+@lru_cache(maxsize=64)
+def opened(path: str, name: str, version: str) -> zarr.Array:
+    """An array as it was in some version."""
+    found = zarr.open(zarr_place(path), path=name, mode="r")
+    if not isinstance(found, zarr.Array):
+        raise FileNotFoundError
+    return found
+
+
+def missing_chunks(array: zarr.Array, box: Box) -> Flags:
+    """Which of the chunks that have something in a box are not there, those inside shards too."""
+    units = array.shards or array.chunks
+    spans = [range(start // size, -(-stop // size)) for (start, stop), size in zip(box, units, strict=True)]
+    if not all(spans):
+        return np.zeros([len(span) for span in spans], np.bool_)
+    store = files_of(array.store_path.store)
+    prefix = f"{array.path}/" if array.path else ""
+    keys = [prefix + array.metadata.encode_chunk_key(place) for place in product(*spans)]
+    there = store.holds(keys)
+    counts = [len(span) for span in spans]
+    flags = np.array([not found for found in there], np.bool_)
+    codec = getattr(array.metadata, "codecs", (None,))[0]
+    if array.shards is None or not isinstance(codec, ShardingCodec):
+        return flags.reshape(counts)
+    inside = chunk_grid(array.shards, array.chunks)
+    in_shards = np.array(
+        [np.ones(inside, np.bool_) if gone else missing_in_shard(codec, store, key, inside) for key, gone in zip(keys, flags, strict=True)]
+    )
+    return in_box(in_shards.reshape(*counts, *inside), box, array.shards, array.chunks)
+
+
+def in_box(flags: Flags, box: Box, shards: tuple[int, ...], chunks: tuple[int, ...]) -> Flags:
+    """Flags of chunks, from those by shard, and by chunk in it, of the shards that have something in a box."""
+    rank = len(box)
+    order = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+    grid = flags.transpose(order).reshape([flags.shape[axis] * flags.shape[rank + axis] for axis in range(rank)])
+    firsts = [start // shard * (shard // chunk) for (start, _), shard, chunk in zip(box, shards, chunks, strict=True)]
+    wanted = ((start // chunk, -(-stop // chunk)) for (start, stop), chunk in zip(box, chunks, strict=True))
+    return np.asarray(grid[tuple(slice(first - before, last - before) for (first, last), before in zip(wanted, firsts, strict=True))])
+
+
+def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, inside: tuple[int, ...]) -> Flags:
+    """Which chunks the index of a shard does not have; none if its index is packed in an unusual way, as zarr itself never does."""
+    first, *others = codec.index_codecs
+    if not isinstance(first, BytesCodec) or any(not isinstance(other, Crc32cCodec) for other in others):
+        return np.zeros(inside, np.bool_)
+    size = INDEX_ENTRY * prod(inside)
+    at_start = codec.index_location.value == "start"
+    index = store.part(key, size + INDEX_CHECKSUM * len(others), at_start=at_start)[:size]
+    if len(index) < size:  # cut short, which zarr notices as it reads
+        return np.zeros(inside, np.bool_)
+    order = ">" if first.endian is not None and first.endian.value == "big" else "<"
+    return (np.frombuffer(index, f"{order}u8").reshape(*inside, 2) == ABSENT).all(axis=-1)
+
+
+def files_of(store: Any) -> "Folder | Archive":
+    """The files of a store, which zarr itself can only list all at once."""
+    return Archive(store.path) if isinstance(store, ZipStore) else Folder(store.root)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of a store in a folder."""
+
+    root: Path
+
+    def holds(self, keys: list[str]) -> list[bool]:
+        """Whether each of these is there; folders with many are listed."""
+        places = [join(self.root, key) for key in keys]
+        counts = Counter(map(dirname, places))
+        names = {folder: set(listdir(folder) if isdir(folder) else ()) for folder, count in counts.items() if count > FEW}
+        return [basename(place) in names[dirname(place)] if dirname(place) in names else is_there(place) for place in places]
+
+    def part(self, key: str, size: int, *, at_start: bool) -> bytes:
+        """The first or last bytes of a file."""
+        with open(join(self.root, key), "rb") as file:
+            if not at_start:
+                file.seek(max(0, file.seek(0, 2) - size))
+            return file.read(size)
+
+
+def is_there(place: str) -> bool:
+    """Whether there is a file; one that may not be looked at is an error, and not missing."""
+    try:
+        stat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The files of a store in a zip file."""
+
+    path: Path
+
+    def holds(self, keys: list[str]) -> list[bool]:
+        """Whether each of these is there."""
+        names = names_in(str(self.path), fingerprint([str(self.path)]))
+        return [key in names for key in keys]
+
+    def part(self, key: str, size: int, *, at_start: bool) -> bytes:
+        """The first or last bytes of a file."""
+        with zipfile.ZipFile(self.path) as archive, archive.open(key) as file:
+            if not at_start:
+                file.seek(max(0, file.seek(0, 2) - size))
+            return file.read(size)
+
+
+@lru_cache(maxsize=16)
+def names_in(path: str, version: str) -> frozenset[str]:
+    """The files in a zip file as it was in some version."""
+    with zipfile.ZipFile(path) as archive:
+        return frozenset(archive.namelist())

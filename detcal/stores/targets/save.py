@@ -1,0 +1,212 @@
+"""`save` and `load`: any detcal object to a file and back."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import dask.threaded
+import h5py
+import numpy as np
+import xarray as xr
+from dask.base import get_scheduler
+from dask.system import CPU_COUNT
+
+from detcal.errors import InputError, OutputError
+from detcal.frames.stack import DIMS
+from detcal.stores.absence import check_whole, warn_of
+from detcal.stores.apart import check_apart, origins
+from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
+from detcal.stores.sources.detector_files import holds_detector, read_detector, read_spline
+from detcal.stores.sources.nexus import holds_calibration, load_hdf5, written_by_detcal
+from detcal.stores.sources.readers import check_readable, clear_errors
+from detcal.stores.sources.zarr_reader import load_zarr
+from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
+from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
+from detcal.stores.targets.replacing import check_free, is_zarr_store, replacing, temporary_beside
+from detcal.stores.targets.zarr_store import Sizes, plan_layouts, prepare_zarr
+
+Compute = Callable[[list[da.Array]], Any]
+
+# All kinds of files that are written, by suffix; None: a zarr store.
+WRITERS: dict[str, Exporter | None] = {".zarr": None, ZIP: None, **EXPORTERS}
+
+
+def compute_writes(writes: list[da.Array]) -> None:
+    """`dask.compute`, but threads that still write when one of them has failed are waited for: nothing may follow them."""
+    if get_scheduler(collections=writes) is not dask.threaded.get or dask.config.get("pool", None) is not None:
+        dask.compute(writes)
+        return
+    with ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT) as threads:
+        dask.compute(writes, scheduler=threads)
+
+
+def save(
+    obj: Any,
+    path: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    chunks: Sizes | None = None,
+    shards: Sizes | None = None,
+    attrs: Mapping[str, Any] | None = None,
+    compute: Compute = compute_writes,
+) -> Path:
+    """Compute and write an object; the target appears when it is whole, and an older one stays until then.
+
+    Parameters
+    ----------
+    obj
+        DataArray, Dataset, array, or a calibration such as Response.
+    path
+        .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a
+        DistortionMap also as NXdetector), .tif or .tiff (a page a frame), .edf (a block a frame).
+    overwrite
+        Replace an output that exists.
+    chunks, shards
+        For .zarr: sizes by dimension of its chunks, and of shards that hold several; by default a chunk is a dask block.
+    attrs
+        More provenance for the output's attributes.
+    compute
+        What runs the writes; by default dask's current scheduler or client.
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    OutputError
+        The output exists or cannot be written there, its folder does not exist, its suffix is none of the above or missing, it would
+        replace a folder that is not a zarr store, or a file that the object is read from, or lie inside one, or the disk is full. If
+        something of its name appears while it is computed, and may not be overwritten, the result is kept under the name that is said.
+    InputError
+        The object, or sizes of chunks and shards, do not fit the kind of file; and whatever computing it raises.
+    """
+    target = Path(path)
+    check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
+    dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
+    exporter = WRITERS[target.suffix.lower()]
+    with replacing(target.absolute(), overwrite) as output:  # a worker may run in another folder
+        if target.suffix.lower() == ZIP:
+            with temporary_beside(output) as store:
+                compute(prepare_zarr(dataset, store, chunks=chunks, shards=shards))
+                pack(store, output)
+        elif exporter is None:
+            compute(prepare_zarr(dataset, output, chunks=chunks, shards=shards))
+        else:
+            export(dataset, output, exporter, compute)
+    return target
+
+
+def check_output(
+    obj: Any, path: str | PathLike[str], *, overwrite: bool = False, chunks: Sizes | None = None, shards: Sizes | None = None
+) -> None:
+    """Raise what `save` would raise before it computes anything; nothing is written.
+
+    Raises
+    ------
+    OutputError, InputError
+        As `save`.
+    """
+    target = Path(path)
+    check_path(target, overwrite=overwrite)
+    dataset, exporter = as_dataset(obj), WRITERS[target.suffix.lower()]
+    check_apart(target, origins(dataset), "source")
+    if exporter is not None and (chunks or shards):
+        raise InputError(f"chunks and shards are those of a .zarr, and {target.name} has none: leave them out, or save to .zarr")
+    if exporter in (export_tiff, export_edf):
+        check_pages(dataset, target.suffix.lower())
+    plan_layouts(dataset, chunks, shards)
+
+
+def check_path(path: str | PathLike[str], *, overwrite: bool) -> None:
+    """Raise what `save` would raise of a path alone, whatever is to be written.
+
+    Raises
+    ------
+    OutputError
+        As `save`.
+    """
+    target = Path(path)
+    check_free(target, overwrite)
+    suffix = target.suffix.lower()
+    if suffix not in WRITERS:
+        kinds = f"expected one of {', '.join(WRITERS)}"
+        near = get_close_matches(suffix, WRITERS, n=1)
+        hint = f"; did you mean {target.stem}{near[0]}?" if near else ""
+        raise OutputError(f"cannot write {path}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
+
+
+def export(dataset: xr.Dataset, path: Path, exporter: Exporter, compute: Compute) -> None:
+    """Workers cannot write one file together: they compute into a store beside it, which one task then exports."""
+    with temporary_beside(path) as store:
+        compute(prepare_zarr(dataset, store))
+        exporter(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], path)
+
+
+def as_dataset(obj: Any) -> xr.Dataset:
+    """What is to be stored, as named variables."""
+    if isinstance(obj, xr.Dataset) and obj.data_vars:
+        return obj
+    if is_calibration(obj):
+        return to_dataset(obj)
+    if isinstance(obj, xr.DataArray):
+        return obj.to_dataset(name=obj.name or "data")
+    if isinstance(obj, da.Array | np.ndarray):
+        return xr.DataArray(obj, dims=DIMS[3 - obj.ndim :] if obj.ndim <= 3 else None).to_dataset(name="data")
+    raise InputError(f"expected a DataArray, Dataset, array or calibration to save, got {type(obj).__name__} without data")
+
+
+def load(path: str | PathLike[str]) -> Any:
+    """A calibration as its own type, or a Dataset, lazily, from a zarr store (a zipped one too) or HDF5 file that `save` wrote.
+
+    Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps. Chunks of a Dataset
+    that are missing are NaN, with one warning: integers then become float32, those of more than 16 bits float64.
+
+    Raises
+    ------
+    InputError
+        No such file, one of another kind, or a damaged one; a calibration of which something is missing. Chunks whose checksum is wrong
+        are found when they are computed.
+    """
+    check_readable(str(path))
+    found = Path(path).absolute()  # a worker may run in another folder
+    if found.suffix.lower() == ".spline":
+        return read_spline(str(found))
+    store = is_zarr_store(found) or is_zip(found)
+    if not store and not h5py.is_hdf5(found):
+        raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
+    if not store and not written_by_detcal(str(found)) and holds_detector(str(found)):
+        return read_detector(str(found))
+    with clear_errors(str(path)):
+        dataset, lacks = load_zarr(str(found)) if store else load_hdf5(str(found))
+        if "detcal_type" in dataset.attrs:
+            check_whole(str(path), lacks)
+        warn_of(str(path), lacks, "rows", stacklevel=2)
+        if dataset.attrs.get("detcal_type") != "DistortionMap":
+            return from_dataset(dataset)
+        # in this thread: whoever calls may hold the lock of HDF5, for which others would wait for ever
+        return from_dataset(dataset.compute(scheduler="synchronous")).checked(str(path))
+
+
+def load_calibration(path: str | PathLike[str]) -> Any:
+    """The calibration that a file holds; None if it holds something else.
+
+    Raises
+    ------
+    InputError
+        No such file, or a damaged one.
+    """
+    check_readable(str(path))
+    found = Path(path).absolute()
+    if is_zarr_store(found) or is_zip(found):
+        stored = load(found)
+        return stored if is_calibration(stored) else None
+    known = found.suffix.lower() == ".spline" or (h5py.is_hdf5(found) and holds_calibration(str(found)))
+    return load(found) if known else None

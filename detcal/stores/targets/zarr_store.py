@@ -1,0 +1,166 @@
+"""The one place that writes zarr.
+
+Each block is written by one task to whole chunks (or shards) of an array that exists already: two tasks on one chunk would
+overwrite each other silently. A chunk is always written, even if it is all zero, so that its presence means that it was
+computed, and ends in a checksum, so that a flipped byte is an error and not data.
+"""
+
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+
+from detcal.errors import InputError, OutputError
+from detcal.frames.stack import frames_a_block
+from detcal.stores.targets.replacing import remove
+
+COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
+# Spectra are smooth and mostly empty: bytes together take half the room of bits together, and an eighth of the time.
+SPECTRA_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec())
+LARGEST_CHUNK = 2**31  # bytes that the compressor takes at once
+NUMBERS = "biufc"  # kinds of numpy types
+Sizes = Mapping[str, int]
+
+
+def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None, shards: Sizes | None = None) -> list[da.Array]:
+    """Create a store and return the lazy writes of its numbers; coords, and variables of texts or times, are written at once.
+
+    Raises
+    ------
+    InputError
+        Sizes of dimensions that there are not, of nothing, or shards that do not hold whole chunks.
+    """
+    numbers = lazy_numbers(dataset)
+    layouts = plan_layouts(dataset, chunks, shards)
+    blocks = {name: variable.copy(data=variable.data.rechunk(layouts[name][1])) for name, variable in numbers.items()}
+    dataset = in_memory(dataset, set(numbers)).assign(blocks)
+    encoding: dict[str, dict[str, Any]] = {
+        str(name): {"compressors": SPECTRA_COMPRESSORS if "energy" in variable.dims else COMPRESSORS}
+        | ({"_FillValue": None} if variable.dtype.kind in NUMBERS else {})  # no number but those that attributes name stands for another
+        for name, variable in dataset.variables.items()
+    }
+    for name, (chunk, unit) in layouts.items():
+        encoding[name] |= {"chunks": chunk, "shards": unit if shards else None}
+    with ThreadPoolExecutor(1) as pool:  # which Ctrl-C waits for: zarr's own threads would write on after the store was cleared away
+        pool.submit(create_store, dataset, path, encoding).result()
+    group = zarr.open_group(path, mode="r+")
+    return [lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items()]
+
+
+def create_store(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Mapping[str, Any]]) -> None:
+    """A store with all that is in memory; the arrays of what is lazy are empty still."""
+    with warnings.catch_warnings():
+        # xarray warns on opening a store without consolidated metadata, zarr on writing one with it
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=True, compute=False, encoding=encoding)
+
+
+def lazy_numbers(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """The variables that hold numbers, over dask."""
+    return {str(name): over_dask(variable) for name, variable in dataset.items() if variable.dtype.kind in NUMBERS}
+
+
+def plan_layouts(dataset: xr.Dataset, chunks: Sizes | None, shards: Sizes | None) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The layout of each variable that holds numbers.
+
+    Raises
+    ------
+    InputError
+        As `prepare_zarr`.
+    """
+    check_sizes(dataset, chunks)
+    check_sizes(dataset, shards)
+    return {name: layout(variable, chunks, shards) for name, variable in lazy_numbers(dataset).items()}
+
+
+def check_sizes(dataset: xr.Dataset, sizes: Sizes | None) -> None:
+    """Refuse sizes of dimensions that no variable has, and sizes of nothing."""
+    if any(dim not in dataset.dims or size < 1 for dim, size in (sizes or {}).items()):
+        raise InputError(f"expected sizes of at least 1 for some of the dimensions {', '.join(map(str, dataset.dims))}, got {sizes}")
+
+
+def over_dask(variable: xr.DataArray) -> xr.DataArray:
+    """The variable as a dask array, one in memory in blocks along its first dimension."""
+    if isinstance(variable.data, da.Array):
+        return variable
+    values = np.asarray(variable.data)
+    sizes = (frames_a_block(values.nbytes // max(1, len(values))), *(-1,) * (values.ndim - 1)) if values.ndim else ()
+    return variable.copy(data=da.from_array(values, chunks=sizes, name=False))
+
+
+def in_memory(dataset: xr.Dataset, lazy: set[str]) -> xr.Dataset:
+    """The dataset with all but its lazy variables computed, and texts of a type that zarr has a specification for."""
+    found = {str(name): variable.compute() for name, variable in dataset.variables.items() if name not in lazy}
+    texts = {name: variable.astype(object) for name, variable in found.items() if variable.dtype.kind == "U"}
+    return dataset.assign(found | texts)
+
+
+def layout(variable: xr.DataArray, chunks: Sizes | None, shards: Sizes | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes of a chunk, and of what a task writes: a chunk too, or a shard of whole chunks.
+
+    What is not asked for follows the largest dask block; but along a dimension that is named in `shards` alone a chunk is 1.
+    """
+    sizes = []
+    for dim, blocks in zip(map(str, variable.dims), variable.data.chunks, strict=True):
+        length, block = max(1, variable.sizes[dim]), max(1, *blocks)
+        chunk = (chunks or {}).get(dim, 1 if shards and dim in shards else block)
+        unit = shards.get(dim, round_up(block, chunk)) if shards else chunk
+        if unit % chunk:
+            raise InputError(f"expected shards of whole chunks, got {unit} and {chunk} along {dim} of {variable.name}")
+        chunk = min(chunk, length)
+        sizes.append((chunk, min(unit, round_up(length, chunk))))
+    chunk_sizes, units = tuple(chunk for chunk, _ in sizes), tuple(unit for _, unit in sizes)
+    if prod(chunk_sizes) * variable.dtype.itemsize >= LARGEST_CHUNK:
+        raise InputError(f"expected chunks of less than 2 GiB, got {chunk_sizes} of {variable.dtype} for {variable.name}: give chunks=")
+    return chunk_sizes, units
+
+
+def round_up(size: int, part: int) -> int:
+    """The next whole multiple of `part`."""
+    return -(-size // part) * part
+
+
+def open_array(group: zarr.Group, name: str) -> zarr.Array:
+    """An array of the group that also writes chunks of fill values."""
+    with zarr.config.set({"array.write_empty_chunks": True}):  # the argument config= has no effect on an array that exists
+        return zarr.open_array(group.store_path / name, mode="r+")
+
+
+def lazy_writes(data: da.Array, target: zarr.Array, store: Path) -> da.Array:
+    """One task a block, each of which returns a single True: what computes them is the whole run."""
+    return da.map_blocks(
+        write_block, data, target=target, store=store, dtype=np.bool_, chunks=tuple((1,) * len(sizes) for sizes in data.chunks),
+        meta=np.empty((0,) * data.ndim, np.bool_),
+    )  # fmt: skip
+
+
+def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_info: Any = None) -> NDArray[np.bool_]:
+    """Write one block to its place, which must be whole chunks of the target."""
+    region = tuple(slice(start, stop) for start, stop in block_info[0]["array-location"])
+    unit = target.shards or target.chunks
+    for part, size, length in zip(region, unit, target.shape, strict=True):
+        if part.start % size or (part.stop % size and part.stop != length):
+            raise InputError(f"cannot write {region}: it cuts through the chunks {unit} of {target.path}")
+    check_kept(store)
+    try:
+        target[region] = block
+    finally:
+        check_kept(store)
+    return np.ones((1,) * block.ndim, np.bool_)
+
+
+def check_kept(store: Path) -> None:
+    """Clear a store away that was given up: when a run fails, its last tasks go on, and zarr makes the folders that they miss again."""
+    if not (store / "zarr.json").exists():
+        remove(store)
+        raise OutputError(f"the output {store} was given up while it was written")

@@ -1,0 +1,208 @@
+"""Whole runs of sigma_clip, median_filter and integrate: results, memory measured from outside, and one clear line for bad input."""
+
+import re
+import tracemalloc
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+import xarray as xr
+from detcal_pipelines.plan import plan
+from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.template import render
+
+from detcal import load, save
+from detcal.azimuthal import build_bins, integrate, operations, quantile_filter, sigma_clip
+from detcal.azimuthal.memory import profiles_bytes, rings_bytes
+from detcal.frames.readings import ALL_NUMBERS
+from detcal.response import Response, correct_response
+from detcal.sensor import build_psf, deconvolve
+from tests.benchmarks.sampling import assert_within_plan, peak_of_run
+from tests.pipelines.test_run import change, detcal, fails, made_by
+from tests.reference.sparse import allocate
+from tests.sensor.test_sensor_run import PONI, SENSOR, SHAPE, assert_compiled_before
+
+MIB = 2**20
+RECIPES = {"sigma_clip": "profiles", "median_filter": "medians", "integrate": "integrated"}
+NO_MODEL = PONI.replace("Pilatus100k", "Detector").replace(SENSOR, '"pixel1": 1.72e-4, "pixel2": 1.72e-4')
+
+
+@pytest.fixture(scope="module")
+def frames():
+    stack = np.random.default_rng(0).poisson(100, (40, *SHAPE)).astype(np.int32)
+    stack[:, ::40, ::30] += 10_000
+    stack[3, 5] = -1
+    return stack
+
+
+@pytest.fixture
+def folder(frames, tmp_path):
+    """A geometry, frames and fresh recipes."""
+    (tmp_path / "detector.poni").write_text(PONI)
+    save(frames, tmp_path / "scan.h5")
+    for name in RECIPES:
+        (tmp_path / f"{name}.toml").write_text(render(name))
+    return tmp_path
+
+
+def result_of(folder, name):
+    detcal(folder, "run", f"{name}.toml", "--memory", "2GiB", "--workers", "2")
+    return xr.open_zarr(folder / f"{RECIPES[name]}.zarr")
+
+
+# --------------------------------------------------------------------------------------------------------- results
+
+
+def test_a_run_gives_what_the_library_gives(folder, frames):
+    shown = detcal(folder, "plan", "sigma_clip.toml", "--memory", "900MiB").stdout
+    assert "intensity, sem" in shown
+    found = result_of(folder, "sigma_clip")
+    wanted = sigma_clip(frames, build_bins(folder / "detector.poni"))
+    xr.testing.assert_equal(found.drop_attrs(), wanted.compute().drop_attrs())
+    assert found.radial.attrs["units"] == "q_nm^-1"
+
+
+def test_options_reach_the_rings_and_the_filter(folder, frames):
+    save(np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE) % 100 == 7, folder / "mask.zarr")
+    save(np.full(SHAPE, 3.0), folder / "dark.h5")
+    save(np.linspace(0.5, 2, SHAPE[1]) * np.ones(SHAPE), folder / "flat.h5")
+    for key in ("mask", "dark", "flat"):
+        change(folder, "median_filter.toml", f"# {key} = ", f"{key} = ")
+    change(folder, "median_filter.toml", "mask.edf", "mask.zarr")
+    change(folder, "median_filter.toml", "# npt = 1000", "npt = 50")
+    change(folder, "median_filter.toml", '# split = "no"', 'split = "bbox"')
+    change(folder, "median_filter.toml", '# unit = "q_nm^-1"', 'unit = "2th_deg"')
+    change(folder, "median_filter.toml", "# npt_azimuth = 36", "npt_azimuth = 4")
+    change(folder, "median_filter.toml", "# radial_range = [1.0, 50.0]", "radial_range = [2, 12.5]")
+    change(folder, "median_filter.toml", "# azimuth_range = [-90.0, 90.0]", "azimuth_range = [-80.0, 100.0]")
+    change(folder, "median_filter.toml", "# polarization", "polarization")
+    change(folder, "median_filter.toml", "# solid_angle = true", "solid_angle = false")
+    change(folder, "median_filter.toml", "# dummy = 4294967295", "dummy = 100")
+    change(folder, "median_filter.toml", "# quantiles = [0.5, 0.5]", "quantiles = [0.4, 0.6]")
+    found = made_by(folder / "median_filter.toml")
+    bins = build_bins(
+        folder / "detector.poni", 50, "2th_deg", "bbox", np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE) % 100 == 7, (2, 12.5), (-80, 100),
+        0.99, False, np.linspace(0.5, 2, SHAPE[1]) * np.ones(SHAPE), np.full(SHAPE, 3.0), npt_azimuth=4,
+    )  # fmt: skip
+    xr.testing.assert_equal(found.drop_attrs(), quantile_filter(frames, bins, (0.4, 0.6), dummy=100).compute().drop_attrs())
+    assert found.intensity.dims == ("frame", "azimuthal", "radial")
+
+
+def test_clipping_and_errors_by_other_models(folder, frames):
+    bins = build_bins(folder / "detector.poni")
+    for name in ("integrate", "sigma_clip"):
+        change(folder, f"{name}.toml", "# dummy = 4294967295", "dummy = 100")
+    change(folder, "integrate.toml", '# error_model = "poisson"', 'error_model = "azimuthal"')
+    wanted = integrate(frames, bins, "azimuthal", dummy=100).compute()
+    xr.testing.assert_equal(made_by(folder / "integrate.toml").drop_attrs(), wanted.drop_attrs())
+    change(folder, "sigma_clip.toml", '# error_model = "azimuthal"', 'error_model = "hybrid"')
+    change(folder, "sigma_clip.toml", "# threshold = 5.0", "threshold = 4")
+    change(folder, "sigma_clip.toml", "# max_iterations = 5", "max_iterations = 2")
+    wanted = sigma_clip(frames, bins, 4, 2, "hybrid", dummy=100).compute()
+    xr.testing.assert_equal(made_by(folder / "sigma_clip.toml").drop_attrs(), wanted.drop_attrs())
+
+
+def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(folder, frames):
+    save(Response.from_gain(np.full(SHAPE, 2.0)), folder / "response.zarr")
+    save(build_psf(folder / "detector.poni"), folder / "psf.zarr")
+    (folder / "detector.poni").write_text(NO_MODEL)
+    first = '[[steps]]\noperation = "correct_response"\nresponse = "response.zarr"\n[[steps]]\noperation = "deconvolve"\npsf = "psf.zarr"\n'
+    change(folder, "sigma_clip.toml", "# Average in rings", f"{first}\n# Average in rings")
+    sharp = deconvolve(correct_response(frames, load(folder / "response.zarr")), load(folder / "psf.zarr"))
+    wanted = sigma_clip(sharp, build_bins(folder / "detector.poni", shape=SHAPE))
+    xr.testing.assert_allclose(result_of(folder, "sigma_clip").drop_attrs(), wanted.compute().drop_attrs(), rtol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------- memory
+
+
+def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled):
+    (tmp_path / "detector.poni").write_text(NO_MODEL)
+    (tmp_path / "sigma_clip.toml").write_text(render("sigma_clip"))
+    change(tmp_path, "sigma_clip.toml", '# split = "no"', 'split = "full"')
+    image = np.random.default_rng(0).poisson(100, (1024, 1024))
+    peaks = []
+    for frames in (64, 128):
+        with h5py.File(tmp_path / "scan.h5", "w") as file:
+            stack = file.create_dataset("data", (frames, *image.shape), np.uint32, chunks=(1, *image.shape), **hdf5plugin.Bitshuffle())
+            for frame in range(frames):
+                stack[frame] = np.roll(image, frame)
+        peak, output = peak_of_run(["run", "sigma_clip.toml", "--memory", "1.5GiB", "--workers", "2", "--overwrite"], tmp_path, compiled)
+        assert_within_plan(peak, output)
+        peaks.append(peak)
+        assert_compiled_before(tmp_path / "profiles.zarr", compiled)
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+@pytest.mark.parametrize("split", ["no", "full"])
+@pytest.mark.parametrize("npt", [3, 1000])
+def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
+    """Blocks apart, which are planned twice."""
+    bins = build_bins(folder / "detector.poni", npt, split=split)
+    rings, counts = bins.in_memory.compute(), np.diff(bins.starts)
+    operations.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
+    tracemalloc.start()
+    operations.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt).task - 2 * frames.nbytes
+    assert sum(array.nbytes for array in rings) < rings_bytes(SHAPE, int(counts.sum())) + 2**16
+    assert peak < own
+
+
+def test_lanes_are_filled_before_workers_are_added(folder):
+    allocate(folder / "scan.h5", (1000, *SHAPE), np.int32)
+    found = [plan(read_recipe(folder / "integrate.toml"), budget * MIB, 2) for budget in (600, 800, 2000)]
+    assert all(each.depth % 16 == 0 for each in found)
+    assert [each.depth for each in found] == sorted(each.depth for each in found)
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+def test_frames_of_another_shape(folder, command):
+    save(np.zeros((3, 20, 20), np.int32), folder / "small.h5")
+    change(folder, "integrate.toml", '"scan.h5"', '"small.h5"')
+    assert fails(folder, command, "integrate.toml") == "expected frames of shape (195, 487) (y, x), as the bins, got (20, 20)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('# unit = "q_nm^-1"', 'unit = "q_nm"', "unknown unit 'q_nm'; near are q_nm^-1"),
+        ("# npt = 1000", "npt = 0", "input should be greater than 0, got 0"),
+        ("# radial_range = [1.0, 50.0]", "radial_range = [9, 3]", "expected radial_range as two rising numbers, got [9.0, 3.0]"),
+        ("# radial_range = [1.0, 50.0]", "radial_range = [900, 1000]", "no pixel is left in the rings"),
+        ("# radial_range = [1.0, 50.0]", "radial_range = [9]", "list should have at least 2 items"),
+        ("# quantiles = [0.5, 0.5]", "quantiles = [0.6, 0.4]", "expected two rising quantiles from 0 to 1, got (0.6, 0.4)"),
+        ("# quantiles = [0.5, 0.5]", "quantiles = [0.6, 1.4]", "expected two rising quantiles from 0 to 1, got (0.6, 1.4)"),
+        ('"detector.poni"', '"no_wavelength.poni"', "the geometry has no wavelength, which q_nm^-1 needs"),
+        ('"detector.poni"', '"cut.poni"', "cut.poni as a .poni file"),
+        ('# mask = "mask.edf"', 'mask = "small.npy"', "expected a mask of shape (195, 487) (y, x), as the frames, got (20, 20)"),
+        ('"medians.zarr"', '"detector.poni"', "would take the place of the input"),
+        ('"medians.zarr"', '"medians.tif"', "a .tif holds one stack or image"),
+    ],
+)  # fmt: skip
+def test_one_clear_line(folder, old, new, message):
+    (folder / "no_wavelength.poni").write_text(PONI.replace("Wavelength: 7e-11\n", ""))
+    (folder / "cut.poni").write_text(PONI[:60])
+    np.save(folder / "small.npy", np.zeros((20, 20)))
+    change(folder, "median_filter.toml", old, new)
+    assert message in fails(folder, "check", "median_filter.toml")
+
+
+def test_a_threshold_that_clips_everything(folder):
+    change(folder, "sigma_clip.toml", "# threshold = 5.0", "threshold = -1.0")
+    assert re.search(r"threshold \(line \d+\): input should be greater than 0, got -1.0", fails(folder, "check", "sigma_clip.toml"))
+
+
+def test_profiles_are_no_frames(folder):
+    change(
+        folder,
+        "integrate.toml",
+        "# Where the result",
+        '[[steps]]\noperation = "integrate"\ngeometry = "detector.poni"\n\n# Where the result',
+    )
+    assert "integrate gives profiles, not frames: make it the last step" in fails(folder, "check", "integrate.toml")

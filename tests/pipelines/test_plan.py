@@ -1,0 +1,172 @@
+"""Plans: a pure function of shapes and limits, which refuses what does not fit before the first task."""
+
+import re
+
+import numpy as np
+import pytest
+from detcal_pipelines.plan import PROCESS_BYTES, Plan, plan, size
+from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.steps import build
+from detcal_pipelines.template import render
+
+from detcal import save
+from detcal.errors import PlanError
+from detcal.sensor import PlanarGeometry, build_psf
+from detcal.sensor.memory import build_psf_bytes
+from detcal.sensor.operations import BAND_PIXELS, METHODS
+from tests.reference.sparse import allocate
+
+MIB, GIB = 2**20, 2**30
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files that would be large."""
+    for name, frames in (("sweep", 1000), ("ct", 20000), ("dark", 5), ("flat", 5)):
+        allocate(tmp_path / f"{name}.h5", (frames, 2048, 2048), np.uint16)
+    np.save(tmp_path / "gain.npy", np.ones((2048, 2048), np.float32))
+    return tmp_path
+
+
+def planned(folder, name, budget, workers=2, text_changes=()) -> Plan:
+    text = render(name)
+    for old, new in text_changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "recipe.toml").write_text(text)
+    return plan(read_recipe(folder / "recipe.toml"), budget, workers)
+
+
+def test_plan_of_a_fit(folder):
+    found = planned(folder, "fit_response", 8 * GIB)
+    assert found.peak_bytes <= 8 * GIB
+    assert found.tasks == 2
+    assert found.bytes_in == 1000 * 2048**2 * 2
+    assert found.bytes_out == 2048**2 * (4 * 4 + 4 + 1)
+    assert found.blocks * found.depth >= 1000
+    assert found.peak_bytes - PROCESS_BYTES > 5 * 7 * 8 * 2048**2  # a partial sum of each task, one that waits, and two of the total
+
+
+def test_less_memory_means_smaller_blocks_then_fewer_workers(folder):
+    budget, found = 8 * GIB, []
+    while True:
+        try:
+            each = planned(folder, "fit_response", budget)
+        except PlanError:
+            break
+        found.append((each.tasks, each.depth))
+        budget = each.peak_bytes - 1
+    assert found == sorted(found, reverse=True)
+    assert (found[0], found[-1][0]) == ((2, 8), 1)
+    assert {chunk for workers, chunk in found if workers == 2} >= {8, 4}
+
+
+def test_peak_does_not_depend_on_the_number_of_frames(folder):
+    peak = planned_correction(folder).peak_bytes
+    allocate(folder / "ct.h5", (40000, 2048, 2048), np.uint16)
+    assert planned_correction(folder).peak_bytes == peak
+
+
+def test_dark_frames_that_lie_in_one_deep_chunk_are_planned_for(folder):
+    shallow = planned(folder, "fit_response", 8 * GIB, workers=1)
+    allocate(folder / "dark.h5", (256, 2048, 2048), np.uint16, chunks=(256, 2048, 2048))
+    deep = planned(folder, "fit_response", 8 * GIB, workers=1)
+    assert deep.peak_bytes > shallow.peak_bytes + 256 * 2048**2 * 2
+
+
+def test_a_shard_is_the_block_of_a_task(folder):
+    changes = [('"response.zarr"', '"gain.npy"'), ("# shard_frames = 64 ", "shard_frames = 12 ")]
+    assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).depth == 12
+
+
+def planned_correction(folder) -> Plan:
+    return planned(folder, "correct_response", 4 * GIB, text_changes=[('"response.zarr"', '"gain.npy"')])
+
+
+def test_what_cannot_fit_is_refused_with_the_least_that_would(folder):
+    with pytest.raises(
+        PlanError, match=r"fit_response needs .* but the budget is 512 MiB: the least is .* chunk_frames = 1 and 1 task at once"
+    ) as caught:
+        planned(folder, "fit_response", GIB // 2)
+    least, unit = re.search(r"the least is ([\d.]+) (\w+),", str(caught.value)).groups()
+    assert planned(folder, "fit_response", int(float(least) * {"MiB": 2**20, "GiB": GIB}[unit]) + 2**20).tasks == 1
+
+
+def test_a_chunk_that_cannot_fit_is_refused_with_one_that_would(folder):
+    chunk = [("# chunk_frames = 16 ", "chunk_frames = 500 ")]
+    with pytest.raises(PlanError, match=r"chunk_frames = 500 .* chunk_frames = (\d+) would fit") as caught:
+        planned(folder, "fit_response", 2 * GIB, text_changes=chunk)
+    fits = int(re.search(r"= (\d+) would fit", str(caught.value))[1])
+    assert planned(folder, "fit_response", 2 * GIB, text_changes=[(chunk[0][0], f"chunk_frames = {fits} ")]).depth == fits
+    with pytest.raises(PlanError):
+        planned(folder, "fit_response", 2 * GIB, text_changes=[(chunk[0][0], f"chunk_frames = {fits + 1} ")])
+
+
+# ---------------------------------------------------------------------------------------------------------- sensor
+
+
+@pytest.fixture
+def thick(tmp_path):
+    """A recipe of a large detector, the matrix of a small one, and headers of its frames."""
+    large = "{ shape = [2162, 2068], pixel_size_m = [75e-6, 75e-6], distance_m = 0.1, poni_m = [0.08, 0.08] }"
+    (tmp_path / "detector.poni").touch()
+    text = render("build_psf").replace('"detector.poni"', large)
+    for key in ("thickness_m", "material", "energy_kev"):
+        text = text.replace(f"# {key}", key)
+    (tmp_path / "build_psf.toml").write_text(text)
+    psf = build_psf(PlanarGeometry((300, 400), (75e-6, 75e-6), 0.1, (0.01, 0.01)), 450e-6, "Si", energy_kev=17.4)
+    save(psf, tmp_path / "psf.zarr")
+    allocate(tmp_path / "scan.h5", (1000, 300, 400), np.int32)
+    return tmp_path
+
+
+def planned_matrix(folder, budget, workers=2, **changes) -> Plan:
+    return plan(read_recipe(folder / "build_psf.toml", changes), budget, workers)
+
+
+def test_plan_of_a_matrix(thick):
+    roomy = planned_matrix(thick, 8 * GIB)
+    tight = planned_matrix(thick, roomy.peak_bytes - 1)
+    assert roomy.tasks == tight.tasks == 2
+    assert roomy.depth == BAND_PIXELS // 2068
+    assert tight.depth < roomy.depth
+    assert tight.peak_bytes < roomy.peak_bytes
+    assert tight.bytes_out == roomy.bytes_out > 8 * 5 * 2162 * 2068
+    assert tight.blocks * tight.depth >= 2162
+
+
+def test_the_largest_band_is_planned_for(thick):
+    """No band that the run builds has more coefficients than the plan counts with."""
+    found = planned_matrix(thick, 870 * MIB)
+    psf = build(read_recipe(thick / "build_psf.toml"), found.depth)
+    pixels = found.depth * 2068
+    assert build_psf_bytes(pixels, max(psf.data.chunks[0])).task <= 1.02 * found.steps[0].needs.task
+
+
+def test_bands_that_cannot_fit_are_refused_with_some_that_would(thick):
+    text = (thick / "build_psf.toml").read_text()
+    (thick / "build_psf.toml").write_text(text.replace("# tile_rows = 64 ", "tile_rows = 2000 "))
+    with pytest.raises(PlanError, match=r"tile_rows = 2000 and 1 task at once, .* tile_rows = (\d+) would fit") as caught:
+        planned_matrix(thick, GIB)
+    fits = re.search(r"= (\d+) would fit", str(caught.value))[1]
+    (thick / "build_psf.toml").write_text(text.replace("# tile_rows = 64 ", f"tile_rows = {fits} "))
+    assert planned_matrix(thick, GIB).depth == int(fits)
+
+
+def test_lanes_are_filled_before_workers_are_added(thick):
+    """Two tasks of eight frames, which would fit too, are no faster than one of sixteen."""
+    found = {budget: planned(thick, "deconvolve", budget * MIB) for budget in (460, 500, 800, 2000)}
+    assert [each.tasks for each in found.values()] == [1, 1, 2, 2]
+    assert all(each.depth % 16 == 0 for each in found.values())
+    for budget, each in found.items():
+        assert each.peak_bytes <= budget * MIB
+
+
+def test_methods_cost_what_they_hold(thick):
+    method = '# method = "direct"', 'method = "{}"'
+    peaks = [planned(thick, "deconvolve", 8 * GIB, text_changes=[(method[0], method[1].format(name))]).peak_bytes for name in METHODS]
+    assert peaks[0] < min(peaks[1:])
+
+
+def test_sizes_are_for_people():
+    assert [size(n) for n in (0, 1023, 2**20, 1536 * 2**20, 2**50)] == ["0 B", "1023 B", "1 MiB", "1.5 GiB", "1024 TiB"]
