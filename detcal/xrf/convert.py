@@ -19,8 +19,8 @@ from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
 PathOrName = str | PathLike[str]
 
 
-def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: int | None = None) -> xr.Dataset:
-    """The arrays of `convert_crono`, lazily, from a scan with spectra and selected (row, column); `tile_lines` as for `regrid`.
+def convert_scan(scan: xr.Dataset, *, sigma_channels: float = 7.0, tile_rows: int | None = None) -> xr.Dataset:
+    """The arrays of `convert_crono`, lazily, from a scan with spectra and selected (row, column); `tile_rows` as for `regrid`.
 
     What `build_scan_grid` leaves out is NaN in the cube.
 
@@ -31,9 +31,9 @@ def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: i
     """
     if "selected" not in scan:
         raise InputError("expected a scan with selected (row, column), got one without: regrid it by its positions instead")
-    smoothed = smooth_spectra(scan.spectra, sigma_channels)
+    smoothed = smooth_spectra(scan.spectra, sigma_channels=sigma_channels)
     grid = build_scan_grid(scan, method="selected")
-    cube = spread(smoothed, grid, grid.W, tile_lines=tile_lines, once=True)
+    cube = spread(smoothed, grid, grid.W, tile_rows=tile_rows, once=True)
     summary = summary_spectra(cube)
     total = summary_spectra(scan.spectra)["sum"]
     told = {
@@ -94,7 +94,7 @@ def convert_crono(
     source, target = Path(path).resolve(), Path(output).resolve()
     if target in (source, *source.parents):
         raise OutputError(f"the output {output} would take the place of the Crono file {path}: choose another name")
-    arrays = convert_scan(detcal.xrf.open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels)
+    arrays = convert_scan(detcal.xrf.open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels=sigma_channels)
     if not progress:
         return detcal.save(arrays, output, overwrite=overwrite)
     if hasattr(getattr(get_scheduler(), "__self__", None), "persist"):
