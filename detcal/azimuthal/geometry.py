@@ -125,7 +125,7 @@ def build_bins(
     sort = partial(sort_detector, integrator, wanted, known)
     if any(map(is_dask_collection, (mask, flat, dark))):
         return on_first_use(AzimuthalBins, partial(sort_later, sort, masked, images), shape=shape, **known)
-    return sort(masked, *dask.compute(*images))
+    return sort_later(sort, masked, images)
 
 
 class Wanted(NamedTuple):
@@ -140,7 +140,7 @@ class Wanted(NamedTuple):
 
 
 def sort_later(sort: Callable[..., AzimuthalBins], masked: Any, images: list[Any]) -> AzimuthalBins:
-    """The bins of images that are computed before, on the scheduler that is active."""
+    """The bins of images that may be lazy and are computed before, on the scheduler that is active."""
     return sort(*dask.compute(masked, *images))
 
 
@@ -175,10 +175,10 @@ def sort_detector(
     if count > left:
         lines.append(f"{count} bins for {left} pixels that are not masked: many will be empty")
     for line in lines:
-        warnings.warn(line, stacklevel=3)
+        warnings.warn(line, stacklevel=4)
     azimuths = None if npt_azimuth is None else xr.DataArray(middles(parts), dims="azimuthal")
     images = {"norm": np.where(masked, 1, norm), "dark": np.where(masked, 0, offset), "radius": radius}
-    arrays = {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
+    arrays: dict[str, Any] = {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
     arrays |= {name: xr.DataArray(values, dims=dim) for name, dim, values in zip(ENTRIES, ("edge", "entry", "entry"), entries, strict=True)}
     return AzimuthalBins(centres=xr.DataArray(middles(rings), dims="radial"), azimuths=azimuths, **arrays, **known)
 

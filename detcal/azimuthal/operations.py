@@ -281,7 +281,7 @@ def as_profiles(
     sizes = {"quantity": len(names), "ring": len(bins.starts) - 1}
     profiles = map_frames(kernel, stack, {"rings": bins.in_memory, **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes)
     found = profiles.data
-    coords: dict[str, Any] = dict(profiles.coords)
+    coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)
     if taken:
         raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")

@@ -115,7 +115,7 @@ def fit_distortion(
 def fit_later(fit: Callable[[GridPoints], DistortionMap], points: GridPoints) -> DistortionMap:
     """A fit to dots that are found before, both on the scheduler that is active."""
     found = replace(points)
-    return delayed(partial(fit, found), pure=False)().compute()  # type: ignore[no-any-return]
+    return delayed(partial(fit, found), pure=False)().compute()
 
 
 def map_of_points(found: GridPoints, *, pitch_m: float, method: str, order: int | None) -> DistortionMap:
@@ -125,7 +125,7 @@ def map_of_points(found: GridPoints, *, pitch_m: float, method: str, order: int 
     check_one_grid(places, numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
     check_square(fit.affine)
-    known = ~np.isnan(fit.residuals).any(axis=1)
+    known = np.isfinite(fit.residuals).all(axis=1)
     if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
         raise InputError(
             f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "

@@ -283,7 +283,7 @@ def correct_distortion(
     height, width = matrix.shape
     even = {"y": height, "x": width}
     place = {"conserve": conserve, "pixel_size_m": list(matrix.pixel_size_m), "origin_m": list(matrix.origin_m)}
-    attrs = attributes_of(stack, done=["distortion"], dummy=dummy, units="counts", **place)
+    attrs = attributes_of(stack, {"units": "counts", **place}, done=["distortion"], dummy=dummy)
     count = 1 + (variance is not None) + coverage
     if count == 1:  # without an axis to take them from, values are one task with the reading of their frames, and with what comes next
         return filled(map_frames(resampling.resample_values, stack, options, sizes=even, name="corrected", attrs=attrs), dummy)
@@ -374,6 +374,6 @@ def uncorrect(
     options = {
         "matrix": matrix.in_memory, "valid": valid, "mean": conserve == "mean", "iterations": max_iterations, "tolerance": tolerance,
     }  # fmt: skip
-    attrs = attributes_of(stack, undone=["distortion"], dummy=dummy, units="counts")
+    attrs = attributes_of(stack, {"units": "counts"}, undone=["distortion"], dummy=dummy)
     sizes = {"y": height, "x": width}
     return filled(map_frames(resampling.unresample_frames, stack, options, sizes=sizes, name="uncorrected", attrs=attrs), dummy)

@@ -1,6 +1,6 @@
 """What was corrected is not corrected again: frames carry in their attributes what was done to them, through files too."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import xarray as xr
@@ -26,12 +26,17 @@ def corrections_of(data: Any) -> tuple[str, ...]:
 
 
 def attributes_of(
-    frames: xr.DataArray, *, done: Iterable[str] = (), undone: Iterable[str] = (), dummy: float | None = None, **more: Any
+    frames: xr.DataArray,
+    more: Mapping[str, Any],
+    *,
+    done: Iterable[str] = (),
+    undone: Iterable[str] = (),
+    dummy: float | None = None,
 ) -> dict[Any, Any]:
-    """The attributes of a result: those of its frames, what was done to them since, and that all its numbers but a dummy are readings."""
+    """The attributes of a result: those of its frames, what was done to them, that all its numbers but a dummy are readings, and more."""
     done_to = [name for name in corrections_of(frames) if name not in undone] + [*done]
     kept = {name: value for name, value in settled(frames.attrs, dummy).items() if name != ATTRIBUTE}
-    return kept | ({ATTRIBUTE: done_to} if done_to else {}) | more
+    return kept | ({ATTRIBUTE: done_to} if done_to else {}) | dict(more)
 
 
 def refuse_twice(data: Any, names: Iterable[str], advice: str, what: str = "frames") -> None:

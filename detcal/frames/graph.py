@@ -1,6 +1,6 @@
 """Graphs over the blocks of a stack: kernels block by block, and sums whose order depends on the blocks alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -30,7 +30,7 @@ def map_frames(
     dims: tuple[str, ...] | None = None,
     sizes: Mapping[str, int] | None = None,
     dtype: DTypeLike = np.float32,
-    name: str | None = None,
+    name: Hashable | None = None,
     attrs: Mapping[Any, Any] | None = None,
 ) -> xr.DataArray:
     """A kernel over the blocks of frames, lazily: one task a block, which reads its frames itself.

@@ -57,7 +57,8 @@ def on_first_use(kind: type[Value], find: Callable[[], Value], **known: Any) -> 
 
     In another process they are found anew, if they are not found before.
     """
-    made = object.__new__(later_form(kind, frozenset(known)))
+    form: Any = later_form(kind, frozenset(known))  # type: ignore[arg-type]  # a class can be hashed
+    made: Value = object.__new__(form)
     vars(made).update(known, _found=Once(find), _made_of=(kind, find, known))
     return made
 

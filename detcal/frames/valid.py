@@ -197,8 +197,8 @@ def inside(low: float, high: float) -> tuple[float, float]:
 
 def without(data: xr.DataArray, valid: Valid) -> xr.DataArray:
     """Frames or spectra with NaN for what is no reading, lazily, as reals."""
-    options = {"whole": False, "dtype": float_dtype(data.dtype), "name": data.name, "attrs": data.attrs}
-    return map_frames(nan_for_flags, data, {"valid": valid}, **options)
+    kind = float_dtype(data.dtype)
+    return map_frames(nan_for_flags, data, {"valid": valid}, whole=False, dtype=kind, name=data.name, attrs=data.attrs)
 
 
 def nan_for_flags(block: NDArray[Any], valid: Valid) -> NDArray[np.floating[Any]]:
@@ -253,8 +253,7 @@ def with_flags(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_
     masked = da.asarray(as_mask(mask, (height, width), "frames"))
     kind = float_dtype(frames.dtype)
     recorded = {RECORDED: str(recorded_dtype(frames))} if frames.dtype != kind else {}
-    options = {"whole": False, "dtype": kind, "name": frames.name, "attrs": frames.attrs | recorded}
-    return map_frames(mask_block, frames, images=[masked], **options)
+    return map_frames(mask_block, frames, images=[masked], whole=False, dtype=kind, name=frames.name, attrs=frames.attrs | recorded)
 
 
 def checked_flags(dummy: Any, valid_range: Any, dtype: np.dtype[Any]) -> dict[str, Any]:

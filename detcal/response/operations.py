@@ -180,7 +180,7 @@ def correct_response(
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
     terms = correction_terms(response, flat_image, None if flat_is_dark_subtracted else dark_image, residual_sigma)
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
-    attrs = attributes_of(stack, done=sorted(done, key=ORDER.index), **names)
+    attrs = attributes_of(stack, names, done=sorted(done, key=ORDER.index))
     images = [dark_image, *terms]
     return map_frames(kernels.correct, stack, {"valid": valid}, images=images, whole=False, name="corrected", attrs=attrs)
 

@@ -99,7 +99,7 @@ class SensorPSF:
         """
         stack = as_stack_of(self.shape, "matrix", frames)
         stack, valid = find_readings(stack, detector=self.detector_dummy)
-        attrs = attributes_of(stack, undone=("parallax", "efficiency"))
+        attrs = attributes_of(stack, {}, undone=("parallax", "efficiency"))
         return map_frames(inversion.blur_frames, stack, {"matrix": self.in_memory, "valid": valid}, name="blurred", attrs=attrs)
 
     @property

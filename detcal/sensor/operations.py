@@ -216,7 +216,7 @@ def deconvolve(
     shared = {"matrix": psf.in_memory, "valid": valid, "dummy": dummy}
     if method == "direct":
         shared["warned"] = delayed(warn_of_noise, pure=False)(psf.conditioned.lazily())
-    attrs = attributes_of(stack, done=("parallax", "efficiency"), dummy=dummy, units="counts", method=method)
+    attrs = attributes_of(stack, {"units": "counts", "method": method}, done=("parallax", "efficiency"), dummy=dummy)
     sharp = map_frames(partial(with_dummy, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
     if variance is None:
         return sharp

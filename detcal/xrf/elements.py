@@ -20,8 +20,8 @@ EMPTY = 1e-6  # of a pattern's highest channel
 def element_maps(
     scan: xr.Dataset,
     grid: ScanGrid,
-    elements: Sequence[str],
     *,
+    elements: Sequence[str],
     method: Literal["fit", "window"] = "fit",
     fwhm_kev: float = 0.14,
     energy_range_kev: tuple[float, float] | None = None,

@@ -224,7 +224,7 @@ def given_lag(line_lag: float) -> float:
     return float(line_lag)
 
 
-def lazy_rates(scan: xr.Dataset, line_lag: str) -> xr.DataArray:
+def lazy_rates(scan: xr.Dataset, line_lag: Any) -> xr.DataArray:
     """Sums of spectra, per second where there are live times, from which a lag is found that is "auto"."""
     if line_lag != "auto":
         raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
