@@ -125,7 +125,7 @@ def map_of_points(found: GridPoints, *, pitch_m: float, method: str, order: int 
     check_one_grid(places, numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
     check_square(fit.affine)
-    known = np.isfinite(fit.residuals).all(axis=1)
+    known = np.asarray(np.isfinite(fit.residuals).all(axis=1))
     if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
         raise InputError(
             f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.graph import map_frames
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_energy
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, window_of
@@ -135,9 +136,10 @@ def window_maps(
     """
     recovered = (weights * patterns).sum(axis=1)
     shares = weights / recovered[:, None]
-    whole = as_spectra(spectra).data.rechunk({1: -1})
     both = np.concatenate([shares, shares**2]).T
-    sums = da.map_blocks(weigh, whole, both, dtype=np.float64, chunks=(whole.chunks[0], (both.shape[1],)), meta=np.empty((0, 0)))
+    data = as_spectra(spectra)
+    sizes = {"window": both.shape[1]}
+    sums = map_frames(weigh, data, {"weights": both}, dims=(str(data.dims[0]), "window"), sizes=sizes, dtype=np.float64).data
     amounts, squares = (
         spread(sums[:, part], grid, over_seconds(grid, seconds, power), None, Missing(live, power), tile_rows=tile_rows, once=True)
         for part, power in ((slice(len(shares)), 1), (slice(len(shares), None), 2))
