@@ -16,6 +16,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.selection import Choice, parse_frames, runs_of
 from detcal.frames.stack import DIMS, frames_a_block
@@ -45,7 +46,7 @@ def open_frames(
     chunks: Mapping[str, int] | None = None,
     frames: Choice | None = None,
     flip: Flip | None = None,
-    mask: Any = None,
+    mask: ArrayLike | PathOrName | None = None,
     dummy: float | Sequence[float] | None = None,
     valid_range: tuple[float, float] | None = None,
 ) -> xr.DataArray:

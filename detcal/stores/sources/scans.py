@@ -14,6 +14,7 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
 from detcal.stores.absence import warn_of
 from detcal.stores.sources.hdf5 import find_dataset, follow, own_type
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
@@ -32,6 +33,7 @@ from detcal.xrf.calibration import (
 )
 
 PathOrName = str | PathLike[str]
+Numbers = ArrayLike | Sequence[float]
 BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
 
 # What a Crono file may say of each spectrum, beside what every scan has; all in /XRF.
@@ -51,8 +53,8 @@ def open_crono(
     path: PathOrName,
     *,
     motor_step_um: float = 1.0,
-    live_time_s: Any = None,
-    energy_kev: Any = None,
+    live_time_s: Numbers | None = None,
+    energy_kev: Numbers | None = None,
     chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open the HDF5 file of a Crono scanner lazily: no spectra are read.
@@ -114,7 +116,11 @@ def open_crono(
 
 
 def open_maps(
-    path: PathOrName, *, detector: int | Sequence[int] | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
+    path: PathOrName,
+    *,
+    detector: int | Sequence[int] | None = None,
+    positions: ArrayLike | None = None,
+    chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
 
