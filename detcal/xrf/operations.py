@@ -125,7 +125,7 @@ def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None =
     spectra : (spectrum, energy)
         In the order of the scan.
     grid
-        From `build_scan_grid`.
+        From `build_scan_grid`. It says which blocks of spectra belong together, so that one over dask is computed here.
     sigma_channels
         Also smooth along the energy: before or after, whichever has fewer spectra to smooth; both are the same.
     tile_rows

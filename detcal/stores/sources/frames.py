@@ -50,7 +50,7 @@ def open_frames(
     dummy: float | Sequence[float] | None = None,
     valid_range: tuple[float, float] | None = None,
 ) -> xr.DataArray:
-    """Open a stack of frames lazily; nothing but the header, and the first image of image files, is read.
+    """Open a stack of frames lazily; nothing but the header, a detector's pixel_mask, and the first image of image files, is read.
 
     Parameters
     ----------
@@ -75,7 +75,8 @@ def open_frames(
         Masked pixels become NaN, and integers reals: float32 if they have up to 16 bits, else float64. So do those of the pixel_mask of a
         NeXus or Eiger file.
     dummy : number or several, optional
-        Stand for "no reading". NaN: no number does.
+        Stand for "no reading". NaN: no number does. By default what the file says: attributes of the frames, or saturation_value,
+        underload_value and countrate cutoff of a NeXus or Eiger detector.
     valid_range : (low, high), optional
         What is outside is no reading. dummy and valid_range become attributes (missing_value, valid_min, valid_max), which all operations
         heed, in place of those of the file, of what the detector of a geometry says, and of the largest number of an unsigned type.
