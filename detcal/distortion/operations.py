@@ -15,7 +15,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
-from detcal.frames.once import Once, in_memory, in_own_threads, is_found, on_first_use
+from detcal.frames.once import Once, in_memory, in_own_threads, is_known, on_first_use
 from detcal.frames.readings import ALL_NUMBERS, MOST, Valid
 from detcal.frames.stack import DIMS, as_stack_of
 from detcal.frames.valid import as_mask, find_readings, settled
@@ -156,7 +156,7 @@ def wanted_grid(warp: DistortionMap, shape: Any, pixel_size_m: Any, origin_m: An
     size = pair(warp.pixel_size_m if pixel_size_m is None else np.broadcast_to(pixel_size_m, 2), "pixel_size_m (y, x) in m")
     if not min(size) > 0:
         raise InputError(f"expected a positive pixel_size_m (y, x), got {size}")
-    if is_found(warp):
+    if is_known(warp, "pixel_size_m"):
         check_width(max(np.asarray(warp.pixel_size_m) / size))
     covers = isinstance(shape, str) and shape == "cover"
     default = None if covers else (0.0, 0.0)

@@ -68,6 +68,11 @@ def is_found(value: Any) -> bool:
     return "_found" not in vars(value) or value._found.done
 
 
+def is_known(value: Any, name: str) -> bool:
+    """Whether an attribute of an object is there, and need not be found."""
+    return name in vars(value) or is_found(value)
+
+
 def again(kind: type[Value], find: Callable[[], Value], known: Mapping[str, Any]) -> Value:
     """As `on_first_use`, in another process."""
     return on_first_use(kind, find, **known)

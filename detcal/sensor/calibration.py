@@ -1,5 +1,6 @@
 """The point-spread matrix of a thick sensor."""
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from os import PathLike
@@ -20,6 +21,8 @@ from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings
 from detcal.sensor import inversion, kernels
 from detcal.sensor.geometry import PlanarGeometry
+
+LARGEST_AMPLIFICATION = 10.0  # of noise, of which nothing need be said
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +118,11 @@ class SensorPSF:
         """The conditioning, for tasks: found once and kept with this object."""
         return Once(partial(find_conditioning, self.slab, self.attenuation_per_m, self.mask.data))
 
+    @cached_property
+    def warned_of_noise(self) -> Once[None]:
+        """The warning, given once, that the exact solution is noisy."""
+        return Once(partial(warn_of_noise, self.conditioned))
+
     def compute(self) -> "SensorPSF":
         """The same with its arrays in memory."""
         arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
@@ -136,6 +144,16 @@ def find_conditioning(slab: kernels.Slab, attenuation_per_m: float, mask: Any) -
     """The conditioning of a matrix, of which the mask may be lazy."""
     (masked,) = in_memory(mask)
     return Conditioning(*inversion.noise_and_diagonal(slab, attenuation_per_m, masked))
+
+
+def warn_of_noise(conditioned: "Once[Conditioning]") -> None:
+    """Say if the exact solution is noisy."""
+    amplification = conditioned.get().noise_amplification
+    if amplification > LARGEST_AMPLIFICATION:
+        warnings.warn(
+            f'the exact solution amplifies noise {amplification:.3g} times somewhere: method="mlem" with few iterations is smoother',
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Building, applying and inverting the point-spread matrix as lazy graphs."""
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
@@ -23,7 +22,7 @@ from detcal.frames.readings import MOST
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import as_mask, find_readings
 from detcal.sensor import inversion, kernels
-from detcal.sensor.calibration import Conditioning, SensorPSF, as_matrix
+from detcal.sensor.calibration import SensorPSF, as_matrix
 from detcal.sensor.geometry import PlanarGeometry, as_planar, dummy_of, mask_of, open_geometry
 from detcal.sensor.layers import Layer, find_layer
 
@@ -141,7 +140,6 @@ def count_coefficients(rows: tuple[int, int], slab: kernels.Slab, mu: float, mas
 
 
 METHODS = ("direct", "lsmr", "mlem")
-LARGEST_AMPLIFICATION = 10.0
 
 
 def deconvolve(
@@ -194,7 +192,7 @@ def deconvolve(
     Warns
     -----
     UserWarning
-        As frames are computed, if the exact solution amplifies noise more than tenfold somewhere.
+        As frames are computed, once a matrix, if the exact solution amplifies noise more than tenfold somewhere.
 
     Notes
     -----
@@ -215,7 +213,7 @@ def deconvolve(
     }  # fmt: skip
     shared = {"matrix": psf.in_memory, "valid": valid, "dummy": dummy}
     if method == "direct":
-        shared["warned"] = delayed(warn_of_noise, pure=False)(psf.conditioned.lazily())
+        shared["warned"] = psf.warned_of_noise.lazily()
     attrs = attributes_of(stack, {"units": "counts", "method": method}, done=("parallax", "efficiency"), dummy=dummy)
     sharp = map_frames(partial(with_dummy, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
     if variance is None:
@@ -229,16 +227,6 @@ def deconvolve(
     noise = stack.copy(data=recorded.data.rechunk(stack.data.chunks))
     variances = map_frames(partial(with_dummy, propagate), noise, shared, stacks=[stack.data], attrs=attrs)
     return xr.Dataset({"deconvolved": sharp, "variance": variances})
-
-
-def warn_of_noise(condition: Conditioning) -> None:
-    """Say, as frames are computed, that the exact solution is noisy."""
-    if condition.noise_amplification > LARGEST_AMPLIFICATION:
-        warnings.warn(
-            f"the exact solution amplifies noise {condition.noise_amplification:.3g} times somewhere: "
-            'method="mlem" with few iterations is smoother',
-            stacklevel=2,
-        )
 
 
 def with_dummy(function: Callable[..., Any], *frames: Any, dummy: float | None, warned: None = None, **options: Any) -> Any:

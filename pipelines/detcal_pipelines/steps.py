@@ -131,7 +131,10 @@ def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None 
             geometry = PlanarGeometry(**dict(step.geometry)) if isinstance(step.geometry, Plane) else step.geometry
             return build_psf(geometry, mask=open_mask(step.mask), tile_rows=tile_rows, **options)
         case Deconvolve():
-            return deconvolve(frames, open_psf(step.psf), **step.model_dump(exclude={"operation", "psf"}))
+            psf = open_psf(step.psf)
+            if step.method == "direct":
+                psf.warned_of_noise.get()  # before a run already
+            return deconvolve(frames, psf, **step.model_dump(exclude={"operation", "psf"}))
         case FitDistortion():
             return fit_once(GridImage.of(frames, open_mask(step.mask)), step.model_dump_json(exclude={"operation", "mask"}))
         case CorrectDistortion():
@@ -321,7 +324,7 @@ def build_overlaps_once(options: str, modified: tuple[int, ...]) -> OverlapMatri
         kind = "no calibration" if isinstance(warp, xr.Dataset) else type(warp).__name__
         raise InputError(f"expected a camera's distortion in {step.distortion}, found {kind}: fit_distortion writes one")
     grid = step.model_dump(include={"shape", "pixel_size_m", "origin_m"})
-    return build_overlaps(warp, mask=open_mask(step.mask), **grid)
+    return replace(build_overlaps(warp, mask=open_mask(step.mask), **grid))  # found here: what is wrong with it is said before a run
 
 
 def grid_of(step: RegridXRF) -> ScanGrid:
