@@ -9,12 +9,12 @@ import pyFAI
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from detcal_pipelines import steps
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main
 from detcal_pipelines.plan import plan
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import run
-from detcal_pipelines.steps import build
+from detcal_pipelines.steps import distortion as steps
 from detcal_pipelines.template import render
 from rich.console import Console
 

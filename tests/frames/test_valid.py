@@ -7,8 +7,8 @@ import numpy as np
 import pyFAI
 import pytest
 import xarray as xr
+from detcal_pipelines.chain import build, check_result
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build, check_result
 from fabio.cbfimage import CbfImage
 from hypothesis import given, settings
 from hypothesis import strategies as st

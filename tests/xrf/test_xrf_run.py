@@ -7,10 +7,10 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from detcal_pipelines.chain import build, check_result
 from detcal_pipelines.graph import optimise_together
 from detcal_pipelines.plan import plan
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build, check_result
 from detcal_pipelines.template import render
 
 import detcal as library
