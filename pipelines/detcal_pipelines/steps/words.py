@@ -101,7 +101,8 @@ PLAIN: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool
 
 def goes_through(kind: type[Step[Any]]) -> str:
     """What a step takes and gives."""
-    return f"takes {KINDS[kind.takes]}, gives {KINDS[kind.model_construct(operation='').gives]}"
+    given = kind.model_construct(operation="").gives
+    return f"takes {KINDS[kind.takes]}, gives {KINDS[given]}"
 
 
 def type_in_words(annotation: Any) -> str:

@@ -25,11 +25,9 @@ class Scan(Step[ScanGrid]):
 
     scan: ScanSource = Field(description="HDF5 file of a Crono scanner", examples=["scan.h5"])
     motor_step_um: float = Field(1.0, gt=0)
-    live_time_s: ArraySource | None = Field(
-        None, description=f"(spectrum,), {ARRAY}", examples=[{"path": "times.h5", "dataset": "/live_time_s"}]
-    )
+    live_time_s: ArraySource | None = Field(None, description=f"(spectrum,), {ARRAY}", examples=[{"path": "times.h5", "dataset": "/times"}])
     energy_kev: ArraySource | None = Field(
-        None, description=f"(energy,), {ARRAY}", examples=[{"path": "energies.h5", "dataset": "/energy_kev"}]
+        None, description=f"(energy,), {ARRAY}", examples=[{"path": "energies.h5", "dataset": "/energies"}]
     )
 
     @property
