@@ -30,7 +30,8 @@ from detcal.response.memory import correct_response_bytes, fit_response_bytes, m
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal.stores import check_apart, check_output, check_path, find_paths, has_image_key, load, load_calibration, open_frames
-from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, open_crono, regrid, regrid_rate
+from detcal.stores.sources.crono import open_crono
+from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, regrid, regrid_rate
 from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
 from detcal.xrf.operations import lines_are_rows, most_spectra
 from detcal_pipelines.recipe import (

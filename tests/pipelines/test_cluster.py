@@ -18,6 +18,7 @@ from detcal import load, save, simulate
 from detcal.distortion import DistortionMap
 from detcal.response import Response
 from detcal.sensor import PlanarGeometry, build_psf
+from detcal.stores.targets.crono_writer import write_crono
 from tests.benchmarks.sampling import DETCAL, planned_peak
 from tests.pipelines.test_run import detcal, fails
 
@@ -65,7 +66,7 @@ def folder(tmp_path_factory):
     plane = PlanarGeometry((SIDE, SIDE), (1e-4, 1e-4), 0.1, (0.02, 0.02))
     save(build_psf(plane, thickness_m=4.5e-4, attenuation_per_m=1500.0), place / "psf.zarr")
     (place / "detector.poni").write_text(PONI)
-    simulate.write_crono(place / "scan.h5", 40, 60, channels=2048, counts=0.3)
+    write_crono(simulate.maxrf_scan(40, 60, channels=2048, counts=0.3), place / "scan.h5")
     for name, options in RECIPES.items():
         text = re.sub(r'"(sweep|ct|scan)\.h5"', '"raw.h5"', render(name)) if "xrf" not in name and "crono" not in name else render(name)
         text = text.replace("# chunk_frames = 16", "chunk_frames = 8 ").replace("[output]", options + "[output]")
