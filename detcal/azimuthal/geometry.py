@@ -23,7 +23,7 @@ from detcal.sizes import check_pixels
 
 BINS_A_PIXEL = 4  # at most: most bins are then empty already
 MOST_BINS = 2**20  # that are no burden to a small detector either
-ENTRIES = "starts", "pixels", "shares"
+ENTRIES = "indptr", "indices", "data"
 UNITS = (
     "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
     "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None",

@@ -275,7 +275,7 @@ def as_profiles(
     names: tuple[str, ...], stack: xr.DataArray, bins: AzimuthalBins, task: Any, blocks: list[da.Array], *, valid: Valid
 ) -> xr.Dataset:
     """The profiles that a task makes of each block (frame, quantity, ring)."""
-    rings = len(bins.starts) - 1
+    rings = len(bins.indptr) - 1
     found = da.map_blocks(
         task, *blocks, rings=bins.in_memory, valid=valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
         chunks=(blocks[0].chunks[0], (len(names),), (rings,)),

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
+from detcal.display import as_html, as_text
 from detcal.distortion.resampling import Resampling
 from detcal.errors import InputError
 from detcal.frames.once import Once, in_memory
@@ -44,6 +45,12 @@ class GridPoints:
     dot_diameter_px: float
     spacing_px: float
     shape: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -100,6 +107,12 @@ class DistortionMap:
     method: str | None = None
     order: int | None = None
     left_out: int | None = None
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     @classmethod
     def of_corners(cls, corners_m: NDArray[np.float64], pixel_size_m: tuple[float, float], mask: NDArray[np.bool_]) -> "DistortionMap":
@@ -187,6 +200,12 @@ class OverlapMatrix:
     shape: tuple[int, int]
     pixel_size_m: tuple[float, float]
     origin_m: tuple[float, float]
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     @cached_property
     def in_memory(self) -> Delayed:

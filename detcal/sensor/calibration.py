@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 
+from detcal.display import as_html, as_text
 from detcal.frames.corrections import undone
 from detcal.frames.once import Once, in_memory
 from detcal.frames.stack import as_stack_of, whole_frames
@@ -53,6 +54,12 @@ class SensorPSF:
     thickness_m: float
     attenuation_per_m: float
     detector_dummy: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     @property
     def geometry(self) -> PlanarGeometry:

@@ -22,7 +22,7 @@ def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: i
         raise InputError("expected a scan with selected (row, column), got one without: regrid it by its positions instead")
     smoothed = smooth_spectra(scan.spectra, sigma_channels)
     grid = build_scan_grid(scan, method="selected")
-    cube = spread(smoothed, grid, grid.W, tile_lines=tile_lines, once=True)
+    cube = spread(smoothed, grid, grid.to_scipy(), tile_lines=tile_lines, once=True)
     summary = summary_spectra(cube)
     total = summary_spectra(scan.spectra)["sum"]
     told = {

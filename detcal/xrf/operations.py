@@ -142,7 +142,7 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None,
         Another number of spectra than the grid was built for.
     """
     made_up = None if grid.method == "drizzle" else Missing(np.ones(grid.spectra))
-    return spread(spectra, grid, grid.W, sigma_channels, made_up, tile_lines=tile_lines)
+    return spread(spectra, grid, grid.to_scipy(), sigma_channels, made_up, tile_lines=tile_lines)
 
 
 class Missing(NamedTuple):
@@ -265,7 +265,7 @@ def touched_blocks(
 def most_spectra(grid: ScanGrid, tile_lines: int, blocks: tuple[int, ...]) -> int:
     """How many spectra, in blocks of so many, a tile of so many lines of the map reads, at most."""
     edges = np.concatenate([[0], np.cumsum(blocks)])
-    touched = touched_blocks(grid.W, grid.shape, lines_are_rows(grid.W, grid.shape), tile_lines, edges)
+    touched = touched_blocks(grid.to_scipy(), grid.shape, lines_are_rows(grid.to_scipy(), grid.shape), tile_lines, edges)
     return int((touched @ np.array(blocks)).max())
 
 
@@ -348,11 +348,11 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
         Another number of spectra than the grid was built for, no live times, or none that is positive.
     """
     grid, live = timed(scan, grid)
-    seconds = on_grid(grid, grid.W @ live)
+    seconds = on_grid(grid, grid.to_scipy() @ live)
     counts, variances = in_mean_live_time(scan)
     rate = spread(counts, grid, over_seconds(grid, seconds), sigma_channels, Missing(live), tile_lines=tile_lines)
     variance = spread(variances, grid, over_seconds(grid, seconds, 2), None, Missing(live, 2), tile_lines=tile_lines)
-    sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.W.power(2).sum(axis=1)).values
+    sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.to_scipy().power(2).sum(axis=1)).values
     effective = np.divide(sums**2, squares, out=np.full(sums.shape, np.nan), where=sums > 0)
     place = {"y": grid.y, "x": grid.x}
     maps = {
@@ -369,9 +369,9 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
 
 def over_seconds(grid: ScanGrid, seconds: xr.DataArray, power: int = 1) -> sp.csr_matrix:
     """The entries of W over the live time of their pixel, to a power."""
-    entries = np.diff(grid.W.indptr)
-    data = (grid.W.data / np.repeat(seconds.values.ravel(), entries)) ** power
-    return sp.csr_matrix((data, grid.W.indices, grid.W.indptr), shape=grid.W.shape)
+    entries = np.diff(grid.to_scipy().indptr)
+    data = (grid.to_scipy().data / np.repeat(seconds.values.ravel(), entries)) ** power
+    return sp.csr_matrix((data, grid.to_scipy().indices, grid.to_scipy().indptr), shape=grid.to_scipy().shape)
 
 
 def timed(scan: xr.Dataset, grid: ScanGrid) -> tuple[ScanGrid, NDArray[np.float64]]:

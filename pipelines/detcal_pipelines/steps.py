@@ -391,7 +391,7 @@ def needs_of(step: Step, frames: Any, result: Any, depth: int) -> Needs:
             return own + Needs(task=apart)
         case InRings():
             bins = bins_of(step, frames)
-            counts = np.diff(bins.starts)
+            counts = np.diff(bins.indptr)
             return profiles_bytes(shape, depth, itemsize, int(counts.sum()), int(counts.max()), len(counts))
     raise TypeError(f"{type(step).__name__} is no step")
 
@@ -428,7 +428,7 @@ def needs_of_maps(step: RegridXRF, scan: xr.Dataset, depth: int) -> Needs:
 
 def pixels_a_line(grid: ScanGrid) -> int:
     """Pixels of the map that lie on a line of the scan."""
-    return grid.shape[1] if lines_are_rows(grid.W, grid.shape) else grid.shape[0]
+    return grid.shape[1] if lines_are_rows(grid.to_scipy(), grid.shape) else grid.shape[0]
 
 
 def most_coefficients(psf: SensorPSF) -> float:

@@ -140,7 +140,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
 def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
     """Blocks apart, which are planned twice."""
     bins = build_bins(folder / "detector.poni", npt, split=split)
-    rings, counts = bins.in_memory.compute(), np.diff(bins.starts)
+    rings, counts = bins.in_memory.compute(), np.diff(bins.indptr)
     operations.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     tracemalloc.start()
     operations.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))

@@ -360,7 +360,7 @@ def test_settings_are_told_as_they_are_read(original):
 
 def test_a_grid_in_a_zip(simulated, tmp_path):
     grid = xrf.build_scan_grid(simulated)
-    assert (detcal.load(detcal.save(grid, tmp_path / "grid.zip")).W != grid.W).nnz == 0
+    assert (detcal.load(detcal.save(grid, tmp_path / "grid.zip")).to_scipy() != grid.to_scipy()).nnz == 0
 
 
 # ----------------------------------------------------------------------------------------------------- elements, energies

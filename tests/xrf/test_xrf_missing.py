@@ -58,7 +58,7 @@ def test_each_spectrum_of_a_perfect_scan_lies_in_its_own_pixel(rows, columns, th
         wanted[y, x, np.arange(rows * columns)] = 1
         wanted = wanted.transpose(1, 0, 2) if turned else wanted
         assert grid.shape == wanted.shape[:2]
-        np.testing.assert_allclose(grid.W.toarray().reshape(wanted.shape), wanted, atol=1e-6)
+        np.testing.assert_allclose(grid.to_scipy().toarray().reshape(wanted.shape), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("lag", [0.5, -0.3, 2.0])
@@ -70,14 +70,14 @@ def test_a_uniform_scene_stays_uniform_with_a_lag(shape, there_and_back, lag):
     grid = xrf.build_scan_grid(scan, line_lag=lag)
     found = xrf.regrid_rate(scan, grid).rate.values
     np.testing.assert_allclose(found[np.isfinite(found)], 40, rtol=1e-5)
-    np.testing.assert_allclose(grid.W.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_allclose(grid.to_scipy().sum(axis=0), 1, atol=1e-6)
 
 
 def test_a_lag_does_not_reach_over_the_way_back():
     """Half a column on, each spectrum of a line in one direction lies between two of its own line's columns."""
     grid = xrf.build_scan_grid(made_up(raster(3, 6, serpentine=False)), line_lag=0.5)
     for number in range(18):
-        row = np.flatnonzero(grid.W[:, number].toarray()) // 6
+        row = np.flatnonzero(grid.to_scipy()[:, number].toarray()) // 6
         assert set(row.tolist()) == {number // 6}
 
 
@@ -89,7 +89,7 @@ def test_lines_of_two_are_lines_without_some_positions_too(gone, height):
     grid, _ = warned(lambda: xrf.build_scan_grid(made_up(places)))
     pixels = unrolled(5, 2).ravel()
     for number in set(range(10)) - set(gone):
-        np.testing.assert_allclose(grid.W[:, number].toarray().ravel(), pixels == number, atol=1e-6)
+        np.testing.assert_allclose(grid.to_scipy()[:, number].toarray().ravel(), pixels == number, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------- left out
@@ -111,9 +111,9 @@ def test_what_was_not_measured_is_left_out_with_one_warning(method, name, value,
     grid, texts = warned(lambda: xrf.build_scan_grid(scan, method=method))
     assert len(texts) == 1
     assert f"of 30 spectra, 2 {says} (number 7, 20) are left out" in texts[0]
-    assert not grid.W[:, [7, 20]].nnz
+    assert not grid.to_scipy()[:, [7, 20]].nnz
     found = xrf.regrid_rate(scan, grid).compute()  # which does not say it again
-    rate, variance = reference.rates(scan.spectra.values, scan.live_time_s.values, grid.W)
+    rate, variance = reference.rates(scan.spectra.values, scan.live_time_s.values, grid.to_scipy())
     np.testing.assert_allclose(found.rate.values.reshape(rate.shape), rate, rtol=1e-5)
     np.testing.assert_allclose(found.variance.values.reshape(rate.shape), variance, rtol=1e-5)
     whole = xrf.regrid_rate(serpentine(5, 6), xrf.build_scan_grid(serpentine(5, 6), method=method)).rate.values
@@ -134,7 +134,7 @@ def test_live_times_that_a_grid_does_not_know_are_left_out_of_rates(method):
     found, texts = warned(lambda: xrf.regrid_rate(other, grid).compute())
     assert len(texts) == 1
     assert "1 without a positive live time (number 8)" in texts[0]
-    rate, variance = reference.rates(scan.spectra.values, live, grid.W)
+    rate, variance = reference.rates(scan.spectra.values, live, grid.to_scipy())
     np.testing.assert_allclose(found.rate.values.reshape(rate.shape), rate, rtol=1e-5)
     np.testing.assert_allclose(found.variance.values.reshape(rate.shape), variance, rtol=1e-5)
     np.testing.assert_array_equal(np.isnan(found.rate.values[..., 0]), found.coverage.values == 0)
@@ -143,7 +143,7 @@ def test_live_times_that_a_grid_does_not_know_are_left_out_of_rates(method):
 def test_what_the_user_leaves_out_needs_no_warning():
     scan = made_up(raster(4, 5)).assign(left_out=("spectrum", np.arange(20) == 3))
     grid = xrf.build_scan_grid(scan)
-    assert not grid.W[:, 3].nnz
+    assert not grid.to_scipy()[:, 3].nnz
     assert xrf.regrid_rate(scan, grid).coverage.values[0, 3] == 0
 
 
@@ -234,13 +234,13 @@ def test_channels_that_were_not_measured_spoil_no_neighbour(method):
     grid = xrf.build_scan_grid(scan, method=method)
     for blocks in (scan, scan.assign(spectra=scan.spectra.chunk(spectrum=7, energy=4))):
         found = xrf.regrid_rate(blocks, grid, tile_lines=2).compute()
-        rate, variance = reference.rates(spectra, scan.live_time_s.values, grid.W)
+        rate, variance = reference.rates(spectra, scan.live_time_s.values, grid.to_scipy())
         np.testing.assert_allclose(found.rate.values.reshape(rate.shape), rate, rtol=1e-5)
         np.testing.assert_allclose(found.variance.values.reshape(rate.shape), variance, rtol=1e-5)
         counts = xrf.regrid(blocks.spectra, grid).values
-        ones, _ = reference.rates(spectra, np.ones(40), grid.W)  # means of what was measured
+        ones, _ = reference.rates(spectra, np.ones(40), grid.to_scipy())  # means of what was measured
         if method == "drizzle":
-            ones = reference.regrid(np.where(np.isfinite(spectra), spectra, 0), grid.W)
+            ones = reference.regrid(np.where(np.isfinite(spectra), spectra, 0), grid.to_scipy())
             ones[np.isnan(rate)] = np.nan
         np.testing.assert_allclose(counts.reshape(ones.shape), ones, rtol=1e-5)
 
