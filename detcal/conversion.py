@@ -60,7 +60,7 @@ def convert_crono(
     source, target = Path(path).resolve(), Path(output).resolve()
     if target in (source, *source.parents):
         raise OutputError(f"the output {output} would take the place of the Crono file {path}: choose another name")
-    arrays = convert_scan(open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels)
+    arrays = convert_scan(open_crono(path, motor_step_um=motor_step_um, chunks=chunks), sigma_channels=sigma_channels)
     if not progress:
         return save(arrays, output, overwrite=overwrite)
     if hasattr(getattr(get_scheduler(), "__self__", None), "persist"):

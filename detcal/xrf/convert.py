@@ -8,8 +8,8 @@ from detcal.xrf.grid import build_scan_grid
 from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
 
 
-def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: int | None = None) -> xr.Dataset:
-    """The arrays of `detcal.convert_crono`, lazily, from a scan with spectra and selected (row, column); `tile_lines` as for `regrid`.
+def convert_scan(scan: xr.Dataset, *, sigma_channels: float = 7.0, tile_rows: int | None = None) -> xr.Dataset:
+    """The arrays of `detcal.convert_crono`, lazily, from a scan with spectra and selected (row, column); `tile_rows` as for `regrid`.
 
     What `build_scan_grid` leaves out is NaN in the cube.
 
@@ -20,9 +20,9 @@ def convert_scan(scan: xr.Dataset, sigma_channels: float = 7.0, *, tile_lines: i
     """
     if "selected" not in scan:
         raise InputError("expected a scan with selected (row, column), got one without: regrid it by its positions instead")
-    smoothed = smooth_spectra(scan.spectra, sigma_channels)
+    smoothed = smooth_spectra(scan.spectra, sigma_channels=sigma_channels)
     grid = build_scan_grid(scan, method="selected")
-    cube = spread(smoothed, grid, grid.to_scipy(), tile_lines=tile_lines, once=True)
+    cube = spread(smoothed, grid, grid.to_scipy(), tile_rows=tile_rows, once=True)
     summary = summary_spectra(cube)
     total = summary_spectra(scan.spectra)["sum"]
     told = {

@@ -197,7 +197,7 @@ class Deconvolve(Table):
     method: Literal["direct", "lsmr", "mlem"] = Field(
         "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
     )
-    iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
+    max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
     tolerance: float | None = Field(None, gt=0, lt=1, description="lsmr, mlem: when to end", examples=[1e-4])
     dummy: float | None = Field(None, description="stands for no reading, also in the result, which else has NaN", examples=[-1])
 

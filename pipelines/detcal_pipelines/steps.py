@@ -125,7 +125,7 @@ def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None 
         case CorrectResponse():
             options = step.model_dump(include={"residual_sigma", "flat_is_dark_subtracted", "dummy"})
             dark, flat = (open_image(source, frames.data.chunksize[0]) for source in (step.dark, step.flat))
-            return correct_response(frames, open_response(step.response), dark, flat, **options)
+            return correct_response(frames, open_response(step.response), dark=dark, flat=flat, **options)
         case BuildPSF():
             options = step.model_dump(exclude={"operation", "geometry", "mask", "tile_rows"})
             geometry = PlanarGeometry(**dict(step.geometry)) if isinstance(step.geometry, Plane) else step.geometry
@@ -140,14 +140,14 @@ def apply(step: Step, frames: Any, partial_sums: int = 1, tile_rows: int | None 
         case InRings():
             return profiles(step, frames, bins_of(step, frames))
         case ConvertCrono():
-            return convert_scan(frames, step.sigma_channels, tile_lines=selected_lines(frames, tile_rows))
+            return convert_scan(frames, sigma_channels=step.sigma_channels, tile_rows=selected_lines(frames, tile_rows))
         case RegridXRF():
             return maps(step, frames, grid_of(step), tile_rows)
 
 
 def maps(step: RegridXRF, scan: xr.Dataset, grid: ScanGrid, tile_lines: int | None) -> xr.Dataset:
     """A scan on a grid: the cube, what it is made of, and elements."""
-    options: dict[str, Any] = {"sigma_channels": step.sigma_channels, "tile_lines": tile_lines}
+    options: dict[str, Any] = {"sigma_channels": step.sigma_channels, "tile_rows": tile_lines}
     if step.quantity == "counts":
         found = xr.Dataset({"counts": regrid(scan.spectra, grid, **options), "coverage": grid.coverage})
     else:
@@ -155,7 +155,7 @@ def maps(step: RegridXRF, scan: xr.Dataset, grid: ScanGrid, tile_lines: int | No
         found = rates if step.variance else rates.drop_vars("variance")
     if step.elements is None:
         return found
-    elements = element_maps(scan, grid, step.elements, method=step.element_method, fwhm_kev=step.fwhm_kev, tile_lines=tile_lines)
+    elements = element_maps(scan, grid, elements=step.elements, method=step.element_method, fwhm_kev=step.fwhm_kev, tile_rows=tile_lines)
     return found.assign(element_rate=elements.rate, element_error=elements.error)
 
 
@@ -170,11 +170,13 @@ def profiles(step: InRings, frames: Any, bins: AzimuthalBins) -> xr.Dataset:
     """Frames in rings."""
     match step:
         case SigmaClip():
-            return sigma_clip(frames, bins, step.threshold, step.max_iterations, step.error_model, dummy=step.dummy)
+            return sigma_clip(
+                frames, bins, threshold=step.threshold, max_iterations=step.max_iterations, error_model=step.error_model, dummy=step.dummy
+            )
         case MedianFilter(quantiles=(low, high)):
-            return quantile_filter(frames, bins, (low, high), dummy=step.dummy)
+            return quantile_filter(frames, bins, quantiles=(low, high), dummy=step.dummy)
         case Integrate():
-            return integrate(frames, bins, step.error_model, dummy=step.dummy)
+            return integrate(frames, bins, error_model=step.error_model, dummy=step.dummy)
     raise TypeError(f"{type(step).__name__} is no step in rings")
 
 
@@ -197,7 +199,7 @@ def try_out(step: Step, frames: Any) -> Any:
             even = DistortionMap.of_corners(corners, (1.0, 1.0), np.zeros((4, 4), np.bool_))
             return correct_distortion(frames, even, **step.model_dump(include={"conserve", "variance", "coverage"}))
         case InRings():
-            return profiles(step, frames, build_bins(Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=(4, 4))), 2, "r_mm"))
+            return profiles(step, frames, build_bins(Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=(4, 4))), npt=2, unit="r_mm"))
         case FitResponse():
             dark = np.zeros((4, 4), np.float32)
             fits = [fit_response(frames, each, sigma=1.0, cutoff=0.0, order=step.order, intercept=step.intercept) for each in (dark, None)]
@@ -207,13 +209,15 @@ def try_out(step: Step, frames: Any) -> Any:
             curved = replace(unit, curvature=unit.offset)
             return correct_response(frames, curved, flat=frames) + correct_response(frames, unit, flat=frames)
         case BuildPSF():
-            return build_psf(near, 1e-3, attenuation_per_m=1e3).data
+            return build_psf(near, thickness_m=1e-3, attenuation_per_m=1e3).data
         case Deconvolve():
             # blurred so much that it is not undone before every kernel has run
             ramp = np.arange(frames.size, dtype=frames.dtype).reshape(frames.shape)
-            return deconvolve(ramp, build_psf(near, 1e-3, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"}))
+            return deconvolve(
+                ramp, build_psf(near, thickness_m=1e-3, attenuation_per_m=1e3), **step.model_dump(exclude={"operation", "psf"})
+            )
         case ConvertCrono():
-            return convert_scan(few_spectra(frames), step.sigma_channels)
+            return convert_scan(few_spectra(frames), sigma_channels=step.sigma_channels)
         case RegridXRF():
             few = few_spectra(frames)
             grids = build_scan_grid(few, method="selected"), build_scan_grid(few, step=(2.0, 2.0))  # smoothed before, and after
@@ -328,7 +332,7 @@ def build_grid_once(options: str, modified: int) -> ScanGrid:
     """The grid of a step as its file was when it was modified."""
     step = RegridXRF.model_validate_json(options, context={"folder": "."})
     pixel = None if step.step is None else (step.step[0], step.step[1])
-    return build_scan_grid(open_scan(step, None), pixel, step.method, step.line_lag)
+    return build_scan_grid(open_scan(step, None), step=pixel, method=step.method, line_lag=step.line_lag)
 
 
 def bins_of(step: InRings, frames: xr.DataArray) -> AzimuthalBins:

@@ -55,7 +55,7 @@ def raster(rows, columns, serpentine=True):
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
 def test_smoothing_is_scipys(mode, sigma, dtype):
     spectra = np.random.default_rng(1).poisson(0.3, (7, 90)).astype(dtype)
-    found = xrf.smooth_spectra(da.from_array(spectra, chunks=(3, 40)), sigma, boundary=mode).values
+    found = xrf.smooth_spectra(da.from_array(spectra, chunks=(3, 40)), sigma_channels=sigma, boundary=mode).values
     np.testing.assert_allclose(found, gaussian_filter1d(spectra.astype(np.float32), sigma, axis=1, mode=mode), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found[0], reference.smooth(spectra[0], sigma, mode), rtol=1e-6, atol=1e-7)
     assert found.dtype == np.float32
@@ -74,7 +74,7 @@ def test_smoothing_takes_what_was_measured(mode):
     spectra[0] = np.nan
     spectra[1, [0, 20, 21, 22, 49]] = np.nan, np.inf, -np.inf, np.nan, np.nan
     spectra[2, 3:40] = np.nan  # more than the gaussian reaches over
-    found = xrf.smooth_spectra(spectra, 2.0, boundary=mode).values
+    found = xrf.smooth_spectra(spectra, sigma_channels=2.0, boundary=mode).values
     for line, wanted in zip(found, spectra, strict=True):
         np.testing.assert_allclose(line, reference.smooth_measured(wanted, 2.0, mode), rtol=1e-6)
 
@@ -296,7 +296,7 @@ def test_tiles_read_what_they_have_a_share_of(way, turned):
             lambda block, read=read: read.append(len(block)) or block, dtype=np.uint16, meta=np.empty((0, 0), np.uint16)
         )
         grid = xrf.build_scan_grid(scan)
-        found = xrf.regrid(scan.spectra.copy(data=counting), grid, tile_lines=8).values
+        found = xrf.regrid(scan.spectra.copy(data=counting), grid, tile_rows=8).values
         np.testing.assert_allclose(found.ravel(), grid.to_scipy() @ scan.spectra.values[:, 0].astype(float), rtol=1e-6)
         assert sum(read) < 1.6 * grid.spectra
         held.append(operations.most_spectra(grid, 8, counting.chunks[0]))
@@ -319,8 +319,8 @@ def test_smoothing_before_and_after_is_the_same(scan, step):
     """Whichever is cheaper is done: a finer grid has more pixels than there are spectra."""
     grid = xrf.build_scan_grid(scan, step=step)
     found = xrf.regrid(scan.spectra, grid, sigma_channels=3.0).values
-    before = xrf.regrid(xrf.smooth_spectra(scan.spectra, 3.0), grid).values
-    after = xrf.smooth_spectra(xrf.regrid(scan.spectra, grid), 3.0).values
+    before = xrf.regrid(xrf.smooth_spectra(scan.spectra, sigma_channels=3.0), grid).values
+    after = xrf.smooth_spectra(xrf.regrid(scan.spectra, grid), sigma_channels=3.0).values
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found, before if grid.coverage.size >= grid.spectra else after)
 
@@ -507,10 +507,10 @@ def test_a_lag_is_found_in_spectra_alone():
         xrf.build_scan_grid(made_up(raster(4, 6)).drop_vars("spectra"), line_lag="auto")
 
 
-@pytest.mark.parametrize("tile_lines", [0, -1, 1.5, "a"])
-def test_tiles_are_of_whole_lines(scan, tile_lines):
-    with pytest.raises(InputError, match="tile_lines as a whole number"):
-        xrf.regrid(scan.spectra, xrf.build_scan_grid(scan), tile_lines=tile_lines)
+@pytest.mark.parametrize("tile_rows", [0, -1, 1.5, "a"])
+def test_tiles_are_of_whole_lines(scan, tile_rows):
+    with pytest.raises(InputError, match="tile_rows as a whole number"):
+        xrf.regrid(scan.spectra, xrf.build_scan_grid(scan), tile_rows=tile_rows)
 
 
 def test_too_many_pixels_are_refused_with_the_numbers():
@@ -553,14 +553,16 @@ def test_spectra_of_any_numbers(dtype):
     grid = xrf.build_scan_grid(scan)
     other = scan.assign(spectra=scan.spectra.astype(dtype))
     np.testing.assert_array_equal(xrf.regrid(other.spectra, grid), xrf.regrid(scan.spectra, grid))
-    np.testing.assert_array_equal(xrf.smooth_spectra(other.spectra, 1.0), xrf.smooth_spectra(scan.spectra, 1.0))
+    np.testing.assert_array_equal(
+        xrf.smooth_spectra(other.spectra, sigma_channels=1.0), xrf.smooth_spectra(scan.spectra, sigma_channels=1.0)
+    )
     np.testing.assert_array_equal(xrf.summary_spectra(other.spectra)["sum"], xrf.summary_spectra(scan.spectra)["sum"])
 
 
 def test_spectra_of_another_scan(scan):
     grid = xrf.build_scan_grid(scan)
     for use in (lambda part: xrf.regrid(part.spectra, grid), lambda part: xrf.regrid_rate(part, grid),
-                lambda part: xrf.element_maps(part, grid, ["Fe"])):  # fmt: skip
+                lambda part: xrf.element_maps(part, grid, elements=["Fe"])):  # fmt: skip
         with pytest.raises(InputError, match="as the grid was built for"):
             use(scan.isel(spectrum=slice(0, -1)))
 

@@ -381,7 +381,7 @@ def test_elements_are_found_where_they_are(painted, method):
     """Against the truth, in units of the errors that come with the maps: pixels of one spectrum, without edges."""
     scan, truth = painted
     grid = xrf.build_scan_grid(scan, method="selected")
-    found = xrf.element_maps(scan, grid, list(simulate.PAINTS), method=method).compute()
+    found = xrf.element_maps(scan, grid, elements=list(simulate.PAINTS), method=method).compute()
     paints = simulate.true_map(30, 30)
     even = np.ptp([np.roll(paints, shift, axis) for shift in (-1, 0, 1) for axis in (0, 1)], axis=0).max(axis=-1) < 0.1
     even[[0, -1]] = even[:, [0, -1]] = False
@@ -396,7 +396,7 @@ def test_errors_hold_where_spectra_are_shared(painted):
     scan, _ = painted
     flat = scan.assign(spectra=(scan.spectra.dims, np.random.default_rng(1).poisson(scan.spectra.values.mean(axis=0), scan.spectra.shape)))
     grid = xrf.build_scan_grid(scan)
-    found = xrf.element_maps(flat, grid, ["Fe", "Cu"]).isel(row=slice(1, -1), column=slice(6, -6)).compute()
+    found = xrf.element_maps(flat, grid, elements=["Fe", "Cu"]).isel(row=slice(1, -1), column=slice(6, -6)).compute()
     spread = found.rate.std(("row", "column")) / found.error.mean(("row", "column"))
     assert (np.abs(spread.values - 1) < 0.08).all(), spread.values
 
@@ -414,7 +414,7 @@ def test_errors_hold_down_to_single_counts(method, counts, least):
          "live_time_s": ("spectrum", np.full(400, 0.5)), "selected": (("row", "column"), np.arange(400).reshape(20, 20))},
         {"energy": ("energy", energy, {"units": "keV"})},
     )  # fmt: skip
-    found = xrf.element_maps(scan, xrf.build_scan_grid(scan, method="selected"), names, method=method).compute()
+    found = xrf.element_maps(scan, xrf.build_scan_grid(scan, method="selected"), elements=names, method=method).compute()
     pull = ((found.rate - 2 * counts) / found.error).values
     assert least < pull.std() < 1.2
     assert (found.error >= 2 * 0.999).all()  # a count in half a second
@@ -455,7 +455,7 @@ def test_windows_before_and_after_the_grid_are_the_same(painted):
     weights, pattern = (make(line, scan.energy.values, 0.14) for make in (window_of, pattern_of))
     rates = xrf.regrid_rate(scan, grid).rate.values.astype(float)
     after = rates @ weights / (weights @ pattern)
-    before = xrf.element_maps(scan, grid, ["Fe"], method="window").rate.values[0]
+    before = xrf.element_maps(scan, grid, elements=["Fe"], method="window").rate.values[0]
     np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-4 * np.nanmax(after))
 
 
@@ -469,12 +469,12 @@ def test_elements_read_what_they_need_once(crono, simulated, monkeypatch):
     scan = detcal.open_crono(crono, chunks={"spectrum": 32})
     monkeypatch.setattr(Hdf5Array, "__getitem__", lambda self, key: keys.append(key) or read(self, key))
     grid = xrf.build_scan_grid(scan)
-    dask.compute(xrf.element_maps(scan, grid, ["Fe"], method="window", fwhm_kev=0.6, tile_lines=2))
+    dask.compute(xrf.element_maps(scan, grid, elements=["Fe"], method="window", fwhm_kev=0.6, tile_rows=2))
     assert sum(len(range(*rows.indices(grid.spectra))) for rows, _ in keys) == grid.spectra
     shapes = []
     regrid_tile = operations.regrid_tile
     monkeypatch.setattr(operations, "regrid_tile", lambda *arguments: shapes.append(arguments[-1]) or regrid_tile(*arguments))
-    dask.compute(xrf.element_maps(scan, grid, ["Fe"], energy_range_kev=(5, 8)))
+    dask.compute(xrf.element_maps(scan, grid, elements=["Fe"], energy_range_kev=(5, 8)))
     assert {shape[2] for shape in shapes} == {15}
 
 
@@ -490,8 +490,10 @@ def test_element_maps_do_not_depend_on_chunks(painted):
     scan, _ = painted
     grid = xrf.build_scan_grid(scan)
     for method in ("fit", "window"):
-        whole = xrf.element_maps(scan, grid, ["Fe", "Pb-M"], method=method).compute()
-        parts = xrf.element_maps(scan.assign(spectra=scan.spectra.chunk(spectrum=77)), grid, ["Fe", "Pb-M"], method=method).compute()
+        whole = xrf.element_maps(scan, grid, elements=["Fe", "Pb-M"], method=method).compute()
+        parts = xrf.element_maps(
+            scan.assign(spectra=scan.spectra.chunk(spectrum=77)), grid, elements=["Fe", "Pb-M"], method=method
+        ).compute()
         xr.testing.assert_identical(whole, parts)
         assert np.isnan(whole.rate.values[:, grid.coverage.values == 0]).all()
 
@@ -549,7 +551,7 @@ def test_lines_are_those_of_the_tables():
 def test_elements_that_cannot_be_mapped(simulated, elements, options, says):
     grid = xrf.build_scan_grid(simulated)
     with pytest.raises(InputError, match=says) as caught:
-        xrf.element_maps(simulated, grid, elements, **options)
+        xrf.element_maps(simulated, grid, elements=elements, **options)
     assert "\n" not in str(caught.value)
 
 
@@ -557,7 +559,7 @@ def test_elements_need_energies(simulated):
     grid = xrf.build_scan_grid(simulated)
     for energy in (("energy", np.arange(256.0), {"units": "channels"}), ("energy", simulated.energy.values[::-1], {"units": "keV"})):
         with pytest.raises(InputError, match=r"energies (in keV|that rise)"):
-            xrf.element_maps(simulated.assign_coords(energy=energy), grid, ["Fe"])
+            xrf.element_maps(simulated.assign_coords(energy=energy), grid, elements=["Fe"])
 
 
 def test_energies_are_calibrated_by_lines(painted):
@@ -567,10 +569,10 @@ def test_energies_are_calibrated_by_lines(painted):
     names = ("Ca", "Fe", "Cu")
     lines = [lines_of(name, 1, 40).strongest_kev for name in names]
     places = [(line - true[0]) / gain for line in lines]
-    found = xrf.calibrate_energy(scan, places, lines)
+    found = xrf.calibrate_energy(scan, channels=places, lines_kev=lines)
     np.testing.assert_allclose(found.energy.values, true, atol=1e-9)
     assert found.energy.attrs["gain_kev"] == pytest.approx(gain)
-    searched = xrf.calibrate_energy(scan, [round(place) + 2 for place in places], lines, search_channels=6)
+    searched = xrf.calibrate_energy(scan, channels=[round(place) + 2 for place in places], lines_kev=lines, search_channels=6)
     assert np.abs(searched.energy.values - true)[70:300].max() < gain / 3
 
 
@@ -581,12 +583,12 @@ def test_energies_are_calibrated_by_lines(painted):
 )  # fmt: skip
 def test_energies_that_cannot_be_calibrated(simulated, channels, lines, says):
     with pytest.raises(InputError, match=says):
-        xrf.calibrate_energy(simulated, channels, lines)
+        xrf.calibrate_energy(simulated, channels=channels, lines_kev=lines)
 
 
 def test_no_peak_is_no_line(simulated):
     with pytest.raises(InputError, match="no peak"):
-        xrf.calibrate_energy(simulated, [220, 240], [30, 33], search_channels=4)
+        xrf.calibrate_energy(simulated, channels=[220, 240], lines_kev=[30, 33], search_channels=4)
 
 
 # ------------------------------------------------------------------------------------------------------------- bad files

@@ -233,7 +233,7 @@ def test_channels_that_were_not_measured_spoil_no_neighbour(method):
     scan = scan.assign(spectra=(scan.spectra.dims, spectra))
     grid = xrf.build_scan_grid(scan, method=method)
     for blocks in (scan, scan.assign(spectra=scan.spectra.chunk(spectrum=7, energy=4))):
-        found = xrf.regrid_rate(blocks, grid, tile_lines=2).compute()
+        found = xrf.regrid_rate(blocks, grid, tile_rows=2).compute()
         rate, variance = reference.rates(spectra, scan.live_time_s.values, grid.to_scipy())
         np.testing.assert_allclose(found.rate.values.reshape(rate.shape), rate, rtol=1e-5)
         np.testing.assert_allclose(found.variance.values.reshape(rate.shape), variance, rtol=1e-5)
@@ -262,9 +262,9 @@ def test_elements_do_not_see_what_was_not_measured(method):
         {"energy": ("energy", energy, {"units": "keV"})},
     )
     grid = xrf.build_scan_grid(scan)
-    found = xrf.element_maps(scan, grid, ["Ca", "Fe"], method=method).rate.values
+    found = xrf.element_maps(scan, grid, elements=["Ca", "Fe"], method=method).rate.values
     whole = scan.assign(spectra=(scan.spectra.dims, live[:, None] * mean))
-    wanted = xrf.element_maps(whole, grid, ["Ca", "Fe"], method=method).rate.values
+    wanted = xrf.element_maps(whole, grid, elements=["Ca", "Fe"], method=method).rate.values
     np.testing.assert_allclose(wanted, 300, rtol=0.02)
     there = np.isfinite(found)
     assert there[0].sum() > 40
@@ -449,7 +449,7 @@ def test_elements_of_detectors_of_unequal_live_times_are_added_up(tmp_path, meth
     live = np.random.default_rng(0).uniform(0.2, 1, (2, 3, 4))
     counts = np.array([2, 1])[:, None, None, None] * live[:, None] * mean[:, None, None]
     scan = detcal.open_maps(write_maps(tmp_path / "a.h5", counts, live)).assign_coords(energy=("energy", energy, {"units": "keV"}))
-    found = xrf.element_maps(scan, xrf.build_scan_grid(scan), ["Fe"], method=method)
+    found = xrf.element_maps(scan, xrf.build_scan_grid(scan), elements=["Fe"], method=method)
     np.testing.assert_allclose(found.rate, 900, rtol=0.01)
 
 

@@ -91,8 +91,8 @@ def test_options_reach_the_grid_and_the_elements(folder, element_method):
     for old, new in options.items():
         change(folder, "regrid_xrf.toml", f"# {old}", new)
     scan = library.open_crono(folder / "scan.h5", motor_step_um=1.5)
-    grid = xrf.build_scan_grid(scan, (900, 1100), "gaussian", "auto")
-    elements = xrf.element_maps(scan, grid, ["Cu", "Pb-M"], method=element_method, fwhm_kev=0.2)
+    grid = xrf.build_scan_grid(scan, step=(900, 1100), method="gaussian", line_lag="auto")
+    elements = xrf.element_maps(scan, grid, elements=["Cu", "Pb-M"], method=element_method, fwhm_kev=0.2)
     wanted = xrf.regrid_rate(scan, grid, sigma_channels=3).assign(element_rate=elements.rate, element_error=elements.error)
     assert_same(built(folder, "regrid_xrf", depth=2), wanted)
 
