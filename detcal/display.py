@@ -13,32 +13,41 @@ import xarray as xr
 from dask.utils import format_bytes
 from numpy.typing import NDArray
 
+from detcal.frames.once import is_found
+
 SIDE = 96  # largest of a thumbnail, pixels
 
 
 def as_text(calibration: Any) -> str:
     """A line a field: what arrays are, and options as they are."""
-    rows = {field.name: describe(getattr(calibration, field.name)) for field in fields(calibration)}
-    width = max(map(len, rows))
+    rows = {name: describe(value) for name, value in known_fields(calibration).items()}
+    width = max(map(len, rows), default=0)
     return "\n".join([headline(calibration), *(f"    {name:<{width}}  {text}" for name, text in rows.items())])
 
 
 def as_html(calibration: Any) -> str:
     """The same as a table, with thumbnails of the images that are in memory."""
     rows = []
-    for field in fields(calibration):
-        value = getattr(calibration, field.name)
-        cells = f"<th style='text-align:left'>{field.name}</th><td style='text-align:left'>{escape(describe(value))}</td>"
+    for name, value in known_fields(calibration).items():
+        cells = f"<th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(describe(value))}</td>"
         rows.append(f"<tr>{cells}<td>{thumbnail(value) if is_image(value) else ''}</td></tr>")
     return f"<div><strong>{escape(headline(calibration))}</strong><table>{''.join(rows)}</table></div>"
 
 
+def known_fields(calibration: Any) -> dict[str, Any]:
+    """The fields that are there: of what is found on its first use only those that are known before."""
+    names = [field.name for field in fields(calibration)]
+    return {name: getattr(calibration, name) for name in names if is_found(calibration) or name in vars(calibration)}
+
+
 def headline(calibration: Any) -> str:
     """Its kind, its shape and whether anything of it is still to be computed."""
-    values = [getattr(calibration, field.name) for field in fields(calibration)]
-    lazy = any(is_lazy(value) for value in values)
-    rows, columns = calibration.shape
-    return f"{type(calibration).__name__}, {rows} × {columns}{', lazy: compute() or detcal.save computes it' if lazy else ''}"
+    if not is_found(calibration):
+        shape, state = vars(calibration).get("shape"), ", found on first use"
+    else:
+        lazy = any(map(is_lazy, known_fields(calibration).values()))
+        shape, state = calibration.shape, ", lazy: compute() or detcal.save computes it" if lazy else ""
+    return f"{type(calibration).__name__}{'' if shape is None else ', {} × {}'.format(*shape)}{state}"
 
 
 def describe(value: Any) -> str:
