@@ -133,7 +133,7 @@ def background_patterns(energy_kev: NDArray[np.float64], spacing_kev: float) -> 
 
 
 def calibrate_energy(
-    scan: xr.Dataset, channels: Sequence[float], lines_kev: Sequence[float], *, search_channels: int | None = None
+    scan: xr.Dataset, *, channels: Sequence[float], lines_kev: Sequence[float], search_channels: int | None = None
 ) -> xr.Dataset:
     """A scan with an energy axis that is a straight line through two or more known lines, by least squares.
 

@@ -82,10 +82,11 @@ def test_options_reach_the_rings_and_the_filter(folder, frames):
     change(folder, "quantile_filter.toml", "# quantiles = [0.4, 0.6]", "quantiles = [0.3, 0.6]")
     found = made_by(folder / "quantile_filter.toml")
     bins = build_bins(
-        folder / "detector.poni", 50, "2th_deg", "bbox", np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE) % 100 == 7, (2, 12.5), (-80, 100),
-        0.99, False, np.linspace(0.5, 2, SHAPE[1]) * np.ones(SHAPE), np.full(SHAPE, 3.0), npt_azimuth=4,
+        folder / "detector.poni", npt=50, unit="2th_deg", split="bbox", mask=np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE) % 100 == 7,
+        radial_range=(2, 12.5), azimuth_range=(-80, 100),
+        polarization=0.99, solid_angle=False, flat=np.linspace(0.5, 2, SHAPE[1]) * np.ones(SHAPE), dark=np.full(SHAPE, 3.0), npt_azimuth=4,
     )  # fmt: skip
-    xr.testing.assert_equal(found.drop_attrs(), quantile_filter(frames, bins, (0.3, 0.6), dummy=100).compute().drop_attrs())
+    xr.testing.assert_equal(found.drop_attrs(), quantile_filter(frames, bins, quantiles=(0.3, 0.6), dummy=100).compute().drop_attrs())
     assert found.intensity.dims == ("frame", "azimuthal", "radial")
 
 
@@ -94,12 +95,12 @@ def test_clipping_and_errors_by_other_models(folder, frames):
     for name in ("integrate", "sigma_clip"):
         change(folder, f"{name}.toml", "# dummy = 4294967295", "dummy = 100")
     change(folder, "integrate.toml", '# error_model = "poisson"', 'error_model = "azimuthal"')
-    wanted = integrate(frames, bins, "azimuthal", dummy=100).compute()
+    wanted = integrate(frames, bins, error_model="azimuthal", dummy=100).compute()
     xr.testing.assert_equal(made_by(folder / "integrate.toml").drop_attrs(), wanted.drop_attrs())
     change(folder, "sigma_clip.toml", '# error_model = "azimuthal"', 'error_model = "hybrid"')
     change(folder, "sigma_clip.toml", "# threshold = 5.0", "threshold = 4")
     change(folder, "sigma_clip.toml", "# max_iterations = 5", "max_iterations = 2")
-    wanted = sigma_clip(frames, bins, 4, 2, "hybrid", dummy=100).compute()
+    wanted = sigma_clip(frames, bins, threshold=4, max_iterations=2, error_model="hybrid", dummy=100).compute()
     xr.testing.assert_equal(made_by(folder / "sigma_clip.toml").drop_attrs(), wanted.drop_attrs())
 
 
@@ -138,8 +139,8 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path)
 @pytest.mark.parametrize("npt", [3, 1000])
 def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
     """Blocks apart, which are planned twice."""
-    bins = build_bins(folder / "detector.poni", npt, split=split)
-    rings, counts = bins.in_memory.compute(), np.diff(bins.starts)
+    bins = build_bins(folder / "detector.poni", npt=npt, split=split)
+    rings, counts = bins.in_memory.compute(), np.diff(bins.indptr)
     operations.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     tracemalloc.start()
     operations.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))

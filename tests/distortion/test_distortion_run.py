@@ -181,7 +181,7 @@ def test_options_reach_the_correction(folder, frames):
         change_step(folder, "correct_distortion.toml", old, new)
     found = xr.open_zarr(computed(folder, "correct_distortion"), mask_and_scale=False)
     wanted = correct_distortion(
-        frames, load(folder / "distortion.zarr"), "mean", variance="poisson", coverage=True, mask=bad, shape="cover",
+        frames, load(folder / "distortion.zarr"), conserve="mean", variance="poisson", coverage=True, mask=bad, shape="cover",
         pixel_size_m=(3e-4, 2e-4), dummy=200,
     )  # fmt: skip
     xr.testing.assert_equal(found.drop_attrs(), wanted.compute().drop_attrs())
@@ -229,8 +229,10 @@ path = "profiles.zarr"
     shown = shown_by(folder, "plan", "chain.toml", "--memory", "1GiB")
     assert re.findall(r"correct_response|correct_distortion|sigma_clip", shown) == ["correct_response", "correct_distortion", "sigma_clip"]
     detcal(folder, "run", "chain.toml", "--memory", "1GiB", "--workers", "1")
-    straight = correct_distortion(correct_response(frames, load(folder / "response.zarr")), load(folder / "distortion.zarr"), "mean")
-    wanted = sigma_clip(straight, build_bins(folder / "detector.poni", 100, shape=SHAPE))
+    straight = correct_distortion(
+        correct_response(frames, load(folder / "response.zarr")), load(folder / "distortion.zarr"), conserve="mean"
+    )
+    wanted = sigma_clip(straight, build_bins(folder / "detector.poni", npt=100, shape=SHAPE))
     xr.testing.assert_allclose(xr.open_zarr(folder / "profiles.zarr").drop_attrs(), wanted.compute().drop_attrs(), rtol=1e-5)
 
 

@@ -99,7 +99,7 @@ def test_options_reach_the_method(folder, frames):
     change(folder, "deconvolve.toml", '# method = "direct"', 'method = "mlem"')
     change(folder, "deconvolve.toml", "# iterations = 20", "iterations = 3")
     change(folder, "deconvolve.toml", "# dummy", "dummy")
-    wanted = deconvolve(frames, load(folder / "psf.zarr"), "mlem", iterations=3, dummy=-1)
+    wanted = deconvolve(frames, load(folder / "psf.zarr"), method="mlem", max_iterations=3, dummy=-1)
     np.testing.assert_allclose(made_by(folder / "deconvolve.toml"), wanted, rtol=1e-5)
     assert (wanted == -1).any()
 
@@ -122,7 +122,10 @@ def test_plans_are_in_rows_and_in_frames(folder):
 
 def test_noise_that_is_amplified_is_one_line(folder):
     """Rays so flat that the exact solution is of no use."""
-    save(build_psf(PlanarGeometry(SHAPE, (75e-6, 75e-6), 0.05, (-0.1, 0)), 450e-6, "Si", energy_kev=17.4), folder / "flat.zarr")
+    save(
+        build_psf(PlanarGeometry(SHAPE, (75e-6, 75e-6), 0.05, (-0.1, 0)), thickness_m=450e-6, material="Si", energy_kev=17.4),
+        folder / "flat.zarr",
+    )
     change(folder, "deconvolve.toml", '"psf.zarr"', '"flat.zarr"')
     for command in ("check", "run"):
         errors = detcal(folder, command, "deconvolve.toml").stderr
@@ -156,7 +159,10 @@ path = "psf.zarr"
 
 @pytest.mark.parametrize("method", ["direct", "mlem"])
 def test_deconvolving_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, method):
-    save(build_psf(PlanarGeometry((512, 512), (172e-6, 172e-6), 0.2, (0.04, 0.04)), 450e-6, "Si", energy_kev=17.4), tmp_path / "psf.zarr")
+    save(
+        build_psf(PlanarGeometry((512, 512), (172e-6, 172e-6), 0.2, (0.04, 0.04)), thickness_m=450e-6, material="Si", energy_kev=17.4),
+        tmp_path / "psf.zarr",
+    )
     (tmp_path / "deconvolve.toml").write_text(render("deconvolve"))
     change(tmp_path, "deconvolve.toml", '# method = "direct"', f'method = "{method}"')
     if method == "mlem":

@@ -10,7 +10,7 @@ import zarr
 
 from detcal.stores.sources.hdf5 import address, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
-from detcal.stores.sources.scans import setting_of
+from detcal.stores.sources.settings import setting_of
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
 
 LONGEST = 60  # characters of an attribute

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from difflib import get_close_matches
+from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -18,6 +20,7 @@ from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
 from detcal.errors import InputError, OutputError
+from detcal.frames.once import on_first_use
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import check_whole, warn_of
 from detcal.stores.apart import check_apart, origins
@@ -189,10 +192,19 @@ def load(path: str | PathLike[str]) -> Any:
         if "detcal_type" in dataset.attrs:
             check_whole(str(path), lacks)
         warn_of(str(path), lacks, "rows", stacklevel=2)
+        found_in = from_dataset(dataset)
         if dataset.attrs.get("detcal_type") != "DistortionMap":
-            return from_dataset(dataset)
+            return found_in
+        found_in.check_shapes(str(path))
+    known = {field.name: value for field in fields(found_in) if not isinstance(value := getattr(found_in, field.name), xr.DataArray)}
+    return on_first_use(type(found_in), partial(read_map, dataset, str(path)), shape=found_in.shape, **known)
+
+
+def read_map(dataset: xr.Dataset, path: str) -> Any:
+    """A DistortionMap in memory, checked."""
+    with clear_errors(path):
         # in this thread: whoever calls may hold the lock of HDF5, for which others would wait for ever
-        return from_dataset(dataset.compute(scheduler="synchronous")).checked(str(path))
+        return from_dataset(dataset.compute(scheduler="synchronous")).checked(path)
 
 
 def load_calibration(path: str | PathLike[str]) -> Any:

@@ -83,7 +83,7 @@ class Rings(Step[AzimuthalBins]):
         return build_bins(self.geometry, **self.options_of(build_bins) | images)
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.starts)
+        counts = np.diff(ready.indptr)
         entries, longest = int(counts.sum()), int(counts.max())
         own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
         source = getattr(self, "variance", None)
@@ -94,7 +94,7 @@ class Rings(Step[AzimuthalBins]):
 
     def try_out(self, data: Any) -> Any:
         near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
-        found = self.build(data, build_bins(near, 2, "r_mm"))
+        found = self.build(data, build_bins(near, npt=2, unit="r_mm"))
         return found
 
 

@@ -94,7 +94,7 @@ class BuildPSF(Step[None]):
         return f"{result.data.size / 1e6:.4g} million coefficients"
 
     def try_out(self, data: Any) -> Any:
-        return build_psf(NEAR, 1e-3, attenuation_per_m=1e3).data
+        return build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3).data
 
 
 class Deconvolve(Step[SensorPSF]):
@@ -112,7 +112,7 @@ class Deconvolve(Step[SensorPSF]):
     method: Literal["direct", "lsmr", "mlem"] = Field(
         "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
     )
-    iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
+    max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
     tolerance: float | None = Field(None, gt=0, lt=1, description="lsmr, mlem: when an iteration ends it", examples=[1e-4])
     variance: FramesSource | None = Field(
         None, description="of the frames, as many: a path, or { path, dataset, frames, flip }", examples=["variance.h5"]
@@ -144,7 +144,9 @@ class Deconvolve(Step[SensorPSF]):
         # blurred so much that it is not undone before every kernel has run
         ramp = np.arange(data.size, dtype=data.dtype).reshape(data.shape)
         given = None if self.variance is None else ramp
-        found = deconvolve(ramp, build_psf(NEAR, 1e-3, attenuation_per_m=1e3), **self.options_of(deconvolve) | {"variance": given})
+        found = deconvolve(
+            ramp, build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3), **self.options_of(deconvolve) | {"variance": given}
+        )
         return found
 
 

@@ -39,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 Ready = TypeVar("Ready")
-SETTINGS: dict[Cut, str] = {"frames": "chunk_frames", "rows": "tile_rows", "lines": "tile_lines", "spectra": "chunk_spectra"}
+SETTINGS: dict[Cut, str] = {"frames": "chunk_frames", "rows": "tile_rows", "lines": "tile_rows", "spectra": "chunk_spectra"}
 PRODUCTS: dict[Kind, str] = {"calibration": "a calibration", "table": "a table", "cube": "a cube", "scan": "a scan", "nothing": "nothing"}
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from detcal import convert_crono, open_crono
 from detcal.frames.needs import Needs
-from detcal.xrf import ScanGrid, build_scan_grid, convert_crono, convert_scan, element_maps, open_crono, regrid, regrid_rate
+from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, regrid, regrid_rate
 from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
 from detcal.xrf.operations import lines_a_tile, lines_are_rows, most_spectra
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
@@ -66,7 +67,7 @@ class ConvertCrono(Scan):
 
     def build(self, data: xr.Dataset, ready: ScanGrid) -> xr.Dataset:
         lines = None if self.chunk_spectra is None else selected_lines(ready, self.chunk_spectra)
-        return convert_scan(data, sigma_channels=self.sigma_channels, tile_lines=lines)
+        return convert_scan(data, sigma_channels=self.sigma_channels, tile_rows=lines)
 
     def task_bytes(self, block: Block, ready: ScanGrid) -> Needs:
         channels, lines = block.data.sizes["energy"], selected_lines(ready, block.depth)
@@ -119,7 +120,7 @@ class RegridXRF(Scan):
     fwhm_kev: float = Field(0.14, gt=0)
     energy_range_kev: Ends | None = Field(None, description="energies to fit; default: about the strongest lines", examples=[[1.0, 18.0]])
     background_kev: float = Field(2.0, gt=0)
-    tile_lines: int | None = Field(None, gt=0, description="lines of the map a task; default: chosen from the memory budget", examples=[4])
+    tile_rows: int | None = Field(None, gt=0, description="lines of the map a task; default: chosen from the memory budget", examples=[4])
 
     @model_validator(mode="after")
     def variances_are_of_rates(self) -> "RegridXRF":
@@ -141,7 +142,7 @@ class RegridXRF(Scan):
         if self.elements is None:
             return found
         wanted = self.options_of(element_maps, "scan", "elements") | {"method": self.element_method}
-        elements = element_maps(data, ready, self.elements, **wanted)
+        elements = element_maps(data, ready, elements=list(self.elements), **wanted)
         return found.assign(element_rate=elements.rate, element_error=elements.error)
 
     def task_bytes(self, block: Block, ready: ScanGrid) -> Needs:
@@ -157,8 +158,8 @@ class RegridXRF(Scan):
     def work(self, data: xr.Dataset, ready: ScanGrid, result: Any) -> Work:
         pixels = pixels_a_line(ready)
         lines = ready.coverage.size // pixels
-        most = min(self.tile_lines or lines_a_tile(pixels, data.sizes["energy"]), lines)
-        return Work("lines", "tile_lines", lines, 1, [most] if self.tile_lines else halvings(most, 1))
+        most = min(self.tile_rows or lines_a_tile(pixels, data.sizes["energy"]), lines)
+        return Work("lines", "tile_rows", lines, 1, [most] if self.tile_rows else halvings(most, 1))
 
     def try_out(self, data: xr.Dataset) -> Any:
         few = few_spectra(data)
@@ -168,7 +169,7 @@ class RegridXRF(Scan):
 
 def pixels_a_line(grid: ScanGrid) -> int:
     """Pixels of the map that lie on a line of the scan."""
-    return grid.shape[1] if lines_are_rows(grid.W, grid.shape) else grid.shape[0]
+    return grid.shape[1] if lines_are_rows(grid.to_scipy(), grid.shape) else grid.shape[0]
 
 
 def selected_lines(grid: ScanGrid, spectra: int) -> int:
