@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import groupby, product
 from math import ceil
 
-import dask.array as da
 import xarray as xr
 
 from detcal.errors import PlanError
@@ -15,6 +14,7 @@ from detcal.frames.simd import LANES
 from detcal_pipelines.chain import Stage, check_result, check_target, trace
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
+from detcal_pipelines.steps.step import arrays_of
 
 MIB = 2**20
 
@@ -199,8 +199,7 @@ def plan_step(stage: Stage, depth: int, length: int, written: bool) -> PlannedSt
         gives = ", ".join(named_shapes(result))
         held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     else:
-        arrays = [array for array in vars(result).values() if isinstance(array, xr.DataArray | da.Array)]
-        bytes_out = sum(int(array.nbytes) for array in arrays)
+        bytes_out = sum(int(array.nbytes) for array in arrays_of(result))
         gives = f"{type(result).__name__} of {stage.step.contents(result)}"
     raw = data.spectra if isinstance(data, xr.Dataset) else data
     takes = f"{result.shape} pixels" if raw is None else f"{raw.shape} {raw.dtype}"

@@ -6,7 +6,7 @@ A new step is a subclass of `Step` with a docstring, `operation`, fields with ty
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from inspect import signature
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -127,8 +127,7 @@ class Step(BaseModel, ABC, Generic[Ready]):
 
     def contents(self, result: Any) -> str:
         """What a calibration that it gives is made of."""
-        images = [value for value in vars(result).values() if isinstance(value, xr.DataArray | da.Array)]
-        return f"{len(images)} images {result.shape}"
+        return f"{len(arrays_of(result))} images {result.shape}"
 
     def try_out(self, data: Any) -> Any:
         """The step on a few pixels, lazily, so that its kernels are compiled before a run; `data` (2, 4, 4), or a scan.
@@ -142,6 +141,12 @@ class Step(BaseModel, ABC, Generic[Ready]):
         names = [name for name in signature(function).parameters if name in type(self).model_fields and name not in without]
         values = {name: getattr(self, name) for name in names}
         return {name: as_option(value) for name, value in values.items() if not isinstance(value, Source | ArraySource | InputFile)}
+
+
+def arrays_of(calibration: Any) -> list[xr.DataArray | da.Array]:
+    """The arrays that a calibration is made of."""
+    values = [getattr(calibration, field.name) for field in fields(calibration)]
+    return [value for value in values if isinstance(value, xr.DataArray | da.Array)]
 
 
 def as_option(value: Any) -> Any:
