@@ -1,6 +1,7 @@
 """Whole runs of fit_distortion and correct_distortion: results, memory measured from outside, and one clear line for bad input."""
 
 import re
+from functools import wraps
 
 import h5py
 import hdf5plugin
@@ -109,6 +110,7 @@ def fits(monkeypatch):
     steps.fit_once.cache_clear()
     images = []
 
+    @wraps(fit_distortion)  # whose options are found by its signature
     def fit(image, **options):
         images.append(image)
         return fit_distortion(image, **options)

@@ -1,5 +1,6 @@
 """The steps of recipes: one declaration each, a file a subject; and those of other packages, by the entry points detcal.steps."""
 
+from detcal_pipelines.steps.frames import measured
 from detcal_pipelines.steps.step import (
     ArraySource,
     Block,
@@ -22,5 +23,5 @@ from detcal_pipelines.steps.step import (
 
 __all__ = [
     "ArraySource", "Block", "CalibrationSource", "Cut", "DarkSource", "FlatSource", "FramesSource", "GeometrySource", "ImageSource", "Kind",
-    "MaskSource", "Needs", "ReadyRecipe", "ScanSource", "Step", "Work", "opened",
+    "MaskSource", "Needs", "ReadyRecipe", "ScanSource", "Step", "Work", "measured", "opened",
 ]  # fmt: skip
