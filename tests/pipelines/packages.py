@@ -1,9 +1,9 @@
-"""Packages that add steps to detcal: installed from a folder, without network."""
+"""Packages that add steps to detcal, as pip leaves them in a folder: modules and what a package says of itself; no network, no build."""
 
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,21 +13,25 @@ PACKAGE = Path(__file__).parent / "a_package"
 
 
 def install(target: Path) -> Path:
-    """A folder with the laboratory's package, as pip installs it."""
-    source = target.with_name("source")
-    shutil.copytree(PACKAGE, source)  # pip builds in it
-    options = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)], check=True)
+    """The laboratory's package, in a folder."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    shutil.copytree(PACKAGE / "labsteps", target / "labsteps")
+    write_metadata(target, project["name"], project["version"], project["entry-points"]["detcal.steps"])
     return target
 
 
-def pretend(target: Path, name: str, module: str, source: str, **entries: str) -> None:
-    """A package of one module with entry points, as if it were installed in a folder."""
+def pretend(target: Path, name: str, source: str, **entries: str) -> None:
+    """A package of one module with entry points, in a folder."""
     target.mkdir(exist_ok=True)
-    (target / f"{module}.py").write_text(source)
-    info = target / f"{name}-0.1.dist-info"
+    (target / f"{name}.py").write_text(source)
+    write_metadata(target, name, "0.1", entries)
+
+
+def write_metadata(target: Path, name: str, version: str, entries: Mapping[str, str]) -> None:
+    """What an installed package says of itself."""
+    info = target / f"{name}-{version}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "entry_points.txt").write_text("[detcal.steps]\n" + "".join(f"{step} = {place}\n" for step, place in entries.items()))
 
 

@@ -72,10 +72,9 @@ def test_a_declaration_takes_at_most_forty_lines():
 
 def test_they_are_listed_with_their_package_and_shown_with_their_keys(installed):
     lines = in_process(installed, "steps").output.splitlines()
-    assert [line for line in lines if line.startswith("subtract_background ")][0].endswith(
-        "Take a background off the frames. (labsteps 1.2.3)"
-    )
-    assert [line for line in lines if line.startswith("frame_statistics ")]
+    told = dict(line.split(maxsplit=1) for line in lines)
+    assert told["subtract_background"] == "Take a background off the frames. (labsteps 1.2.3)"
+    assert told["frame_statistics"] == "Mean and largest reading of each frame. (labsteps 1.2.3)"
     shown = in_process(installed, "steps", "subtract_background").output
     assert "takes frames, gives frames" in shown
     assert "factor: number, default 1.0\n    what the background is multiplied by" in shown
@@ -161,7 +160,7 @@ class Bad(Step[None]):
     ],
 )
 def test_a_broken_one_is_named_in_one_line_and_harms_nothing_else(folder, tmp_path, source, reason):
-    pretend(tmp_path / "more", "badlab", "badlab", source, bad="badlab:Bad")
+    pretend(tmp_path / "more", "badlab", source, bad="badlab:Bad")
     (tmp_path / "bad.toml").write_text('[input]\npath = "scan.h5"\n[[steps]]\noperation = "bad"\n[output]\npath = "out.zarr"\n')
     with found_in(tmp_path / "more"):
         listed = in_process(folder, "steps")
@@ -176,16 +175,14 @@ def test_a_broken_one_is_named_in_one_line_and_harms_nothing_else(folder, tmp_pa
 
 
 def test_only_those_are_imported_that_a_recipe_names(folder, tmp_path):
-    pretend(tmp_path / "more", "loudlab", "loudlab", "raise AssertionError('imported')", loud="loudlab:Loud")
+    pretend(tmp_path / "more", "loudlab", "raise AssertionError('imported')", loud="loudlab:Loud")
     with found_in(tmp_path / "more"):
         assert in_process(folder, "check", "chain.toml").exit_code == 0
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"), [("return 1 / 0", "ZeroDivisionError: division by zero"), ("return 3", "got int: its `gives`")]
-)
+@pytest.mark.parametrize(("body", "reason"), [("return 1 / 0", "ZeroDivisionError: division by zero"), ("return 3", "got int")])
 def test_one_that_fails_is_named_too(folder, tmp_path, body, reason):
-    pretend(tmp_path / "more", "badlab", "badlab", DECLARED.format(more="", body=body), bad="badlab:Bad")
+    pretend(tmp_path / "more", "badlab", DECLARED.format(more="", body=body), bad="badlab:Bad")
     (tmp_path / "bad.toml").write_text('[input]\npath = "scan.h5"\n[[steps]]\noperation = "bad"\n[output]\npath = "out.zarr"\n')
     with found_in(tmp_path / "more"):
         said = fails(folder, "check", "bad.toml")
@@ -195,8 +192,8 @@ def test_one_that_fails_is_named_too(folder, tmp_path, body, reason):
 
 def test_names_are_had_by_one_package(folder, tmp_path):
     declared = DECLARED.format(more="", body="...")
-    pretend(tmp_path / "more", "onelab", "onelab", declared, bad="onelab:Bad", integrate="onelab:Bad")
-    pretend(tmp_path / "more", "twolab", "twolab", declared, bad="twolab:Bad")
+    pretend(tmp_path / "more", "onelab", declared, bad="onelab:Bad", integrate="onelab:Bad")
+    pretend(tmp_path / "more", "twolab", declared, bad="twolab:Bad")
     with found_in(tmp_path / "more"):
         lines = in_process(folder, "steps").output.splitlines()
     assert any(line.startswith("bad ") and "has one of this name too: remove one of them" in line for line in lines)
