@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detcal.stores.sources.hdf5 import find_dataset, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
-from detcal.stores.sources.scans import PathOrName, channel_axis, fits, lazy_spectra, left_out_of_file, read, read_all
+from detcal.stores.sources.scans import Numbers, PathOrName, channel_axis, fits, lazy_spectra, left_out_of_file, read, read_all
 from detcal.stores.sources.settings import setting_of, text_of
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
@@ -33,8 +33,8 @@ def open_crono(
     path: PathOrName,
     *,
     motor_step_um: float = 1.0,
-    live_time_s: Any = None,
-    energy_kev: Any = None,
+    live_time_s: Numbers | None = None,
+    energy_kev: Numbers | None = None,
     chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open the HDF5 file of a Crono scanner lazily: no spectra are read.
