@@ -64,6 +64,15 @@ def open_crono(
     InputError
         No such file, one cut short; no spectra or positions; positions of another number, or all equal; live times that are not positive;
         selected spectra that there are not; energies that do not rise.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> from detcal import simulate
+    >>> from detcal.stores.targets.crono_writer import write_crono
+    >>> path = write_crono(simulate.maxrf_scan(4, 6, channels=64), "scan.h5")
+    >>> detcal.open_crono(path).selected.shape
+    (4, 6)
     """
     name, file_path = fspath(path), abspath(fspath(path))
     check_readable(name)

@@ -90,6 +90,15 @@ def save(
         something of its name appears while it is computed, and may not be overwritten, the result is kept under the name that is said.
     InputError
         The object, or sizes of chunks and shards, do not fit the kind of file; and whatever computing it raises.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> frames = xr.DataArray(np.ones((2, 4, 4), np.float32), dims=("frame", "y", "x"))
+    >>> str(detcal.save(frames, "frames.zarr"))
+    'frames.zarr'
     """
     target = Path(path)
     check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
@@ -177,6 +186,15 @@ def load(path: str | PathLike[str]) -> Any:
     InputError
         No such file, one of another kind, or a damaged one; a calibration of which something is missing. Chunks whose checksum is wrong
         are found when they are computed.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> import numpy as np
+    >>> from detcal.response import Response
+    >>> path = detcal.save(Response.from_gain(np.ones((4, 4))), "response.zarr")
+    >>> detcal.load(path).shape
+    (4, 4)
     """
     check_readable(str(path))
     found = Path(path).absolute()  # a worker may run in another folder
