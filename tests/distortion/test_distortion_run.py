@@ -261,9 +261,17 @@ def test_a_long_stack_of_a_grid_is_averaged_in_blocks(tmp_path):
     (tmp_path / "fit_distortion.toml").write_text(render("fit_distortion"))
     change(tmp_path, "fit_distortion.toml", '"grid.edf"', '"grid.h5"')
     arguments = ["plan", "fit_distortion.toml", "--memory", "2GiB", "--workers", "1"]
-    peak, output = peak_of_run(arguments, tmp_path, None)
+    peak, output = peak_of_run(arguments, tmp_path)
     planned = float(re.search(r"1 task at once: peak ([\d.]+) MiB of 2 GiB", output)[1]) * MIB
     assert planned / 2 < peak <= planned
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+def test_a_fit_stays_under_the_plan(tmp_path, side):
+    save(simulate.hole_grid((side, side), pitch_px=40.0).image[None].repeat(30, axis=0).astype(np.uint16), tmp_path / "grid.h5")
+    (tmp_path / "fit_distortion.toml").write_text(render("fit_distortion"))
+    change(tmp_path, "fit_distortion.toml", '"grid.edf"', '"grid.h5"')
+    assert_within_plan(*peak_of_run(["run", "fit_distortion.toml", "--memory", "2GiB", "--workers", "2"], tmp_path))
 
 
 @pytest.mark.parametrize("several", [False, True])

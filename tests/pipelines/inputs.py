@@ -19,7 +19,10 @@ OPTIONS = {
     "build_psf": "tile_rows = 32\nthickness_m = 4.5e-4\nmaterial = 'Si'\n",
     "deconvolve": "",
     "correct_distortion": "variance = 'poisson'\ncoverage = true\n",
+    "fit_distortion": "",
     "sigma_clip": "",
+    "integrate": "",
+    "median_filter": "",
     "convert_crono": "chunk_spectra = 128\n",
     "regrid_xrf": "tile_lines = 2\n",
 }
@@ -51,11 +54,16 @@ def write_inputs(folder: Path, side: int, frames: int, lines: int) -> None:
     save(DistortionMap.of_corners(corners, (1e-4, 1e-4), np.zeros((side, side), bool)), folder / "distortion.zarr")
     plane = PlanarGeometry((side, side), (1e-4, 1e-4), 0.1, (0.02, 0.02))
     save(build_psf(plane, thickness_m=4.5e-4, attenuation_per_m=1500.0), folder / "psf.zarr")
+    save(simulate.hole_grid((256, 256), pitch_px=32.0).image[None], folder / "grid.h5")
     (folder / "detector.poni").write_text(PONI.format(side))
     write_crono(simulate.maxrf_scan(lines, 60, channels=2048, counts=0.3), folder / "scan.h5")
     for name, options in OPTIONS.items():
         text = render(name)
         if name not in ("convert_crono", "regrid_xrf"):
             text = re.sub(r'"(sweep|ct|scan)\.h5"', '"raw.h5"', text)
-        text = text.replace("# chunk_frames = 16", "chunk_frames = 8 ").replace("[output]", options + "[output]")
+        text = (
+            text.replace("grid.edf", "grid.h5")
+            .replace("# chunk_frames = 16", "chunk_frames = 8 ")
+            .replace("[output]", options + "[output]")
+        )
         (folder / f"{name}.toml").write_text(re.sub(r'path = "(\w+)\.zarr"', r'path = "new_\1.zarr"', text))
