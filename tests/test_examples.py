@@ -53,8 +53,9 @@ azimuthal.integrate(frames, "not bins")
 
 def test_a_type_checker_of_a_user_finds_what_is_wrong(tmp_path):
     (tmp_path / "script.py").write_text(WRONG)
+    options = ["--config-file=", "--cache-dir", tmp_path / "cache", "--ignore-missing-imports", "--no-site-packages"]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file=", "--cache-dir", tmp_path / "cache", "--ignore-missing-imports", "--no-site-packages", "script.py"],
+        [sys.executable, "-m", "mypy", *options, "script.py"],
         cwd=tmp_path, env={"MYPYPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     wrong = [line for line in done.stdout.splitlines() if line.startswith("script.py")]

@@ -15,7 +15,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
-from detcal.frames.once import Once, in_memory, in_own_threads, on_first_use
+from detcal.frames.once import Once, in_memory, in_own_threads, is_found, on_first_use
 from detcal.frames.readings import ALL_NUMBERS, MOST, Valid
 from detcal.frames.stack import DIMS, as_stack_of
 from detcal.frames.valid import as_mask, find_readings, settled
@@ -78,6 +78,8 @@ def build_overlaps(
     (160, 160)
     """
     masked = as_mask(mask, warp.shape, "map")
+    if isinstance(masked, np.ndarray):
+        check_some_left(masked)
     if tile_rows is not None and tile_rows < 1:
         raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
     wanted = wanted_grid(warp, shape, pixel_size_m, origin_m)
@@ -100,12 +102,23 @@ def build_matrix(warp: DistortionMap, mask: Any, wanted: "WantedGrid", tile_rows
     corners, unknown, masked = in_memory(warp.corners_m.data, warp.mask.data, mask)
     corners, masked = np.ascontiguousarray(corners, float), unknown | masked
     overlaps.mask_unknown(corners, masked)
-    if masked.all():
-        raise InputError("no pixel is left: look at the mask, and at the map's")
+    check_some_left(masked)
     size, origin, grid = place_grid(wanted, corners, masked)
     scaled, spans, areas = scale_map(corners, masked, origin, size)
     data, indices, indptr = build_bands(scaled, spans, areas <= 0, grid, tile_rows or max(1, BAND_PIXELS // grid[1]))
     return OverlapMatrix(data, indices, indptr, xr.DataArray(areas, dims=("y", "x")), grid, size, origin)
+
+
+def check_width(widest: float) -> None:
+    """Raise if a pixel is so many of the grid's wide that the grid's are a slip."""
+    if widest > overlaps.WIDEST:
+        raise InputError(f"expected pixels of at most {overlaps.WIDEST} of the grid's each way, got {widest:g}: give a larger pixel_size_m")
+
+
+def check_some_left(masked: NDArray[np.bool_]) -> None:
+    """Raise if all pixels are masked."""
+    if masked.all():
+        raise InputError("no pixel is left: look at the mask, and at the map's")
 
 
 def scale_map(
@@ -135,8 +148,7 @@ def scale_map(
     np.maximum(areas, 0, out=areas)
     if not areas.any():
         raise InputError("expected pixels with an area, got a map whose corners lie on lines or points, or cross: it is no map of a camera")
-    if widest > overlaps.WIDEST:
-        raise InputError(f"expected pixels of at most {overlaps.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
+    check_width(widest)
     return scaled, spans, areas
 
 
@@ -153,6 +165,8 @@ def wanted_grid(warp: DistortionMap, shape: Any, pixel_size_m: Any, origin_m: An
     size = pair(warp.pixel_size_m if pixel_size_m is None else np.broadcast_to(pixel_size_m, 2), "pixel_size_m (y, x) in m")
     if not min(size) > 0:
         raise InputError(f"expected a positive pixel_size_m (y, x), got {size}")
+    if is_found(warp):
+        check_width(max(np.asarray(warp.pixel_size_m) / size))
     covers = isinstance(shape, str) and shape == "cover"
     default = None if covers else (0.0, 0.0)
     origin = default if origin_m is None else pair(origin_m, "origin_m (y, x) in m")

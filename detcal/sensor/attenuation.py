@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xraydb
@@ -17,7 +17,9 @@ WITH_ENERGY = ("Si", "Ge", "CdTe", "GaAs", "Gd2O2S", "Se")
 ELAM_KEV = (0.1, 800)  # beyond them xraydb only warns, and gives the value at the end
 
 
-def attenuation_per_m(material: str, energy_kev: float, *, absorption: str = "total", density_g_cm3: float | None = None) -> float:
+def attenuation_per_m(
+    material: str, energy_kev: float, *, absorption: Literal["total", "energy"] = "total", density_g_cm3: float | None = None
+) -> float:
     """Linear attenuation coefficient of a material, 1/m.
 
     Parameters

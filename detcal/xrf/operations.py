@@ -4,19 +4,17 @@ from functools import partial
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 from dask.base import tokenize
-from dask.core import flatten, istask
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.frames.graph import map_frames
+from detcal.frames.graph import map_frames, reading_tasks
 from detcal.frames.stack import native
 from detcal.frames.valid import spectra_readings
 from detcal.sizes import check_radius
@@ -144,7 +142,7 @@ def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None =
     spectra : (spectrum, energy)
         In the order of the scan.
     grid
-        From `build_scan_grid`.
+        From `build_scan_grid`. It says which blocks of spectra belong together, so that one over dask is computed here.
     sigma_channels
         Also smooth along the energy: before or after, whichever has fewer spectra to smooth; both are the same.
     tile_rows
@@ -251,21 +249,12 @@ def tiles(
             if once:
                 blocks = [(spectra.name, each, block) for each in mine]
             else:
-                own, blocks = reading(spectra.blocks[mine, block]) if mine else ({}, [])
+                own, blocks = reading_tasks(spectra.blocks[mine, block]) if mine else ({}, [])
                 graph |= own
             starts = edges[mine].tolist()
             graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, rest, (*inside.shape, channels))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
-
-
-def reading(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
-    """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
-    (optimised,) = dask.optimize(part)
-    graph = dict(optimised.__dask_graph__())
-    # what lies computed on a cluster is no task, and is referred to by its key
-    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
-    return graph, blocks
 
 
 def lines_a_tile(pixels: int, channels: int) -> int:

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
 from detcal.stores.sources.hdf5 import follow
 from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.sources.readers import check_readable, clear_errors
@@ -21,7 +22,11 @@ from detcal.xrf.calibration import check_positions, listed
 
 
 def open_maps(
-    path: PathOrName, *, detector: int | Sequence[int] | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
+    path: PathOrName,
+    *,
+    detector: int | Sequence[int] | None = None,
+    positions: ArrayLike | None = None,
+    chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
 
