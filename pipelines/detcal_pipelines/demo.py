@@ -142,9 +142,9 @@ def write_hdf5(path: Path, stack: xr.DataArray) -> int:
         dataset = file.create_dataset("entry/data/data", stack.shape, stack.dtype)
         done = 0
         for first in track(range(0, len(blocks), BLOCKS_AT_ONCE), f"simulating {path.name:<8}"):
-            part = np.concatenate(dask.compute(*blocks[first : first + BLOCKS_AT_ONCE], scheduler="threads"))
-            dataset[done : done + len(part)] = part
-            done += len(part)
+            for part in dask.compute(*blocks[first : first + BLOCKS_AT_ONCE], scheduler="threads"):
+                dataset[done : done + len(part)] = part
+                done += len(part)
     return int(stack.nbytes)
 
 
@@ -206,7 +206,7 @@ def draw(sinograms: Images, stripes: Images, path: Path) -> None:
     from matplotlib.figure import Figure
 
     with ThreadPoolExecutor(CPU_COUNT) as threads:
-        sides = {"whole": 2.0, "middle": 0.3}
+        sides = {"whole": 2.0, "middle": 0.2}
         slices = {
             (name, part): threads.submit(simulate.reconstruct_slice, sinogram, ANGLES, SLICE, side)
             for (name, sinogram), (part, side) in product(sinograms.items(), sides.items())
