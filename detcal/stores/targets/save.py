@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import partial
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
 from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
 from detcal.stores.targets.replacing import check_free, is_zarr_store, replacing, temporary_beside
 from detcal.stores.targets.zarr_store import Sizes, plan_layouts, prepare_zarr
+from detcal.version import __version__
 
 Compute = Callable[[list[da.Array]], Any]
 
@@ -102,7 +102,7 @@ def save(
     """
     target = Path(path)
     check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
-    dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
+    dataset = as_dataset(obj).assign_attrs({"detcal_version": __version__, **(attrs or {})})
     exporter = WRITERS[target.suffix.lower()]
     with replacing(target.absolute(), overwrite) as output:  # a worker may run in another folder
         if target.suffix.lower() == ZIP:
