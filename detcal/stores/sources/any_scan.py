@@ -116,8 +116,9 @@ def open_spectra(
 
     Examples
     --------
-    >>> import detcal, h5py
+    >>> import h5py
     >>> import numpy as np
+    >>> import detcal
     >>> with h5py.File("counts.h5", "w") as file:
     ...     file["counts"] = np.ones((6, 64), np.uint16)
     ...     file["xy"] = np.indices((2, 3)).reshape(2, 6)

@@ -47,8 +47,9 @@ def get_array(path: str | PathLike[str], name: str, *, compute: bool = True) -> 
 
     Examples
     --------
-    >>> import detcal, h5py
+    >>> import h5py
     >>> import numpy as np
+    >>> import detcal
     >>> with h5py.File("scan.h5", "w") as file:
     ...     file["entry/data"] = np.ones((2, 3), np.uint16)
     >>> detcal.get_array("scan.h5", "entry/data").sum()

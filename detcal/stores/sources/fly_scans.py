@@ -59,8 +59,9 @@ def open_maps(
 
     Examples
     --------
-    >>> import detcal, h5py
+    >>> import h5py
     >>> import numpy as np
+    >>> import detcal
     >>> with h5py.File("fly.h5", "w") as file:
     ...     file["MAPS_RAW/data_a"] = np.ones((64, 2, 3), np.uint16)
     >>> detcal.open_maps("fly.h5").selected.shape

@@ -26,8 +26,9 @@ def tree(path: str | PathLike[str]) -> str:
 
     Examples
     --------
-    >>> import detcal, h5py
+    >>> import h5py
     >>> import numpy as np
+    >>> import detcal
     >>> with h5py.File("scan.h5", "w") as file:
     ...     file["entry/data"] = np.ones((2, 3), np.uint16)
     >>> print(detcal.tree("scan.h5"))
