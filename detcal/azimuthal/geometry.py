@@ -101,6 +101,16 @@ def build_bins(
     UserWarning
         For more rings, or parts of them, than pixels that are not masked; and for pixels that are left out because flat, solid angle or
         polarisation is 0 or below.
+
+    Examples
+    --------
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm")
+    >>> bins.to_scipy().shape
+    (4, 400)
     """
     unit = str(unit)  # pyFAI's own have their name as that
     check_options(npt, npt_azimuth, unit, split)

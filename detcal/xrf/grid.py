@@ -82,6 +82,15 @@ def build_scan_grid(
     InputError
         Positions that are missing, not as many as the spectra, or all equal; no spectrum that is not left out; a grid of more than 10⁹
         pixels; an unknown method; a lag that cannot be found.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> grid = build_scan_grid(scan, method="selected")
+    >>> grid.to_scipy().shape
+    (24, 32)
     """
     if method not in {*METHODS, "selected"}:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, selected, got {method!r}")

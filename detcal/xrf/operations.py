@@ -53,6 +53,15 @@ def smooth_spectra(
     ------
     InputError
         No numbers, a sigma that is not positive, an unknown boundary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import smooth_spectra
+    >>> spectra = np.zeros((1, 9))
+    >>> spectra[0, 4] = 100
+    >>> smooth_spectra(spectra, sigma_channels=1.0).values.round().tolist()
+    [[0.0, 0.0, 5.0, 24.0, 40.0, 24.0, 5.0, 0.0, 0.0]]
     """
     data = as_spectra(spectra)
     if boundary not in kernels.BOUNDARIES:
@@ -77,6 +86,14 @@ def summary_spectra(spectra: ArrayLike) -> xr.Dataset:
     ------
     InputError
         No numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import summary_spectra
+    >>> summary = summary_spectra(np.array([[0.0, 1.0], [2.0, np.nan]]))
+    >>> summary["sum"].values.tolist(), summary["mean"].values.tolist()
+    ([2.0, 1.0], [1.0, 1.0])
     """
     data = as_spectra(spectra)
     whole = data.data.rechunk({data.ndim - 1: -1})
@@ -141,6 +158,15 @@ def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None =
     ------
     InputError
         Another number of spectra than the grid was built for.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> cube = regrid(scan.spectra, build_scan_grid(scan))
+    >>> cube.dims
+    ('row', 'column', 'energy')
     """
     made_up = None if grid.method == "drizzle" else Missing(np.ones(grid.spectra))
     return spread(spectra, grid, grid.to_scipy(), sigma_channels, made_up, tile_rows=tile_rows)
@@ -338,6 +364,15 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     ------
     InputError
         Another number of spectra than the grid was built for, no live times, or none that is positive.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid_rate
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> rates = regrid_rate(scan, build_scan_grid(scan))
+    >>> rates.rate.dims
+    ('row', 'column', 'energy')
     """
     grid, live = timed(scan, grid)
     seconds = on_grid(grid, grid.to_scipy() @ live)

@@ -56,6 +56,16 @@ def open_maps(
     ------
     InputError
         No such file or group, no such detector, none that has counted, positions of another number or all equal.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import numpy as np
+    >>> import detcal
+    >>> with h5py.File("fly.h5", "w") as file:
+    ...     file["MAPS_RAW/data_a"] = np.ones((64, 2, 3), np.uint16)
+    >>> detcal.open_maps("fly.h5").selected.shape
+    (2, 3)
     """
     name, file_path = fspath(path), abspath(fspath(path))
     check_readable(name)

@@ -1,7 +1,7 @@
 """What all layouts of X-ray fluorescence scans share: lazy spectra, blocks, and which spectra were measured."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
