@@ -8,12 +8,6 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the runs whose memory is measured keep their kernels: the first finds none, as a user's first run does."""
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Measured data that is not part of the project; a clone has none."""
     if not SHARED.is_dir():

@@ -204,7 +204,7 @@ def correction_terms(response: Response, flat: da.Array | None, flat_dark: da.Ar
 def as_dark_image(dark: Any, mask: Any, shape: tuple[int, ...], dummy: float | None = None) -> da.Array:
     """The dark in float32, zero if there is none, NaN in masked pixels: NaN is no reading from then on."""
     height, width = shape
-    image = da.zeros(shape, np.float32, chunks=-1) if dark is None else as_image(dark, (height, width), "a dark", dummy=dummy)
+    image = da.zeros(shape, dtype=np.float32, chunks=-1) if dark is None else as_image(dark, (height, width), "a dark", dummy=dummy)
     if mask is None:
         return image
     return da.where(da.asarray(as_mask(mask, shape, "frames")).rechunk(-1), np.float32(np.nan), image)

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
+from threading import enumerate as enumerate_threads
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -29,35 +30,38 @@ class NotCompiled(BaseException):
 
 
 class RefuseToCompile(event.Listener):
-    """Raises as soon as a kernel would be compiled by the thread that made it: others may be at work for somebody else."""
+    """Raises as soon as a kernel would be compiled, but in `others`: threads that are at work for somebody else."""
 
-    def __init__(self) -> None:
-        self.thread = get_ident()
+    def __init__(self, others: Set[int | None]) -> None:
+        self.others = others
 
     def on_start(self, event: Any) -> None:
-        if get_ident() == self.thread:
+        if get_ident() not in self.others:
             raise NotCompiled
 
     def on_end(self, event: Any) -> None:
         """There is nothing to end."""
 
 
-def with_kernels(recipe: Recipe, prepare: Callable[[], Prepared], console: Console) -> Prepared:
-    """Prepare a run, which calls kernels already, and load all others; if one is not in the cache, all are compiled first."""
-    found = in_cache(recipe, prepare)
+def with_kernels(recipe: Recipe, prepare: Callable[[], Prepared], console: Console, others: Set[int | None] = frozenset()) -> Prepared:
+    """Prepare a run, which calls kernels already, and load all others; if one is not in the cache, all are compiled first.
+
+    Threads that are at work for others, on a worker of a cluster, may compile meanwhile.
+    """
+    found = in_cache(recipe, prepare, others)
     if found is not None:
         return found
     with console.status("compiling kernels, once for all runs"), alone():
-        if in_cache(recipe, prepare) is None:  # another process may have compiled them meanwhile
+        if in_cache(recipe, prepare, others) is None:  # another process may have compiled them meanwhile
             compile_in_a_process(recipe)
     try_kernels(recipe)
     return prepare()
 
 
-def in_cache(recipe: Recipe, prepare: Callable[[], Prepared]) -> Prepared | None:
+def in_cache(recipe: Recipe, prepare: Callable[[], Prepared], others: Set[int | None]) -> Prepared | None:
     """What is prepared, with all kernels loaded; None if one is not in the cache."""
     try:
-        with event.install_listener(COMPILING, RefuseToCompile()):
+        with event.install_listener(COMPILING, RefuseToCompile(others)):
             found = prepare()
             try_kernels(recipe)
     except NotCompiled:
@@ -86,7 +90,8 @@ def alone() -> Iterator[None]:
 def load_kernels(recipe_text: str) -> int:
     """Load the kernels of a recipe into this process, a worker of a cluster; the bytes that it holds then."""
     with dask.config.set(scheduler="synchronous"):  # a task that waits for other tasks may wait for ever
-        with_kernels(read_text(recipe_text), lambda: True, Console(quiet=True))
+        others = {thread.ident for thread in enumerate_threads()} - {get_ident()}
+        with_kernels(read_text(recipe_text), lambda: True, Console(quiet=True), others)
     release_free_blocks()
     return int(psutil.Process().memory_info().rss)  # as Dask counts it
 

@@ -29,6 +29,7 @@ from detcal.response import Response, correct_response, fit_response
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
+from detcal.simulate import hole_grid
 from detcal.stores import check_apart, check_output, check_path, find_paths, has_image_key, load, load_calibration, open_frames
 from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, open_crono, regrid, regrid_rate
 from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
@@ -189,8 +190,10 @@ def try_out(step: Step, frames: Any) -> Any:
     """A step on a few pixels, lazily."""
     near = PlanarGeometry((4, 4), (1e-4, 1e-4), 1e-3, (0.0, 0.0))
     match step:
-        case FitDistortion():  # which is fitted while the graph is built
-            return xr.DataArray(frames)
+        case FitDistortion():
+            grid = hole_grid((96, 96), pitch_px=16.0)
+            options = step.model_dump(exclude={"operation", "pitch_m", "mask", "dot_diameter_px", "spacing_px", "dots"})
+            return fit_distortion(grid.image.astype(frames.dtype), pitch_m=1.0, **options).corners_m
         case CorrectDistortion():
             corners = np.stack(np.meshgrid(*2 * [np.arange(5.0)], indexing="ij"), axis=-1)
             even = DistortionMap.of_corners(corners, (1.0, 1.0), np.zeros((4, 4), np.bool_))

@@ -38,9 +38,7 @@ def main(folder: Path) -> None:
     for frames in (FRAMES_OF_8_GIB, 2 * FRAMES_OF_8_GIB):
         write_stack(folder / "raw.h5", frames, image)
         for name in ("fit_response", "correct_response"):
-            peak, output = peak_of_run(
-                ["run", f"{name}.toml", "--memory", "1GiB", "--workers", "2", "--overwrite"], folder, folder / "compiled"
-            )
+            peak, output = peak_of_run(["run", f"{name}.toml", "--memory", "1GiB", "--workers", "2", "--overwrite"], folder)
             rows = dict(re.findall(r"│ ([^│]+?) +│ ([^│]+?) +│", output))
             print(
                 f"{name:<17} {rows['bytes in']:>8} in, planned {rows['peak memory, planned']}, "

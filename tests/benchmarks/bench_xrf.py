@@ -72,7 +72,7 @@ def bench_memory(folder: Path, gib: float) -> None:
         print(f"{size:g} GiB, {rows * SPECTRA_A_ROW} spectra, written in {perf_counter() - start:.0f} s", flush=True)
         for name, output in (("convert_crono", "converted.zarr"), ("regrid_xrf", "cube.zarr")):
             start = perf_counter()
-            peak, told = peak_of_run(["run", f"{name}.toml", "--memory", "1GiB", "--workers", "2"], folder, folder / "compiled")
+            peak, told = peak_of_run(["run", f"{name}.toml", "--memory", "1GiB", "--workers", "2"], folder)
             print(f"{name:<13} planned {planned_peak(told) / 2**20:.0f} MiB, measured {peak / 2**20:.0f} MiB, "
                   f"{perf_counter() - start:.0f} s with its start", flush=True)  # fmt: skip
             shutil.rmtree(folder / output)

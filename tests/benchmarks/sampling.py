@@ -1,6 +1,5 @@
 """Memory of a run, seen from outside it."""
 
-import os
 import re
 import subprocess
 import sys
@@ -12,14 +11,12 @@ import psutil
 DETCAL = [sys.executable, "-m", "detcal_pipelines"]
 
 
-def peak_of_run(arguments: list[str], folder: Path, compiled: Path | None) -> tuple[int, str]:
+def peak_of_run(arguments: list[str], folder: Path) -> tuple[int, str]:
     """Run detcal in a folder: the largest resident memory of its process, and what it printed.
 
-    Compiled kernels are kept in `compiled`; a user's first run finds none, and compiles them in another process, which is not counted.
-    Without it, they are those that other tests have left.
+    A run that finds no compiled kernels compiles them in another process, which is not counted.
     """
-    environment = dict(os.environ) if compiled is None else {**os.environ, "NUMBA_CACHE_DIR": str(compiled)}
-    run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     process, peak = psutil.Process(run.pid), 0
     while run.poll() is None:
         peak = max(peak, resident(process))

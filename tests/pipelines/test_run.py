@@ -194,7 +194,7 @@ def test_what_outputs_share_runs_once():
 
 
 @pytest.mark.parametrize("name", ["fit_response", "correct_response"])
-def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, compiled, name):
+def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, name):
     """Twice the frames, the same peak; benchmarks/bench_memory.py does the same with 8 GiB and more."""
     detector = simulate.detector((512, 512))
     save(Response.from_gain(detector.gain), tmp_path / "response.zarr")
@@ -210,7 +210,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path,
             stack = file.create_dataset("data", (frames, 512, 512), np.uint16)
             for frame in range(frames):
                 stack[frame] = image[0] // (1 + frame % 7)
-        peak, output = peak_of_run(["run", f"{name}.toml", "--memory", "800MiB", "--workers", "2", "--overwrite"], tmp_path, compiled)
+        peak, output = peak_of_run(["run", f"{name}.toml", "--memory", "800MiB", "--workers", "2", "--overwrite"], tmp_path)
         assert_within_plan(peak, output)
         peaks.append(peak)
     assert peaks[1] < 1.05 * peaks[0]

@@ -138,7 +138,7 @@ def test_a_conversion_reads_the_file_once(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path, compiled, name):
+def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path, name):
     (tmp_path / f"{name}.toml").write_text(render(name))
     if name == "regrid_xrf":
         for key in ("elements", "sigma_channels", "variance = false", "tile_lines"):
@@ -146,12 +146,9 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path
     peaks = []
     for rows in (32, 64):
         write_scan(tmp_path / "scan.h5", rows, 60, 4096)
-        peak, output = peak_of_run(["run", f"{name}.toml", "--memory", "1GiB", "--workers", "2", "--overwrite"], tmp_path, compiled)
+        peak, output = peak_of_run(["run", f"{name}.toml", "--memory", "1GiB", "--workers", "2", "--overwrite"], tmp_path)
         assert_within_plan(peak, output)
         peaks.append(peak)
-        kernels = [file.stat().st_mtime for file in compiled.rglob("*.nbc")]
-        assert kernels
-        assert max(kernels) < (tmp_path / f"{RECIPES[name]}.zarr" / "zarr.json").stat().st_mtime
     assert peaks[1] < 1.05 * peaks[0]
 
 

@@ -1,0 +1,38 @@
+"""Kernels are compiled, or loaded, before the first task: a compiler takes memory that no plan has, and gives none of it back."""
+
+import gc
+
+import detcal_pipelines.run
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+from tests.pipelines.inputs import OPTIONS, write_inputs
+from tests.pipelines.test_run import in_process
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("compiling")
+    write_inputs(place, 64, 20, 8)
+    return place
+
+
+def loaded() -> set:
+    """Every kernel of this process with each type of arguments that it was compiled for."""
+    kernels = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
+    return {(kernel.__module__, kernel.__name__, signature) for kernel in kernels for signature in kernel.signatures}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_run_compiles_nothing_once_it_has_begun(folder, monkeypatch, name):
+    before, write = [], detcal_pipelines.run.write
+
+    def watched(*arguments):
+        before.append(loaded())
+        return write(*arguments)
+
+    monkeypatch.setattr(detcal_pipelines.run, "write", watched)
+    done = in_process(folder, "run", f"{name}.toml", "--memory", "1GiB", "--workers", "2", "--overwrite")
+    assert done.exit_code == 0, done.stderr
+    assert before[0]
+    assert loaded() - before[0] == set()
