@@ -1,4 +1,4 @@
-"""Sixteen float32 as one value in a kernel: a row of an array (n, 16) is loaded, reckoned with and stored as a whole.
+"""Sixteen float32 as one value in a kernel: a row of an array (n, 16) is loaded, computed with and stored as a whole.
 
 The compiler finds no SIMD form by itself for short loops over rows that it cannot tell apart; here the type asks for one.
 """

@@ -1,4 +1,4 @@
-"""Building the grid: which share of which spectrum belongs to which pixel."""
+"""Building the grid: which fraction of which spectrum belongs to which pixel."""
 
 from collections.abc import Callable
 from numbers import Real
@@ -212,7 +212,7 @@ def lag_of(scan: xr.Dataset, places: Places, left_out: NDArray[np.bool_], line_l
         rates = rates / live_times_of(scan)
     known = np.isfinite(rates) & ~left_out
     if not known.any():
-        raise InputError("no lag can be told from this scan: no spectrum of it was measured; give line_lag= as a number")
+        raise InputError("the lag cannot be estimated from this scan: no spectrum of it was measured; give line_lag= as a number")
     return find_lag(filled(rates, known), np.stack([filled(axis, np.isfinite(axis)) for axis in places.T], axis=1))
 
 
