@@ -220,7 +220,7 @@ def product(factors: dict[str, NDArray[Any]], masked: NDArray[np.bool_]) -> tupl
 
 
 def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> None:
-    """Refuse what there is not."""
+    """Raise an InputError for options that do not exist."""
     for number in (npt, 1 if npt_azimuth is None else npt_azimuth):
         if not isinstance(number, Real) or not float(number).is_integer() or number < 1:
             raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")

@@ -33,7 +33,7 @@ OUTLINE_STEP_PX = 1.0  # along the outermost dots, at which displacements beyond
 
 
 class Fit(NamedTuple):
-    """An even grid, the displacements from it, and which points they were fitted to: place in pixels = origin + affine · node."""
+    """A regular grid, the displacements from it, and which points they were fitted to: position in pixels = origin + affine · node."""
 
     origin: Places
     affine: Places
@@ -59,7 +59,7 @@ def fit_distortion(
     """The distortion of a camera from one image of a hole grid.
 
     The dots are numbered by walking from each to its neighbours, so that no centre, angle or spacing is needed, and strong distortion is
-    no obstacle. An even grid, by least squares, gives the size of the pixels; what is left is smooth displacements. Dots that
+    no obstacle. A regular grid, by least squares, gives the size of the pixels; what is left is smooth displacements. Dots that
     these miss by far, in view of the others, are left out of both.
 
     Parameters
@@ -180,7 +180,7 @@ def check_square(affine: Places) -> None:
 
 
 def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, order: int | None) -> Fit:
-    """The even grid and the displacements, without the points that these miss by far."""
+    """The regular grid and the displacements, without the points that these miss by far."""
     kept = np.ones(len(places), np.bool_)
     while True:
         if order is not None and order > (highest := highest_order(int(kept.sum()))):

@@ -180,10 +180,10 @@ def deconvolve(
         Poisson likelihood (Shepp and Vardi 1982); negative counts are taken as 0.
     max_iterations
         At most so many, of "lsmr" and "mlem" (which ends after 10 000 in any case). For "mlem" without a tolerance: just so many from an
-        even start, of which fewer are smoother.
+        uniform image; fewer give a smoother result.
     tolerance
         Of "lsmr": its atol and btol, by default 1e-6. Of "mlem": ends once an iteration changes no pixel by more than the tolerance ×
-        (its value + the frame's mean), by default 1e-4; the iterations are then drawn out (SQUAREM, Varadhan and Roland 2008).
+        (its value + the frame's mean), by default 1e-4; the iterations are then accelerated (SQUAREM, Varadhan and Roland 2008).
     variance : (frame, y, x), optional
         Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j. What is
         negative or no reading is not known, and NaN is all that rests on it.

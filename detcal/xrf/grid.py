@@ -1,4 +1,4 @@
-"""Building the grid: which share of which spectrum belongs to which pixel."""
+"""Building the grid: which fraction of which spectrum belongs to which pixel."""
 
 from collections.abc import Callable
 from functools import partial
@@ -248,7 +248,7 @@ def find_lag_of(lazy: xr.DataArray, places: Places, left_out: NDArray[np.bool_])
     rates = lazy.values
     known = np.isfinite(rates) & ~left_out
     if not known.any():
-        raise InputError("no lag can be told from this scan: no spectrum of it was measured; give line_lag= as a number")
+        raise InputError("the lag cannot be estimated from this scan: no spectrum of it was measured; give line_lag= as a number")
     return find_lag(filled(rates, known), np.stack([filled(axis, np.isfinite(axis)) for axis in places.T], axis=1))
 
 
