@@ -67,6 +67,15 @@ def build_overlaps(
     Notes
     -----
     Areas are exact, of quadrilaterals: each edge adds what lies to the right of it, cell by cell.
+
+    Examples
+    --------
+    >>> from detcal.distortion import build_overlaps, fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> build_overlaps(warp).shape
+    (160, 160)
     """
     masked = as_mask(mask, warp.shape, "map")
     if isinstance(masked, np.ndarray):
@@ -284,6 +293,16 @@ def correct_distortion(
     InputError
         Frames of another shape than the map, or that say they had their distortion corrected; an unknown `conserve`, and as
         `build_overlaps`.
+
+    Examples
+    --------
+    >>> from detcal.distortion import correct_distortion, fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> straight = correct_distortion(image, warp)
+    >>> straight.dims, straight.shape
+    (('frame', 'y', 'x'), (1, 160, 160))
     """
     if conserve not in CONSERVED:
         raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")
@@ -377,6 +396,17 @@ def uncorrect(
     ------
     InputError
         As `correct_distortion`; iterations or tolerance out of range.
+
+    Examples
+    --------
+    >>> from detcal.distortion import correct_distortion, fit_distortion, uncorrect
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> straight = correct_distortion(image, warp)
+    >>> again = uncorrect(straight, warp)
+    >>> again.shape
+    (1, 160, 160)
     """
     if conserve not in CONSERVED:
         raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")

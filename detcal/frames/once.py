@@ -68,6 +68,13 @@ def is_found(value: Any) -> bool:
     return "_found" not in vars(value) or value._found.done
 
 
+def find_now(value: Value) -> Value:
+    """The same object, which finds what it does not hold yet: before a run, so that what is wrong with it is said then."""
+    if not is_found(value):
+        vars(value)["_found"].get()
+    return value
+
+
 def is_known(value: Any, name: str) -> bool:
     """Whether an attribute of an object is there, and need not be found."""
     return name in vars(value) or is_found(value)

@@ -58,6 +58,15 @@ def plot_pixel_calibrations(
     ------
     InputError
         Options or shapes that cannot be used, a pixel outside the frames, fewer than two usable frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import plot_pixel_calibrations
+    >>> sweep = np.random.default_rng(0).poisson(np.linspace(1000, 9000, 5)[:, None, None], (5, 8, 8))
+    >>> figure = plot_pixel_calibrations(sweep, pixels=[(3, 4), (5, 6)], sigma=1.0)
+    >>> len(figure.axes)
+    2
     """
     check_smoothing(sigma, boundary, truncate)
     check_order(order)

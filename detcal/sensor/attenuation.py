@@ -44,6 +44,12 @@ def attenuation_per_m(
     The tables are NIST's (Hubbell and Seltzer 1995), interpolated linearly in the logarithms, as they are meant to be; but for
     pyFAI's BaFBr0.85I0.15, and its CZT, which is of 45 % Cd, 5 % Zn and 50 % Te by weight. Formulas are of Elam's tables.
     Between 15 and 20 keV a linear interpolation of the values themselves is 13 % too high for silicon.
+
+    Examples
+    --------
+    >>> from detcal.sensor import attenuation_per_m
+    >>> round(attenuation_per_m("Si", 17.4))
+    1561
     """
     if absorption not in ("total", "energy"):
         raise InputError(f'expected absorption to be "total" or "energy", got {absorption!r}')

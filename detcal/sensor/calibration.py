@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 
+from detcal.display import as_html, as_text
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
@@ -58,6 +59,12 @@ class SensorPSF:
     thickness_m: float
     attenuation_per_m: float
     detector_dummy: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     @property
     def geometry(self) -> PlanarGeometry:

@@ -66,6 +66,15 @@ def element_maps(
     InputError
         Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times; another
         number of spectra than the grid was built for; none with a live time.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, element_maps
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> maps = element_maps(scan, build_scan_grid(scan), elements=["Fe", "Cu"])
+    >>> maps.rate.sizes["element"]
+    2
     """
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')
@@ -80,7 +89,7 @@ def element_maps(
     if not 0 < background_kev < np.inf:
         raise InputError(f"expected a positive background_kev, got {background_kev}")
     grid, live = timed(scan, grid)
-    seconds = on_grid(grid, grid.W @ live)
+    seconds = on_grid(grid, grid.to_scipy() @ live)
     counts, _ = in_mean_live_time(scan)
     noise = noise_of(grid, noise_of_spectra(scan))
     patterns = np.stack([pattern_of(line, energy, fwhm_kev) for line in lines])
@@ -153,7 +162,8 @@ def window_maps(
 def noise_of(grid: ScanGrid, spectra: NDArray[np.float64] | float = 1.0) -> NDArray[np.float64]:
     """Variance over mean of the counts in each pixel (row, column): that of its spectra for whole ones, less for parts of them."""
     weights = np.broadcast_to(spectra, grid.spectra)
-    sums, squares = (np.asarray(matrix.sum(axis=1)).reshape(grid.shape) for matrix in (grid.W, grid.W.power(2).multiply(weights)))
+    shares = grid.to_scipy()
+    sums, squares = (np.asarray(matrix.sum(axis=1)).reshape(grid.shape) for matrix in (shares, shares.power(2).multiply(weights)))
     return np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
 
 
@@ -190,7 +200,7 @@ def fitted_maps(
     """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
     wanted = as_spectra(spectra)[:, channels[0] : channels[-1] + 1]
-    cube = spread(wanted, grid, grid.W, missing=Missing(live), tile_rows=tile_rows).data.rechunk({2: -1})
+    cube = spread(wanted, grid, grid.to_scipy(), missing=Missing(live), tile_rows=tile_rows).data.rechunk({2: -1})
     # whole images, not dask arrays: what all tiles share would take them out of the order of the scan
     fitted = da.map_blocks(
         fit_block, cube, noise=noise, seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,

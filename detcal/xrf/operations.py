@@ -53,6 +53,15 @@ def smooth_spectra(
     ------
     InputError
         No numbers, a sigma that is not positive, an unknown boundary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import smooth_spectra
+    >>> spectra = np.zeros((1, 9))
+    >>> spectra[0, 4] = 100
+    >>> smooth_spectra(spectra, sigma_channels=1.0).values.round().tolist()
+    [[0.0, 0.0, 5.0, 24.0, 40.0, 24.0, 5.0, 0.0, 0.0]]
     """
     data = as_spectra(spectra)
     if boundary not in kernels.BOUNDARIES:
@@ -77,6 +86,14 @@ def summary_spectra(spectra: ArrayLike) -> xr.Dataset:
     ------
     InputError
         No numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import summary_spectra
+    >>> summary = summary_spectra(np.array([[0.0, 1.0], [2.0, np.nan]]))
+    >>> summary["sum"].values.tolist(), summary["mean"].values.tolist()
+    ([2.0, 1.0], [1.0, 1.0])
     """
     data = as_spectra(spectra)
     whole = data.data.rechunk({data.ndim - 1: -1})
@@ -141,9 +158,18 @@ def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None =
     ------
     InputError
         Another number of spectra than the grid was built for.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> cube = regrid(scan.spectra, build_scan_grid(scan))
+    >>> cube.dims
+    ('row', 'column', 'energy')
     """
     made_up = None if grid.method == "drizzle" else Missing(np.ones(grid.spectra))
-    return spread(spectra, grid, grid.W, sigma_channels, made_up, tile_rows=tile_rows)
+    return spread(spectra, grid, grid.to_scipy(), sigma_channels, made_up, tile_rows=tile_rows)
 
 
 class Missing(NamedTuple):
@@ -257,7 +283,7 @@ def touched_blocks(
 def most_spectra(grid: ScanGrid, tile_rows: int, blocks: tuple[int, ...]) -> int:
     """How many spectra, in blocks of so many, a tile of so many lines of the map reads, at most."""
     edges = np.concatenate([[0], np.cumsum(blocks)])
-    touched = touched_blocks(grid.W, grid.shape, lines_are_rows(grid.W, grid.shape), tile_rows, edges)
+    touched = touched_blocks(grid.to_scipy(), grid.shape, lines_are_rows(grid.to_scipy(), grid.shape), tile_rows, edges)
     return int((touched @ np.array(blocks)).max())
 
 
@@ -338,13 +364,22 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     ------
     InputError
         Another number of spectra than the grid was built for, no live times, or none that is positive.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid_rate
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> rates = regrid_rate(scan, build_scan_grid(scan))
+    >>> rates.rate.dims
+    ('row', 'column', 'energy')
     """
     grid, live = timed(scan, grid)
-    seconds = on_grid(grid, grid.W @ live)
+    seconds = on_grid(grid, grid.to_scipy() @ live)
     counts, variances = in_mean_live_time(scan)
     rate = spread(counts, grid, over_seconds(grid, seconds), sigma_channels, Missing(live), tile_rows=tile_rows)
     variance = spread(variances, grid, over_seconds(grid, seconds, 2), None, Missing(live, 2), tile_rows=tile_rows)
-    sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.W.power(2).sum(axis=1)).values
+    sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.to_scipy().power(2).sum(axis=1)).values
     effective = np.divide(sums**2, squares, out=np.full(sums.shape, np.nan), where=sums > 0)
     place = {"y": grid.y, "x": grid.x}
     maps = {
@@ -361,9 +396,9 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
 
 def over_seconds(grid: ScanGrid, seconds: xr.DataArray, power: int = 1) -> sp.csr_matrix:
     """The entries of W over the live time of their pixel, to a power."""
-    entries = np.diff(grid.W.indptr)
-    data = (grid.W.data / np.repeat(seconds.values.ravel(), entries)) ** power
-    return sp.csr_matrix((data, grid.W.indices, grid.W.indptr), shape=grid.W.shape)
+    entries = np.diff(grid.to_scipy().indptr)
+    data = (grid.to_scipy().data / np.repeat(seconds.values.ravel(), entries)) ** power
+    return sp.csr_matrix((data, grid.to_scipy().indices, grid.to_scipy().indptr), shape=grid.to_scipy().shape)
 
 
 def timed(scan: xr.Dataset, grid: ScanGrid) -> tuple[ScanGrid, NDArray[np.float64]]:

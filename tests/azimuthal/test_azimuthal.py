@@ -47,8 +47,8 @@ def make_bins(rings, norm=None, dark=None, shares=None):
     order = order[rings.ravel()[order] >= 0]
     starts = np.searchsorted(rings.ravel()[order], np.arange(rings.max() + 2))
     return AzimuthalBins(
-        starts=xr.DataArray(starts.astype(np.int64), dims="edge"), pixels=xr.DataArray(order.astype(np.int32), dims="entry"),
-        shares=xr.DataArray(np.ones(len(order), np.float32) if shares is None else shares.ravel()[order].astype(np.float32), dims="entry"),
+        indptr=xr.DataArray(starts.astype(np.int64), dims="edge"), indices=xr.DataArray(order.astype(np.int32), dims="entry"),
+        data=xr.DataArray(np.ones(len(order), np.float32) if shares is None else shares.ravel()[order].astype(np.float32), dims="entry"),
         norm=image_of(np.ones(rings.shape) if norm is None else norm), dark=image_of(np.zeros(rings.shape) if dark is None else dark),
         radius=image_of(rings), centres=xr.DataArray(np.arange(rings.max() + 1.0), dims="radial"), unit="r_mm", split="no",
     )  # fmt: skip
@@ -85,7 +85,7 @@ def trial(seed, split):
     rng = np.random.default_rng(seed)
     bins = random_rings(rng, split=split)
     frames = random_frames(rng, bins.shape)
-    constant, lost = (bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])] for ring in (0, 1))
+    constant, lost = (bins.indices.values[slice(*bins.indptr.values[ring : ring + 2])] for ring in (0, 1))
     bins.norm.values.flat[constant], bins.dark.values.flat[constant] = 0.5, 0  # I is then without rounding
     frames.reshape(len(frames), -1)[:, constant] = 77
     frames.reshape(len(frames), -1)[:, lost] = np.nan
@@ -137,7 +137,7 @@ def test_clipping_is_that_of_the_formulas(model, threshold, split):
             kept = reference.clip(*entries, "azimuthal" if model == "hybrid" else model, threshold, 5)
             wanted = reference.statistics(*(values[kept] for values in entries), "poisson" if model == "hybrid" else model)
             agree_in_ring(found, frame, ring, wanted)
-            marked[frame].flat[bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])][measured][~kept]] = True
+            marked[frame].flat[bins.indices.values[slice(*bins.indptr.values[ring : ring + 2])][measured][~kept]] = True
         np.testing.assert_array_equal(outlier_mask(frames, bins, threshold=threshold, max_iterations=5, **options), marked)
 
 
@@ -317,7 +317,7 @@ def test_empty_rings_behind_whole_batches_are_nan(job, parts):
     rings = np.arange(BATCH).reshape(128, -1) * 4 // BATCH
     bins = make_bins(rings)
     bins = replace(
-        bins, starts=xr.DataArray(np.r_[bins.starts, [BATCH] * 4], dims="edge"),
+        bins, indptr=xr.DataArray(np.r_[bins.indptr, [BATCH] * 4], dims="edge"),
         centres=xr.DataArray(np.arange(8.0) if parts is None else np.arange(4.0), dims="radial"),
         azimuths=None if parts is None else xr.DataArray(np.arange(2.0), dims="azimuthal"),
     )  # fmt: skip
@@ -446,7 +446,7 @@ def test_images_of_many_frames_are_averaged(pilatus):
     bins = build_bins(geometry, npt=NPT, flat=flat, dark=dark, solid_angle=False)
     seen = geometry.detector.mask == 0
     seen[101:103, 200] = False  # without flat, or dark: in no ring
-    np.testing.assert_array_equal(np.sort(bins.pixels), np.flatnonzero(seen))
+    np.testing.assert_array_equal(np.sort(bins.indices), np.flatnonzero(seen))
     np.testing.assert_allclose(bins.norm.values[seen], np.nanmean(flat[:, seen], axis=0), rtol=1e-6)
     np.testing.assert_array_equal(bins.dark.values[seen], 7)
 
@@ -691,7 +691,7 @@ def test_numbers_and_units_of_other_types_are_as_good(pilatus):
     bins = build_bins(pilatus[0], npt=20.0, unit=pyFAI.units.to_unit("q_A^-1"), npt_azimuth=np.int8(3), radial_range=np.array([1, 2]))
     wanted = build_bins(pilatus[0], npt=20, unit="q_A^-1", npt_azimuth=3, radial_range=(1, 2))
     assert bins.unit == "q_A^-1"
-    np.testing.assert_array_equal(bins.pixels, wanted.pixels)
+    np.testing.assert_array_equal(bins.indices, wanted.indices)
 
 
 @pytest.mark.parametrize("unit", ["q_nm^-1", "2th_deg"])
@@ -764,8 +764,8 @@ def poni(tmp_path):
 
 def test_a_poni_file_is_a_geometry(poni):
     found, geometry = (build_bins(each, npt=100) for each in (poni(PONI), pyFAI.load(str(poni(PONI)))))
-    np.testing.assert_array_equal(found.pixels, geometry.pixels)
-    np.testing.assert_array_equal(found.starts, geometry.starts)
+    np.testing.assert_array_equal(found.indices, geometry.indices)
+    np.testing.assert_array_equal(found.indptr, geometry.indptr)
 
 
 @pytest.mark.parametrize(
@@ -868,12 +868,12 @@ def test_azimuths_go_from_minus_180_or_from_0(split, poni):
     """A range that lies across 180° holds what its two halves hold; one all around holds everything."""
     geometry = poni(PONI)
     pixels = [
-        set(build_bins(geometry, npt=20, split=split, azimuth_range=limits).pixels.values)
+        set(build_bins(geometry, npt=20, split=split, azimuth_range=limits).indices.values)
         for limits in ((170, 190), (170, 180), (-180, -170), (0, 360), (-180, 180))
     ]
     assert pixels[0] == pixels[1] | pixels[2]
     assert len(pixels[0]) > 50
-    assert pixels[3] == pixels[4] == set(build_bins(geometry, npt=20, split=split).pixels.values)
+    assert pixels[3] == pixels[4] == set(build_bins(geometry, npt=20, split=split).indices.values)
 
 
 @pytest.mark.parametrize("limits", [(-10, 190), (0, 400), (-190, 0), (10, 10), (20, 10), (np.nan, 10), (0, np.inf), 5])
@@ -914,9 +914,9 @@ def test_an_outlier_in_any_ring_is_one():
     frames[..., 20:] = 1000
     bins = replace(
         make_bins(np.arange(41).reshape(1, 41) // 21),
-        starts=xr.DataArray(np.array([0, 21, 42]), dims="edge"),
-        pixels=xr.DataArray(np.r_[:21, 20:41].astype(np.int32), dims="entry"),
-        shares=xr.DataArray(np.full(42, 0.5, np.float32), dims="entry"),
+        indptr=xr.DataArray(np.array([0, 21, 42]), dims="edge"),
+        indices=xr.DataArray(np.r_[:21, 20:41].astype(np.int32), dims="entry"),
+        data=xr.DataArray(np.full(42, 0.5, np.float32), dims="entry"),
     )  # fmt: skip
     assert np.flatnonzero(outlier_mask(frames, bins, threshold=3.0).values).tolist() == [20]
 

@@ -39,7 +39,7 @@ def counts(bins):
 
 def sums(bins):
     """The shares of each bin, in float64."""
-    return np.add.reduceat(np.append(bins.shares.values, 0).astype(float), bins.starts.values[:-1]) * (np.diff(bins.starts) > 0)
+    return np.add.reduceat(np.append(bins.data.values, 0).astype(float), bins.indptr.values[:-1]) * (np.diff(bins.indptr) > 0)
 
 
 def radii(place, unit):
@@ -58,7 +58,7 @@ def test_rings_of_a_range_are_numpys(unit, npt):
     for limits in ((low, high), (low, 2 * abs(high) + 1), (radius.min(), radius.max())):
         wanted, edges = np.histogram(radius, npt, limits)
         bins = build_bins(place, npt=npt, unit=unit, radial_range=limits)
-        np.testing.assert_array_equal(np.diff(bins.starts), wanted)
+        np.testing.assert_array_equal(np.diff(bins.indptr), wanted)
         np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2, rtol=1e-12)
 
 
@@ -68,11 +68,11 @@ def test_pixels_on_edges_are_where_numpy_has_them():
     radius, azimuth = radii(place, "r_mm"), np.rad2deg(place.chiArray(SHAPE))
     for limits, npt in (((0.5, 2.5), 20), ((1.0, 2.0), 1), ((0.1, 1.3), 12)):
         wanted = np.histogram(radius, np.linspace(*limits, npt + 1))[0]
-        np.testing.assert_array_equal(np.diff(build_bins(place, npt=npt, unit="r_mm", radial_range=limits).starts), wanted)
+        np.testing.assert_array_equal(np.diff(build_bins(place, npt=npt, unit="r_mm", radial_range=limits).indptr), wanted)
     for limits in ((0, 90), (-180, -90), (90, 180), (-45, 45)):
         wanted = np.histogram2d(radius.ravel(), azimuth.ravel(), (np.linspace(0.5, 2.5, 11), np.linspace(*limits, 10)))[0]
         bins = build_bins(place, npt=10, unit="r_mm", radial_range=(0.5, 2.5), azimuth_range=limits, npt_azimuth=9)
-        np.testing.assert_array_equal(np.diff(bins.starts).reshape(10, 9), wanted)
+        np.testing.assert_array_equal(np.diff(bins.indptr).reshape(10, 9), wanted)
 
 
 @settings(max_examples=60, deadline=None)
@@ -90,7 +90,7 @@ def test_any_range_is_numpys(start, width, npt, parts, left, turn):
             build_bins(place, npt=npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
         return
     bins = build_bins(place, npt=npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
-    np.testing.assert_array_equal(np.diff(bins.starts).reshape(npt, parts), wanted)
+    np.testing.assert_array_equal(np.diff(bins.indptr).reshape(npt, parts), wanted)
 
 
 def test_azimuths_from_0_to_360_are_numpys():
@@ -120,7 +120,7 @@ def test_shares_are_areas_that_are_cut_one_by_one(split, azimuth_range, rotation
     rings, parts = np.linspace(*limits, 5), np.deg2rad(np.linspace(*(azimuth_range or (-180, 180)), 4))
     bins = build_bins(place, npt=4, split=split, radial_range=limits, azimuth_range=azimuth_range or (-180, 180), npt_azimuth=3, mask=near)
     found = np.zeros((12, near.size))
-    np.add.at(found, (np.repeat(np.arange(12), np.diff(bins.starts)), bins.pixels.values), bins.shares.values)
+    np.add.at(found, (np.repeat(np.arange(12), np.diff(bins.indptr)), bins.indices.values), bins.data.values)
     for pixel in np.flatnonzero(~near):
         at = np.unravel_index(pixel, shape)
         polygon = (
@@ -163,8 +163,8 @@ def test_sectors_add_up_to_the_whole(split, poni):
 def test_without_a_range_every_pixel_is_counted(split, poni):
     for options in ({}, {"npt_azimuth": 7}):
         bins = build_bins(geometry(*poni), npt=12, split=split, **options)
-        np.testing.assert_allclose(np.bincount(bins.pixels, bins.shares, SHAPE[0] * SHAPE[1]), 1, atol=1e-5)
-        assert (bins.shares > 0).all()
+        np.testing.assert_allclose(np.bincount(bins.indices, bins.data, SHAPE[0] * SHAPE[1]), 1, atol=1e-5)
+        assert (bins.data > 0).all()
 
 
 @pytest.mark.parametrize("split", ["bbox", "full"])
@@ -207,7 +207,7 @@ def test_a_range_beside_the_detector_is_refused(split, limits):
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_single_pixel_is_a_ring(split):
     bins = build_bins(geometry(5e-5, 5e-5, shape=(1, 1)), npt=1, unit="r_mm", split=split)
-    assert bins.pixels.values.tolist() == [0]
+    assert bins.indices.values.tolist() == [0]
 
 
 def test_ranges_too_narrow_to_divide_end():
@@ -215,7 +215,7 @@ def test_ranges_too_narrow_to_divide_end():
     place = geometry()
     low = float(radii(place, "q_nm^-1")[3, 4])
     bins = build_bins(place, npt=5, radial_range=(low, np.nextafter(low, np.inf)))
-    assert bins.starts.values[-1] <= 5 * SHAPE[0] * SHAPE[1]
+    assert bins.indptr.values[-1] <= 5 * SHAPE[0] * SHAPE[1]
 
 
 def test_what_sees_nothing_is_left_out_and_counted():
@@ -223,7 +223,7 @@ def test_what_sees_nothing_is_left_out_and_counted():
     flat[3, :5], flat[4, 0] = -1, 0
     with pytest.warns(UserWarning, match="6 pixels that are not masked have a flat of 0 or below: they are in no ring"):
         bins = build_bins(geometry(), npt=10, flat=flat)
-    assert len(bins.pixels) == flat.size - 6
+    assert len(bins.indices) == flat.size - 6
 
 
 def test_solid_angles_below_0_are_left_out_and_counted(monkeypatch):
@@ -239,5 +239,5 @@ def test_solid_angles_below_0_are_left_out_and_counted(monkeypatch):
     assert len(lines) == 2
     assert lines[0].startswith("64 pixels that are not masked have a flat of 0 or below")
     assert lines[1].startswith("128 pixels that are not masked have a solid angle of 0 or below")
-    assert len(bins.pixels) == flat.size - 128
+    assert len(bins.indices) == flat.size - 128
     assert (bins.norm > 0).all()

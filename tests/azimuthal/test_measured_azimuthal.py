@@ -41,7 +41,7 @@ class Powder(NamedTuple):
 
     def pixels(self, image: np.ndarray, ring: int) -> np.ndarray:
         """The pixels of a bin."""
-        return image.ravel()[self.bins.pixels.values[slice(*self.bins.starts.values[ring : ring + 2])]]
+        return image.ravel()[self.bins.indices.values[slice(*self.bins.indptr.values[ring : ring + 2])]]
 
 
 @pytest.fixture(scope="module")

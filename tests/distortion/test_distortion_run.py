@@ -1,6 +1,7 @@
 """Whole runs of fit_distortion and correct_distortion: results, memory measured from outside, and one clear line for bad input."""
 
 import re
+from functools import wraps
 
 import h5py
 import hdf5plugin
@@ -9,12 +10,12 @@ import pyFAI
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from detcal_pipelines import steps
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main
 from detcal_pipelines.plan import plan
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import run
-from detcal_pipelines.steps import build
+from detcal_pipelines.steps import distortion as steps
 from detcal_pipelines.template import render
 from rich.console import Console
 
@@ -109,6 +110,7 @@ def fits(monkeypatch):
     steps.fit_once.cache_clear()
     images = []
 
+    @wraps(fit_distortion)  # whose options are found by its signature
     def fit(image, **options):
         images.append(image)
         return fit_distortion(image, **options)

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from detcal_pipelines.chain import build
 from detcal_pipelines.plan import PROCESS_BYTES, Plan, plan, size
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build
 from detcal_pipelines.template import render
 
 from detcal import save

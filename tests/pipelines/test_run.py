@@ -18,11 +18,11 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
 from dask import delayed
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main, show_once
 from detcal_pipelines.graph import optimise_together
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build, open_mask
 from distributed import LocalCluster
 
 from detcal import load, open_frames, save, simulate
@@ -346,7 +346,7 @@ def test_a_response_in_hdf5_and_masks_of_any_kind_are_taken(folder):
     )
     for mask in ("mask.zarr", "response.h5", "response.zarr"):
         recipe = detcal_recipe(folder, mask)
-        np.testing.assert_array_equal(open_mask(recipe.steps[0].mask), response.mask)
+        np.testing.assert_array_equal(recipe.steps[0].mask.open(), response.mask)
 
 
 def detcal_recipe(folder, mask):

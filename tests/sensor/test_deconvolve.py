@@ -645,9 +645,9 @@ def test_direct_warns_once_of_amplified_noise_and_the_smooth_methods_do_not(name
     amplification = psf.conditioning.noise_amplification
     assert amplification > 10
     with pytest.warns(UserWarning, match=rf"amplifies noise {amplification:.3g} times.*mlem") as caught:
-        for _ in range(2):
-            deconvolve(da.from_array(frames_of(psf, 2), chunks=(1, -1, -1)), psf).compute()
+        deconvolve(da.from_array(frames_of(psf, 2), chunks=(1, -1, -1)), psf).compute()
     assert len(caught) == 1
+    deconvolve(frames_of(psf), psf).compute()  # warnings are errors here
     for method in ("lsmr", "mlem"):
         deconvolve(frames_of(psf), psf, method=method, max_iterations=1).compute()
 

@@ -98,6 +98,15 @@ def open_frames(
         an image_key of another length than the stack, or without the frames asked for; as frames are computed, chunks
         that are damaged, or are gone since the file was opened. Image files after the
         first are opened only when they are computed: frames of another shape or type are refused then.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> import numpy as np
+    >>> np.save("frames.npy", np.ones((5, 4, 4), np.uint16))
+    >>> frames = detcal.open_frames("frames.npy", frames=slice(1, 3))
+    >>> frames.dims, frames.shape
+    (('frame', 'y', 'x'), (2, 4, 4))
     """
     whole, source = open_reader(find_paths(path), dataset)
     reader = turned(chosen(whole, source, frames), flip)
