@@ -314,14 +314,14 @@ def test_frames_of_another_shape(folder, command):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"distortion.zarr"', '"response.zarr"', "expected a camera's distortion in {folder}/response.zarr, found Response"),
-        ('"distortion.zarr"', '"small.zarr"', "expected a camera's distortion in {folder}/small.zarr, found no calibration"),
+        ('"distortion.zarr"', '"response.zarr"', "expected a distortion of a detector in {folder}/response.zarr, found Response"),
+        ('"distortion.zarr"', '"small.zarr"', "expected a distortion of a detector in {folder}/small.zarr, found no calibration"),
         ('"distortion.zarr"', '"grid.edf"', "expected a zarr store or an HDF5 file that detcal wrote, got {folder}/grid.edf"),
         ('"distortion.zarr"', '"cut.nxs"', "{folder}/cut.nxs"),
         ('"distortion.zarr"', '"none.zarr"', "no such file: {folder}/none.zarr"),
         ('# conserve = "counts"', 'conserve = "light"', "input should be 'counts' or 'mean', got 'light'"),
         ('# mask = "mask.edf"', 'mask = "small.zarr"', "expected a mask of shape (200, 240) (y, x), as the frames, got (20, 20)"),
-        ('# shape = "cover"', "shape = [0, 10]", 'expected a shape (rows, columns), or "cover", got [0, 10]'),
+        ('# shape = "cover"', "shape = [0, 10]", 'expected a shape (rows, columns), or "cover", got (0, 10)'),
         ("# pixel_size_m = [5e-05, 5e-05]", "pixel_size_m = [0, 1e-4]", "expected a positive pixel_size_m (y, x), got (0.0, 0.0001)"),
         ("# pixel_size_m = [5e-05, 5e-05]", "pixel_size_m = [1e-6, 1e-6]", "give a larger pixel_size_m"),
         ('"straight.zarr"', '"distortion.zarr"', "would take the place of the input"),
