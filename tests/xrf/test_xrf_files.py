@@ -55,7 +55,7 @@ def test_a_crono_file_is_read_as_it_was_made(original, simulated):
 
 
 def test_a_crono_file_of_any_size_is_written_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(simulate, "BLOCK_BYTES", 2**12)
+    monkeypatch.setattr("detcal.simulate.xrf.BLOCK_BYTES", 2**12)
     path = write_crono(simulate.maxrf_scan(6, 10, channels=64, counts=0.5, seed=2), tmp_path / "a.h5")
     whole = simulate.maxrf_scan(6, 10, channels=64, counts=0.5, seed=2)
     assert whole.spectra.data.npartitions > 2
