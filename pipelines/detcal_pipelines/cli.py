@@ -175,13 +175,13 @@ def tree(path: Path) -> None:
 @main.command()
 @click.option("--memory", type=Bytes(), default="1GiB", show_default=True, help="Memory of the whole process.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Where the demo writes; must not exist."
+    "--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Folder for the data and the picture; must not exist."
 )
 @clear_exit
 def demo(memory: int, folder: Path) -> None:
-    """Simulate a sweep and a CT scan, fit, correct, show.
+    """Simulate a beam sweep and a CT scan, correct the scan, and draw a picture.
 
-    Together they are larger than the memory that it may use.
+    The data are larger than the memory that the demo may use.
     """
     from detcal_pipelines.demo import run_demo
 
