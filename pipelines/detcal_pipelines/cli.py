@@ -175,7 +175,7 @@ def tree(path: Path) -> None:
 @main.command()
 @click.option("--memory", type=Bytes(), default="1GiB", show_default=True, help="Memory of the whole process.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Folder for the data and the picture; must not exist."
+    "--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Where the demo writes; must not exist."
 )
 @clear_exit
 def demo(memory: int, folder: Path) -> None:
