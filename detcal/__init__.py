@@ -6,7 +6,8 @@ distortion    map of a camera's distortion from an image of a hole grid; resampl
 azimuthal     integration, sigma-clipping and quantiles of diffraction frames in rings
 xrf           X-ray fluorescence scans on regular grids, and element maps
 
-`open_frames`, `save` and `load` read and write; `tree` lists what a file holds, `get_array` takes one array out of it.
+`open_frames`, `open_scan` (or `open_crono`, `open_maps`, `open_spectra`), `save` and `load` read and write; `convert_crono` does both;
+`tree` lists what a file holds, `get_array` takes one array out of it.
 Everything is imported on first use, so that a worker that only corrects frames does not carry the rest.
 """
 
@@ -15,31 +16,57 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detcal import azimuthal, distortion, response, sensor, xrf
+    from detcal.conversion import convert_crono
     from detcal.errors import DetcalError
     from detcal.stores import get_array, load, open_frames, save, tree
+    from detcal.stores.sources.any_scan import open_scan, open_spectra
+    from detcal.stores.sources.crono import open_crono
+    from detcal.stores.sources.fly_scans import open_maps
+    from detcal.version import __version__
 
-PLACES = {
-    "azimuthal": "detcal.azimuthal",
-    "distortion": "detcal.distortion",
-    "response": "detcal.response",
-    "sensor": "detcal.sensor",
-    "xrf": "detcal.xrf",
+SUBJECTS = ("azimuthal", "distortion", "response", "sensor", "xrf")
+MODULES = {
     "DetcalError": "detcal.errors",
+    "__version__": "detcal.version",
+    "convert_crono": "detcal.conversion",
     "get_array": "detcal.stores",
     "load": "detcal.stores",
+    "open_crono": "detcal.stores.sources.crono",
     "open_frames": "detcal.stores",
+    "open_maps": "detcal.stores.sources.fly_scans",
+    "open_scan": "detcal.stores.sources.any_scan",
+    "open_spectra": "detcal.stores.sources.any_scan",
     "save": "detcal.stores",
     "tree": "detcal.stores",
 }
 
-__all__ = ["DetcalError", "azimuthal", "distortion", "get_array", "load", "open_frames", "response", "save", "sensor", "tree", "xrf"]
+__all__ = [
+    "DetcalError",
+    "__version__",
+    "azimuthal",
+    "convert_crono",
+    "distortion",
+    "get_array",
+    "load",
+    "open_crono",
+    "open_frames",
+    "open_maps",
+    "open_scan",
+    "open_spectra",
+    "response",
+    "save",
+    "sensor",
+    "tree",
+    "xrf",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in PLACES:
+    if name in SUBJECTS:
+        return import_module(f"detcal.{name}")
+    if name not in MODULES:
         raise AttributeError(f"module 'detcal' has no attribute {name!r}")
-    module = import_module(PLACES[name])
-    return module if module.__name__ == f"detcal.{name}" else getattr(module, name)
+    return getattr(import_module(MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

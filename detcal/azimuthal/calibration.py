@@ -1,30 +1,34 @@
 """Which pixels lie in which ring."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import dask
 import numpy as np
+import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from detcal.azimuthal.kernels import Rings
+from detcal.display import as_html, as_text
 
 
 @dataclass(frozen=True, eq=False)
 class AzimuthalBins:
-    """The pixels of each ring, or of each part of one, and what their counts are divided by. From `build_bins`.
+    """The pixels of each ring, or of each part of one, in CSR (rows are bins, columns pixels), and what counts are divided by.
+
+    From `build_bins`.
 
     Attributes
     ----------
-    starts : (edge,) int64
-        Where each bin's entries begin, and where the last one's end. Bins go by radius, then by azimuth.
-    pixels : (entry,) int32
-        Pixel of each entry, row·columns + column. Masked pixels are in no bin.
-    shares : (entry,) float32
+    data : (entry,) float32
         The part of the pixel's area that lies in the bin: 1 if pixels are not split.
+    indices : (entry,) int32
+        Pixel of each entry, row·columns + column. Masked pixels are in no bin.
+    indptr : (edge,) int64
+        Where each bin's entries begin, and where the last one's end. Bins go by radius, then by azimuth.
     norm : (y, x) float32
         Flat · polarisation · solid angle: what counts are divided by.
     dark : (y, x) float32
@@ -43,9 +47,9 @@ class AzimuthalBins:
         What frames are corrected for when they are brought into these bins: some of "dark", "flat", "parallax".
     """
 
-    starts: xr.DataArray
-    pixels: xr.DataArray
-    shares: xr.DataArray
+    data: xr.DataArray
+    indices: xr.DataArray
+    indptr: xr.DataArray
     norm: xr.DataArray
     dark: xr.DataArray
     radius: xr.DataArray
@@ -56,6 +60,12 @@ class AzimuthalBins:
     detector_dummy: tuple[float, float] | None = None
     corrections: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Of the detector, rows and columns."""
@@ -65,7 +75,7 @@ class AzimuthalBins:
     @cached_property
     def in_memory(self) -> Delayed:
         """The bins as the kernels take them, lazily: one copy for all tasks of a process. Bins that are not lazy are arranged once."""
-        arrays = [image.data for image in (self.starts, self.pixels, self.shares, self.norm, self.dark)]
+        arrays = [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
         if any(map(dask.is_dask_collection, arrays)):
             return dask.delayed(as_rings)(*arrays)
         return dask.delayed(Rings.from_arrays)(*as_rings(*arrays))
@@ -75,13 +85,23 @@ class AzimuthalBins:
         """The bins' centres, and the images radius, norm and dark, likewise."""
         return dask.delayed(as_arrays)(*(image.data for image in (self.centres, self.radius, self.norm, self.dark)))
 
+    def to_scipy(self) -> sp.csr_matrix:
+        """The matrix (bins × pixels) in memory."""
+        parts = as_arrays(*dask.compute(self.data.data, self.indices.data, self.indptr.data))
+        return sp.csr_matrix(parts, shape=(self.indptr.size - 1, self.norm.size))
+
+    def compute(self) -> "AzimuthalBins":
+        """The same with its arrays in memory."""
+        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), xr.DataArray)}
+        return replace(self, **dict(zip(arrays, dask.compute(*arrays.values()), strict=True)))
+
 
 def as_arrays(*images: Any) -> tuple[NDArray[Any], ...]:
     """Images that may be lazy, computed."""
     return tuple(map(np.asarray, images))
 
 
-def as_rings(starts: Any, pixels: Any, shares: Any, norm: Any, dark: Any) -> Rings:
+def as_rings(indptr: Any, indices: Any, data: Any, norm: Any, dark: Any) -> Rings:
     """The entries with what belongs to their pixels."""
-    order = np.asarray(pixels)
-    return Rings.of(np.asarray(starts), order, np.asarray(shares), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())
+    order = np.asarray(indices)
+    return Rings.of(np.asarray(indptr), order, np.asarray(data), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())

@@ -1,14 +1,18 @@
 """Rings on a detector. pyFAI does the geometry: where pixels and their corners lie, and what they see of the sphere."""
 
 import warnings
+from collections.abc import Callable
 from copy import copy
 from difflib import get_close_matches
+from functools import partial
 from numbers import Real
 from os import PathLike
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import dask
 import numpy as np
 import xarray as xr
+from dask import is_dask_collection
 from numpy.typing import NDArray
 from pyFAI.geometry import Geometry
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
@@ -16,6 +20,8 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from detcal.azimuthal.binning import NO_PIXEL, Boxes, Outlines, Pixels, Points, Range, middles, sort_pixels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError, are_two_numbers
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.once import on_first_use
 from detcal.frames.stack import as_image
 from detcal.frames.valid import as_mask
 from detcal.poni import find_dummy, read_poni
@@ -23,7 +29,7 @@ from detcal.sizes import check_pixels
 
 BINS_A_PIXEL = 4  # at most: most bins are then empty already
 MOST_BINS = 2**20  # that are no burden to a small detector either
-ENTRIES = "starts", "pixels", "shares"
+ENTRIES = "indptr", "indices", "data"
 UNITS = (
     "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
     "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None",
@@ -33,23 +39,23 @@ WAVELENGTHS = 1e-13, 1e-8  # m, from gamma rays to the ultraviolet
 
 
 def build_bins(
-    geometry: Any,
+    geometry: Geometry | str | PathLike[str],
+    *,
     npt: int = 1000,
     unit: str = "q_nm^-1",
-    split: str = "no",
-    mask: Any = None,
+    split: Literal["no", "bbox", "full"] = "no",
+    mask: ArrayLike | None = None,
     radial_range: Range | None = None,
     azimuth_range: Range | None = None,
     polarization: float | None = None,
     solid_angle: bool = True,
-    flat: Any = None,
-    dark: Any = None,
-    *,
+    flat: ArrayLike | None = None,
+    dark: ArrayLike | None = None,
     npt_azimuth: int | None = None,
     shape: tuple[int, int] | None = None,
     parallax: bool | None = None,
 ) -> AzimuthalBins:
-    """Sort the pixels of a detector into rings.
+    """Sort the pixels of a detector into rings: at once, or, if mask, flat or dark is over dask, when the bins are first asked for.
 
     Parameters
     ----------
@@ -95,9 +101,20 @@ def build_bins(
     UserWarning
         For more rings, or parts of them, than pixels that are not masked; and for pixels that are left out because flat, solid angle or
         polarisation is 0 or below.
+
+    Examples
+    --------
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm")
+    >>> bins.to_scipy().shape
+    (4, 400)
     """
     unit = str(unit)  # pyFAI's own have their name as that
     check_options(npt, npt_azimuth, unit, split)
+    check_polarization(polarization)
     radial_range = None if radial_range is None else rising(radial_range, "radial_range")
     azimuth_range = None if azimuth_range is None else within_a_turn(azimuth_range)
     npt, npt_azimuth = int(npt), npt_azimuth and int(npt_azimuth)
@@ -106,20 +123,60 @@ def build_bins(
     height, width = map(int, integrator.detector.shape)
     shape = height, width
     check_size(shape, npt * (npt_azimuth or 1))
-    masked = np.array(as_mask(integrator.detector.mask if mask is None else mask, shape, "detector"))
     detector_dummy = find_dummy(integrator.detector)
-    factors = {} if flat is None else {"flat": as_image(flat, shape, "a flat", detector=detector_dummy).compute().astype(float)}
+    masked = as_mask(integrator.detector.mask if mask is None else mask, shape, "detector")
+    given = (flat, "a flat"), (dark, "a dark")
+    images = [None if image is None else as_image(image, shape, name, detector=detector_dummy) for image, name in given]
+    done = {"dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None}
+    known: dict[str, Any] = {
+        "unit": unit, "split": split, "detector_dummy": detector_dummy, "corrections": tuple(name for name, there in done.items() if there),
+    }  # fmt: skip
+    wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle)
+    sort = partial(sort_detector, integrator, wanted, known)
+    if any(map(is_dask_collection, (mask, flat, dark))):
+        return on_first_use(AzimuthalBins, partial(sort_later, sort, masked, images), shape=shape, **known)
+    return sort_later(sort, masked, images)
+
+
+class Wanted(NamedTuple):
+    """Which bins, and what counts are divided by; as in `build_bins`."""
+
+    npt: int
+    npt_azimuth: int | None
+    radial_range: Range | None
+    azimuth_range: Range | None
+    polarization: float | None
+    solid_angle: bool
+
+
+def sort_later(sort: Callable[..., AzimuthalBins], masked: Any, images: list[Any]) -> AzimuthalBins:
+    """The bins of images that may be lazy and are computed before, on the scheduler that is active."""
+    return sort(*dask.compute(masked, *images))
+
+
+def sort_detector(
+    integrator: AzimuthalIntegrator,
+    wanted: Wanted,
+    known: dict[str, Any],
+    mask: NDArray[np.bool_],
+    flat: NDArray[np.float32] | None,
+    dark: NDArray[np.float32] | None,
+) -> AzimuthalBins:
+    """The pixels of a detector in bins."""
+    shape, masked, unit = mask.shape, mask.copy(), known["unit"]
+    npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle = wanted
+    factors: dict[str, NDArray[Any]] = {} if flat is None else {"flat": flat.astype(float)}
     if solid_angle:
         factors["solid angle"] = integrator.solidAngleArray(shape)
     if polarization is not None:
-        factors["polarisation"] = polarisation(integrator, shape, polarization)
+        factors["polarisation"] = np.asarray(integrator.polarization(shape, factor=polarization))
     norm, lines = product(factors, masked)
-    offset = np.zeros(shape) if dark is None else as_image(dark, shape, "a dark", detector=detector_dummy).compute()
+    offset = np.zeros(shape) if dark is None else dark
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
     radius = integrator.array_from_unit(shape, "center", unit)
     if npt_azimuth is None and azimuth_range is not None and azimuth_range[1] - azimuth_range[0] == 360:
         azimuth_range = None  # all around
-    pixels = pixels_as(split, integrator, radius, unit, masked.ravel(), npt_azimuth, azimuth_range)
+    pixels = pixels_as(known["split"], integrator, radius, unit, masked.ravel(), npt_azimuth, azimuth_range)
     entries, rings, parts = sort_pixels(pixels, unit, npt, npt_azimuth, radial_range, azimuth_range)
     starts = entries[0]
     if not starts[-1]:
@@ -128,16 +185,12 @@ def build_bins(
     if count > left:
         lines.append(f"{count} bins for {left} pixels that are not masked: many will be empty")
     for line in lines:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, stacklevel=4)
     azimuths = None if npt_azimuth is None else xr.DataArray(middles(parts), dims="azimuthal")
     images = {"norm": np.where(masked, 1, norm), "dark": np.where(masked, 0, offset), "radius": radius}
-    arrays = {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
+    arrays: dict[str, Any] = {name: xr.DataArray(image.astype(np.float32), dims=("y", "x")) for name, image in images.items()}
     arrays |= {name: xr.DataArray(values, dims=dim) for name, dim, values in zip(ENTRIES, ("edge", "entry", "entry"), entries, strict=True)}
-    done = {"dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None}
-    return AzimuthalBins(
-        centres=xr.DataArray(middles(rings), dims="radial"), azimuths=azimuths, unit=unit, split=split, detector_dummy=detector_dummy,
-        corrections=tuple(name for name, there in done.items() if there), **arrays,
-    )  # fmt: skip
+    return AzimuthalBins(centres=xr.DataArray(middles(rings), dims="radial"), azimuths=azimuths, **arrays, **known)
 
 
 def pixels_as(
@@ -225,11 +278,10 @@ def choose_parallax(integrator: AzimuthalIntegrator, wanted: bool | None) -> Non
         raise InputError("expected a geometry with parallax, got one without: switch it on (enable_parallax), or leave parallax= out")
 
 
-def polarisation(integrator: AzimuthalIntegrator, shape: tuple[int, ...], factor: float) -> NDArray[np.floating[Any]]:
-    """What polarisation leaves of the scattering."""
-    if not isinstance(factor, Real) or not -1 <= factor <= 1:
+def check_polarization(factor: float | None) -> None:
+    """Raise if it is no factor."""
+    if factor is not None and not (isinstance(factor, Real) and -1 <= factor <= 1):
         raise InputError(f"expected a polarisation factor between -1 and 1, got {factor!r}")
-    return np.asarray(integrator.polarization(shape, factor=factor))
 
 
 def within_a_turn(limits: Range) -> Range:

@@ -1,9 +1,8 @@
 """Integrating, clipping and filtering frames in rings, as lazy graphs."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -15,19 +14,27 @@ from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.kernels import Rings
 from detcal.azimuthal.quantiles import quantile_batch
 from detcal.errors import InputError, are_two_numbers
+from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import refuse_twice
+from detcal.frames.graph import map_frames
 from detcal.frames.lanes import in_groups
 from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
-from detcal.frames.stack import as_stack_of, whole_frames
+from detcal.frames.stack import DIMS, as_stack_of
 from detcal.frames.valid import find_readings, settled
 
+ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
 QUANTITIES = ("intensity", "sem", "std", "count")
 
 
 def integrate(
-    frames: Any, bins: AzimuthalBins, error_model: str = "poisson", *, variance: Any = None, dummy: float | None = None
+    frames: ArrayLike,
+    bins: AzimuthalBins,
+    *,
+    error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
+    variance: ArrayLike | None = None,
+    dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings, lazily: ⟨I⟩ = Σc·(raw − dark) / Σc·norm, c the share of a pixel in the ring.
 
@@ -61,6 +68,20 @@ def integrate(
     Notes
     -----
     Azimuthal variances: Schubert and Gertz, SSDBM 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, integrate
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> profile = integrate(np.full((2, 20, 20), 50.0), bins)
+    >>> profile.intensity.values[0].tolist()
+    [50.0, 50.0, 50.0, 50.0]
+    >>> profile["count"].values[0].sum()
+    np.float32(400.0)
     """
     if error_model == "hybrid":
         raise InputError('the "hybrid" error model is for sigma_clip: here take "poisson" or "azimuthal"')
@@ -68,13 +89,13 @@ def integrate(
 
 
 def sigma_clip(
-    frames: Any,
+    frames: ArrayLike,
     bins: AzimuthalBins,
+    *,
     threshold: float = 5.0,
     max_iterations: int = 5,
-    error_model: str = "azimuthal",
-    *,
-    variance: Any = None,
+    error_model: ErrorModel = "azimuthal",
+    variance: ArrayLike | None = None,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings without outliers, lazily.
@@ -103,35 +124,59 @@ def sigma_clip(
     ------
     InputError
         Frames of another shape than the bins, an unknown error model, a threshold that is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, sigma_clip
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.random.default_rng(0).normal(50, 1, (1, 20, 20))
+    >>> frame[0, 3, 4] = 9999
+    >>> sigma_clip(frame, bins).intensity.values.round().tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
     return profiles_of(frames, bins, error_model, variance, dummy, threshold=threshold, most=max_iterations)
 
 
 def outlier_mask(
-    frames: Any,
+    frames: ArrayLike,
     bins: AzimuthalBins,
+    *,
     threshold: float = 5.0,
     max_iterations: int = 5,
-    error_model: str = "azimuthal",
-    *,
-    variance: Any = None,
+    error_model: ErrorModel = "azimuthal",
+    variance: ArrayLike | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray:
     """The pixels that `sigma_clip` with the same options leaves out (frame, y, x) bool, lazily: in any of their rings, if they are split.
 
     Pixels without a reading, and those in no ring, are no outliers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, outlier_mask
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.random.default_rng(0).normal(50, 1, (1, 20, 20))
+    >>> frame[0, 3, 4] = 9999
+    >>> np.argwhere(outlier_mask(frame, bins).values).tolist()
+    [[0, 3, 4]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
-    blocks, options, stack = clipping_task(frames, bins, error_model, variance, dummy)
-    found = da.map_blocks(
-        outlier_block, *blocks, threshold=threshold, most=max_iterations, **options, dtype=np.bool_, meta=np.empty((0, 0, 0), np.bool_)
-    )
-    return stack.copy(data=found).rename("outlier").drop_attrs()
+    stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
+    calibration = {"threshold": threshold, "most": max_iterations, **options}
+    return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier")
 
 
 def quantile_filter(
-    frames: Any, bins: AzimuthalBins, quantiles: tuple[float, float] = (0.4, 0.6), *, dummy: float | None = None
+    frames: ArrayLike, bins: AzimuthalBins, *, quantiles: tuple[float, float] = (0.4, 0.6), dummy: float | None = None
 ) -> xr.Dataset:
     """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
 
@@ -155,18 +200,44 @@ def quantile_filter(
     ------
     InputError
         Frames of another shape than the bins, quantiles that are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, quantile_filter
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.full((1, 20, 20), 50.0)
+    >>> frame[0, ::4] = 9999
+    >>> quantile_filter(frame, bins, quantiles=(0.3, 0.6)).intensity.values.tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
     """
     if not are_two_numbers(quantiles) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
-    blocks = whole_frames(stack)
-    return as_profiles(("intensity", "count"), stack, bins, partial(quantile_block, quantiles=(low, high)), [blocks], valid=valid)
+    return as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
 
 
-def median_filter(frames: Any, bins: AzimuthalBins, *, dummy: float | None = None) -> xr.Dataset:
-    """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5)."""
-    return quantile_filter(frames, bins, (0.5, 0.5), dummy=dummy)
+def median_filter(frames: ArrayLike, bins: AzimuthalBins, *, dummy: float | None = None) -> xr.Dataset:
+    """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, median_filter
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.full((1, 20, 20), 50.0)
+    >>> frame[0, ::4] = 9999
+    >>> median_filter(frame, bins).intensity.values.tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
+    """
+    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), dummy=dummy)
 
 
 def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArray:
@@ -188,6 +259,20 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     ------
     InputError
         If the profile has other dimensions, or the bins are of a 2-D integration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, median_filter, radial_background
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.full((1, 20, 20), 50.0)
+    >>> frame[0, 10, 14] = 9999
+    >>> spots = frame - radial_background(median_filter(frame, bins).intensity, bins)
+    >>> float(spots.max())
+    9949.0
     """
     if as_bins(bins).azimuths is not None:
         raise InputError("expected bins of rings, got those of a 2-D integration: build them without npt_azimuth")
@@ -195,12 +280,12 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     if not isinstance(profile, xr.DataArray) or set(profile.dims) != {"frame", "radial"} or profile.sizes["radial"] != rings:
         came = dict(profile.sizes) if isinstance(profile, xr.DataArray) else type(profile).__name__
         raise InputError(f"expected a DataArray (frame, radial) of {rings} rings, as intensity of a filter with these bins, got {came}")
-    values = da.asarray(profile.transpose("frame", "radial").data).rechunk({1: -1})
-    drawn = da.map_blocks(
-        draw, values, images=bins.images_in_memory, dtype=np.float32, new_axis=2, meta=np.empty((0, 0, 0), np.float32),
-        chunks=(values.chunks[0], *((size,) for size in bins.shape)),
+    profile = profile.transpose("frame", "radial")
+    lazy = profile.copy(data=da.asarray(profile.data))
+    return map_frames(
+        draw, lazy, {"images": bins.images_in_memory}, dims=DIMS, sizes=dict(zip(DIMS[1:], bins.shape, strict=True)), name="background",
+        attrs=settled({"units": "counts"}),
     )  # fmt: skip
-    return xr.DataArray(drawn, coords_of_frames(profile), ("frame", "y", "x"), name="background", attrs=settled({"units": "counts"}))
 
 
 def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
@@ -220,11 +305,6 @@ def as_bins(bins: Any) -> AzimuthalBins:
     return bins
 
 
-def coords_of_frames(stack: xr.DataArray) -> dict[str, Any]:
-    """What is known of each frame."""
-    return {str(name): values for name, values in stack.coords.items() if values.dims == ("frame",)}
-
-
 def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
     """Refuse what clips nothing, or everything."""
     if not isinstance(threshold, Real) or not threshold > 0:
@@ -239,28 +319,27 @@ def profiles_of(
     frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None, *, threshold: float, most: int
 ) -> xr.Dataset:
     """Clipped statistics of each ring."""
-    blocks, options, stack = clipping_task(frames, bins, error_model, variance, dummy)
-    task = partial(clip_block, threshold=threshold, most=most, model=options["model"], noise_valid=options["noise_valid"])
-    return as_profiles(QUANTITIES, stack, bins, task, blocks, valid=options["valid"])
+    stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
+    return as_profiles(QUANTITIES, clip_block, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
 
 
 def clipping_task(
     frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None
-) -> tuple[list[da.Array], dict[str, Any], xr.DataArray]:
-    """The blocks of the frames, and of their variance; what the kernels need to know; the frames."""
+) -> tuple[xr.DataArray, list[da.Array], dict[str, Any]]:
+    """The frames, their variance if it is given, and what the kernels need to know."""
     if error_model not in ERROR_MODELS:
         raise InputError(f"expected error_model to be one of {', '.join(ERROR_MODELS)}, got {error_model!r}")
     stack, valid = readings_for(bins, frames, dummy)
-    blocks, noise_valid = [whole_frames(stack)], ALL_NUMBERS
+    noise, noise_valid = [], ALL_NUMBERS
     if variance is not None:
         given = as_stack_of(bins.shape, "bins", variance, "variance")
         if given.shape != stack.shape:
             raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
         given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy, beside=True)
-        blocks.append(whole_frames(given).rechunk(blocks[0].chunks))
+        noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return blocks, known | {"model": model, "rings": bins.in_memory}, stack
+    return stack, noise, known | {"model": model, "rings": bins.in_memory}
 
 
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
@@ -272,15 +351,18 @@ def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple
 
 
 def as_profiles(
-    names: tuple[str, ...], stack: xr.DataArray, bins: AzimuthalBins, task: Any, blocks: list[da.Array], *, valid: Valid
+    names: tuple[str, ...],
+    kernel: Callable[..., Any],
+    stack: xr.DataArray,
+    bins: AzimuthalBins,
+    calibration: dict[str, Any],
+    noise: Sequence[da.Array] = (),
 ) -> xr.Dataset:
-    """The profiles that a task makes of each block (frame, quantity, ring)."""
-    rings = len(bins.starts) - 1
-    found = da.map_blocks(
-        task, *blocks, rings=bins.in_memory, valid=valid, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
-        chunks=(blocks[0].chunks[0], (len(names),), (rings,)),
-    )  # fmt: skip
-    coords = coords_of_frames(stack)
+    """The profiles that a kernel makes of each block (frame, quantity, ring)."""
+    sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
+    profiles = map_frames(kernel, stack, {"rings": bins.in_memory, **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes)
+    found = profiles.data
+    coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)
     if taken:
         raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
+from detcal.display import as_html, as_text
 from detcal.distortion.resampling import Resampling
 from detcal.errors import InputError
 from detcal.frames.once import Once, in_memory
@@ -44,6 +45,12 @@ class GridPoints:
     dot_diameter_px: float
     spacing_px: float
     shape: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -101,6 +108,12 @@ class DistortionMap:
     order: int | None = None
     left_out: int | None = None
 
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
     @classmethod
     def of_corners(cls, corners_m: NDArray[np.float64], pixel_size_m: tuple[float, float], mask: NDArray[np.bool_]) -> "DistortionMap":
         """A map without dots."""
@@ -132,22 +145,33 @@ class DistortionMap:
         even = np.stack(np.meshgrid(*(np.arange(size + 1.0) for size in self.shape), indexing="ij"), axis=-1)
         return np.asarray(self.corners_m.values / self.pixel_size_m - even)
 
+    def check_shapes(self, path: str) -> None:
+        """Raise if what came from a file is no map, before its arrays are read.
+
+        Raises
+        ------
+        InputError
+            Corners and mask that do not fit each other, pixels without a size.
+        """
+        corners, mask = self.corners_m, self.mask
+        expected = tuple(size + 1 for size in mask.shape)
+        if mask.ndim != 2 or not mask.size or corners.shape != (*expected, 2):
+            raise InputError(f"expected corners (y + 1, x + 1, 2) and a mask (y, x) in {path}, got {corners.shape} and {mask.shape}")
+        size = np.asarray(self.pixel_size_m)
+        if size.shape != (2,) or size.dtype.kind not in "iuf" or not (np.isfinite(size) & (size > 0)).all():
+            raise InputError(f"expected two positive numbers (y, x) in m as the size of pixels in {path}, got {self.pixel_size_m}")
+
     def checked(self, path: str) -> "DistortionMap":
         """The same with its arrays in memory, if they make a map, as they came from a file.
 
         Raises
         ------
         InputError
-            Corners and mask that do not fit each other, pixels that are not masked and have no corners, or no size.
+            As `check_shapes`; pixels that are not masked and have no corners.
         """
+        self.check_shapes(path)
         found = self.compute()
         corners, known = found.corners_m.values, ~np.asarray(found.mask.values, np.bool_)
-        expected = tuple(size + 1 for size in known.shape)
-        if known.ndim != 2 or not known.size or corners.shape != (*expected, 2):
-            raise InputError(f"expected corners (y + 1, x + 1, 2) and a mask (y, x) in {path}, got {corners.shape} and {known.shape}")
-        size = np.asarray(found.pixel_size_m)
-        if size.shape != (2,) or size.dtype.kind not in "iuf" or not (np.isfinite(size) & (size > 0)).all():
-            raise InputError(f"expected two positive numbers (y, x) in m as the size of pixels in {path}, got {found.pixel_size_m}")
         one, other = corners[1:, 1:] - corners[:-1, :-1], corners[1:, :-1] - corners[:-1, 1:]
         wrong = known & (~np.isfinite(one + other).all(axis=-1) | ((one == 0) & (other == 0)).all(axis=-1))
         if wrong.any():
@@ -187,6 +211,18 @@ class OverlapMatrix:
     shape: tuple[int, int]
     pixel_size_m: tuple[float, float]
     origin_m: tuple[float, float]
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    @property
+    def camera_shape(self) -> tuple[int, int]:
+        """Rows and columns of the camera."""
+        height, width = self.areas.shape
+        return height, width
 
     @cached_property
     def in_memory(self) -> Delayed:

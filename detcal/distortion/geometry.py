@@ -1,10 +1,14 @@
 """From one image of a hole grid to the map of the camera's distortion."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
+from dask import delayed
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
@@ -14,6 +18,8 @@ from detcal.distortion.indexing import Nodes, Places, fit_even_grid, index_grid
 from detcal.distortion.points import FEWEST, find_grid_points
 from detcal.distortion.smooth import HIGHEST_ORDER, Model, Polynomial, fit_local_cubic, fit_polynomial, highest_order, rms
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.once import is_found, on_first_use
 from detcal.frames.stack import as_stack_of
 
 METHODS = ("auto", "polynomial", "cubic")
@@ -39,16 +45,16 @@ class Fit(NamedTuple):
 
 
 def fit_distortion(
-    image: Any,
+    image: ArrayLike,
     pitch_m: float,
     *,
-    method: str = "auto",
+    method: Literal["auto", "polynomial", "cubic"] = "auto",
     order: int | None = None,
     points: GridPoints | None = None,
-    dots: str = "auto",
+    dots: Literal["auto", "bright", "dark"] = "auto",
     dot_diameter_px: float | None = None,
     spacing_px: float | None = None,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
 ) -> DistortionMap:
     """The distortion of a camera from one image of a hole grid.
 
@@ -75,6 +81,7 @@ def fit_distortion(
     Returns
     -------
     DistortionMap
+        Of an image in memory at once; of one over dask, which is not read here, when one of its attributes is first asked for.
 
     Raises
     ------
@@ -86,6 +93,15 @@ def fit_distortion(
     -----
     Hammersley et al. (1994), Nucl. Instrum. Methods A 346, 312; there the displacements are splines. With strong barrel or pincushion the
     pixel size is a mean over the dots that were seen.
+
+    Examples
+    --------
+    >>> from detcal.distortion import fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> warp.cross_validated_rms_px < 0.1
+    True
     """
     if not (isinstance(pitch_m, Real) and 0 < pitch_m < np.inf):
         raise InputError(f"expected a positive pitch_m in m, the distance between neighbouring holes, got {pitch_m}")
@@ -95,21 +111,37 @@ def fit_distortion(
         raise InputError(
             f'expected order as a whole number from 1 to {HIGHEST_ORDER}, with method="polynomial", got {order!r} with {method!r}'
         )
-    found = points or find_grid_points(image, dots=dots, dot_diameter_px=dot_diameter_px, spacing_px=spacing_px, mask=mask)
+    found = points
+    if found is None:
+        found = find_grid_points(image, dots=dots, dot_diameter_px=dot_diameter_px, spacing_px=spacing_px, mask=mask)
     as_stack_of(found.shape, "points", image, "image")
+    fit = partial(map_of_points, pitch_m=float(pitch_m), method=method, order=order)
+    if is_found(found):
+        return fit(found)
+    return on_first_use(DistortionMap, partial(fit_later, fit, found), shape=found.shape, pitch_m=float(pitch_m))
+
+
+def fit_later(fit: Callable[[GridPoints], DistortionMap], points: GridPoints) -> DistortionMap:
+    """A fit to dots that are found before, both on the scheduler that is active."""
+    found = replace(points)
+    return delayed(partial(fit, found), pure=False)().compute()
+
+
+def map_of_points(found: GridPoints, *, pitch_m: float, method: str, order: int | None) -> DistortionMap:
+    """The map that a grid's dots tell of."""
     places = np.column_stack([found.y.values, found.x.values]).astype(float)
     numbered, nodes = index_grid(places)
     check_one_grid(places, numbered, nodes)
     fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
     check_square(fit.affine)
-    known = ~np.isnan(fit.residuals).any(axis=1)
+    known = np.asarray(np.isfinite(fit.residuals).all(axis=1))
     if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
         raise InputError(
             f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "
             "or two grids in one; dots= and dot_diameter_px= choose which are looked at"
         )
     chosen = np.flatnonzero(numbered)[fit.kept]
-    return as_map(fit, found, chosen, nodes[chosen], float(pitch_m))
+    return as_map(fit, found, chosen, nodes[chosen], pitch_m)
 
 
 def check_one_grid(places: Places, numbered: NDArray[np.bool_], nodes: Nodes) -> None:

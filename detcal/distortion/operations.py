@@ -1,22 +1,23 @@
 """Overlaps of pixels, and stacks of frames through them and back, as lazy graphs."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask import delayed
-from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from detcal.distortion import overlaps, resampling
-from detcal.distortion.calibration import DistortionMap, OverlapMatrix
+from detcal.distortion.calibration import DistortionMap, OverlapMatrix, as_resampling
 from detcal.errors import InputError
-from detcal.frames.corrections import ATTRIBUTE, corrected, corrections_of, refuse_twice, undone
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.corrections import attributes_of, refuse_twice
+from detcal.frames.graph import map_frames
+from detcal.frames.once import Once, in_memory, in_own_threads, is_found, on_first_use
 from detcal.frames.readings import ALL_NUMBERS, MOST, Valid
-from detcal.frames.stack import as_stack_of, whole_frames
+from detcal.frames.stack import DIMS, as_stack_of
 from detcal.frames.valid import as_mask, find_readings, settled
 from detcal.sizes import check_pixels
 
@@ -29,10 +30,10 @@ ITERATIONS, TOLERANCE = 200, 1e-6  # of the way back
 def build_overlaps(
     warp: DistortionMap,
     *,
-    shape: tuple[int, int] | str | None = None,
+    shape: tuple[int, int] | Literal["cover"] | None = None,
     pixel_size_m: float | tuple[float, float] | None = None,
     origin_m: tuple[float, float] | None = None,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     tile_rows: int | None = None,
 ) -> OverlapMatrix:
     """How a camera's pixels overlap those of an even grid, as a CSR matrix, lazily, a task a band of the grid's rows.
@@ -55,29 +56,69 @@ def build_overlaps(
     Returns
     -------
     OverlapMatrix
-        data, indices, indptr are lazy.
+        data, indices, indptr are lazy; how large the matrix is, is found when one of its attributes is first asked for.
 
     Raises
     ------
     InputError
-        A mask of another shape, no pixel left, or none with an area or on the grid, sizes that are not positive, pixels that are more
-        than 64 of the grid's wide.
+        A mask of another shape, sizes that are not positive; on first use no pixel left, or none with an area or on the grid, or pixels
+        that are more than 64 of the grid's wide.
 
     Notes
     -----
     Areas are exact, of quadrilaterals: each edge adds what lies to the right of it, cell by cell.
+
+    Examples
+    --------
+    >>> from detcal.distortion import build_overlaps, fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> build_overlaps(warp).shape
+    (160, 160)
     """
-    corners = np.ascontiguousarray(warp.corners_m.values, float)
-    masked = warp.mask.values | np.asarray(as_mask(mask, warp.shape, "map"))
-    overlaps.mask_unknown(corners, masked)
-    if masked.all():
-        raise InputError("no pixel is left: look at the mask, and at the map's")
+    masked = as_mask(mask, warp.shape, "map")
+    if isinstance(masked, np.ndarray):
+        check_some_left(masked)
     if tile_rows is not None and tile_rows < 1:
         raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
-    size, origin, grid = place_grid(warp, corners, masked, shape, pixel_size_m, origin_m)
+    wanted = wanted_grid(warp, shape, pixel_size_m, origin_m)
+    built = Once(partial(build_matrix, warp, masked, wanted, tile_rows))
+    known = {"shape": wanted.shape, "pixel_size_m": wanted.size, "origin_m": wanted.origin}
+    return on_first_use(
+        OverlapMatrix, built.get, in_memory=Once(partial(resampling_of, built)).lazily(), camera_shape=warp.shape,
+        **{name: value for name, value in known.items() if value is not None},
+    )  # fmt: skip
+
+
+def resampling_of(built: Once[OverlapMatrix]) -> resampling.Resampling:
+    """The matrix in memory, by tiles."""
+    matrix = built.get()
+    return as_resampling(matrix.indptr, matrix.indices, matrix.data, matrix.areas.data, matrix.shape)
+
+
+def build_matrix(warp: DistortionMap, mask: Any, wanted: "WantedGrid", tile_rows: int | None) -> OverlapMatrix:
+    """The matrix, whose coefficients are counted, in this process, and lazy."""
+    corners, unknown, masked = in_memory(warp.corners_m.data, warp.mask.data, mask)
+    corners, masked = np.ascontiguousarray(corners, float), unknown | masked
+    overlaps.mask_unknown(corners, masked)
+    check_some_left(masked)
+    size, origin, grid = place_grid(wanted, corners, masked)
     scaled, spans, areas = scale_map(corners, masked, origin, size)
     data, indices, indptr = build_bands(scaled, spans, areas <= 0, grid, tile_rows or max(1, BAND_PIXELS // grid[1]))
     return OverlapMatrix(data, indices, indptr, xr.DataArray(areas, dims=("y", "x")), grid, size, origin)
+
+
+def check_width(widest: float) -> None:
+    """Raise if a pixel is so many of the grid's wide that the grid's are a slip."""
+    if widest > overlaps.WIDEST:
+        raise InputError(f"expected pixels of at most {overlaps.WIDEST} of the grid's each way, got {widest:g}: give a larger pixel_size_m")
+
+
+def check_some_left(masked: NDArray[np.bool_]) -> None:
+    """Raise if all pixels are masked."""
+    if masked.all():
+        raise InputError("no pixel is left: look at the mask, and at the map's")
 
 
 def scale_map(
@@ -90,12 +131,12 @@ def scale_map(
     scaled, spans = np.empty((2, *corners.shape[:2])), np.empty((len(corners), 2))
     areas = np.empty(masked.shape, np.float32)
     bands = [slice(start, start + BAND_ROWS) for start in range(0, len(corners), BAND_ROWS)]
-    in_threads(
+    in_own_threads(
         [delayed(overlaps.scale_corners)(corners[some], origin, size, (scaled[0, some], scaled[1, some]), spans[some]) for some in bands]
     )
     over = [slice(some.start, some.stop + 1) for some in bands]
     widest = max(
-        in_threads(
+        in_own_threads(
             [
                 delayed(overlaps.signed_areas)((scaled[0, more], scaled[1, more]), masked[some], areas[some])
                 for some, more in zip(bands, over, strict=True)
@@ -107,37 +148,50 @@ def scale_map(
     np.maximum(areas, 0, out=areas)
     if not areas.any():
         raise InputError("expected pixels with an area, got a map whose corners lie on lines or points, or cross: it is no map of a camera")
-    if widest > overlaps.WIDEST:
-        raise InputError(f"expected pixels of at most {overlaps.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
+    check_width(widest)
     return scaled, spans, areas
 
 
-def in_threads(tasks: list[Delayed]) -> Any:
-    """What the tasks give, computed here and now."""
-    return dask.compute(*tasks, scheduler="threads")
+class WantedGrid(NamedTuple):
+    """What is asked for: pixel size and origin (y, x) in m, rows and columns. None: as it takes to cover the map."""
+
+    size: tuple[float, float]
+    origin: tuple[float, float] | None
+    shape: tuple[int, int] | None
 
 
-def place_grid(
-    warp: DistortionMap, corners: NDArray[np.float64], masked: NDArray[np.bool_], shape: Any, pixel_size_m: Any, origin_m: Any
-) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
-    """Pixel size, origin and shape of the even grid."""
+def wanted_grid(warp: DistortionMap, shape: Any, pixel_size_m: Any, origin_m: Any) -> WantedGrid:
+    """The ideal grid as far as options and the map's pixel size tell."""
     size = pair(warp.pixel_size_m if pixel_size_m is None else np.broadcast_to(pixel_size_m, 2), "pixel_size_m (y, x) in m")
     if not min(size) > 0:
         raise InputError(f"expected a positive pixel_size_m (y, x), got {size}")
-    low, high = extent(corners, masked) if shape == "cover" else (np.zeros(2), np.zeros(2))
-    default = np.floor(low / size) * size
-    origin = pair(default if origin_m is None else origin_m, "origin_m (y, x) in m")
-    if shape is None:
-        return size, origin, warp.shape
-    if shape == "cover":
-        rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).tolist()
-        check_pixels((rows, columns), "a grid that covers the map")
-        return size, origin, (int(rows), int(columns))
+    if is_found(warp):
+        check_width(max(np.asarray(warp.pixel_size_m) / size))
+    covers = isinstance(shape, str) and shape == "cover"
+    default = None if covers else (0.0, 0.0)
+    origin = default if origin_m is None else pair(origin_m, "origin_m (y, x) in m")
+    if shape is None or covers:
+        return WantedGrid(size, origin, None if covers else warp.shape)
     wanted = pair(shape, 'a shape (rows, columns), or "cover"')
     if not all(number >= 1 and number.is_integer() for number in wanted):
         raise InputError(f'expected a shape (rows, columns), or "cover", got {shape}')
     check_pixels(wanted, "a grid")
-    return size, origin, (int(wanted[0]), int(wanted[1]))
+    return WantedGrid(size, origin, (int(wanted[0]), int(wanted[1])))
+
+
+def place_grid(
+    wanted: WantedGrid, corners: NDArray[np.float64], masked: NDArray[np.bool_]
+) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+    """Pixel size, origin and shape of the ideal grid."""
+    size, origin, shape = wanted
+    if origin is not None and shape is not None:
+        return size, origin, shape
+    low, high = extent(corners, masked)
+    if origin is None:
+        origin = pair(np.floor(low / size) * size, "corners (y, x) in m")
+    rows, columns = np.maximum(1, np.ceil((high - origin) / size - 1e-9)).tolist()
+    check_pixels((rows, columns), "a grid that covers the map")
+    return size, origin, (int(rows), int(columns))
 
 
 def extent(corners: NDArray[np.float64], masked: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -161,7 +215,7 @@ def build_bands(
 ) -> tuple[da.Array, da.Array, da.Array]:
     """data, indices and indptr, a chunk a band, for corners (axis, y, x); `spans` (row, 2) are the least and largest y of these.
 
-    How many coefficients a band has is counted here, which is quick.
+    How many coefficients a band has is counted here.
     """
     low, high = np.minimum(spans[:-1, 0], spans[1:, 0]), np.maximum(spans[:-1, 1], spans[1:, 1])
     indptr = np.zeros(grid[0] * grid[1] + 1, np.int64)
@@ -173,7 +227,7 @@ def build_bands(
         ends = indptr[rows[0] * grid[1] + 1 : rows[1] * grid[1] + 1]
         bands.append(((corners[0, first : last + 1], corners[1, first : last + 1]), masked[first:last], first, rows))
         counts.append(delayed(overlaps.count_rows)(*bands[-1][:2], rows, grid[1], ends))
-    in_threads(counts)
+    in_own_threads(counts)
     parts = []
     for some, hidden, first, rows in bands:
         begins = indptr[rows[0] * grid[1] : rows[1] * grid[1] + 1]
@@ -189,14 +243,14 @@ def build_bands(
 
 
 def correct_distortion(
-    frames: Any,
+    frames: ArrayLike,
     warp: DistortionMap | OverlapMatrix,
-    conserve: str = "counts",
     *,
-    variance: Any = None,
+    conserve: Literal["counts", "mean"] = "counts",
+    variance: ArrayLike | Literal["poisson"] | None = None,
     coverage: bool = False,
-    mask: Any = None,
-    shape: tuple[int, int] | str | None = None,
+    mask: ArrayLike | None = None,
+    shape: tuple[int, int] | Literal["cover"] | None = None,
     pixel_size_m: float | tuple[float, float] | None = None,
     origin_m: tuple[float, float] | None = None,
     dummy: float | None = None,
@@ -239,47 +293,49 @@ def correct_distortion(
     InputError
         Frames of another shape than the map, or that say they had their distortion corrected; an unknown `conserve`, and as
         `build_overlaps`.
+
+    Examples
+    --------
+    >>> from detcal.distortion import correct_distortion, fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> straight = correct_distortion(image, warp)
+    >>> straight.dims, straight.shape
+    (('frame', 'y', 'x'), (1, 160, 160))
     """
     if conserve not in CONSERVED:
         raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")
     grid = {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m}
     matrix = as_overlaps(warp, grid)
-    stack = as_stack_of(camera_shape(matrix), "map", frames)
+    stack = as_stack_of(matrix.camera_shape, "map", frames)
     refuse_twice(stack, ["distortion"], "leave correct_distortion out")
     stack, valid = find_readings(stack, dummy=dummy)
-    blocks = whole_frames(stack)
-    noise, noise_valid = given_variance(variance, stack, blocks, dummy)
+    noise, noise_valid = given_variance(variance, stack, dummy)
     options = {"matrix": matrix.in_memory, "valid": valid, "mean": conserve == "mean"}
-    count, sizes = 1 + (variance is not None) + coverage, (blocks.chunks[0], *((size,) for size in matrix.shape))
-    found: Any  # (quantity, frame, y, x)
+    height, width = matrix.shape
+    even = {"y": height, "x": width}
+    place = {"conserve": conserve, "pixel_size_m": list(matrix.pixel_size_m), "origin_m": list(matrix.origin_m)}
+    attrs = attributes_of(stack, {"units": "counts", **place}, done=["distortion"], dummy=dummy)
+    count = 1 + (variance is not None) + coverage
     if count == 1:  # without an axis to take them from, values are one task with the reading of their frames, and with what comes next
-        meta = np.empty((0, 0, 0), np.float32)
-        found = [da.map_blocks(resampling.resample_values, blocks, **options, chunks=sizes, dtype=np.float32, meta=meta)]
-    else:
-        found = da.map_blocks(
-            resampling.resample_frames, blocks, *noise, **options, noise_valid=noise_valid,
-            poisson=variance is not None and not noise, coverage=coverage,
-            new_axis=0, chunks=((count,), *sizes), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
-        )  # fmt: skip
-    values = found[0] if dummy is None else da.where(da.isnan(found[0]), np.float32(dummy), found[0])
-    attrs = {"units": "counts", "conserve": conserve, "pixel_size_m": list(matrix.pixel_size_m), "origin_m": list(matrix.origin_m)}
-    coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}
-    straight = xr.DataArray(values, coords, stack.dims, "corrected", corrected(settled(stack.attrs, dummy), "distortion") | attrs)
-    if count == 1:
-        return straight
-    images = {"corrected": straight}
+        return filled(map_frames(resampling.resample_values, stack, options, sizes=even, name="corrected", attrs=attrs), dummy)
+    options |= {"noise_valid": noise_valid, "poisson": variance is not None and not noise, "coverage": coverage}
+    found = map_frames(
+        resampling.resample_frames, stack, options, stacks=noise, dims=("quantity", *DIMS), sizes={"quantity": count, **even}
+    )  # fmt: skip
+    images = {"corrected": filled(found[0].assign_attrs(attrs), dummy)}
     if variance is not None:
-        images["variance"] = xr.DataArray(found[1], coords, stack.dims, attrs=settled({}) | {"units": "counts²"})
+        images["variance"] = found[1].assign_attrs(settled({}) | {"units": "counts²"})
     if coverage:
-        images["coverage"] = xr.DataArray(found[-1], coords, stack.dims, attrs={"units": "1"})
-        images["mask"] = xr.DataArray(da.isnan(found[0]), coords, stack.dims)
+        images["coverage"] = found[-1].assign_attrs(units="1")
+        images["mask"] = found[0].copy(data=da.isnan(found[0].data))
     return xr.Dataset(images)
 
 
-def camera_shape(matrix: OverlapMatrix) -> tuple[int, int]:
-    """Rows and columns of the camera."""
-    height, width = matrix.areas.shape
-    return height, width
+def filled(frames: xr.DataArray, dummy: float | None) -> xr.DataArray:
+    """Frames with a dummy for NaN, if there is one."""
+    return frames if dummy is None else frames.copy(data=da.where(da.isnan(frames.data), np.float32(dummy), frames.data))
 
 
 def as_overlaps(warp: DistortionMap | OverlapMatrix, grid: dict[str, Any]) -> OverlapMatrix:
@@ -294,8 +350,8 @@ def as_overlaps(warp: DistortionMap | OverlapMatrix, grid: dict[str, Any]) -> Ov
     return warp
 
 
-def given_variance(variance: Any, stack: xr.DataArray, blocks: da.Array, dummy: float | None) -> tuple[list[da.Array], Valid]:
-    """The variance of the frames that was given, in their blocks, and which of it is known; none, if it is Poisson's or not wanted."""
+def given_variance(variance: Any, stack: xr.DataArray, dummy: float | None) -> tuple[list[da.Array], Valid]:
+    """The variance of the frames that was given, and which of it is known; none, if it is Poisson's or not wanted."""
     if variance is None or (isinstance(variance, str) and variance == "poisson"):
         return [], ALL_NUMBERS
     if isinstance(variance, str):
@@ -304,18 +360,18 @@ def given_variance(variance: Any, stack: xr.DataArray, blocks: da.Array, dummy: 
     if given.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
     given, valid = find_readings(given, dummy=dummy, beside=True)
-    return [whole_frames(given).rechunk(blocks.chunks)], valid.within(0, MOST)
+    return [given.data], valid.within(0, MOST)
 
 
 def uncorrect(
-    frames: Any,
+    frames: ArrayLike,
     warp: DistortionMap | OverlapMatrix,
-    conserve: str = "counts",
     *,
-    iterations: int = ITERATIONS,
+    conserve: Literal["counts", "mean"] = "counts",
+    max_iterations: int = ITERATIONS,
     tolerance: float = TOLERANCE,
-    mask: Any = None,
-    shape: tuple[int, int] | str | None = None,
+    mask: ArrayLike | None = None,
+    shape: tuple[int, int] | Literal["cover"] | None = None,
     pixel_size_m: float | tuple[float, float] | None = None,
     origin_m: tuple[float, float] | None = None,
     dummy: float | None = None,
@@ -328,7 +384,7 @@ def uncorrect(
         On the even grid. Not known is what `correct_distortion` takes as not measured.
     warp, conserve, mask, shape, pixel_size_m, origin_m, dummy
         As for `correct_distortion`, which made the frames.
-    iterations, tolerance
+    max_iterations, tolerance
         When LSMR ends: steps, and relative error of the corrected frame.
 
     Returns
@@ -340,21 +396,28 @@ def uncorrect(
     ------
     InputError
         As `correct_distortion`; iterations or tolerance out of range.
+
+    Examples
+    --------
+    >>> from detcal.distortion import correct_distortion, fit_distortion, uncorrect
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> straight = correct_distortion(image, warp)
+    >>> again = uncorrect(straight, warp)
+    >>> again.shape
+    (1, 160, 160)
     """
     if conserve not in CONSERVED:
         raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")
-    if iterations < 1 or not 0 < tolerance < 1:
-        raise InputError(f"expected at least 1 iteration and a tolerance between 0 and 1, got {iterations} and {tolerance}")
+    if max_iterations < 1 or not 0 < tolerance < 1:
+        raise InputError(f"expected max_iterations of at least 1 and a tolerance between 0 and 1, got {max_iterations} and {tolerance}")
     matrix = as_overlaps(warp, {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m})
     stack, valid = find_readings(as_stack_of(matrix.shape, "map's even grid", frames), dummy=dummy)
-    height, width = camera_shape(matrix)
-    blocks = whole_frames(stack)
-    found = da.map_blocks(
-        resampling.unresample_frames, blocks, matrix=matrix.in_memory, valid=valid, mean=conserve == "mean",
-        iterations=iterations, tolerance=tolerance, chunks=(blocks.chunks[0], (height,), (width,)), dtype=np.float32,
-        meta=np.empty((0, 0, 0), np.float32),
-    )  # fmt: skip
-    values = found if dummy is None else da.where(da.isnan(found), np.float32(dummy), found)
-    coords = {name: line for name, line in stack.coords.items() if line.dims in ((), ("frame",))}
-    attrs = undone(settled({ATTRIBUTE: corrections_of(stack)}, dummy), "distortion")
-    return xr.DataArray(values, coords, stack.dims, "uncorrected", attrs | {"units": "counts"})
+    height, width = matrix.camera_shape
+    options = {
+        "matrix": matrix.in_memory, "valid": valid, "mean": conserve == "mean", "iterations": max_iterations, "tolerance": tolerance,
+    }  # fmt: skip
+    attrs = attributes_of(stack, {"units": "counts"}, undone=["distortion"], dummy=dummy)
+    sizes = {"y": height, "x": width}
+    return filled(map_frames(resampling.unresample_frames, stack, options, sizes=sizes, name="uncorrected", attrs=attrs), dummy)

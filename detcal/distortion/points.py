@@ -1,11 +1,14 @@
 """Dots in an image: how large they are, where they are to a fraction of a pixel, and how far apart."""
 
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import dask.array as da
 import numpy as np
 import xarray as xr
+from dask import delayed, is_dask_collection
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from scipy.spatial import cKDTree
@@ -16,6 +19,8 @@ from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, f
 from detcal.distortion.calibration import GridPoints
 from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.once import on_first_use
 from detcal.frames.stack import as_image, as_stack
 from detcal.frames.valid import as_mask
 
@@ -50,12 +55,12 @@ class Shape:
 
 
 def find_grid_points(
-    image: Any,
+    image: ArrayLike,
     *,
-    dots: str = "auto",
+    dots: Literal["auto", "bright", "dark"] = "auto",
     dot_diameter_px: float | None = None,
     spacing_px: float | None = None,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
 ) -> GridPoints:
     """Centres of the dots of a grid, to a fraction of a pixel.
 
@@ -77,6 +82,7 @@ def find_grid_points(
     Returns
     -------
     GridPoints
+        Of an image in memory at once; of one over dask, which is not read here, when one of its attributes is first asked for.
         Of whole dots: those that the edge of the image or the mask cuts are left out, and so is what is not alike its neighbours.
         A dot may miss some pixels, up to about a seventh.
 
@@ -84,13 +90,33 @@ def find_grid_points(
     ------
     InputError
         An image of another shape, blank, saturated or all NaN; no dots, too few, or dots that touch.
+
+    Examples
+    --------
+    >>> from detcal.distortion import find_grid_points
+    >>> from detcal.simulate import hole_grid
+    >>> points = find_grid_points(hole_grid((160, 160), pitch_px=20, missing=0, unevenness=0).image)
+    >>> round(points.spacing_px)
+    20
     """
     if dots not in ("auto", "bright", "dark"):
         raise InputError(f'expected dots to be "auto", "bright" or "dark", got {dots!r}')
     for name, value in (("dot_diameter_px", dot_diameter_px), ("spacing_px", spacing_px)):
         if value is not None and not (isinstance(value, Real) and 1 < value < np.inf):
             raise InputError(f"expected {name} as a number above 1 pixel, got {value!r}")
-    picture = as_picture(image, mask)
+    picture, masked = as_lazy_picture(image, mask)
+    find = partial(points_in, dots=dots, dot_diameter_px=dot_diameter_px, spacing_px=spacing_px)
+    if is_dask_collection(image) or isinstance(masked, da.Array):
+        height, width = picture.shape
+        return on_first_use(GridPoints, delayed(find, pure=False)(picture, masked).compute, shape=(height, width))
+    return find(np.asarray(picture), masked)
+
+
+def points_in(
+    image: Picture, masked: NDArray[np.bool_], *, dots: str, dot_diameter_px: float | None, spacing_px: float | None
+) -> GridPoints:
+    """The dots in an image, NaN where nothing is known, without what is masked."""
+    picture = without_masked(image, masked)
     blobs = choose_blobs(picture, dots, dot_diameter_px)
     spacing = spacing_of(blobs) if spacing_px is None else spacing_px
     fitted, shape = fit_shape(picture, blobs, spacing, dot_diameter_px)
@@ -113,13 +139,24 @@ def find_grid_points(
     )  # fmt: skip
 
 
-def as_picture(image: Any, mask: Any) -> Picture:
-    """The image as float32, NaN where nothing is known."""
+def as_lazy_picture(image: ArrayLike, mask: ArrayLike | None) -> tuple[da.Array, Any]:
+    """The image as float32, NaN where nothing is known, over dask, and what is masked."""
     stack = as_stack(image, "image")
     if min(stack.shape[1:]) < LEAST_SIDE:
         raise InputError(f"expected an image of at least {LEAST_SIDE} × {LEAST_SIDE} pixels, got {stack.shape[1:]}")
-    picture: Picture = np.array(as_image(stack, (stack.shape[1], stack.shape[2]), "image", largest_is_flag=False))
-    picture[np.asarray(as_mask(mask, picture.shape, "image"))] = np.nan
+    shape = (stack.shape[1], stack.shape[2])
+    return as_image(stack, shape, "image", largest_is_flag=False), as_mask(mask, shape, "image")
+
+
+def as_picture(image: ArrayLike, mask: ArrayLike | None) -> Picture:
+    """The image as float32, computed, NaN where nothing is known or masked."""
+    return without_masked(*map(np.asarray, as_lazy_picture(image, mask)))
+
+
+def without_masked(image: Picture, masked: NDArray[np.bool_]) -> Picture:
+    """An image with NaN where it is masked, of which something must be left."""
+    picture: Picture = np.array(image)
+    picture[masked] = np.nan
     known = picture[np.isfinite(picture)]
     if not known.size:
         raise InputError("expected an image of a hole grid, got one that is all NaN or masked")

@@ -6,6 +6,7 @@ from typing import Any
 import xarray as xr
 
 from detcal.errors import InputError
+from detcal.frames.valid import settled
 
 ATTRIBUTE = "corrections"  # of frames: a list of the names below, in the order in which they were done
 # By name: what that is, for an error
@@ -24,16 +25,18 @@ def corrections_of(data: Any) -> tuple[str, ...]:
     return tuple(data.attrs.get(ATTRIBUTE, ())) if isinstance(data, xr.DataArray) else ()
 
 
-def corrected(attrs: Mapping[Any, Any], *names: str) -> dict[Any, Any]:
-    """Attributes of frames to which more was done."""
-    return {**attrs, ATTRIBUTE: [*attrs.get(ATTRIBUTE, ()), *names]}
-
-
-def undone(attrs: Mapping[Any, Any], *names: str) -> dict[Any, Any]:
-    """Attributes of frames that are again as before some corrections."""
-    left = [name for name in attrs.get(ATTRIBUTE, ()) if name not in names]
-    others = {name: value for name, value in attrs.items() if name != ATTRIBUTE}
-    return others | ({ATTRIBUTE: left} if left else {})
+def attributes_of(
+    frames: xr.DataArray,
+    more: Mapping[str, Any],
+    *,
+    done: Iterable[str] = (),
+    undone: Iterable[str] = (),
+    dummy: float | None = None,
+) -> dict[Any, Any]:
+    """The attributes of a result: those of its frames, what was done to them, that all its numbers but a dummy are readings, and more."""
+    done_to = [name for name in corrections_of(frames) if name not in undone] + [*done]
+    kept = {name: value for name, value in settled(frames.attrs, dummy).items() if name != ATTRIBUTE}
+    return kept | ({ATTRIBUTE: done_to} if done_to else {}) | dict(more)
 
 
 def refuse_twice(data: Any, names: Iterable[str], advice: str, what: str = "frames") -> None:

@@ -1,19 +1,96 @@
-"""Graphs over the blocks of a stack: sums whose order depends on the blocks alone."""
+"""Graphs over the blocks of a stack: kernels block by block, and sums whose order depends on the blocks alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
 import dask
 import dask.array as da
+import numpy as np
+import xarray as xr
 from dask.base import get_scheduler, tokenize
 from dask.core import flatten, istask
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
+from numpy.typing import DTypeLike
 
 # Frames that are summed one after the other, before sums of sums: enough that adding two sums takes little of the time.
 FRAMES_A_PART = 16
+
+
+def map_frames(
+    kernel: Callable[..., Any],
+    frames: xr.DataArray,
+    calibration: Mapping[str, Any] | None = None,
+    *,
+    stacks: Sequence[da.Array] = (),
+    images: Sequence[da.Array] = (),
+    whole: bool = True,
+    dims: tuple[str, ...] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    dtype: DTypeLike = np.float32,
+    name: Hashable | None = None,
+    attrs: Mapping[Any, Any] | None = None,
+) -> xr.DataArray:
+    """A kernel over the blocks of frames, lazily: one task a block, which reads its frames itself.
+
+    Were reading a task of its own, it would run ahead of what computes: memory that nobody planned.
+
+    Parameters
+    ----------
+    kernel
+        kernel(frames, *stacks, *images, **calibration) of a block gives a block of the result.
+    frames : (frame, ...)
+        Over dask.
+    calibration
+        What the kernel needs besides, by name. What is a `Delayed` in it is made ready once, for all tasks.
+    stacks : (frame, ...)
+        Others with a value for each of the frames' values, as a variance.
+    images : (y, x)
+        Of which a block gets the part that lies under it.
+    whole
+        Whether the kernel looks at whole frames; else blocks stay as they are.
+    dims
+        Of the result, by default those of the frames.
+    sizes
+        Of those of its dimensions that are not the frames' own, all in one block.
+    dtype, name, attrs
+        Of the result.
+
+    Returns
+    -------
+    DataArray
+        With those coords of the frames that still say where its values are: those of dimensions that are the frames' own.
+    """
+    own = dict(zip(map(str, frames.dims), frames.shape, strict=True))
+    dims = tuple(own) if dims is None else dims
+    same = [dim for dim in own if dim in dims and dim not in (sizes or {})]
+    blocks = whole_frames(frames) if whole else frames.data
+    lengths = {**dict(zip(own, blocks.chunks, strict=True)), **{dim: (size,) for dim, size in (sizes or {}).items()}}
+    beside = [stack.rechunk(blocks.chunks) for stack in stacks] + [image.rechunk(blocks.chunks[1:]) for image in images]
+    found = da.map_blocks(
+        kernel, blocks, *beside, **(calibration or {}), dtype=dtype, meta=np.empty((0,) * len(dims), dtype),
+        chunks=tuple(lengths[dim] for dim in dims), new_axis=added_axes(dims, tuple(own)),
+    )  # fmt: skip
+    return xr.DataArray(found, coords_kept(frames, same), dims, name, attrs)
+
+
+def added_axes(dims: tuple[str, ...], own: tuple[str, ...]) -> list[int] | None:
+    """Which axes of a result dask is to take for new ones: so many more than its frames have, before or behind these."""
+    more = len(dims) - len(own)
+    first = 0 if dims[0] != own[0] else len(own)
+    return list(range(first, first + more)) or None
+
+
+def coords_kept(frames: xr.DataArray, dims: Sequence[str]) -> dict[str, xr.DataArray]:
+    """The coords that results with only these of the frames' dimensions keep."""
+    return {str(name): line for name, line in frames.coords.items() if set(line.dims) <= set(dims)}
+
+
+def whole_frames(stack: xr.DataArray) -> da.Array:
+    """The stack's blocks with each frame in one chunk."""
+    return stack.data.rechunk(dict.fromkeys(range(1, stack.ndim), -1))
 
 
 def fold_blocks(
@@ -28,10 +105,7 @@ def fold_blocks(
     worker than what was summed so far.
     """
     most = max(1, partial_sums if partial_sums is not None else count_threads() + 1)
-    (optimised,) = dask.optimize(stack)
-    graph = dict(optimised.__dask_graph__())
-    # what lies computed on a cluster is no task, and is referred to by its key
-    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
+    graph, blocks = reading_tasks(stack)
     name = f"fold-{tokenize(stack.name, add, merge, shared, most)}"
     length = ceil(FRAMES_A_PART / max(1, *stack.chunks[0]))
     parts = [range(start, min(start + length, len(blocks))) for start in range(0, len(blocks), length)]
@@ -44,6 +118,15 @@ def fold_blocks(
         graph[(name, "total", part)] = (merge, (name, "total", part - 1), last) if part else (keep, last)
     whole = HighLevelGraph.from_collections(name, graph, dependencies=[stack, *shared])  # type: ignore[list-item]
     return Delayed((name, "total", len(parts) - 1), whole, layer=name)
+
+
+def reading_tasks(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
+    """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
+    (optimised,) = dask.optimize(part)
+    graph = dict(optimised.__dask_graph__())
+    # what lies computed on a cluster is no task, and is referred to by its key
+    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
+    return graph, blocks
 
 
 def add_in_turn(turn: Any, add: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,10 +1,42 @@
-"""How every kernel is compiled, in one place.
+"""How every kernel is compiled and kept, in one place.
 
 nogil, and never parallel: dask owns the cores. The fastmath flags let sums run in SIMD lanes; nnan and ninf are
 left out, because NaN marks a pixel without a value. Division by zero gives what it gives in numpy: a check for it would keep
 loops out of the SIMD lanes.
+
+numba keeps compiled kernels in files, and notices an edit of the file that a kernel is in. A kernel also holds the code of the kernels and
+SIMD instructions that it calls: those files count here too.
 """
 
+from collections.abc import Callable
+from functools import cache
+from hashlib import file_digest
+from typing import Any
+
+import numpy as np
 from numba import njit
 
-kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
+from detcal.frames import simd, simd_numpy
+
+INSTRUCTIONS = frozenset({simd.__file__, simd_numpy.__file__})
+compiled: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A function as a compiled kernel; with NUMBA_DISABLE_JIT=1 as it is, with numpy as quiet about NaN as a kernel."""
+    if simd.PLAIN_PYTHON:
+        return np.errstate(all="ignore")(function)
+    found = compiled(function)
+    called = [value.sources for value in function.__globals__.values() if isinstance(value, type(found)) and hasattr(value, "sources")]
+    others = INSTRUCTIONS.union(*called)
+    found.sources = others | {function.__code__.co_filename}
+    kept = found._cache._cache_file  # numba has no other way in: tests/frames/test_numba.py says first if this one is gone
+    kept._source_stamp = (kept._source_stamp, *(digest(path) for path in sorted(others)))
+    return found
+
+
+@cache
+def digest(path: str) -> str:
+    """What tells a file from any edit of it."""
+    with open(path, "rb") as file:
+        return file_digest(file, "blake2b").hexdigest()

@@ -1,7 +1,13 @@
-"""What all tasks of a process share: built once, by the first task that needs it."""
+"""What is made once, by the first who needs it: what all tasks of a process share, and what decides the shape of a result.
 
-from collections.abc import Callable
+Building a graph reads no frames. So what has a shape that only frames tell (dots, a lag, rings without a flat's bad pixels), and what is
+long work (the counts of a matrix), is an object of which some is known at once and the rest is found when it is first asked for.
+"""
+
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -36,9 +42,58 @@ class Once(Generic[Value]):
                 self._values.append(self._build())
             return self._values[0]
 
+    @property
+    def done(self) -> bool:
+        """Whether the value is there."""
+        return bool(self._values)
+
     def lazily(self) -> Delayed:
         """The value as a task."""
         return delayed(self.get, pure=False)()
+
+
+def on_first_use(kind: type[Value], find: Callable[[], Value], **known: Any) -> Value:
+    """An object of a dataclass of which some attributes are known; the others are found, all together, when one is first asked for.
+
+    In another process they are found anew, if they are not found before.
+    """
+    form: Any = later_form(kind, frozenset(known))  # type: ignore[arg-type]  # a class can be hashed
+    made: Value = object.__new__(form)
+    vars(made).update(known, _found=Once(find), _made_of=(kind, find, known))
+    return made
+
+
+def is_found(value: Any) -> bool:
+    """Whether an object has all that it holds, or else finds it on its first use."""
+    return "_found" not in vars(value) or value._found.done
+
+
+def again(kind: type[Value], find: Callable[[], Value], known: Mapping[str, Any]) -> Value:
+    """As `on_first_use`, in another process."""
+    return on_first_use(kind, find, **known)
+
+
+@lru_cache
+def later_form(kind: type[Value], known: frozenset[str]) -> type[Value]:
+    """A dataclass whose objects find their fields, and what else is known of them; a copy by `replace` is of the dataclass itself."""
+    later: dict[str, Any] = {name: Later(name) for name in {*known, *(field.name for field in fields(kind))}}  # type: ignore[arg-type]
+    later |= {"__class__": property(lambda self: kind), "__reduce__": reduced}
+    return type(kind.__name__, (kind,), later | {"__module__": kind.__module__})
+
+
+def reduced(made: Any) -> Any:
+    """What is sent to another process."""
+    return made._found.get().__reduce_ex__(2) if made._found.done else (again, made._made_of)
+
+
+class Later:
+    """An attribute that is taken from what an object finds, unless it is known."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, made: Any, kind: Any) -> Any:
+        return self if made is None else getattr(made._found.get(), self.name)
 
 
 def in_memory(*lazy: Any) -> list[NDArray[Any]]:
@@ -48,6 +103,17 @@ def in_memory(*lazy: Any) -> list[NDArray[Any]]:
     """
     arrays = [np.empty(array.shape, array.dtype) if isinstance(array, da.Array) else np.asarray(array) for array in lazy]
     targets = [(one, other) for one, other in zip(lazy, arrays, strict=True) if isinstance(one, da.Array)]
-    with ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT) as threads:
+    with own_threads() as threads:
         da.store([one for one, _ in targets], [other for _, other in targets], lock=False, scheduler=threads)
     return arrays
+
+
+def in_own_threads(tasks: list[Delayed]) -> Any:
+    """What tasks give, computed here and now, in threads of their own likewise."""
+    with own_threads() as threads:
+        return dask.compute(*tasks, scheduler=threads)
+
+
+def own_threads() -> ThreadPoolExecutor:
+    """As many threads as a computation has here."""
+    return ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT)

@@ -1,19 +1,23 @@
 """Sixteen float32 as one value in a kernel: a row of an array (n, 16) is loaded, computed with and stored as a whole.
 
 The compiler finds no SIMD form by itself for short loops over rows that it cannot tell apart; here the type asks for one.
+Each instruction has a twin in simd_numpy, which stands in its place where numba is turned off (NUMBA_DISABLE_JIT=1).
 """
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-LANES = 16
+from detcal.frames import simd_numpy
+from detcal.frames.simd_numpy import LANES, wrong_alignment, wrong_width
+
 HALF = LANES // 2
-instruction: Any = intrinsic  # whose declared type has the functions take one argument more than they do
+PLAIN_PYTHON: bool = config.DISABLE_JIT  # type: ignore[attr-defined]
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
 
@@ -35,22 +39,30 @@ class LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, VECTOR)
 
 
-def address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, alignment: int = 4) -> Any:
-    """Where a row of an array (n, 16) begins; the kernel raises if it has another width, or does not begin at a multiple of so many bytes.
+def instruction(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Make an instruction for kernels of a function that writes its code; where numba is turned off, its twin is taken."""
 
-    Neither changes in a loop, so that the compiler takes the comparison out of it.
+    def choose(code: Any) -> Any:
+        return twin if PLAIN_PYTHON else intrinsic(code)
+
+    return choose
+
+
+def address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any = None, alignment: int = 4) -> tuple[Any, Any]:
+    """Where a row of an array (n, 16) begins, or sixteen numbers from a column on of one (n, 16 or more), and the width of its rows.
+
+    The kernel raises if the array has rows of another width, or does not begin at a multiple of so many bytes. Neither changes in a loop,
+    so that the compiler takes the comparison out of it. Whether the row and the column are there is not checked.
     """
     proxy = cgutils.create_struct_proxy(array_type)(context, builder, array)
     data, width = proxy.data, cgutils.unpack_tuple(builder, proxy.shape)[1]
-    wrong = builder.icmp_unsigned("!=", width, ir.Constant(width.type, LANES))
-    raise_if(context, builder, wrong, f"expected an array (n, {LANES}), got one of another width")
-    offset = builder.and_(builder.ptrtoint(data, width.type), ir.Constant(width.type, alignment - 1))
-    wrong = builder.icmp_unsigned("!=", offset, ir.Constant(width.type, 0))
-    raise_if(
-        context, builder, wrong, f"expected an array that begins at a multiple of {alignment} bytes: make it with detcal.frames.lanes.lines"
-    )
-    first = builder.mul(row, ir.Constant(row.type, LANES))
-    return builder.bitcast(builder.gep(data, [first]), VECTOR.as_pointer())
+    lanes, zero = ir.Constant(width.type, LANES), ir.Constant(width.type, 0)
+    raise_if(context, builder, builder.icmp_unsigned("!=" if column is None else "<", width, lanes), wrong_width(column is not None))
+    if alignment > 1:
+        offset = builder.and_(builder.ptrtoint(data, width.type), ir.Constant(width.type, alignment - 1))
+        raise_if(context, builder, builder.icmp_unsigned("!=", offset, zero), wrong_alignment(alignment))
+    first = builder.mul(row, lanes) if column is None else builder.add(builder.mul(row, width), column)
+    return builder.gep(data, [first]), width
 
 
 def raise_if(context: Any, builder: Any, wrong: Any, message: str) -> None:
@@ -71,57 +83,58 @@ def check_rows(array: Any, number: Any = types.float32) -> None:
         raise TypeError(f"expected a contiguous array (n, m) of {number}, got {array}")
 
 
-@instruction
+@instruction(simd_numpy.load)
 def load(_: Any, array: Any, row: Any) -> Any:
     """A row of an array (n, 16)."""
     check_rows(array)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = address(context, builder, signature.args[0], arguments[0], arguments[1])
-        return builder.load(place, align=4)
+        place, _width = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.load(builder.bitcast(place, VECTOR.as_pointer()), align=4)
 
     return lanes_type(array, types.intp), code
 
 
-@instruction
+@instruction(simd_numpy.store)
 def store(_: Any, array: Any, row: Any, value: Any) -> Any:
     """Put a value in a row of an array (n, 16)."""
     check_rows(array)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = address(context, builder, signature.args[0], arguments[0], arguments[1])
-        builder.store(arguments[2], place, align=4)
+        place, _width = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        builder.store(arguments[2], builder.bitcast(place, VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes_type), code
 
 
-@instruction
+@instruction(simd_numpy.stream)
 def stream(_: Any, array: Any, row: Any, value: Any) -> Any:
     """As `store`, past the cache, in rows that each fill a line of it: for what is far more than the cache holds."""
     check_rows(array)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = address(context, builder, signature.args[0], arguments[0], arguments[1], alignment=4 * LANES)
-        stored = builder.store(arguments[2], place, align=4 * LANES)
+        place, _width = address(context, builder, signature.args[0], arguments[0], arguments[1], alignment=4 * LANES)
+        stored = builder.store(arguments[2], builder.bitcast(place, VECTOR.as_pointer()), align=4 * LANES)
         stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes_type), code
 
 
-@instruction
+@instruction(simd_numpy.load_from)
 def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
     """Sixteen numbers of any type that lie side by side in a row of an array."""
     number: Any = array.dtype
     check_rows(array, number)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
-        width = cgutils.unpack_tuple(builder, proxy.shape)[1]
-        first = builder.gep(proxy.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
+        array, row, column = arguments
+        place, _width = address(
+            context, builder, signature.args[0], array, row, column, alignment=1
+        )  # frames lie where their file has them
         vector = ir.VectorType(context.get_data_type(number), LANES)
-        found = builder.load(builder.bitcast(first, vector.as_pointer()), align=number.bitwidth // 8)
+        found = builder.load(builder.bitcast(place, vector.as_pointer()), align=number.bitwidth // 8 if signature.args[0].aligned else 1)
         if number in types.signed_domain:
             return builder.sitofp(found, VECTOR)
         if number in types.unsigned_domain:
@@ -131,24 +144,22 @@ def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
     return lanes_type(array, types.intp, types.intp), code
 
 
-@instruction
+@instruction(simd_numpy.store_to)
 def store_to(_: Any, array: Any, row: Any, column: Any, value: Any) -> Any:
     """Put sixteen float32 side by side in a row of an array (n, m), from a column on."""
     check_rows(array)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
-        width = cgutils.unpack_tuple(builder, proxy.shape)[1]
-        first = builder.gep(proxy.data, [builder.add(builder.mul(arguments[1], width), arguments[2])])
-        builder.store(arguments[3], builder.bitcast(first, VECTOR.as_pointer()), align=4)
+        place, _width = address(context, builder, signature.args[0], *arguments[:3])
+        builder.store(arguments[3], builder.bitcast(place, VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, lanes_type), code
 
 
-@instruction
+@instruction(simd_numpy.prefetch)
 def prefetch(_: Any, array: Any, column: Any) -> Any:
-    """Ask for sixteen numbers in each row of an array (n, m), from a column on, to be in the cache soon."""
+    """Ask for sixteen numbers in each row of an array (n, m), from a column on, to be in the cache soon. They need not be there."""
     check_rows(array, array.dtype)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -166,7 +177,7 @@ def prefetch(_: Any, array: Any, column: Any) -> Any:
     return types.void(array, types.intp), code
 
 
-@instruction
+@instruction(simd_numpy.measured)
 def measured(_: Any, value: Any, least: Any, most: Any, flag: Any, more: Any) -> Any:
     """`value`, but NaN where it is not from `least` to `most`, or is one of flag, flag + 1, … flag + more (flag is NaN: there is none)."""
 
@@ -184,7 +195,7 @@ def measured(_: Any, value: Any, least: Any, most: Any, flag: Any, more: Any) ->
     return lanes_type(lanes_type, *[types.float32] * 4), code
 
 
-@instruction
+@instruction(simd_numpy.splat)
 def splat(_: Any, number: Any) -> Any:
     """The same number in all lanes."""
 
@@ -194,7 +205,7 @@ def splat(_: Any, number: Any) -> Any:
     return lanes_type(types.float32), code
 
 
-@instruction
+@instruction(simd_numpy.where_number)
 def where_number(_: Any, value: Any, other: Any) -> Any:
     """`value`, but `other` in lanes where it is NaN."""
 
@@ -204,7 +215,7 @@ def where_number(_: Any, value: Any, other: Any) -> Any:
     return lanes_type(lanes_type, lanes_type), code
 
 
-@instruction
+@instruction(simd_numpy.where_positive)
 def where_positive(_: Any, condition: Any, value: Any, other: Any) -> Any:
     """`value` in lanes where `condition` is above 0, else `other`."""
 
@@ -214,7 +225,7 @@ def where_positive(_: Any, condition: Any, value: Any, other: Any) -> Any:
     return lanes_type(lanes_type, lanes_type, lanes_type), code
 
 
-@instruction
+@instruction(simd_numpy.transpose)
 def transpose(_: Any, source: Any, row: Any, column: Any, target: Any, target_row: Any, target_column: Any) -> Any:
     """Put the 16 × 16 numbers of an array from (row, column) on into another, rows as columns: by quarters, which registers can hold."""
 
@@ -236,15 +247,13 @@ def transpose(_: Any, source: Any, row: Any, column: Any, target: Any, target_ro
 
 def places_of(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> list[list[Any]]:
     """Where the halves of sixteen rows of sixteen numbers begin in an array."""
-    proxy = cgutils.create_struct_proxy(array_type)(context, builder, array)
-    width = cgutils.unpack_tuple(builder, proxy.shape)[1]
-    first = builder.add(builder.mul(row, width), column)
+    first, width = address(context, builder, array_type, array, row, column)
     halves = ir.VectorType(ir.FloatType(), HALF).as_pointer()
     places = []
     for i in range(LANES):
-        offset = builder.add(first, builder.mul(width, ir.Constant(width.type, i)))
+        offset = builder.mul(width, ir.Constant(width.type, i))
         offsets = offset, builder.add(offset, ir.Constant(offset.type, HALF))
-        places.append([builder.bitcast(builder.gep(proxy.data, [each]), halves) for each in offsets])
+        places.append([builder.bitcast(builder.gep(first, [each]), halves) for each in offsets])
     return places
 
 
@@ -265,7 +274,7 @@ def shuffled(builder: Any, one: Any, other: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
 
 
-@instruction
+@instruction(simd_numpy.where_between)
 def where_between(_: Any, value: Any, low: Any, high: Any, then: Any, other: Any) -> Any:
     """`then` in lanes where low ≤ value ≤ high, else `other`; NaN is between nothing."""
 
@@ -277,7 +286,7 @@ def where_between(_: Any, value: Any, low: Any, high: Any, then: Any, other: Any
     return lanes_type(*[lanes_type] * 5), code
 
 
-@instruction
+@instruction(simd_numpy.where_up_to)
 def where_up_to(_: Any, value: Any, high: Any, then: Any, other: Any) -> Any:
     """`then` in lanes where value ≤ high, else `other`, also where value is NaN."""
 
@@ -288,7 +297,7 @@ def where_up_to(_: Any, value: Any, high: Any, then: Any, other: Any) -> Any:
     return lanes_type(*[lanes_type] * 4), code
 
 
-@instruction
+@instruction(simd_numpy.lanes_between)
 def lanes_between(_: Any, value: Any, low: Any, high: Any) -> Any:
     """The lanes where low ≤ value ≤ high, each as a bit of a whole number."""
 
@@ -300,7 +309,7 @@ def lanes_between(_: Any, value: Any, low: Any, high: Any) -> Any:
     return types.uint64(*[lanes_type] * 3), code
 
 
-@instruction
+@instruction(simd_numpy.lowest_bit)
 def lowest_bit(_: Any, bits: Any) -> Any:
     """Which bit of a whole number other than 0 is the first that is set."""
 
@@ -310,10 +319,10 @@ def lowest_bit(_: Any, bits: Any) -> Any:
     return types.int64(types.uint64), code
 
 
-def extreme(order: str) -> Any:
+def extreme(order: str, twin: Callable[..., Any]) -> Any:
     """Of two values, in each lane the one that comes first; the second one if either is NaN."""
 
-    @instruction
+    @instruction(twin)
     def first(_: Any, one: Any, other: Any) -> Any:
         def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             return builder.select(builder.fcmp_ordered(order, *arguments), *arguments)
@@ -323,7 +332,7 @@ def extreme(order: str) -> Any:
     return first
 
 
-smaller, larger = extreme("<"), extreme(">")
+smaller, larger = extreme("<", simd_numpy.smaller), extreme(">", simd_numpy.larger)
 
 
 def arithmetic(function: Any, name: str) -> None:

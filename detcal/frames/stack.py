@@ -10,7 +10,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames.graph import fold_blocks
+from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.readings import Valid, readings, values_and_known
 from detcal.frames.valid import Dummy, check_nothing_lacks, find_readings
 
@@ -86,11 +86,6 @@ def default_dims(data: Any, name: str) -> tuple[str, ...]:
     return DIMS[-np.ndim(data) :]
 
 
-def whole_frames(stack: xr.DataArray) -> da.Array:
-    """The stack's blocks with y and x in one chunk each, for operations that look at whole frames."""
-    return stack.data.rechunk({1: -1, 2: -1})
-
-
 def as_image(
     data: Any,
     shape: tuple[int, int],
@@ -121,10 +116,9 @@ def as_image(
     if found.shape[1:] != tuple(shape):
         raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {found.shape[1:]}")
     found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_flag=largest_is_flag, beside=True)
-    stack = whole_frames(found)
-    if len(stack) == 1:
-        return da.map_blocks(partial(readings, valid=valid), stack, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))[0]
-    sums = fold_blocks(stack, partial(add_frames, valid=valid), np.add, partial_sums=1)
+    if len(found) == 1:
+        return map_frames(readings, found, {"valid": valid}).data[0]
+    sums = fold_blocks(whole_frames(found), partial(add_frames, valid=valid), np.add, partial_sums=1)
     return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
 
 

@@ -13,7 +13,6 @@ Negative numbers are readings, unless a source says otherwise. Numbers are compa
 """
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from math import ceil, floor
 from typing import Any, NamedTuple
 
@@ -23,6 +22,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError, are_two_numbers
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.graph import map_frames
 from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RANGE, MISSING = ("valid_min", "valid_max", "valid_range"), "missing_value"
@@ -197,7 +198,7 @@ def inside(low: float, high: float) -> tuple[float, float]:
 def without(data: xr.DataArray, valid: Valid) -> xr.DataArray:
     """Frames or spectra with NaN for what is no reading, lazily, as reals."""
     kind = float_dtype(data.dtype)
-    return data.copy(data=da.map_blocks(partial(nan_for_flags, valid=valid), data.data, dtype=kind, meta=np.empty((0,) * data.ndim, kind)))
+    return map_frames(nan_for_flags, data, {"valid": valid}, whole=False, dtype=kind, name=data.name, attrs=data.attrs)
 
 
 def nan_for_flags(block: NDArray[Any], valid: Valid) -> NDArray[np.floating[Any]]:
@@ -249,13 +250,10 @@ def with_flags(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_
     if mask is None:
         return frames
     height, width = frames.shape[1:]
-    masked = as_mask(mask, (height, width), "frames")
+    masked = da.asarray(as_mask(mask, (height, width), "frames"))
     kind = float_dtype(frames.dtype)
-    data = da.blockwise(
-        mask_block, "fyx", frames.data, "fyx", da.from_array(np.asarray(masked), chunks=frames.data.chunks[1:]), "yx",
-        dtype=kind, meta=np.empty((0, 0, 0), kind),
-    )  # fmt: skip
-    return frames.copy(data=data).assign_attrs({RECORDED: str(recorded_dtype(frames))} if frames.dtype != kind else {})
+    recorded = {RECORDED: str(recorded_dtype(frames))} if frames.dtype != kind else {}
+    return map_frames(mask_block, frames, images=[masked], whole=False, dtype=kind, name=frames.name, attrs=frames.attrs | recorded)
 
 
 def checked_flags(dummy: Any, valid_range: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -323,7 +321,7 @@ def check_nothing_lacks(data: Any, name: str) -> None:
         )
 
 
-def as_mask(mask: Any, shape: tuple[int, ...], owner: str) -> NDArray[np.bool_] | da.Array:
+def as_mask(mask: ArrayLike | None, shape: tuple[int, ...], owner: str) -> NDArray[np.bool_] | da.Array:
     """An image of what is not measured, as booleans; lazy if it came so.
 
     Parameters
@@ -345,7 +343,7 @@ def as_mask(mask: Any, shape: tuple[int, ...], owner: str) -> NDArray[np.bool_] 
     check_nothing_lacks(mask, "a mask")
     if isinstance(mask, xr.DataArray):
         mask = (mask.transpose("y", "x") if set(mask.dims) == {"y", "x"} else mask).data
-    image = mask if isinstance(mask, da.Array) else np.asarray(mask)
+    image: Any = mask if isinstance(mask, da.Array) else np.asarray(mask)
     if image.ndim == 3 and len(image) == 1:
         image = image[0]
     if image.ndim == 3:

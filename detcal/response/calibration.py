@@ -7,6 +7,7 @@ import dask
 import numpy as np
 import xarray as xr
 
+from detcal.display import as_html, as_text
 from detcal.frames.images import check_gains, one_image
 
 
@@ -54,6 +55,12 @@ class Response:
     intercept: bool = False
     boundary: str = "nearest"
     truncate: float = 4.0
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     @classmethod
     def from_gain(cls, gain: Any, *, sigma: float = 50.0, boundary: str = "nearest", truncate: float = 4.0) -> "Response":

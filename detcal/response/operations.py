@@ -1,7 +1,7 @@
 """The response fit and the correction as lazy graphs: a stack in, a calibration or a stack out."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -9,28 +9,30 @@ import xarray as xr
 from dask.delayed import delayed
 
 from detcal.errors import InputError
-from detcal.frames.corrections import corrected, corrections_of, refuse_twice
-from detcal.frames.graph import fold_blocks
-from detcal.frames.stack import as_image, as_stack, whole_frames
-from detcal.frames.valid import as_mask, find_readings, settled
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
+from detcal.frames.graph import fold_blocks, map_frames, whole_frames
+from detcal.frames.stack import as_image, as_stack
+from detcal.frames.valid import as_mask, find_readings
 from detcal.response import kernels
 from detcal.response.calibration import Response
 from detcal.response.smoothing import BOUNDARIES
 from detcal.sizes import check_radius
 
+Boundary = Literal["nearest", "reflect", "mirror", "wrap"]
 ORDER = ("dark", "gain", "flat")  # in which the frames are corrected
 
 
 def fit_response(
-    sweep: Any,
-    dark: Any = None,
+    sweep: ArrayLike,
+    dark: ArrayLike | None = None,
     *,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     sigma: float = 50.0,
     cutoff: float = 300.0,
-    order: int = 1,
+    order: Literal[1, 2] = 1,
     intercept: bool = False,
-    boundary: str = "nearest",
+    boundary: Boundary = "nearest",
     truncate: float = 4.0,
     dummy: float | None = None,
     partial_sums: int | None = None,
@@ -87,6 +89,17 @@ def fit_response(
     References
     ----------
     Croton, Ruben, Morgan, Paganin and Kitchen, Optics Express 27 (2019) 14231, eq. 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import fit_response
+    >>> pixels = np.ones((8, 8))
+    >>> pixels[3, 4] = 0.5
+    >>> sweep = np.linspace(1000, 9000, 5)[:, None, None] * pixels
+    >>> response = fit_response(sweep, sigma=1.0)
+    >>> round(float(response.gain[3, 4]), 1)
+    1.8
     """
     check_smoothing(sigma, boundary, truncate)
     check_order(order)
@@ -115,11 +128,11 @@ def fit_response(
 
 
 def correct_response(
-    frames: Any,
+    frames: ArrayLike,
     response: Response,
-    dark: Any = None,
-    flat: Any = None,
     *,
+    dark: ArrayLike | None = None,
+    flat: ArrayLike | None = None,
     residual_sigma: float | None = None,
     flat_is_dark_subtracted: bool = False,
     dummy: float | None = None,
@@ -160,6 +173,15 @@ def correct_response(
     References
     ----------
     Croton et al., Optics Express 27 (2019) 14231, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import Response, correct_response
+    >>> gains = Response.from_gain(np.ones((4, 4)), sigma=1.0)
+    >>> frames, dark, flat = np.full((2, 4, 4), 1100.0), np.full((4, 4), 100.0), np.full((4, 4), 2100.0)
+    >>> float(correct_response(frames, gains, dark=dark, flat=flat).mean())
+    0.5
     """
     stack = as_stack(frames)
     shape = stack.shape[1:]
@@ -177,14 +199,10 @@ def correct_response(
     flat_image = None if flat is None else as_image(flat, response.shape, "a flat", dummy=dummy)
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
     terms = correction_terms(response, flat_image, None if flat_is_dark_subtracted else dark_image, residual_sigma)
-    planes = [plane.rechunk(stack.data.chunks[1:]) for plane in (dark_image, *terms)]
-    values = da.blockwise(
-        partial(kernels.correct, valid=valid), "fyx", stack.data, "fyx", *(item for plane in planes for item in (plane, "yx")),
-        dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
-    )  # fmt: skip
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
-    found = xr.DataArray(values, stack.coords, stack.dims, "corrected")
-    return found.assign_attrs(corrected(settled(stack.attrs), *sorted(done, key=ORDER.index)) | names)
+    attrs = attributes_of(stack, names, done=sorted(done, key=ORDER.index))
+    images = [dark_image, *terms]
+    return map_frames(kernels.correct, stack, {"valid": valid}, images=images, whole=False, name="corrected", attrs=attrs)
 
 
 def correction_terms(response: Response, flat: da.Array | None, flat_dark: da.Array | None, residual_sigma: float | None) -> list[da.Array]:

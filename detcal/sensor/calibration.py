@@ -12,10 +12,13 @@ import scipy.sparse as sp
 import xarray as xr
 from dask.delayed import Delayed
 
-from detcal.frames.corrections import undone
+from detcal.display import as_html, as_text
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.corrections import attributes_of
+from detcal.frames.graph import map_frames
 from detcal.frames.once import Once, in_memory
-from detcal.frames.stack import as_stack_of, whole_frames
-from detcal.frames.valid import find_readings, settled
+from detcal.frames.stack import as_stack_of
+from detcal.frames.valid import find_readings
 from detcal.sensor import inversion, kernels
 from detcal.sensor.geometry import PlanarGeometry
 
@@ -54,6 +57,12 @@ class SensorPSF:
     attenuation_per_m: float
     detector_dummy: tuple[float, float] | None = None
 
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
     @property
     def geometry(self) -> PlanarGeometry:
         """The plane that it was built for."""
@@ -85,7 +94,7 @@ class SensorPSF:
         """Write the matrix for `scipy.sparse.load_npz`."""
         sp.save_npz(path, self.to_scipy())
 
-    def apply(self, frames: Any) -> xr.DataArray:
+    def apply(self, frames: ArrayLike) -> xr.DataArray:
         """Blur frames (frame, y, x), lazily: what the thick sensor would record; NaN where it records nothing.
 
         What is not known of them (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) enters as 0.
@@ -97,20 +106,21 @@ class SensorPSF:
         """
         stack = as_stack_of(self.shape, "matrix", frames)
         stack, valid = find_readings(stack, detector=self.detector_dummy)
-        blurred = da.map_blocks(
-            inversion.blur_frames, whole_frames(stack), matrix=self.in_memory, valid=valid, dtype=np.float32,
-            meta=np.empty((0, 0, 0), np.float32),
-        )  # fmt: skip
-        attrs = undone(settled(stack.attrs), "parallax", "efficiency")
-        return xr.DataArray(blurred, stack.coords, stack.dims, "blurred", attrs)
+        attrs = attributes_of(stack, {}, undone=("parallax", "efficiency"))
+        return map_frames(inversion.blur_frames, stack, {"matrix": self.in_memory, "valid": valid}, name="blurred", attrs=attrs)
 
-    @cached_property
+    @property
     def conditioning(self) -> "Conditioning":
         """How well the blur can be undone: half a second a million pixels, the first time.
 
         White noise goes through the exact inverse of the whole matrix.
         """
-        return Conditioning(*inversion.noise_and_diagonal(self.slab, self.attenuation_per_m, np.asarray(self.mask)))
+        return self.conditioned.get()
+
+    @cached_property
+    def conditioned(self) -> "Once[Conditioning]":
+        """The conditioning, for tasks: found once and kept with this object."""
+        return Once(partial(find_conditioning, self.slab, self.attenuation_per_m, self.mask.data))
 
     def compute(self) -> "SensorPSF":
         """The same with its arrays in memory."""
@@ -119,7 +129,7 @@ class SensorPSF:
         blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
         found = replace(self, **{**computed, **blocks})
         matrix = inversion.Matrix.of(computed["indptr"], computed["indices"], computed["data"], self.slab)
-        vars(found)["in_memory"] = dask.delayed(inversion.Matrix)(*matrix)
+        vars(found).update(in_memory=dask.delayed(inversion.Matrix)(*matrix), conditioned=self.conditioned)
         return found
 
 
@@ -127,6 +137,12 @@ def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels
     """The matrix of a slab, of its parts, which may be lazy."""
     ends, pixels, shares = in_memory(indptr, indices, data)
     return inversion.Matrix.of(ends, pixels, shares, slab)
+
+
+def find_conditioning(slab: kernels.Slab, attenuation_per_m: float, mask: Any) -> "Conditioning":
+    """The conditioning of a matrix, of which the mask may be lazy."""
+    (masked,) = in_memory(mask)
+    return Conditioning(*inversion.noise_and_diagonal(slab, attenuation_per_m, masked))
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,23 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+import dask
 import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 from numpy.typing import NDArray
 
+from detcal.display import as_html, as_text
 from detcal.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class ScanGrid:
-    """A scan's spectra on a grid: counts = W·spectra. From `build_scan_grid`.
+    """A scan's spectra on a grid: counts = W·spectra, W in CSR (rows are pixels, columns spectra). From `build_scan_grid`.
 
     Attributes
     ----------
@@ -54,6 +56,12 @@ class ScanGrid:
     line_lag: float
     unit: str
 
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
@@ -61,10 +69,19 @@ class ScanGrid:
         return rows, columns
 
     @cached_property
-    def W(self) -> sp.csr_matrix:
-        """The matrix (pixels × spectra) in memory."""
-        parts = tuple(np.asarray(part) for part in (self.data, self.indices, self.indptr))
+    def in_memory(self) -> sp.csr_matrix:
+        """The matrix W: one copy, kept with this object."""
+        parts = tuple(np.asarray(part) for part in dask.compute(self.data.data, self.indices.data, self.indptr.data))
         return sp.csr_matrix(parts, shape=(self.coverage.size, self.spectra))
+
+    def to_scipy(self) -> sp.csr_matrix:
+        """The matrix W (pixels × spectra) in memory."""
+        return self.in_memory
+
+    def compute(self) -> "ScanGrid":
+        """The same with its arrays in memory."""
+        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), xr.DataArray)}
+        return replace(self, **dict(zip(arrays, dask.compute(*arrays.values()), strict=True)))
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -76,7 +93,7 @@ class ScanGrid:
         kept = ~left_out[np.asarray(self.indices)]
         before = np.concatenate([[0], np.cumsum(kept)])
         rest = sp.csr_matrix(
-            (np.asarray(self.data)[kept], np.asarray(self.indices)[kept], before[np.asarray(self.indptr)]), shape=self.W.shape
+            (np.asarray(self.data)[kept], np.asarray(self.indices)[kept], before[np.asarray(self.indptr)]), shape=self.in_memory.shape
         )
         coverage = np.asarray(rest.sum(axis=1), np.float32).reshape(self.shape)
         return replace(

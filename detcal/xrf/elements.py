@@ -1,7 +1,7 @@
 """Maps of elements: windows around lines, or fits of whole patterns, as lazy graphs."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.graph import map_frames
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_energy
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, window_of
@@ -20,13 +21,13 @@ EMPTY = 1e-6  # of a pattern's highest channel
 def element_maps(
     scan: xr.Dataset,
     grid: ScanGrid,
-    elements: Sequence[str],
     *,
-    method: str = "fit",
+    elements: Sequence[str],
+    method: Literal["fit", "window"] = "fit",
     fwhm_kev: float = 0.14,
     energy_range_kev: tuple[float, float] | None = None,
     background_kev: float = 2.0,
-    tile_lines: int | None = None,
+    tile_rows: int | None = None,
 ) -> xr.Dataset:
     """How much of each element's radiation comes from each pixel, lazily.
 
@@ -50,7 +51,7 @@ def element_maps(
         Which energies to fit; by default from half a keV, or the strongest lines less 0.7 keV, to the strongest lines and 1.5 keV more.
     background_kev
         Distance of the background's triangles.
-    tile_lines
+    tile_rows
         As for `regrid`.
 
     Returns
@@ -65,6 +66,15 @@ def element_maps(
     InputError
         Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times; another
         number of spectra than the grid was built for; none with a live time.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, element_maps
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> maps = element_maps(scan, build_scan_grid(scan), elements=["Fe", "Cu"])
+    >>> maps.rate.sizes["element"]
+    2
     """
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')
@@ -79,14 +89,14 @@ def element_maps(
     if not 0 < background_kev < np.inf:
         raise InputError(f"expected a positive background_kev, got {background_kev}")
     grid, live = timed(scan, grid)
-    seconds = on_grid(grid, grid.W @ live)
+    seconds = on_grid(grid, grid.to_scipy() @ live)
     counts, _ = in_mean_live_time(scan)
     noise = noise_of(grid, noise_of_spectra(scan))
     patterns = np.stack([pattern_of(line, energy, fwhm_kev) for line in lines])
     strongest = np.array([line.strongest_kev for line in lines])
     if method == "window":
         weights = np.stack([window_of(line, energy, fwhm_kev) for line in lines])
-        amounts, errors = window_maps(counts, grid, live, seconds, noise, weights, patterns, tile_lines)
+        amounts, errors = window_maps(counts, grid, live, seconds, noise, weights, patterns, tile_rows)
     else:
         wanted = energy_range_kev or (max(low, strongest.min() - 0.7), min(high, strongest.max() + 1.5))
         inside = (energy >= wanted[0]) & (energy <= wanted[1])
@@ -94,7 +104,7 @@ def element_maps(
             raise InputError(f"expected more channels than elements from {wanted[0]:g} to {wanted[1]:g} keV, got {inside.sum()}")
         background = background_patterns(energy[inside], background_kev).T
         every = np.concatenate([patterns[:, inside], background])
-        amounts, errors = fitted_maps(counts, grid, live, seconds, noise, inside, every, len(names), tile_lines)
+        amounts, errors = fitted_maps(counts, grid, live, seconds, noise, inside, every, len(names), tile_rows)
     coords: dict[str, Any] = {
         "element": np.array(names, object),
         "line_kev": ("element", strongest, {"units": "keV"}),
@@ -126,7 +136,7 @@ def window_maps(
     noise: NDArray[np.float64],
     weights: NDArray[np.float64],
     patterns: NDArray[np.float64],
-    tile_lines: int | None,
+    tile_rows: int | None,
 ) -> tuple[da.Array, da.Array]:
     """Counts per second (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first.
 
@@ -135,11 +145,12 @@ def window_maps(
     """
     recovered = (weights * patterns).sum(axis=1)
     shares = weights / recovered[:, None]
-    whole = as_spectra(spectra).data.rechunk({1: -1})
     both = np.concatenate([shares, shares**2]).T
-    sums = da.map_blocks(weigh, whole, both, dtype=np.float64, chunks=(whole.chunks[0], (both.shape[1],)), meta=np.empty((0, 0)))
+    data = as_spectra(spectra)
+    sizes = {"window": both.shape[1]}
+    sums = map_frames(weigh, data, {"weights": both}, dims=(str(data.dims[0]), "window"), sizes=sizes, dtype=np.float64).data
     amounts, squares = (
-        spread(sums[:, part], grid, over_seconds(grid, seconds, power), None, Missing(live, power), tile_lines=tile_lines, once=True)
+        spread(sums[:, part], grid, over_seconds(grid, seconds, power), None, Missing(live, power), tile_rows=tile_rows, once=True)
         for part, power in ((slice(len(shares)), 1), (slice(len(shares), None), 2))
     )
     # in place of the variance of each spectrum, that of all which are in the pixel
@@ -151,7 +162,8 @@ def window_maps(
 def noise_of(grid: ScanGrid, spectra: NDArray[np.float64] | float = 1.0) -> NDArray[np.float64]:
     """Variance over mean of the counts in each pixel (row, column): that of its spectra for whole ones, less for parts of them."""
     weights = np.broadcast_to(spectra, grid.spectra)
-    sums, squares = (np.asarray(matrix.sum(axis=1)).reshape(grid.shape) for matrix in (grid.W, grid.W.power(2).multiply(weights)))
+    shares = grid.to_scipy()
+    sums, squares = (np.asarray(matrix.sum(axis=1)).reshape(grid.shape) for matrix in (shares, shares.power(2).multiply(weights)))
     return np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
 
 
@@ -183,12 +195,12 @@ def fitted_maps(
     inside: NDArray[np.bool_],
     patterns: NDArray[np.float64],
     elements: int,
-    tile_lines: int | None,
+    tile_rows: int | None,
 ) -> tuple[da.Array, da.Array]:
     """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
     wanted = as_spectra(spectra)[:, channels[0] : channels[-1] + 1]
-    cube = spread(wanted, grid, grid.W, missing=Missing(live), tile_lines=tile_lines).data.rechunk({2: -1})
+    cube = spread(wanted, grid, grid.to_scipy(), missing=Missing(live), tile_rows=tile_rows).data.rechunk({2: -1})
     # whole images, not dask arrays: what all tiles share would take them out of the order of the scan
     fitted = da.map_blocks(
         fit_block, cube, noise=noise, seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,

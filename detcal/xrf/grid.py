@@ -1,16 +1,19 @@
 """Building the grid: which fraction of which spectrum belongs to which pixel."""
 
 from collections.abc import Callable
+from functools import partial
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import xarray as xr
+from dask import is_dask_collection
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from detcal.errors import InputError
+from detcal.frames.once import on_first_use
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_places, check_positions, check_selected, left_out_of, live_times_of
 from detcal.xrf.lag import find_lag
@@ -41,9 +44,10 @@ class Frame(NamedTuple):
 
 def build_scan_grid(
     scan: xr.Dataset,
+    *,
     step: float | tuple[float, float] | None = None,
-    method: str = "drizzle",
-    line_lag: float | str | None = None,
+    method: Literal["drizzle", "linear", "nearest", "gaussian", "selected"] = "drizzle",
+    line_lag: float | Literal["auto"] | None = None,
 ) -> ScanGrid:
     """How the spectra of a scan make up the pixels of a regular grid.
 
@@ -66,7 +70,8 @@ def build_scan_grid(
         "selected": the spectra that the instrument chose for its own grid.
     line_lag
         By how many columns the recorded positions lag behind the true ones, along the path. "auto": from the shift between lines of
-        opposite directions, for which all spectra are read and summed. None: 0.
+        opposite directions, for which all spectra are summed: those over dask are not read here, but when the grid is first asked
+        for. None: 0.
 
     Returns
     -------
@@ -77,6 +82,15 @@ def build_scan_grid(
     InputError
         Positions that are missing, not as many as the spectra, or all equal; no spectrum that is not left out; a grid of more than 10⁹
         pixels; an unknown method; a lag that cannot be found.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> grid = build_scan_grid(scan, method="selected")
+    >>> grid.to_scipy().shape
+    (24, 32)
     """
     if method not in {*METHODS, "selected"}:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, selected, got {method!r}")
@@ -90,7 +104,22 @@ def build_scan_grid(
         return selected_grid(scan, positions, left_out, unit)
     frame = place_grid(positions, step)
     places = frame.pixels(positions[:, ::-1][:, list(frame.order)])
-    columns = lag_of(scan, places, left_out, line_lag)
+    lay = partial(lay_scan, places, left_out, frame, method=method, unit=unit)
+    if line_lag is None or isinstance(line_lag, Real):
+        return lay(0.0 if line_lag is None else given_lag(line_lag))
+    lag = partial(find_lag_of, lazy_rates(scan, line_lag), places, left_out)
+    if is_dask_collection(scan.spectra):
+        return on_first_use(ScanGrid, partial(lay_later, lay, lag), spectra=spectra, method=method, unit=unit)
+    return lay(lag())
+
+
+def lay_later(lay: Callable[[float], ScanGrid], lag: Callable[[], float]) -> ScanGrid:
+    """The grid of a scan whose lag is found before."""
+    return lay(lag())
+
+
+def lay_scan(places: Places, left_out: NDArray[np.bool_], frame: Frame, columns: float, *, method: str, unit: str) -> ScanGrid:
+    """The grid of spectra at some places, which lag so many columns behind."""
     own = own_step(places)
     if columns:
         places = along_the_path(places, columns / float(own[1]), own)
@@ -197,19 +226,26 @@ def given_step(step: float | tuple[float, float]) -> Places:
     return sizes.astype(np.float64)
 
 
-def lag_of(scan: xr.Dataset, places: Places, left_out: NDArray[np.bool_], line_lag: float | str | None) -> float:
-    """The lag, in columns, that was asked for."""
-    if line_lag is None:
-        return 0.0
+def given_lag(line_lag: float) -> float:
+    """A lag, in columns, that was given as a number."""
+    if not abs(line_lag) < np.inf:
+        raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
+    return float(line_lag)
+
+
+def lazy_rates(scan: xr.Dataset, line_lag: Any) -> xr.DataArray:
+    """Sums of spectra, per second where there are live times, from which a lag is found that is "auto"."""
     if line_lag != "auto":
-        if not isinstance(line_lag, Real) or not abs(line_lag) < np.inf:
-            raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
-        return float(line_lag)
+        raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
     if "spectra" not in scan:
         raise InputError('expected a scan with spectra for line_lag="auto", got one without: give line_lag= as a number')
-    rates = scan.spectra.astype(np.float64).sum("energy", min_count=1).values
-    if "live_time_s" in scan:
-        rates = rates / live_times_of(scan)
+    sums = scan.spectra.astype(np.float64).sum("energy", min_count=1)
+    return sums / live_times_of(scan) if "live_time_s" in scan else sums
+
+
+def find_lag_of(lazy: xr.DataArray, places: Places, left_out: NDArray[np.bool_]) -> float:
+    """The lag, in columns, that rates tell, which are computed on the scheduler that is active."""
+    rates = lazy.values
     known = np.isfinite(rates) & ~left_out
     if not known.any():
         raise InputError("the lag cannot be estimated from this scan: no spectrum of it was measured; give line_lag= as a number")

@@ -1,31 +1,35 @@
 """Spectra of scans: smoothing, sums, and maps, as lazy graphs."""
 
+from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 from dask.base import tokenize
-from dask.core import flatten, istask
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.graph import map_frames, reading_tasks
 from detcal.frames.stack import native
 from detcal.frames.valid import spectra_readings
 from detcal.sizes import check_radius
 from detcal.xrf import kernels
 from detcal.xrf.calibration import NO_LIVE_TIME, ScanGrid, leave_out, live_times_of
 
+Boundary = Literal["reflect", "nearest", "mirror", "wrap"]
 TILE_BYTES = 2**25  # of a map as float32
 PARTS_OF_A_SCAN = 64  # by which its lines are told from its columns
 PIXELS_AT_ONCE = 64  # whose sums are held in float64
 
 
-def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str = "reflect", truncate: float = 4.0) -> xr.DataArray:
+def smooth_spectra(
+    spectra: ArrayLike, *, sigma_channels: float = 7.0, boundary: Boundary = "reflect", truncate: float = 4.0
+) -> xr.DataArray:
     """Gaussian along the energy of spectra (…, energy), lazily: that of scipy.ndimage.gaussian_filter1d on float32.
 
     Parameters
@@ -49,6 +53,15 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
     ------
     InputError
         No numbers, a sigma that is not positive, an unknown boundary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import smooth_spectra
+    >>> spectra = np.zeros((1, 9))
+    >>> spectra[0, 4] = 100
+    >>> smooth_spectra(spectra, sigma_channels=1.0).values.round().tolist()
+    [[0.0, 0.0, 5.0, 24.0, 40.0, 24.0, 5.0, 0.0, 0.0]]
     """
     data = as_spectra(spectra)
     if boundary not in kernels.BOUNDARIES:
@@ -56,15 +69,12 @@ def smooth_spectra(spectra: Any, sigma_channels: float = 7.0, *, boundary: str =
     if not 0 < sigma_channels < np.inf or not 0 < truncate < np.inf:
         raise InputError(f"expected a positive sigma_channels and truncate, got {sigma_channels} and {truncate}")
     check_radius(sigma_channels, truncate)
-    whole = data.data.rechunk({data.ndim - 1: -1})
-    smoothed = da.map_blocks(
-        kernels.smooth, whole, float(sigma_channels), boundary, float(truncate), dtype=np.float32,
-        meta=np.empty((0,) * data.ndim, np.float32),
-    )  # fmt: skip
-    return data.copy(data=smoothed)
+    kernel = partial(kernels.smooth, sigma=float(sigma_channels), boundary=boundary, truncate=float(truncate))
+    whole = data.copy(data=data.data.rechunk({data.ndim - 1: -1}))
+    return map_frames(kernel, whole, whole=False, name=data.name, attrs=data.attrs)
 
 
-def summary_spectra(spectra: Any) -> xr.Dataset:
+def summary_spectra(spectra: ArrayLike) -> xr.Dataset:
     """Sum, mean and maximum of all spectra (…, energy), lazily and in one pass; what is not finite takes no part, channel by channel.
 
     Returns
@@ -76,6 +86,14 @@ def summary_spectra(spectra: Any) -> xr.Dataset:
     ------
     InputError
         No numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import summary_spectra
+    >>> summary = summary_spectra(np.array([[0.0, 1.0], [2.0, np.nan]]))
+    >>> summary["sum"].values.tolist(), summary["mean"].values.tolist()
+    ([2.0, 1.0], [1.0, 1.0])
     """
     data = as_spectra(spectra)
     whole = data.data.rechunk({data.ndim - 1: -1})
@@ -114,7 +132,7 @@ def merge_summaries(parts: NDArray[Any], axis: tuple[int, ...], keepdims: bool) 
     return found.reshape((1,) * len(axis) + found.shape) if keepdims else found
 
 
-def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None, tile_lines: int | None = None) -> xr.DataArray:
+def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None = None, tile_rows: int | None = None) -> xr.DataArray:
     """Counts on the grid, W·C, lazily.
 
     Each block of the map reads the blocks of spectra that it has a share of: a few lines of the scan, and what else passed there.
@@ -124,10 +142,10 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None,
     spectra : (spectrum, energy)
         In the order of the scan.
     grid
-        From `build_scan_grid`.
+        From `build_scan_grid`. It says which blocks of spectra belong together, so that one over dask is computed here.
     sigma_channels
         Also smooth along the energy: before or after, whichever has fewer spectra to smooth; both are the same.
-    tile_lines
+    tile_rows
         Lines of the map a task; by default about 32 MiB of them.
 
     Returns
@@ -140,9 +158,18 @@ def regrid(spectra: Any, grid: ScanGrid, *, sigma_channels: float | None = None,
     ------
     InputError
         Another number of spectra than the grid was built for.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> cube = regrid(scan.spectra, build_scan_grid(scan))
+    >>> cube.dims
+    ('row', 'column', 'energy')
     """
     made_up = None if grid.method == "drizzle" else Missing(np.ones(grid.spectra))
-    return spread(spectra, grid, grid.W, sigma_channels, made_up, tile_lines=tile_lines)
+    return spread(spectra, grid, grid.to_scipy(), sigma_channels, made_up, tile_rows=tile_rows)
 
 
 class Missing(NamedTuple):
@@ -167,7 +194,7 @@ def spread(
     sigma_channels: float | None = None,
     missing: Missing | None = None,
     *,
-    tile_lines: int | None = None,
+    tile_rows: int | None = None,
     once: bool = False,
 ) -> xr.DataArray:
     """As `regrid`, with other entries in place of W's; `once` as in `tiles`; without `missing`, sums of what was measured."""
@@ -175,11 +202,11 @@ def spread(
     check_shape(data, grid)
     if sigma_channels is not None:
         if grid.spectra <= grid.coverage.size:
-            return spread(smooth_spectra(data, sigma_channels), grid, matrix, missing=missing, tile_lines=tile_lines)
-        return smooth_spectra(spread(data, grid, matrix, missing=missing, tile_lines=tile_lines), sigma_channels)
+            return spread(smooth_spectra(data, sigma_channels=sigma_channels), grid, matrix, missing=missing, tile_rows=tile_rows)
+        return smooth_spectra(spread(data, grid, matrix, missing=missing, tile_rows=tile_rows), sigma_channels=sigma_channels)
     coords = {name: values for name, values in data.coords.items() if values.dims == ("energy",)}
     coords |= {"y": grid.y, "x": grid.x}
-    cube = tiles(data.data, matrix, grid.shape, tile_lines, missing, once=once)
+    cube = tiles(data.data, matrix, grid.shape, tile_rows, missing, once=once)
     return xr.DataArray(cube, coords, ("row", "column", "energy"), "counts", data.attrs)
 
 
@@ -187,7 +214,7 @@ def tiles(
     spectra: da.Array,
     matrix: sp.csr_matrix,
     shape: tuple[int, int],
-    tile_lines: int | None = None,
+    tile_rows: int | None = None,
     missing: Missing | None = None,
     *,
     once: bool = False,
@@ -198,12 +225,12 @@ def tiles(
     they share whole blocks, which is for graphs that need each block for something else too.
     """
     matrix = matrix.sorted_indices()
-    if tile_lines is not None and not (isinstance(tile_lines, Integral) and tile_lines >= 1):
-        raise InputError(f"expected tile_lines as a whole number of at least 1, got {tile_lines!r}")
+    if tile_rows is not None and not (isinstance(tile_rows, Integral) and tile_rows >= 1):
+        raise InputError(f"expected tile_rows as a whole number of at least 1, got {tile_rows!r}")
     rows, columns = shape
     along_rows = lines_are_rows(matrix, shape)
     length = rows if along_rows else columns
-    size = min(length, int(tile_lines) if tile_lines else lines_a_tile(rows * columns // length, max(spectra.chunks[1])))
+    size = min(length, int(tile_rows) if tile_rows else lines_a_tile(rows * columns // length, max(spectra.chunks[1])))
     parts = tuple(min(size, length - start) for start in range(0, length, size))
     chunks = (parts, (columns,)) if along_rows else ((rows,), parts)
     edges = np.concatenate([[0], np.cumsum(spectra.chunks[0])])
@@ -222,21 +249,12 @@ def tiles(
             if once:
                 blocks = [(spectra.name, each, block) for each in mine]
             else:
-                own, blocks = reading(spectra.blocks[mine, block]) if mine else ({}, [])
+                own, blocks = reading_tasks(spectra.blocks[mine, block]) if mine else ({}, [])
                 graph |= own
             starts = edges[mine].tolist()
             graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, rest, (*inside.shape, channels))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
-
-
-def reading(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
-    """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
-    (optimised,) = dask.optimize(part)
-    graph = dict(optimised.__dask_graph__())
-    # what lies computed on a cluster is no task, and is referred to by its key
-    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
-    return graph, blocks
 
 
 def lines_a_tile(pixels: int, channels: int) -> int:
@@ -252,20 +270,20 @@ def lines_are_rows(matrix: sp.csr_matrix, shape: tuple[int, int]) -> bool:
 
 
 def touched_blocks(
-    matrix: sp.csr_matrix, shape: tuple[int, int], along_rows: bool, tile_lines: int, edges: NDArray[Any]
+    matrix: sp.csr_matrix, shape: tuple[int, int], along_rows: bool, tile_rows: int, edges: NDArray[Any]
 ) -> NDArray[np.bool_]:
     """Which blocks of spectra, between `edges`, each tile of so many rows or columns of the map has a share of (tile, block)."""
     entries = matrix.tocoo()
     lines = entries.row // shape[1] if along_rows else entries.row % shape[1]
-    touched = np.zeros((-(-shape[0 if along_rows else 1] // tile_lines), len(edges) - 1), np.bool_)
-    touched[lines // tile_lines, np.searchsorted(edges, entries.col, side="right") - 1] = True
+    touched = np.zeros((-(-shape[0 if along_rows else 1] // tile_rows), len(edges) - 1), np.bool_)
+    touched[lines // tile_rows, np.searchsorted(edges, entries.col, side="right") - 1] = True
     return touched
 
 
-def most_spectra(grid: ScanGrid, tile_lines: int, blocks: tuple[int, ...]) -> int:
+def most_spectra(grid: ScanGrid, tile_rows: int, blocks: tuple[int, ...]) -> int:
     """How many spectra, in blocks of so many, a tile of so many lines of the map reads, at most."""
     edges = np.concatenate([[0], np.cumsum(blocks)])
-    touched = touched_blocks(grid.W, grid.shape, lines_are_rows(grid.W, grid.shape), tile_lines, edges)
+    touched = touched_blocks(grid.to_scipy(), grid.shape, lines_are_rows(grid.to_scipy(), grid.shape), tile_rows, edges)
     return int((touched @ np.array(blocks)).max())
 
 
@@ -319,7 +337,7 @@ def measured_sums(
     return sums * np.where(np.isnan(parts), np.nan, parts**power)
 
 
-def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | None = None, tile_lines: int | None = None) -> xr.Dataset:
+def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | None = None, tile_rows: int | None = None) -> xr.Dataset:
     """Counts per live second on the grid, lazily: rate = (W·C)/(W·t), counts and live times regridded apart and divided last.
 
     Parameters
@@ -332,7 +350,7 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
         From `build_scan_grid`.
     sigma_channels
         Also smooth the rates along the energy.
-    tile_lines
+    tile_rows
         As for `regrid`.
 
     Returns
@@ -346,13 +364,22 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     ------
     InputError
         Another number of spectra than the grid was built for, no live times, or none that is positive.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid_rate
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> rates = regrid_rate(scan, build_scan_grid(scan))
+    >>> rates.rate.dims
+    ('row', 'column', 'energy')
     """
     grid, live = timed(scan, grid)
-    seconds = on_grid(grid, grid.W @ live)
+    seconds = on_grid(grid, grid.to_scipy() @ live)
     counts, variances = in_mean_live_time(scan)
-    rate = spread(counts, grid, over_seconds(grid, seconds), sigma_channels, Missing(live), tile_lines=tile_lines)
-    variance = spread(variances, grid, over_seconds(grid, seconds, 2), None, Missing(live, 2), tile_lines=tile_lines)
-    sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.W.power(2).sum(axis=1)).values
+    rate = spread(counts, grid, over_seconds(grid, seconds), sigma_channels, Missing(live), tile_rows=tile_rows)
+    variance = spread(variances, grid, over_seconds(grid, seconds, 2), None, Missing(live, 2), tile_rows=tile_rows)
+    sums, squares = np.asarray(grid.coverage.values, np.float64), on_grid(grid, grid.to_scipy().power(2).sum(axis=1)).values
     effective = np.divide(sums**2, squares, out=np.full(sums.shape, np.nan), where=sums > 0)
     place = {"y": grid.y, "x": grid.x}
     maps = {
@@ -369,9 +396,9 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
 
 def over_seconds(grid: ScanGrid, seconds: xr.DataArray, power: int = 1) -> sp.csr_matrix:
     """The entries of W over the live time of their pixel, to a power."""
-    entries = np.diff(grid.W.indptr)
-    data = (grid.W.data / np.repeat(seconds.values.ravel(), entries)) ** power
-    return sp.csr_matrix((data, grid.W.indices, grid.W.indptr), shape=grid.W.shape)
+    entries = np.diff(grid.to_scipy().indptr)
+    data = (grid.to_scipy().data / np.repeat(seconds.values.ravel(), entries)) ** power
+    return sp.csr_matrix((data, grid.to_scipy().indices, grid.to_scipy().indptr), shape=grid.to_scipy().shape)
 
 
 def timed(scan: xr.Dataset, grid: ScanGrid) -> tuple[ScanGrid, NDArray[np.float64]]:

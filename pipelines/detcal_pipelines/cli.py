@@ -8,17 +8,12 @@ from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-import psutil
-from pydantic import ByteSize, TypeAdapter, ValidationError
-from rich.console import Console
 
-from detcal.errors import DetcalError, RunError
-from detcal_pipelines.interrupts import tasks_run_on
-from detcal_pipelines.recipe import Recipe, read_recipe
-from detcal_pipelines.template import READY, render
+if TYPE_CHECKING:  # what takes its time to import is not for `detcal --help`: commands import what they need
+    from detcal_pipelines.recipe import Recipe
 
 FAILED = 1
 BAD_INPUT = 2
@@ -31,6 +26,8 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def wrapped(*args: Any, **options: Any) -> None:
+        from detcal.errors import DetcalError, RunError
+
         warnings.showwarning = show_plainly
         try:
             command(*args, **options)
@@ -51,6 +48,8 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
 
 def leave(code: int) -> NoReturn:
     """End the process, after Ctrl-C and where tasks are at work that nobody waits for: at once, in place of waiting for their locks."""
+    from detcal_pipelines.interrupts import tasks_run_on
+
     ended = monotonic() + SECONDS_TO_END
     while tasks_run_on() and monotonic() < ended:  # those that write end soon, and clear away what they wrote
         sleep(0.05)
@@ -79,6 +78,8 @@ class Bytes(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number of bytes."""
+        from pydantic import ByteSize, TypeAdapter, ValidationError
+
         try:
             size = int(TypeAdapter(ByteSize).validate_python(value))
         except ValidationError:
@@ -100,19 +101,34 @@ OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an output th
 def main() -> None:
     """From the raw frames of X-ray detectors to corrected science data, out of core.
 
-    Begin with `detcal demo`, or with `detcal init fit_response` for data of your own.
+    Begin with `detcal demo`; for data of your own, `detcal steps` lists what there is, and `detcal init NAME` writes a recipe for it.
     """
 
 
 @main.command()
-@click.argument("name", type=click.Choice(list(READY)))
+@click.argument("name", required=False)
+@clear_exit
+def steps(name: str | None) -> None:
+    """List all steps of recipes, or show the keys of one."""
+    from detcal_pipelines.catalogue import list_steps, show_step
+
+    for line in list_steps() if name is None else show_step(name):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("name")
 @clear_exit
 def init(name: str) -> None:
-    """Write a commented recipe, NAME.toml, into this folder."""
+    """Write a commented recipe for the step NAME, NAME.toml, into this folder; `detcal steps` lists them."""
+    from detcal.errors import OutputError
+    from detcal_pipelines.template import render
+
+    text = render(name)
     path = Path(f"{name}.toml")
     if path.exists():
-        raise DetcalError(f"{path} exists already: move it away, or work on with it")
-    path.write_text(render(name))
+        raise OutputError(f"{path} exists already: move it away, or work on with it")
+    path.write_text(text)
     click.echo(f"wrote {path}: fill in the paths, then\n  detcal check {path}\n  detcal run {path}")
 
 
@@ -122,7 +138,8 @@ def init(name: str) -> None:
 @clear_exit
 def check(recipe: Path, overwrite: bool) -> None:
     """Find every mistake in a recipe, and open its input."""
-    from detcal_pipelines.steps import build, check_result, check_target
+    from detcal_pipelines.chain import build, check_result, check_target
+    from detcal_pipelines.recipe import read_recipe
 
     found = read_recipe(recipe, {"output": {"overwrite": True}} if overwrite else {})
     check_target(found)
@@ -137,7 +154,10 @@ def check(recipe: Path, overwrite: bool) -> None:
 @clear_exit
 def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
     """Show what a run would read, write and hold in memory."""
+    from rich.console import Console
+
     from detcal_pipelines.plan import plan as make_plan
+    from detcal_pipelines.recipe import read_recipe
     from detcal_pipelines.report import plan_table
 
     found = read_recipe(recipe, changes(memory=memory, workers=workers))
@@ -153,6 +173,9 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 @clear_exit
 def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool) -> None:
     """Run a recipe."""
+    from rich.console import Console
+
+    from detcal_pipelines.recipe import read_recipe
     from detcal_pipelines.report import outcome_table
     from detcal_pipelines.run import run as run_recipe
 
@@ -183,6 +206,8 @@ def demo(memory: int, folder: Path) -> None:
 
     The data are larger than the memory that the demo may use.
     """
+    from rich.console import Console
+
     from detcal_pipelines.demo import run_demo
 
     run_demo(folder, memory, Console())
@@ -193,15 +218,16 @@ def changes(**compute: Any) -> dict[str, dict[str, Any]]:
     return {"compute": {name: value for name, value in compute.items() if value is not None}}
 
 
-def limits(recipe: Recipe) -> tuple[int, int]:
+def limits(recipe: "Recipe") -> tuple[int, int]:
     """Bytes and tasks at once that a run on this machine may use."""
-    from dask.system import CPU_COUNT  # here, as below: what takes its time to import is not for `detcal --help`
+    from dask.system import CPU_COUNT
 
     return int(recipe.compute.memory or free_memory() // 2), recipe.compute.workers or CPU_COUNT
 
 
 def free_memory() -> int:
     """Bytes that are free, and that this process may have: a batch system gives a job less than there is."""
+    import psutil
     from distributed.system import MEMORY_LIMIT
 
     return min(psutil.virtual_memory().available, MEMORY_LIMIT)

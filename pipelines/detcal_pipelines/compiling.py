@@ -17,8 +17,8 @@ from rich.console import Console
 
 from detcal.errors import RunError
 from detcal.response.kernels import scale_frames
+from detcal_pipelines.chain import try_kernels
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import try_kernels
 from detcal_pipelines.threads import release_free_blocks
 
 COMPILING = "numba:compile"  # numba's name for it

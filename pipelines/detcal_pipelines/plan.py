@@ -5,19 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from math import ceil
-from typing import Any
 
-import dask.array as da
 import xarray as xr
 
-from detcal.distortion import DistortionMap
 from detcal.errors import PlanError
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
-from detcal.sensor import SensorPSF
-from detcal.xrf.operations import lines_a_tile
-from detcal_pipelines.recipe import ConvertCrono, CorrectDistortion, Deconvolve, InRings, Recipe, RegridXRF
-from detcal_pipelines.steps import apply, check_result, check_target, grid_of, needs_of, open_first, open_input, open_scan, pixels_a_line
+from detcal_pipelines.chain import Stage, check_result, check_target, trace
+from detcal_pipelines.recipe import Recipe
+from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
+from detcal_pipelines.steps.step import arrays_of
 
 MIB = 2**20
 
@@ -29,17 +26,6 @@ THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
 ENCODED_COPIES = 2
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What the work is cut into: blocks of frames or spectra, bands of a detector's rows, or lines of a map."""
-
-    unit: str
-    setting: str  # of the recipe: how many a task
-    length: int
-    smallest: int
-    sizes: list[int]  # that are tried, the largest first
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class Plan:
     """A run that fits."""
 
     steps: tuple[PlannedStep, ...]
-    cut: Cut
+    cut: Work
     depth: int
     tasks: int  # at once, in all places together
     places: tuple[Place, ...]
@@ -148,7 +134,7 @@ def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
     check_target(recipe)
     stages = trace(recipe)
     check_result(recipe, stages[-1].result, overwrite=True)  # one that exists is no obstacle to a plan
-    cut = cut_of(recipe, stages[0])
+    cut = work_of(recipe, stages[0])
     most = sum(place.threads for place in places)
 
     def planned(depth: int, tasks: int) -> Plan:
@@ -169,52 +155,18 @@ def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
     raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; {more}")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A step, what goes into it and what it gives, lazily."""
-
-    step: Any
-    frames: Any
-    result: Any
-
-
-def trace(recipe: Recipe) -> list[Stage]:
-    """The stages of a recipe; blocks do not matter to it."""
-    stages: list[Stage] = []
-    frames = open_first(recipe, None)
-    for step in recipe.steps:
-        stages.append(Stage(step, frames, apply(step, frames)))
-        frames = stages[-1].result
-    return stages
-
-
-def cut_of(recipe: Recipe, first: Stage) -> Cut:
+def work_of(recipe: Recipe, first: Stage) -> Work:
     """What there is to cut, and the sizes to try: what is asked for, or else a default and smaller ones."""
-    if isinstance(first.step, ConvertCrono):
-        own = open_scan(first.step, 1).spectra.data.chunksize[0]
-        length, block = first.frames.spectra.data.shape[0], first.frames.spectra.data.chunksize[0]
-        sizes = [first.step.chunk_spectra] if first.step.chunk_spectra else halvings(block, own)
-        return Cut("spectra", "chunk_spectra", length, own, [rounded(each, own, length) for each in sizes])
-    if isinstance(first.step, RegridXRF):
-        grid = grid_of(first.step)
-        pixels = pixels_a_line(grid)
-        lines = grid.coverage.size // pixels
-        most = first.step.tile_lines or lines_a_tile(pixels, first.frames.sizes["energy"])
-        return Cut("lines", "tile_lines", lines, 1, [min(most, lines)] if first.step.tile_lines else halvings(min(most, lines), 1))
     if recipe.input is None:
-        rows, columns = first.result.shape
-        band = first.result.indptr.chunks[0][1] // columns
-        smallest = max(1, band // 8)  # smaller tiles take longer to hand out than to fill
-        sizes = [min(first.step.tile_rows, rows)] if first.step.tile_rows else halvings(band, smallest)
-        return Cut("rows", "tile_rows", rows, smallest, sizes)
-    length, smallest = len(first.frames), open_input(recipe.input, 1).data.chunksize[0]
-    default = first.frames.data.chunksize[0]
+        return first.step.work(first.data, first.ready, first.result)
+    length, smallest = len(first.data), recipe.input.open(1).data.chunksize[0]
+    default = first.data.data.chunksize[0]
     if fills_lanes(recipe):  # by blocks of this, and by half of them too
         default = LANES << max(0, (default // LANES).bit_length() - 1)
     # a shard is written by one task
     wanted = recipe.output.shard_frames or recipe.input.chunk_frames
     sizes = [wanted] if wanted else halvings(default, smallest)
-    return Cut("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes])
+    return Work("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes])
 
 
 def filled_lanes(recipe: Recipe, depth: int) -> float:
@@ -224,33 +176,20 @@ def filled_lanes(recipe: Recipe, depth: int) -> float:
 
 def fills_lanes(recipe: Recipe) -> bool:
     """Whether one of the steps takes LANES frames together."""
-    return any(isinstance(step, CorrectDistortion | Deconvolve | InRings) for step in recipe.steps)
+    return any(step.fills_lanes for step in recipe.steps)
 
 
-def halvings(largest: int, smallest: int) -> list[int]:
-    """largest, a half, a quarter … smallest."""
-    sizes = [largest]
-    while sizes[-1] > smallest:
-        sizes.append(max(smallest, sizes[-1] // 2))
-    return sizes
-
-
-def rounded(depth: int, unit: int, frames: int) -> int:
-    """Frames or rows a task: whole chunks of the file, and no more than there are."""
-    return min(frames, ceil(depth / unit) * unit)
-
-
-def plan_for(stages: list[Stage], cut: Cut, depth: int, tasks: int, places: Sequence[Place]) -> Plan:
+def plan_for(stages: list[Stage], cut: Work, depth: int, tasks: int, places: Sequence[Place]) -> Plan:
     """The plan for given blocks and tasks at once, whether it fits or not."""
     steps = tuple(plan_step(stage, depth, cut.length, written=stage is stages[-1]) for stage in stages)
-    bytes_in = 0 if stages[0].frames is None else stages[0].frames.nbytes
+    bytes_in = 0 if stages[0].data is None else stages[0].data.nbytes
     return Plan(steps, cut, depth, min(tasks, ceil(cut.length / depth)), tuple(places), bytes_in)
 
 
 def plan_step(stage: Stage, depth: int, length: int, written: bool) -> PlannedStep:
     """What goes in and comes out of one step, and its memory for blocks of `depth` of `length`, with what it takes to write them."""
-    result, frames = stage.result, stage.frames
-    held = needs_of(stage.step, frames, result, depth)
+    result, data = stage.result, stage.data
+    held = needs_of(stage, depth)
     if isinstance(result, xr.DataArray):
         bytes_out = result.nbytes
         gives = f"{result.shape} {result.dtype}"
@@ -260,10 +199,9 @@ def plan_step(stage: Stage, depth: int, length: int, written: bool) -> PlannedSt
         gives = ", ".join(named_shapes(result))
         held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     else:
-        arrays = [array for array in vars(result).values() if isinstance(array, xr.DataArray | da.Array)]
-        bytes_out = sum(int(array.nbytes) for array in arrays)
-        gives = f"{type(result).__name__} of {contents(result, arrays)}"
-    raw = frames.spectra if isinstance(frames, xr.Dataset) else frames
+        bytes_out = sum(int(array.nbytes) for array in arrays_of(result))
+        gives = f"{type(result).__name__} of {stage.step.contents(result)}"
+    raw = data.spectra if isinstance(data, xr.Dataset) else data
     takes = f"{result.shape} pixels" if raw is None else f"{raw.shape} {raw.dtype}"
     return PlannedStep(stage.step.operation, takes, gives, bytes_out, held)
 
@@ -274,13 +212,10 @@ def named_shapes(result: xr.Dataset) -> list[str]:
     return [f"{', '.join(str(name) for name, _ in members)} {kind}" for kind, members in kinds]
 
 
-def contents(calibration: Any, arrays: list[Any]) -> str:
-    """What a calibration is made of."""
-    if isinstance(calibration, SensorPSF):
-        return f"{calibration.data.size / 1e6:.4g} million coefficients"
-    if isinstance(calibration, DistortionMap):
-        return f"{len(calibration.point_y)} dots, {calibration.shape} pixels"
-    return f"{len(arrays)} images {calibration.shape}"
+def needs_of(stage: Stage, depth: int) -> Needs:
+    """What a step holds, in blocks of so many frames, rows, spectra or lines."""
+    held = stage.step.task_bytes(Block(depth, stage.data, stage.result), stage.ready)
+    return held if isinstance(held, Needs) else Needs(task=int(held))
 
 
 def needs(found: Plan) -> str:

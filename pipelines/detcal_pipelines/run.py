@@ -1,5 +1,6 @@
 """Running a plan: on threads of this process or on a cluster, with progress, and what was measured."""
 
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from rich.console import Console
 
 from detcal.errors import PlanError
 from detcal.stores import save
+from detcal_pipelines.chain import build, check_result, check_target
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.graph import count_tasks, in_stages, in_turn, optimise_together
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, plan, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.steps import build, check_result, check_target
+from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
 
 
@@ -113,18 +115,24 @@ def bar(recipe: Recipe, planned: Plan, tasks: int, console: Console) -> Abstract
 def write(recipe: Recipe, planned: Plan, compute: Any) -> float:
     """Compute and write the output as it was planned; the seconds that this took."""
     target, shards = Path(recipe.output.path), recipe.output.shard_frames
-    result = build(recipe, planned.depth, partial_sums=planned.begun)
+    result = build(recipe, planned.depth, begun=planned.begun)
     before, start = identity(target), perf_counter()
     try:
         save(
             result, target, overwrite=recipe.output.overwrite, shards=None if shards is None else {"frame": shards},
-            attrs={"detcal_recipe": recipe.model_dump_json()}, compute=compute,
+            attrs=provenance(recipe), compute=compute,
         )  # fmt: skip
     except KeyboardInterrupt:
         if identity(target) not in (None, before):
             raise KeyboardInterrupt(f"{target} was written") from None
         raise
     return perf_counter() - start
+
+
+def provenance(recipe: Recipe) -> dict[str, str]:
+    """What made the output, beside the version of detcal: the recipe, and whose steps are in it that are not detcal's."""
+    others = {step.operation: str(package) for step in recipe.steps if (package := package_of(step.operation))}
+    return {"detcal_recipe": recipe.model_dump_json()} | ({"detcal_steps_of": json.dumps(others)} if others else {})
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -1,101 +1,87 @@
-"""The commented recipes that `detcal init` writes, made from the recipe's own models so that they cannot fall behind."""
+"""The ready recipes that `detcal init` writes, and the table of steps, made from the steps so that they cannot fall behind.
 
-import json
+python -m detcal_pipelines.template writes those of this project again.
+"""
+
+import re
+from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
 
-from detcal_pipelines.recipe import STEPS, Compute, Input, Output, Table
+from detcal_pipelines.recipe import Compute, Input, Output
+from detcal_pipelines.steps.registry import find_step, own_steps
+from detcal_pipelines.steps.step import Step
+from detcal_pipelines.steps.words import meaning, toml
 
-# What each ready recipe does: a line about it, its steps, and values that suit it.
-READY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
-    "fit_response": (
-        "From a beam sweep to the pixels' gains (Croton et al. 2019).",
-        ("fit_response",),
-        {"input.path": "sweep.h5", "output.path": "response.zarr", "dark": "dark.h5"},
-    ),
-    "correct_response": (
-        "From raw CT frames to transmission without rings.",
-        ("correct_response",),
-        {"input.path": "ct.h5", "output.path": "corrected.zarr", "dark": "dark.h5", "flat": "flat.h5"},
-    ),
-    "build_psf": (
-        "From a detector's geometry to the blur of its thick sensor.",
-        ("build_psf",),
-        {"output.path": "psf.zarr", "geometry": "detector.poni"},
-    ),
-    "deconvolve": (
-        "From the frames of a thick sensor to what entered its pixels.",
-        ("deconvolve",),
-        {"input.path": "scan.h5", "output.path": "deconvolved.zarr", "psf": "psf.zarr"},
-    ),
-    "fit_distortion": (
-        "From an image of a hole grid to a camera's distortion.",
-        ("fit_distortion",),
-        {"input.path": "grid.edf", "output.path": "distortion.zarr", "pitch_m": 5e-3},
-    ),
-    "correct_distortion": (
-        "From the frames of a distorting camera to those of an even one.",
-        ("correct_distortion",),
-        {"input.path": "scan.h5", "output.path": "straight.zarr", "distortion": "distortion.zarr"},
-    ),
-    "sigma_clip": (
-        "From diffraction frames to profiles without spots and hot pixels.",
-        ("sigma_clip",),
-        {"input.path": "scan.h5", "output.path": "profiles.zarr", "geometry": "detector.poni"},
-    ),
-    "median_filter": (
-        "From diffraction frames to the median of each ring.",
-        ("median_filter",),
-        {"input.path": "scan.h5", "output.path": "medians.zarr", "geometry": "detector.poni"},
-    ),
-    "integrate": (
-        "From diffraction frames to the mean of each ring.",
-        ("integrate",),
-        {"input.path": "scan.h5", "output.path": "integrated.zarr", "geometry": "detector.poni"},
-    ),
-    "convert_crono": (
-        "From the file of a Crono scanner to smoothed spectra, and the cube of those that it selected.",
-        ("convert_crono",),
-        {"output.path": "converted.zarr", "scan": "scan.h5"},
-    ),
-    "regrid_xrf": (
-        "From an X-ray fluorescence scan to a calibrated cube on a regular grid, and maps of elements.",
-        ("regrid_xrf",),
-        {"output.path": "cube.zarr", "scan": "scan.h5"},
-    ),
-}
+PIPELINES = Path(__file__).parents[1]
+TABLE = re.compile(r"\| job \| recipe \| output \|\n(?:\|.*\n)+")
 
 
 def render(name: str) -> str:
-    """The text of a ready recipe."""
-    purpose, steps, values = READY[name]
+    """The text of the ready recipe of a step."""
+    kind = find_step(name)
+    ready = kind.ready_recipe
+    purpose = ready.purpose or summary(kind)
     parts = [
         f"# {purpose}\n# Paths are as seen from this file. Lines that are commented out show the defaults, or an example.\n",
-        *([section("[input]", Input, part(values, "input."))] if "input.path" in values else []),
-        *(section("[[steps]]", STEPS[step], {"operation": step, **values}) for step in steps),
-        section("[output]", Output, part(values, "output.")),
+        *([section("[input]", Input, {"path": ready.input})] if kind.takes == "frames" else []),
+        section("[[steps]]", kind, {"operation": name, **{key: example(kind, key) for key in ready.sets}}),
+        section("[output]", Output, {"path": output_of(kind)}),
         section("[compute]", Compute, {}),
     ]
     return "\n".join(parts)
 
 
-def part(values: dict[str, Any], table: str) -> dict[str, Any]:
-    """The values of one table."""
-    return {key.removeprefix(table): value for key, value in values.items() if key.startswith(table)}
+def summary(kind: type[BaseModel]) -> str:
+    """The first line of a docstring."""
+    return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
-def section(header: str, table: type[Table], values: dict[str, Any]) -> str:
+def output_of(kind: type[Step[Any]]) -> str:
+    """Where the ready recipe of a step writes."""
+    return kind.ready_recipe.output or f"{kind.model_fields['operation'].default}.zarr"
+
+
+def example(table: type[BaseModel], key: str) -> Any:
+    """A value that suits a key."""
+    field = table.model_fields[key]
+    return field.examples[0] if field.examples else None if field.is_required() else field.default
+
+
+def section(header: str, table: type[BaseModel], values: dict[str, Any]) -> str:
     """One table of a recipe, a line a key."""
-    lines = [line(name, field, values) for name, field in table.model_fields.items()]
-    return f"# {table.__doc__}\n{header}\n" + "".join(lines)
+    lines = [line(table, name, values) for name in table.model_fields]
+    return f"# {summary(table)}\n{header}\n" + "".join(lines)
 
 
-def line(name: str, field: FieldInfo, values: dict[str, Any]) -> str:
+def line(table: type[BaseModel], name: str, values: dict[str, Any]) -> str:
     """One key: set if it must be or has a value here, else commented out."""
-    value = values.get(name, field.examples[0] if field.examples else field.default)
-    given = f"{name} = {json.dumps(value)}"
-    if get_origin(field.annotation) is Literal and field.is_required():
+    field = table.model_fields[name]
+    given = f"{name} = {toml(values.get(name, example(table, name)))}"
+    if get_origin(field.annotation) is Literal and name == "operation":
         return f"{given}\n"
-    mark = "" if field.is_required() or name in values else "# "
-    return f"{mark + given:<44}# {field.description}\n"
+    hidden = "" if field.is_required() or name in values else "# "
+    said = meaning(table, name) if issubclass(table, Step) else field.description
+    return f"{hidden + given:<44}# {said}\n" if said else f"{hidden + given}\n"
+
+
+def table_of_steps() -> str:
+    """The table of pipelines/README.md."""
+    lines = ["| job | recipe | output |", "|---|---|---|"]
+    for name, kind in own_steps().items():
+        job = summary(kind).partition(";")[0].rstrip(".")
+        lines.append(f"| {job} | `{name}` | `{output_of(kind)}`: {kind.ready_recipe.writes} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_all(folder: Path = PIPELINES) -> None:
+    """Write the ready recipes, and the table, of this project."""
+    for name in own_steps():
+        (folder / "recipes" / f"{name}.toml").write_text(render(name))
+    readme = folder / "README.md"
+    readme.write_text(TABLE.sub(lambda _: table_of_steps(), readme.read_text()))
+
+
+if __name__ == "__main__":
+    write_all()

@@ -47,8 +47,8 @@ def make_bins(rings, norm=None, dark=None, shares=None):
     order = order[rings.ravel()[order] >= 0]
     starts = np.searchsorted(rings.ravel()[order], np.arange(rings.max() + 2))
     return AzimuthalBins(
-        starts=xr.DataArray(starts.astype(np.int64), dims="edge"), pixels=xr.DataArray(order.astype(np.int32), dims="entry"),
-        shares=xr.DataArray(np.ones(len(order), np.float32) if shares is None else shares.ravel()[order].astype(np.float32), dims="entry"),
+        indptr=xr.DataArray(starts.astype(np.int64), dims="edge"), indices=xr.DataArray(order.astype(np.int32), dims="entry"),
+        data=xr.DataArray(np.ones(len(order), np.float32) if shares is None else shares.ravel()[order].astype(np.float32), dims="entry"),
         norm=image_of(np.ones(rings.shape) if norm is None else norm), dark=image_of(np.zeros(rings.shape) if dark is None else dark),
         radius=image_of(rings), centres=xr.DataArray(np.arange(rings.max() + 1.0), dims="radial"), unit="r_mm", split="no",
     )  # fmt: skip
@@ -85,7 +85,7 @@ def trial(seed, split):
     rng = np.random.default_rng(seed)
     bins = random_rings(rng, split=split)
     frames = random_frames(rng, bins.shape)
-    constant, lost = (bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])] for ring in (0, 1))
+    constant, lost = (bins.indices.values[slice(*bins.indptr.values[ring : ring + 2])] for ring in (0, 1))
     bins.norm.values.flat[constant], bins.dark.values.flat[constant] = 0.5, 0  # I is then without rounding
     frames.reshape(len(frames), -1)[:, constant] = 77
     frames.reshape(len(frames), -1)[:, lost] = np.nan
@@ -115,7 +115,7 @@ def test_integration_is_that_of_the_formulas(model, split):
     for seed in SEEDS:
         bins, frames, variance = trial(seed, split)
         variance = variance if model == "given" else None
-        found = integrate(frames, bins, "poisson" if model == "given" else model, variance=variance).compute()
+        found = integrate(frames, bins, error_model="poisson" if model == "given" else model, variance=variance).compute()
         for frame, ring in np.ndindex(found.intensity.shape):
             entries = reference.entries_of(frames[frame], bins, ring, None if variance is None else variance[frame])
             agree_in_ring(found, frame, ring, reference.statistics(*entries, model))
@@ -129,7 +129,7 @@ def test_clipping_is_that_of_the_formulas(model, threshold, split):
         bins, frames, variance = trial(seed, split)
         variance = variance if model == "given" else None
         options = {"error_model": "poisson" if model == "given" else model, "variance": variance}
-        found = sigma_clip(frames, bins, threshold, 5, **options).compute()
+        found = sigma_clip(frames, bins, threshold=threshold, max_iterations=5, **options).compute()
         marked = np.zeros(frames.shape, bool)
         for frame, ring in np.ndindex(found.intensity.shape):
             noise = None if variance is None else variance[frame]
@@ -137,8 +137,8 @@ def test_clipping_is_that_of_the_formulas(model, threshold, split):
             kept = reference.clip(*entries, "azimuthal" if model == "hybrid" else model, threshold, 5)
             wanted = reference.statistics(*(values[kept] for values in entries), "poisson" if model == "hybrid" else model)
             agree_in_ring(found, frame, ring, wanted)
-            marked[frame].flat[bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])][measured][~kept]] = True
-        np.testing.assert_array_equal(outlier_mask(frames, bins, threshold, 5, **options), marked)
+            marked[frame].flat[bins.indices.values[slice(*bins.indptr.values[ring : ring + 2])][measured][~kept]] = True
+        np.testing.assert_array_equal(outlier_mask(frames, bins, threshold=threshold, max_iterations=5, **options), marked)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -149,7 +149,7 @@ def test_quantiles_are_those_of_the_sorted_ring(quantiles, split):
     rng = np.random.default_rng(3)
     bins = random_rings(rng, split=split)
     frames = random_frames(rng, bins.shape)
-    found = quantile_filter(frames, bins, quantiles).compute()
+    found = quantile_filter(frames, bins, quantiles=quantiles).compute()
     for frame, ring in np.ndindex(found.intensity.shape):
         intensity, share, norm, _ = reference.entries_of(frames[frame], bins, ring)
         largest = intensity.max(initial=100) if quantiles[1] == 1 else 100  # a hot pixel, whose part is then in the mean
@@ -176,7 +176,7 @@ def test_quantiles_of_long_rings(kind, equal_norms):
     frames = np.stack([rng.permutation(LONG_RINGS[kind](rng)) for _ in range(20)]).reshape(20, 1, -1).astype(np.float32)
     bins = make_bins(np.zeros((1, 5000), int), None if equal_norms else rng.uniform(0.99, 1.01, (1, 5000)))
     for low, high in ((0, 0), (0, 0.03), (0.1, 0.1), (0.4, 0.6), (0.5, 0.5), (0.97, 1), (1, 1)):
-        found = quantile_filter(frames, bins, (low, high)).compute()
+        found = quantile_filter(frames, bins, quantiles=(low, high)).compute()
         for frame, values in enumerate(frames):
             intensity, share, norm, _ = reference.entries_of(values, bins, 0)
             wanted = reference.quantile_mean(intensity, share, norm, low, high)
@@ -196,7 +196,7 @@ def test_ranges_whose_edges_are_on_borders_of_pixels_or_beside_them(data, pixels
     low, high = sorted((data.draw(edge), data.draw(edge)))
     wanted = reference.quantile_mean(values.astype(float), np.ones(len(norm)), norm.astype(float), low, high)
     inner = values[(borders[1:] > low) & (borders[:-1] < high)] if high > low else values
-    found = quantile_filter(frames, bins, (low, high)).compute().intensity.item()
+    found = quantile_filter(frames, bins, quantiles=(low, high)).compute().intensity.item()
     same(found, wanted, scale=np.abs(inner).max(initial=1))
 
 
@@ -204,7 +204,9 @@ def test_ranges_whose_edges_are_on_borders_of_pixels_or_beside_them(data, pixels
     ("quantiles", "wanted"), [((0.4999, 0.5001), 500.5), ((0.5001, 0.51), 1000), ((0.49, 0.4999), 1), ((0.4, 0.6), 500.5)]
 )
 def test_narrow_ranges_beside_a_border(quantiles, wanted):
-    assert quantile_filter([[[1.0, 1000]]], make_bins([[0, 0]]), quantiles).compute().intensity.item() == pytest.approx(wanted, rel=1e-6)
+    assert quantile_filter([[[1.0, 1000]]], make_bins([[0, 0]]), quantiles=quantiles).compute().intensity.item() == pytest.approx(
+        wanted, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("norms", [(1.0, 1.0005), (1.0005, 1.0)])
@@ -315,7 +317,7 @@ def test_empty_rings_behind_whole_batches_are_nan(job, parts):
     rings = np.arange(BATCH).reshape(128, -1) * 4 // BATCH
     bins = make_bins(rings)
     bins = replace(
-        bins, starts=xr.DataArray(np.r_[bins.starts, [BATCH] * 4], dims="edge"),
+        bins, indptr=xr.DataArray(np.r_[bins.indptr, [BATCH] * 4], dims="edge"),
         centres=xr.DataArray(np.arange(8.0) if parts is None else np.arange(4.0), dims="radial"),
         azimuths=None if parts is None else xr.DataArray(np.arange(2.0), dims="azimuthal"),
     )  # fmt: skip
@@ -335,7 +337,7 @@ def test_nan_does_not_disorder_the_median():
 def test_a_narrow_range_never_empties_a_ring():
     """pyFAI takes whole pixels whose borders lie in the range: 0 if there is none."""
     frames = np.array([[[1.0, 2, 3]]])
-    assert quantile_filter(frames, make_bins([[0, 0, 0]]), (0.45, 0.46)).compute().intensity.item() == 2
+    assert quantile_filter(frames, make_bins([[0, 0, 0]]), quantiles=(0.45, 0.46)).compute().intensity.item() == 2
 
 
 def test_poisson_variance_has_the_dark_in_it():
@@ -394,7 +396,7 @@ def agree(found, peer, names, tolerance=1e-5):
 def test_clipping_is_pyfais(pilatus):
     geometry, frame = pilatus
     options = {"error_model": "azimuthal", "thres": 5.0, "max_iter": 5, "dummy": -1}
-    found = sigma_clip(frame, build_bins(geometry, NPT)).compute()
+    found = sigma_clip(frame, build_bins(geometry, npt=NPT)).compute()
     agree(found, geometry.sigma_clip(frame, NPT, method=("no", "csr", "python"), **options), ("intensity", "sem", "std"))
     # Its compiled engine adds the spread up pixel by pixel, by a formula that is exact for equal norms only: 0.4 % off here.
     peer = geometry.sigma_clip(frame, NPT, method=("no", "csr", "cython"), **options)
@@ -406,7 +408,7 @@ def test_clipping_is_pyfais(pilatus):
 def test_medians_are_pyfais(pilatus, split):
     geometry, frame = pilatus
     peer = geometry.medfilt1d_ng(frame, NPT, method=(split, "csr", "cython"), unit="q_nm^-1", percentile=50, dummy=-1)
-    found = median_filter(frame, build_bins(geometry, NPT, split=split)).compute().isel(frame=0)
+    found = median_filter(frame, build_bins(geometry, npt=NPT, split=split)).compute().isel(frame=0)
     several = found["count"].values > 3  # pyFAI counts the pixels that it averages
     np.testing.assert_allclose(found.intensity[several], peer.intensity[several], rtol=1e-5)
 
@@ -419,7 +421,7 @@ def test_integration_is_pyfais(pilatus, split, unit):
     peer = geometry.integrate1d_ng(
         frame, NPT, method=(split, "csr", "cython"), unit=unit, error_model="poisson", polarization_factor=0.9, dummy=-1
     )
-    found = integrate(frame, build_bins(geometry, NPT, unit, split, polarization=0.9)).compute()
+    found = integrate(frame, build_bins(geometry, npt=NPT, unit=unit, split=split, polarization=0.9)).compute()
     np.testing.assert_allclose(found.radial, peer.radial, rtol=1e-6)
     agree(found, peer, ("intensity", "sem", "std"), 1e-4 if split == "full" else 1e-5)  # its areas are in float32
 
@@ -431,7 +433,7 @@ def test_flat_and_dark_are_used_as_by_pyfai(pilatus, solid_angle):
     flat, dark = rng.uniform(0.5, 1.5, frame.shape), rng.uniform(0, 50, frame.shape)
     method = ("no", "csr", "cython")
     peer = geometry.integrate1d_ng(frame, NPT, method=method, flat=flat, dark=dark, dummy=-1, correctSolidAngle=solid_angle, unit="q_nm^-1")
-    found = integrate(frame, build_bins(geometry, NPT, flat=flat, dark=dark, solid_angle=solid_angle), "no").compute()
+    found = integrate(frame, build_bins(geometry, npt=NPT, flat=flat, dark=dark, solid_angle=solid_angle), error_model="no").compute()
     agree(found, peer, ("intensity",))
 
 
@@ -441,10 +443,10 @@ def test_images_of_many_frames_are_averaged(pilatus):
     flat[0, 100, 200], flat[:, 101, 200] = np.nan, np.nan
     dark = np.full(flat.shape, 7.0)
     dark[:, 102, 200] = np.nan
-    bins = build_bins(geometry, NPT, flat=flat, dark=dark, solid_angle=False)
+    bins = build_bins(geometry, npt=NPT, flat=flat, dark=dark, solid_angle=False)
     seen = geometry.detector.mask == 0
     seen[101:103, 200] = False  # without flat, or dark: in no ring
-    np.testing.assert_array_equal(np.sort(bins.pixels), np.flatnonzero(seen))
+    np.testing.assert_array_equal(np.sort(bins.indices), np.flatnonzero(seen))
     np.testing.assert_allclose(bins.norm.values[seen], np.nanmean(flat[:, seen], axis=0), rtol=1e-6)
     np.testing.assert_array_equal(bins.dark.values[seen], 7)
 
@@ -458,7 +460,7 @@ def test_integration_in_two_dimensions_is_pyfais(pilatus, split):
     peer = geometry.integrate2d_ng(
         frame, 50, 36, method=(split, "csr", "cython"), unit="q_nm^-1", error_model="poisson", dummy=-1, **options
     )
-    found = integrate(frame, build_bins(geometry, 50, split=split, npt_azimuth=36)).compute().isel(frame=0)
+    found = integrate(frame, build_bins(geometry, npt=50, split=split, npt_azimuth=36)).compute().isel(frame=0)
     assert found.intensity.dims == ("azimuthal", "radial")
     np.testing.assert_allclose(found.azimuthal, peer.azimuthal, atol=1e-4)
     np.testing.assert_allclose(found.radial, peer.radial, rtol=1e-6)
@@ -483,7 +485,7 @@ def test_background_takes_the_rings_away_and_leaves_the_spots(pilatus):
     smooth = (1000 * np.exp(-radius / 10) * geometry.solidAngleArray(frame.shape)).astype(np.float32)
     spotty = smooth.copy()
     spotty[100:103, 200:203] += 5000
-    bins = build_bins(geometry, NPT)
+    bins = build_bins(geometry, npt=NPT)
     background = radial_background(sigma_clip(spotty, bins).intensity, bins).compute()[0]
     assert background.dims == ("y", "x")
     rest = (spotty - background).values
@@ -523,7 +525,7 @@ def test_background_keeps_what_is_known_of_the_frames():
 
 def test_backgrounds_share_the_images_they_are_drawn_with(pilatus):
     """A copy for each call would go to the workers anew."""
-    bins = build_bins(pilatus[0], 50)
+    bins = build_bins(pilatus[0], npt=50)
     graphs = [dict(radial_background(integrate(pilatus[1] + k, bins).intensity, bins).__dask_graph__()) for k in range(2)]
     assert bins.images_in_memory.key in graphs[0]
     assert len(pickle.dumps(graphs)) < len(pickle.dumps(graphs[0])) + pilatus[1].nbytes + 2**16
@@ -532,7 +534,7 @@ def test_backgrounds_share_the_images_they_are_drawn_with(pilatus):
 def test_bins_come_back_from_a_store(tmp_path, pilatus):
     geometry, frame = pilatus
     for options in ({}, {"split": "full", "npt_azimuth": 12}):
-        bins = build_bins(geometry, 50, **options)
+        bins = build_bins(geometry, npt=50, **options)
         detcal.save(bins, tmp_path / "bins.zarr", overwrite=True)
         loaded = detcal.load(tmp_path / "bins.zarr")
         assert isinstance(loaded, AzimuthalBins)
@@ -559,7 +561,7 @@ def test_dead_pixels_of_unsigned_frames_are_those_of_pyfai(dtype):
     frame = rng.poisson(50, geometry.detector.shape).astype(dtype)
     dead = (rng.random(frame.shape) < 1e-3) | (geometry.detector.mask != 0)
     frame[dead] = np.iinfo(dtype).max
-    bins = build_bins(geometry, NPT)
+    bins = build_bins(geometry, npt=NPT)
     peer = geometry.integrate1d_ng(frame, NPT, method=("no", "csr", "cython"), unit="q_nm^-1", error_model="poisson")
     agree(integrate(frame, bins).compute(), peer, ("intensity", "sem", "std"))
     for job in (sigma_clip, median_filter):
@@ -614,8 +616,8 @@ def test_what_is_not_measured_is_as_if_it_were_masked(what):
         for name in found:
             same(found[name], wanted[name])
     for model in MODELS:
-        outliers = outlier_mask(spoilt, whole, 3.0, 5, model, dummy=dummy).values
-        np.testing.assert_array_equal(outliers, outlier_mask(frames, part, 3.0, 5, model).values)
+        outliers = outlier_mask(spoilt, whole, threshold=3.0, max_iterations=5, error_model=model, dummy=dummy).values
+        np.testing.assert_array_equal(outliers, outlier_mask(frames, part, threshold=3.0, max_iterations=5, error_model=model).values)
         assert outliers[:, 2, 3].all()
         assert not outliers[:, mask].any()
 
@@ -671,7 +673,7 @@ def test_q_needs_a_wavelength(unit):
 
 @pytest.mark.parametrize("unit", ["2th_deg", "2th_rad", "r_mm", "r_m"])
 def test_angles_and_distances_need_none(unit):
-    assert build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), 10, unit).unit == unit
+    assert build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), npt=10, unit=unit).unit == unit
 
 
 def test_more_rings_than_pixels_warn(pilatus):
@@ -679,17 +681,17 @@ def test_more_rings_than_pixels_warn(pilatus):
     mask = np.ones(pilatus[1].shape, bool)
     mask[100:110, 100:120] = False
     with pytest.warns(UserWarning, match="201 bins for 200 pixels that are not masked: many will be empty"):
-        build_bins(pilatus[0], 201, mask=mask)
+        build_bins(pilatus[0], npt=201, mask=mask)
     with pytest.warns(UserWarning, match="300 bins for 200 pixels that are not masked: many will be empty"):
-        build_bins(pilatus[0], 100, npt_azimuth=3, mask=mask)
-    build_bins(pilatus[0], 200, mask=mask)  # warnings are errors here
+        build_bins(pilatus[0], npt=100, npt_azimuth=3, mask=mask)
+    build_bins(pilatus[0], npt=200, mask=mask)  # warnings are errors here
 
 
 def test_numbers_and_units_of_other_types_are_as_good(pilatus):
-    bins = build_bins(pilatus[0], 20.0, pyFAI.units.to_unit("q_A^-1"), npt_azimuth=np.int8(3), radial_range=np.array([1, 2]))
-    wanted = build_bins(pilatus[0], 20, "q_A^-1", npt_azimuth=3, radial_range=(1, 2))
+    bins = build_bins(pilatus[0], npt=20.0, unit=pyFAI.units.to_unit("q_A^-1"), npt_azimuth=np.int8(3), radial_range=np.array([1, 2]))
+    wanted = build_bins(pilatus[0], npt=20, unit="q_A^-1", npt_azimuth=3, radial_range=(1, 2))
     assert bins.unit == "q_A^-1"
-    np.testing.assert_array_equal(bins.pixels, wanted.pixels)
+    np.testing.assert_array_equal(bins.indices, wanted.indices)
 
 
 @pytest.mark.parametrize("unit", ["q_nm^-1", "2th_deg"])
@@ -699,10 +701,10 @@ def test_parallax_is_pyfais(poni, tmp_path, unit, from_file):
     sensor = {"orientation": 3, "sensor": {"material": "Si", "thickness": 450e-6}}
     place = {"dist": 0.05, "poni1": 0.01, "poni2": 0.0, "rot2": 0.5, "wavelength": 0.4e-10}
     geometry = AzimuthalIntegrator(**place, detector=pyFAI.detector_factory("Pilatus 100k", sensor))
-    plain = build_bins(geometry, 100, unit)
+    plain = build_bins(geometry, npt=100, unit=unit)
     geometry.enable_parallax(True)
     geometry.save(str(tmp_path / "parallax.poni"))
-    bins = build_bins(tmp_path / "parallax.poni" if from_file else geometry, 100, unit)
+    bins = build_bins(tmp_path / "parallax.poni" if from_file else geometry, npt=100, unit=unit)
     frame = np.random.default_rng(0).poisson(100, geometry.detector.shape)
     peer = geometry.integrate1d_ng(frame, 100, unit=unit, method=("no", "csr", "cython"))
     np.testing.assert_allclose(bins.centres, peer.radial, rtol=1e-6)
@@ -724,14 +726,14 @@ def test_a_geometry_without_a_model_takes_a_shape(tmp_path):
     )
     geometry = pyFAI.load(str(tmp_path / "old.poni"))
     for source in (tmp_path / "old.poni", geometry):
-        assert build_bins(source, 10, shape=(40, 60)).shape == (40, 60)
+        assert build_bins(source, npt=10, shape=(40, 60)).shape == (40, 60)
         for images in ({"mask": np.zeros((40, 60), bool)}, {"flat": np.ones((2, 40, 60))}, {"dark": np.zeros((40, 60))}):
-            assert build_bins(source, 10, **images).shape == (40, 60)
+            assert build_bins(source, npt=10, **images).shape == (40, 60)
     assert geometry.detector.shape is None  # it is left as it was
     with pytest.raises(InputError, match="or give shape="):
-        build_bins(tmp_path / "old.poni", 10)
+        build_bins(tmp_path / "old.poni", npt=10)
     with pytest.raises(InputError, match=r"expected the shape \(195, 487\)"):
-        build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), 10, "2th_deg", shape=(40, 60))
+        build_bins(pyFAI.load({"detector": "Pilatus 100k", "distance": 0.1}), npt=10, unit="2th_deg", shape=(40, 60))
 
 
 PONI = """poni_version: 2.1
@@ -761,9 +763,9 @@ def poni(tmp_path):
 
 
 def test_a_poni_file_is_a_geometry(poni):
-    found, geometry = (build_bins(each, 100) for each in (poni(PONI), pyFAI.load(str(poni(PONI)))))
-    np.testing.assert_array_equal(found.pixels, geometry.pixels)
-    np.testing.assert_array_equal(found.starts, geometry.starts)
+    found, geometry = (build_bins(each, npt=100) for each in (poni(PONI), pyFAI.load(str(poni(PONI)))))
+    np.testing.assert_array_equal(found.indices, geometry.indices)
+    np.testing.assert_array_equal(found.indptr, geometry.indptr)
 
 
 @pytest.mark.parametrize(
@@ -817,10 +819,16 @@ def named(frames, name):
         *((lambda frames, bins, job=job: job(frames[:, :2], bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames.swapaxes(1, 2), bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames[0, 0], bins), r"expected frames of shape \(frame, y, x\)") for job in JOBS),
-        *((lambda frames, bins, job=job, k=k: job(frames, bins, k), f"expected a positive threshold, got {k!r}") for job, k in THRESHOLDS),
-        *((lambda frames, bins, q=q: quantile_filter(frames, bins, q), f"from 0 to 1, got {re.escape(str(q))}") for q in NO_QUANTILES),
-        (lambda frames, bins: integrate(frames, bins, "gauss"), "expected error_model to be one of"),
-        (lambda frames, bins: integrate(frames, bins, "hybrid"), "for sigma_clip"),
+        *(
+            (lambda frames, bins, job=job, k=k: job(frames, bins, threshold=k), f"expected a positive threshold, got {k!r}")
+            for job, k in THRESHOLDS
+        ),
+        *(
+            (lambda frames, bins, q=q: quantile_filter(frames, bins, quantiles=q), f"from 0 to 1, got {re.escape(str(q))}")
+            for q in NO_QUANTILES
+        ),
+        (lambda frames, bins: integrate(frames, bins, error_model="gauss"), "expected error_model to be one of"),
+        (lambda frames, bins: integrate(frames, bins, error_model="hybrid"), "for sigma_clip"),
         (lambda frames, bins: integrate(frames, bins, variance=frames[:1, :, :2]), "expected variance of shape"),
         (
             lambda frames, bins: integrate(frames.astype(np.uint16), bins, dummy=-1),
@@ -860,18 +868,18 @@ def test_azimuths_go_from_minus_180_or_from_0(split, poni):
     """A range that lies across 180° holds what its two halves hold; one all around holds everything."""
     geometry = poni(PONI)
     pixels = [
-        set(build_bins(geometry, 20, split=split, azimuth_range=limits).pixels.values)
+        set(build_bins(geometry, npt=20, split=split, azimuth_range=limits).indices.values)
         for limits in ((170, 190), (170, 180), (-180, -170), (0, 360), (-180, 180))
     ]
     assert pixels[0] == pixels[1] | pixels[2]
     assert len(pixels[0]) > 50
-    assert pixels[3] == pixels[4] == set(build_bins(geometry, 20, split=split).pixels.values)
+    assert pixels[3] == pixels[4] == set(build_bins(geometry, npt=20, split=split).indices.values)
 
 
 @pytest.mark.parametrize("limits", [(-10, 190), (0, 400), (-190, 0), (10, 10), (20, 10), (np.nan, 10), (0, np.inf), 5])
 def test_azimuths_that_there_are_not(limits, poni):
     with pytest.raises(InputError, match="expected azimuth_range"):
-        build_bins(poni(PONI), 20, azimuth_range=limits)
+        build_bins(poni(PONI), npt=20, azimuth_range=limits)
 
 
 @pytest.mark.parametrize(
@@ -890,7 +898,7 @@ def test_geometries_that_cannot_be(change, message, poni):
     for name, value in change.items():
         setattr(geometry, name, value)
     with pytest.raises(InputError, match=message):
-        build_bins(geometry, 20)
+        build_bins(geometry, npt=20)
 
 
 @pytest.mark.parametrize(("count", "value", "norm"), [(2, 3.7, 0.7), (40, 3.7, 0.3), (5, 1e6, 0.9), (30, -7.1, 0.11)])
@@ -906,11 +914,11 @@ def test_an_outlier_in_any_ring_is_one():
     frames[..., 20:] = 1000
     bins = replace(
         make_bins(np.arange(41).reshape(1, 41) // 21),
-        starts=xr.DataArray(np.array([0, 21, 42]), dims="edge"),
-        pixels=xr.DataArray(np.r_[:21, 20:41].astype(np.int32), dims="entry"),
-        shares=xr.DataArray(np.full(42, 0.5, np.float32), dims="entry"),
+        indptr=xr.DataArray(np.array([0, 21, 42]), dims="edge"),
+        indices=xr.DataArray(np.r_[:21, 20:41].astype(np.int32), dims="entry"),
+        data=xr.DataArray(np.full(42, 0.5, np.float32), dims="entry"),
     )  # fmt: skip
-    assert np.flatnonzero(outlier_mask(frames, bins, 3.0).values).tolist() == [20]
+    assert np.flatnonzero(outlier_mask(frames, bins, threshold=3.0).values).tolist() == [20]
 
 
 @pytest.mark.parametrize("norm", [0.1, 0.3, 0.7])
@@ -931,10 +939,10 @@ def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeyp
     found = []
     for batch in (kernels.BATCH, 100):
         monkeypatch.setattr(kernels, "BATCH", batch)
-        bins = build_bins(geometry, 40, split=split)
+        bins = build_bins(geometry, npt=40, split=split)
         assert (len(bins.in_memory.compute().batches) > 2) == (batch == 100)
-        profiles = [integrate(frames, bins), sigma_clip(frames, bins, 2.0, variance=noise), quantile_filter(frames, bins)]
-        found.append([each.compute() for each in (*profiles, outlier_mask(frames, bins, 2.0, variance=noise))])
+        profiles = [integrate(frames, bins), sigma_clip(frames, bins, threshold=2.0, variance=noise), quantile_filter(frames, bins)]
+        found.append([each.compute() for each in (*profiles, outlier_mask(frames, bins, threshold=2.0, variance=noise))])
     assert found[0][3].any()
     for whole, parts in zip(*found, strict=True):
         xr.testing.assert_identical(whole, parts)
@@ -945,12 +953,12 @@ def test_clipping_stops_after_so_many_iterations(most):
     rng = np.random.default_rng(1)
     frames, bins = rng.normal(0, 1, (1, 1, 500)) ** 5, make_bins(np.zeros((1, 500), int))
     kept = reference.clip(*reference.entries_of(frames[0], bins, 0), "azimuthal", 3.0, most)
-    assert sigma_clip(frames, bins, 3.0, most).compute()["count"].item() == kept.sum()
-    np.testing.assert_array_equal(outlier_mask(frames, bins, 3.0, most).values.ravel(), ~kept)
+    assert sigma_clip(frames, bins, threshold=3.0, max_iterations=most).compute()["count"].item() == kept.sum()
+    np.testing.assert_array_equal(outlier_mask(frames, bins, threshold=3.0, max_iterations=most).values.ravel(), ~kept)
 
 
 def test_a_wiped_ring_is_sought_about_the_median_of_what_was_there():
     frames = np.array([100.0] * 10 + [160] * 8 + [1e5, 1e9]).reshape(1, 1, 20)
     variance = np.array([100.0] * 19 + [1e17]).reshape(1, 1, 20)
-    found = sigma_clip(frames, make_bins(np.zeros((1, 20), int)), 5.0, 2, variance=variance).compute()
+    found = sigma_clip(frames, make_bins(np.zeros((1, 20), int)), threshold=5.0, max_iterations=2, variance=variance).compute()
     assert found["count"].item() == 10

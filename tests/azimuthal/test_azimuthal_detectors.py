@@ -41,7 +41,7 @@ def detector(request):
     height, width = model.shape
     poni = {"poni1": 0.45 * height * model.pixel1, "poni2": 0.55 * width * model.pixel2}
     geometry = AzimuthalIntegrator(dist=0.2, **poni, rot1=0.2, rot2=-0.12, rot3=0.05, detector=model, wavelength=1e-10)
-    rings = build_bins(geometry, NPT)
+    rings = build_bins(geometry, npt=NPT)
     rng = np.random.default_rng(8)
     expected = (20 + 300 * np.exp(-rings.radius.values / 20)) * rings.norm.values
     spot = 3000 * np.exp(-0.5 * np.add.outer(np.arange(-4, 5) ** 2, np.arange(-4, 5) ** 2) / 1.5**2)
@@ -122,7 +122,7 @@ def test_integration_is_pyfais(detector):
     poisson = peers_integral(detector, "no", COMPILED, "poisson")
     np.testing.assert_array_equal(found["count"].values[0], poisson.count)
     agree(found, poisson, "intensity", *ERRORS)
-    found = integrate(detector.counts, detector.rings, "azimuthal").compute()
+    found = integrate(detector.counts, detector.rings, error_model="azimuthal").compute()
     agree(found, peers_integral(detector, "no", PYTHON, "azimuthal"), "count", "intensity", *ERRORS)
     agree_with_the_formulas(found, detector, detector.rings, 0)
 
@@ -135,10 +135,10 @@ def test_integration_of_split_pixels_is_pyfais(detector):
     calm = detector._replace(
         **{name: np.where(getattr(detector, name) == HOT, 1000, getattr(detector, name)) for name in ("counts", "frame")}
     )
-    bins = build_bins(detector.geometry, NPT, split="full")
+    bins = build_bins(detector.geometry, npt=NPT, split="full")
     found = integrate(calm.counts, bins).compute()
     agree(found, peers_integral(calm, "full", COMPILED, "poisson"), "count", "intensity", *ERRORS, tolerance=5e-5)
-    found = integrate(detector.counts, bins, "azimuthal").compute()
+    found = integrate(detector.counts, bins, error_model="azimuthal").compute()
     agree_with_the_formulas(found, detector, bins, 0)
     # what is off is that formula, and not what goes into it
     compiled = peers_integral(calm, "full", COMPILED, "azimuthal")

@@ -34,12 +34,12 @@ def geometry(poni1=0.00293, poni2=0.00311, dist=0.02, shape=SHAPE, **rotations):
 
 def counts(bins):
     """Pixels (radial,), or (azimuthal, radial), of an image on which all are measured."""
-    return integrate(np.ones(bins.shape, np.float32), bins, "no").compute()["count"].values[0]
+    return integrate(np.ones(bins.shape, np.float32), bins, error_model="no").compute()["count"].values[0]
 
 
 def sums(bins):
     """The shares of each bin, in float64."""
-    return np.add.reduceat(np.append(bins.shares.values, 0).astype(float), bins.starts.values[:-1]) * (np.diff(bins.starts) > 0)
+    return np.add.reduceat(np.append(bins.data.values, 0).astype(float), bins.indptr.values[:-1]) * (np.diff(bins.indptr) > 0)
 
 
 def radii(place, unit):
@@ -57,8 +57,8 @@ def test_rings_of_a_range_are_numpys(unit, npt):
     low, high = np.quantile(radius, (0.2, 0.7))
     for limits in ((low, high), (low, 2 * abs(high) + 1), (radius.min(), radius.max())):
         wanted, edges = np.histogram(radius, npt, limits)
-        bins = build_bins(place, npt, unit, radial_range=limits)
-        np.testing.assert_array_equal(np.diff(bins.starts), wanted)
+        bins = build_bins(place, npt=npt, unit=unit, radial_range=limits)
+        np.testing.assert_array_equal(np.diff(bins.indptr), wanted)
         np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2, rtol=1e-12)
 
 
@@ -68,11 +68,11 @@ def test_pixels_on_edges_are_where_numpy_has_them():
     radius, azimuth = radii(place, "r_mm"), np.rad2deg(place.chiArray(SHAPE))
     for limits, npt in (((0.5, 2.5), 20), ((1.0, 2.0), 1), ((0.1, 1.3), 12)):
         wanted = np.histogram(radius, np.linspace(*limits, npt + 1))[0]
-        np.testing.assert_array_equal(np.diff(build_bins(place, npt, "r_mm", radial_range=limits).starts), wanted)
+        np.testing.assert_array_equal(np.diff(build_bins(place, npt=npt, unit="r_mm", radial_range=limits).indptr), wanted)
     for limits in ((0, 90), (-180, -90), (90, 180), (-45, 45)):
         wanted = np.histogram2d(radius.ravel(), azimuth.ravel(), (np.linspace(0.5, 2.5, 11), np.linspace(*limits, 10)))[0]
-        bins = build_bins(place, 10, "r_mm", radial_range=(0.5, 2.5), azimuth_range=limits, npt_azimuth=9)
-        np.testing.assert_array_equal(np.diff(bins.starts).reshape(10, 9), wanted)
+        bins = build_bins(place, npt=10, unit="r_mm", radial_range=(0.5, 2.5), azimuth_range=limits, npt_azimuth=9)
+        np.testing.assert_array_equal(np.diff(bins.indptr).reshape(10, 9), wanted)
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,10 +87,10 @@ def test_any_range_is_numpys(start, width, npt, parts, left, turn):
     wanted = np.histogram2d(radii(place, "q_nm^-1").ravel(), np.rad2deg(place.chiArray(SHAPE)).ravel(), edges)[0]
     if not wanted.any():
         with pytest.raises(InputError, match="no pixel is left"):
-            build_bins(place, npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
+            build_bins(place, npt=npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
         return
-    bins = build_bins(place, npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
-    np.testing.assert_array_equal(np.diff(bins.starts).reshape(npt, parts), wanted)
+    bins = build_bins(place, npt=npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
+    np.testing.assert_array_equal(np.diff(bins.indptr).reshape(npt, parts), wanted)
 
 
 def test_azimuths_from_0_to_360_are_numpys():
@@ -98,7 +98,7 @@ def test_azimuths_from_0_to_360_are_numpys():
     azimuth = np.rad2deg(place.chiArray(SHAPE)) % 360
     for limits in ((0, 360), (100, 270), (180, 360), (350, 360)):
         wanted = np.histogram(azimuth, np.linspace(*limits, 8))[0]
-        np.testing.assert_array_equal(counts(build_bins(place, 5, azimuth_range=limits, npt_azimuth=7)).sum(axis=1), wanted)
+        np.testing.assert_array_equal(counts(build_bins(place, npt=5, azimuth_range=limits, npt_azimuth=7)).sum(axis=1), wanted)
 
 
 # -------------------------------------------------------------------------------------------------- shares, cut one by one
@@ -118,16 +118,16 @@ def test_shares_are_areas_that_are_cut_one_by_one(split, azimuth_range, rotation
     near = np.hypot(*(np.indices(shape) - beam[:, None, None])) < 2
     limits = tuple(np.quantile(radius[~near], (0.2, 0.8)))
     rings, parts = np.linspace(*limits, 5), np.deg2rad(np.linspace(*(azimuth_range or (-180, 180)), 4))
-    bins = build_bins(place, 4, split=split, radial_range=limits, azimuth_range=azimuth_range or (-180, 180), npt_azimuth=3, mask=near)
+    bins = build_bins(place, npt=4, split=split, radial_range=limits, azimuth_range=azimuth_range or (-180, 180), npt_azimuth=3, mask=near)
     found = np.zeros((12, near.size))
-    np.add.at(found, (np.repeat(np.arange(12), np.diff(bins.starts)), bins.pixels.values), bins.shares.values)
+    np.add.at(found, (np.repeat(np.arange(12), np.diff(bins.indptr)), bins.indices.values), bins.data.values)
     for pixel in np.flatnonzero(~near):
         at = np.unravel_index(pixel, shape)
         polygon = (
             reference.outline(corners[at]) if split == "full" else reference.box(*(a[at] for a in (radius, half, azimuth, half_azimuth)))
         )
         np.testing.assert_allclose(found[:, pixel], reference.shares(polygon, rings, parts).ravel(), atol=2e-6)
-    whole = build_bins(place, 4, split=split, radial_range=limits, azimuth_range=azimuth_range, mask=near)
+    whole = build_bins(place, npt=4, split=split, radial_range=limits, azimuth_range=azimuth_range, mask=near)
     np.testing.assert_allclose(sums(whole), found.sum(axis=1).reshape(4, 3).sum(axis=1), rtol=1e-5)
 
 
@@ -135,8 +135,8 @@ def test_shares_are_areas_that_are_cut_one_by_one(split, azimuth_range, rotation
 @pytest.mark.parametrize("split", SPLITS)
 def test_rings_are_the_same_in_a_wider_range(split, npt):
     place = geometry(rot2=0.05)
-    narrow = build_bins(place, npt, split=split, radial_range=(4.0, 6.0))
-    wide = build_bins(place, 3 * npt, split=split, radial_range=(2.0, 8.0))
+    narrow = build_bins(place, npt=npt, split=split, radial_range=(4.0, 6.0))
+    wide = build_bins(place, npt=3 * npt, split=split, radial_range=(2.0, 8.0))
     np.testing.assert_allclose(sums(narrow), sums(wide)[npt : 2 * npt], rtol=1e-5)
 
 
@@ -147,12 +147,12 @@ def test_sectors_add_up_to_the_whole(split, poni):
     place = geometry(*poni)
     if split == "no" and poni == (0.00305, 0.00311):
         pytest.skip("a pixel on the border of two sectors is in both, as in numpy's histograms")
-    whole = sums(build_bins(place, 12, split=split, radial_range=(0, 60.0)))
+    whole = sums(build_bins(place, npt=12, split=split, radial_range=(0, 60.0)))
     for borders in (np.arange(-180, 181, 90) + 0.0, [-180, -7.3, 100, 180], np.arange(0, 361, 72), [0, 170, 190, 360]):
         parts = np.zeros(12)
         for left, right in pairwise(borders):
             try:
-                parts += sums(build_bins(place, 12, split=split, radial_range=(0, 60.0), azimuth_range=(left, right)))
+                parts += sums(build_bins(place, npt=12, split=split, radial_range=(0, 60.0), azimuth_range=(left, right)))
             except InputError:  # a sector without a pixel
                 continue
         np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-4)
@@ -162,9 +162,9 @@ def test_sectors_add_up_to_the_whole(split, poni):
 @pytest.mark.parametrize("split", SPLITS)
 def test_without_a_range_every_pixel_is_counted(split, poni):
     for options in ({}, {"npt_azimuth": 7}):
-        bins = build_bins(geometry(*poni), 12, split=split, **options)
-        np.testing.assert_allclose(np.bincount(bins.pixels, bins.shares, SHAPE[0] * SHAPE[1]), 1, atol=1e-5)
-        assert (bins.shares > 0).all()
+        bins = build_bins(geometry(*poni), npt=12, split=split, **options)
+        np.testing.assert_allclose(np.bincount(bins.indices, bins.data, SHAPE[0] * SHAPE[1]), 1, atol=1e-5)
+        assert (bins.data > 0).all()
 
 
 @pytest.mark.parametrize("split", ["bbox", "full"])
@@ -172,7 +172,14 @@ def test_the_pixel_with_the_beam_lies_on_all_sides(split):
     mask = np.ones(SHAPE, bool)
     mask[30, 31] = mask[0] = False  # and others, beyond the rings
     bins = build_bins(
-        geometry(0.00305, 0.00315), 3, "r_mm", split, mask=mask, radial_range=(0, 0.3), azimuth_range=(-180, 180), npt_azimuth=4
+        geometry(0.00305, 0.00315),
+        npt=3,
+        unit="r_mm",
+        split=split,
+        mask=mask,
+        radial_range=(0, 0.3),
+        azimuth_range=(-180, 180),
+        npt_azimuth=4,
     )
     np.testing.assert_allclose(counts(bins)[:, 0], 0.25, rtol=1e-6)
 
@@ -182,7 +189,9 @@ def test_the_pixel_with_the_beam_lies_on_all_sides(split):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_rings_beside_the_detector_are_empty(split):
-    found = integrate(np.ones(SHAPE, np.float32), build_bins(geometry(), 40, "r_mm", split, radial_range=(3.0, 7.0))).compute()
+    found = integrate(
+        np.ones(SHAPE, np.float32), build_bins(geometry(), npt=40, unit="r_mm", split=split, radial_range=(3.0, 7.0))
+    ).compute()
     assert found["count"].values[0, :10].all()
     assert (found["count"].values[0, 20:] == 0).all()
     assert np.isnan(found.intensity.values[0, 20:]).all()
@@ -192,29 +201,29 @@ def test_rings_beside_the_detector_are_empty(split):
 @pytest.mark.parametrize("limits", [(50, 60), (-2, -1)])
 def test_a_range_beside_the_detector_is_refused(split, limits):
     with pytest.raises(InputError, match="no pixel is left in the rings"):
-        build_bins(geometry(), 10, "r_mm", split, radial_range=limits)
+        build_bins(geometry(), npt=10, unit="r_mm", split=split, radial_range=limits)
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_single_pixel_is_a_ring(split):
-    bins = build_bins(geometry(5e-5, 5e-5, shape=(1, 1)), 1, "r_mm", split)
-    assert bins.pixels.values.tolist() == [0]
+    bins = build_bins(geometry(5e-5, 5e-5, shape=(1, 1)), npt=1, unit="r_mm", split=split)
+    assert bins.indices.values.tolist() == [0]
 
 
 def test_ranges_too_narrow_to_divide_end():
     """Edges that are the same number are no reason to look for ever."""
     place = geometry()
     low = float(radii(place, "q_nm^-1")[3, 4])
-    bins = build_bins(place, 5, radial_range=(low, np.nextafter(low, np.inf)))
-    assert bins.starts.values[-1] <= 5 * SHAPE[0] * SHAPE[1]
+    bins = build_bins(place, npt=5, radial_range=(low, np.nextafter(low, np.inf)))
+    assert bins.indptr.values[-1] <= 5 * SHAPE[0] * SHAPE[1]
 
 
 def test_what_sees_nothing_is_left_out_and_counted():
     flat = np.ones(SHAPE)
     flat[3, :5], flat[4, 0] = -1, 0
     with pytest.warns(UserWarning, match="6 pixels that are not masked have a flat of 0 or below: they are in no ring"):
-        bins = build_bins(geometry(), 10, flat=flat)
-    assert len(bins.pixels) == flat.size - 6
+        bins = build_bins(geometry(), npt=10, flat=flat)
+    assert len(bins.indices) == flat.size - 6
 
 
 def test_solid_angles_below_0_are_left_out_and_counted(monkeypatch):
@@ -225,10 +234,10 @@ def test_solid_angles_below_0_are_left_out_and_counted(monkeypatch):
     flat = np.ones(SHAPE)
     flat[0] = -1
     with pytest.warns(UserWarning, match="that are not masked") as warned:
-        bins = build_bins(geometry(), 10, flat=flat)
+        bins = build_bins(geometry(), npt=10, flat=flat)
     lines = [str(each.message) for each in warned]
     assert len(lines) == 2
     assert lines[0].startswith("64 pixels that are not masked have a flat of 0 or below")
     assert lines[1].startswith("128 pixels that are not masked have a solid angle of 0 or below")
-    assert len(bins.pixels) == flat.size - 128
+    assert len(bins.indices) == flat.size - 128
     assert (bins.norm > 0).all()

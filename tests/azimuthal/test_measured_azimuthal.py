@@ -41,7 +41,7 @@ class Powder(NamedTuple):
 
     def pixels(self, image: np.ndarray, ring: int) -> np.ndarray:
         """The pixels of a bin."""
-        return image.ravel()[self.bins.pixels.values[slice(*self.bins.starts.values[ring : ring + 2])]]
+        return image.ravel()[self.bins.indices.values[slice(*self.bins.indptr.values[ring : ring + 2])]]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def powder(shared_data):
     geometry = pyFAI.load(str(path.with_suffix(".poni")))
     geometry.detector = pyFAI.detector_factory("Pilatus 1M")
     frame = open_frames(path, flip="ud").compute()
-    bins = build_bins(geometry, 1000, "2th_deg", polarization=0.95)
+    bins = build_bins(geometry, npt=1000, unit="2th_deg", polarization=0.95)
     centres, counts = bins.centres.values, frame.values[0]
     hot = np.zeros(counts.shape, bool)
     candidates = np.flatnonzero((counts >= 0) & (bins.radius.values > 1.5) & (bins.radius.values < 29))

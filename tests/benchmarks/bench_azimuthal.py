@@ -54,7 +54,7 @@ def bench_detector(name: str) -> None:
     frames = da.from_array(stack, chunks=(FRAMES // 2, -1, -1), name=False)  # a block a thread
     common = {"npt": npt, "unit": "q_nm^-1", "dummy": -1}
     for split in ("no", "full"):
-        bins, method = build_bins(geometry, npt, split=split), (split, "csr", "cython")
+        bins, method = build_bins(geometry, npt=npt, split=split), (split, "csr", "cython")
         pairs = {
             "sigma_clip": (
                 lambda bins=bins: sigma_clip(frames, bins),
@@ -102,7 +102,7 @@ def write_stack(path: Path, frames: int) -> pyFAI.geometry.Geometry:
 def bench_file(folder: Path, frames: int = 1000) -> None:
     """From an HDF5 file to profiles in zarr, and how much of it is decoding."""
     geometry = write_stack(folder / "scan.h5", frames)
-    bins = build_bins(geometry, 2000)
+    bins = build_bins(geometry, npt=2000)
     stack = open_frames(folder / "scan.h5", chunks={"frame": FRAMES})
     for _ in range(2):  # the first brings the file to the cache
         with patch.object(Pipeline, "decode", timed(Pipeline.decode)) as decoding:

@@ -87,7 +87,7 @@ def main() -> None:
     target = np.zeros(stack.shape, np.float32)
     for conserve in ("counts", "mean"):
         ours, peer = in_turn(
-            lambda conserve=conserve: correct_distortion(stack, matrix, conserve).data.store(target, lock=False),
+            lambda conserve=conserve: correct_distortion(stack, matrix, conserve=conserve).data.store(target, lock=False),
             lambda: [operator.correct(image) for image in held],
             rounds=5,
         )

@@ -61,7 +61,7 @@ def bench_correction() -> None:
         save(fit_response(simulate.beam_sweep(detector, 20), detector.dark), folder / "response.zarr")
         frames = open_frames(folder / "raw.zarr", chunks={"frame": 8})
         flat = simulate.flat_frames(detector).compute()
-        corrected = correct_response(frames, load(folder / "response.zarr"), detector.dark, flat, residual_sigma=3)
+        corrected = correct_response(frames, load(folder / "response.zarr"), dark=detector.dark, flat=flat, residual_sigma=3)
         ours, peer = in_turn(
             lambda: save(corrected, folder / "corrected.zarr", overwrite=True),
             lambda: save(frames.astype(np.float32), folder / "copy.zarr", overwrite=True),

@@ -38,7 +38,7 @@ def bench_matrix(mu: float) -> None:
     peer_rays = ray_tracing()
 
     def build() -> None:
-        psf = build_psf(PLANE, THICKNESS, attenuation_per_m=mu)
+        psf = build_psf(PLANE, thickness_m=THICKNESS, attenuation_per_m=mu)
         dask.compute(psf.data, psf.indices, psf.indptr)
 
     ours, peer = in_turn(build, lambda: peer_rays.calc_csr(1))
@@ -53,7 +53,7 @@ def bench_matrix(mu: float) -> None:
 
 def bench_inverses(mu: float) -> None:
     """Blocks of 16 frames on one thread, and the error against the truth or the peer's answer."""
-    psf = build_psf(PLANE, THICKNESS, attenuation_per_m=mu)
+    psf = build_psf(PLANE, thickness_m=THICKNESS, attenuation_per_m=mu)
     scipys, matrix = psf.to_scipy(), psf.in_memory.compute()
     truth = np.ones(SHAPE, np.float32)
     truth[::5, ::5] = 10  # the tutorial's image

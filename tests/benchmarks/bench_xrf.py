@@ -17,7 +17,8 @@ import numpy as np
 from dask_image.ndfilters import gaussian_filter
 from detcal_pipelines.template import render
 
-from detcal import get_array, simulate, xrf
+from detcal import convert_crono, get_array, simulate
+from detcal.stores.targets.crono_writer import write_crono
 from tests.benchmarks.sampling import peak_of_run, planned_peak
 from tests.benchmarks.timing import report
 
@@ -45,11 +46,11 @@ def chain(path: Path, folder: Path) -> None:
 def bench_conversion(folder: Path) -> None:
     """One pass against four, which give the same."""
     path = folder / "scan.h5"
-    simulate.write_crono(path, 40, COLUMNS, counts=0.02, overwrite=True)
+    write_crono(simulate.maxrf_scan(40, COLUMNS, counts=0.02), path, overwrite=True)
     ours, peers = [], []
     for number in range(4):
         start = perf_counter()
-        xrf.convert_crono(path, folder / "ours.zarr", overwrite=True, progress=False)
+        convert_crono(path, folder / "ours.zarr", overwrite=True, progress=False)
         middle = perf_counter()
         chain(path, folder)
         if number:
@@ -68,7 +69,7 @@ def bench_memory(folder: Path, gib: float) -> None:
     for size in (gib / 2, gib):
         rows = max(2, round(size * 2**30 / (2 * CHANNELS * SPECTRA_A_ROW)))
         start = perf_counter()
-        simulate.write_crono(folder / "scan.h5", rows, COLUMNS, counts=0.02, overwrite=True)
+        write_crono(simulate.maxrf_scan(rows, COLUMNS, counts=0.02), folder / "scan.h5", overwrite=True)
         print(f"{size:g} GiB, {rows * SPECTRA_A_ROW} spectra, written in {perf_counter() - start:.0f} s", flush=True)
         for name, output in (("convert_crono", "converted.zarr"), ("regrid_xrf", "cube.zarr")):
             start = perf_counter()

@@ -53,7 +53,7 @@ def test_shares_of_a_pixel_on_the_grid_sum_to_one(seed, scale):
 def test_frames_are_resampled_by_the_formulas(conserve):
     warp = random_warp(masked=0.1)
     frames, variance = random_frames(warp.shape, 19), random_frames(warp.shape, 19, seed=2)
-    found = correct_distortion(frames, warp, conserve, variance=variance, coverage=True).compute()
+    found = correct_distortion(frames, warp, conserve=conserve, variance=variance, coverage=True).compute()
     scaled = warp.corners_m.values / warp.pixel_size_m
     shares, areas = reference.overlap_matrix(scaled, warp.mask.values, warp.shape)
     for frame, noise, values in zip(frames, variance, found.to_array().transpose("frame", ...).values, strict=True):
@@ -95,7 +95,7 @@ def test_single_pixels_that_are_turned_over_or_cross_themselves_are_masked(corne
 def test_maps_that_reach_no_pixel_are_refused(corners, options, message):
     warp = DistortionMap.of_corners(corners, (1e-4, 1.2e-4), np.zeros((11, 13), bool))
     with pytest.raises(InputError, match=message):
-        correct_distortion(np.zeros((1, 11, 13)), warp, **options)
+        correct_distortion(np.zeros((1, 11, 13)), warp, **options).compute()
 
 
 def test_counts_are_conserved():
@@ -107,7 +107,7 @@ def test_counts_are_conserved():
 
 def test_a_flat_field_stays_flat():
     warp = random_warp(4, (60, 70), masked=0.05)
-    straight = correct_distortion(np.full((1, 60, 70), 7.0), warp, "mean").values
+    straight = correct_distortion(np.full((1, 60, 70), 7.0), warp, conserve="mean").values
     np.testing.assert_allclose(straight[np.isfinite(straight)], 7, rtol=1e-6)
     assert np.isfinite(straight).mean() > 0.9
 
@@ -148,7 +148,7 @@ def test_frames_of_many_tiles_are_the_matrix_times_the_frame(conserve):
     warp, frames = random_warp(11, (75, 301), masked=0.02), np.random.default_rng(2).poisson(100, (18, 75, 301)).astype(np.float32)
     frames[3, 40:60, 100:200] = np.nan
     matrix = build_overlaps(warp).compute()
-    found = correct_distortion(frames, matrix, conserve, coverage=True).compute()
+    found = correct_distortion(frames, matrix, conserve=conserve, coverage=True).compute()
     shares, areas = matrix.to_scipy().astype(float), matrix.areas.values.ravel().astype(float)
     for frame, image, cover in zip(frames.reshape(18, -1), found.corrected.values, found.coverage.values, strict=True):
         known = np.isfinite(frame)
@@ -160,7 +160,7 @@ def test_frames_of_many_tiles_are_the_matrix_times_the_frame(conserve):
         )
         np.testing.assert_allclose(cover.ravel(), covered, atol=1e-6)
         np.testing.assert_allclose(image.ravel(), np.where(covered > 1e-4, values, np.nan), rtol=1e-5)
-    alone = correct_distortion(np.delete(frames, 3, axis=0), matrix, conserve, coverage=True).compute()
+    alone = correct_distortion(np.delete(frames, 3, axis=0), matrix, conserve=conserve, coverage=True).compute()
     np.testing.assert_array_equal(alone.to_array(), found.isel(frame=np.arange(18) != 3).to_array())
 
 
@@ -182,8 +182,8 @@ def test_uncorrect_undoes_the_correction(conserve):
     warp = random_warp(8, (30, 40), move=0.15)
     y, x = np.mgrid[:30, :40]
     frame = (100 + 50 * np.sin(x / 6) * np.cos(y / 5))[None]
-    straight = correct_distortion(frame, warp, conserve, shape="cover")
-    back = uncorrect(straight, warp, conserve, shape="cover").values
+    straight = correct_distortion(frame, warp, conserve=conserve, shape="cover")
+    back = uncorrect(straight, warp, conserve=conserve, shape="cover").values
     np.testing.assert_allclose(back, frame, rtol=0.02)
 
 

@@ -1,6 +1,7 @@
 """Whole runs of fit_distortion and correct_distortion: results, memory measured from outside, and one clear line for bad input."""
 
 import re
+from functools import wraps
 
 import h5py
 import hdf5plugin
@@ -9,12 +10,12 @@ import pyFAI
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from detcal_pipelines import steps
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main
 from detcal_pipelines.plan import plan
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import run
-from detcal_pipelines.steps import build
+from detcal_pipelines.steps import distortion as steps
 from detcal_pipelines.template import render
 from rich.console import Console
 
@@ -109,6 +110,7 @@ def fits(monkeypatch):
     steps.fit_once.cache_clear()
     images = []
 
+    @wraps(fit_distortion)  # whose options are found by its signature
     def fit(image, **options):
         images.append(image)
         return fit_distortion(image, **options)
@@ -181,7 +183,7 @@ def test_options_reach_the_correction(folder, frames):
         change_step(folder, "correct_distortion.toml", old, new)
     found = xr.open_zarr(computed(folder, "correct_distortion"), mask_and_scale=False)
     wanted = correct_distortion(
-        frames, load(folder / "distortion.zarr"), "mean", variance="poisson", coverage=True, mask=bad, shape="cover",
+        frames, load(folder / "distortion.zarr"), conserve="mean", variance="poisson", coverage=True, mask=bad, shape="cover",
         pixel_size_m=(3e-4, 2e-4), dummy=200,
     )  # fmt: skip
     xr.testing.assert_equal(found.drop_attrs(), wanted.compute().drop_attrs())
@@ -229,8 +231,10 @@ path = "profiles.zarr"
     shown = shown_by(folder, "plan", "chain.toml", "--memory", "1GiB")
     assert re.findall(r"correct_response|correct_distortion|sigma_clip", shown) == ["correct_response", "correct_distortion", "sigma_clip"]
     detcal(folder, "run", "chain.toml", "--memory", "1GiB", "--workers", "1")
-    straight = correct_distortion(correct_response(frames, load(folder / "response.zarr")), load(folder / "distortion.zarr"), "mean")
-    wanted = sigma_clip(straight, build_bins(folder / "detector.poni", 100, shape=SHAPE))
+    straight = correct_distortion(
+        correct_response(frames, load(folder / "response.zarr")), load(folder / "distortion.zarr"), conserve="mean"
+    )
+    wanted = sigma_clip(straight, build_bins(folder / "detector.poni", npt=100, shape=SHAPE))
     xr.testing.assert_allclose(xr.open_zarr(folder / "profiles.zarr").drop_attrs(), wanted.compute().drop_attrs(), rtol=1e-5)
 
 

@@ -32,7 +32,7 @@ def stored(tmp_path_factory):
     plane = PlanarGeometry(SHAPE, pixel_size_m=PIXEL_M, distance_m=0.1, poni_m=(0.0, 0.0))
     save(build_psf(plane, thickness_m=3e-4, material="Si", energy_kev=12), folder / "psf.zarr")
     (folder / "detector.poni").write_text(NO_MODEL)
-    save(build_bins(folder / "detector.poni", 20, unit="r_mm", shape=SHAPE), folder / "bins.zarr")
+    save(build_bins(folder / "detector.poni", npt=20, unit="r_mm", shape=SHAPE), folder / "bins.zarr")
     return folder
 
 

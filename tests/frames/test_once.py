@@ -33,7 +33,7 @@ def fills(monkeypatch):
 
 def lazy_psf():
     plane = PlanarGeometry((40, 30), (172e-6, 172e-6), 0.28, (-0.05, -0.05))
-    return build_psf(plane, 450e-6, attenuation_per_m=1500.0, tile_rows=40 // TILES)
+    return build_psf(plane, thickness_m=450e-6, attenuation_per_m=1500.0, tile_rows=40 // TILES)
 
 
 FRAMES = np.random.default_rng(0).uniform(1, 9, (3, 40, 30))
@@ -41,8 +41,8 @@ USES = {
     "blur": lambda psf: psf.apply(FRAMES),
     "efficiency": lambda psf: psf.efficiency,
     "direct": lambda psf: deconvolve(FRAMES, psf),
-    "lsmr": lambda psf: deconvolve(FRAMES, psf, "lsmr"),
-    "mlem": lambda psf: deconvolve(FRAMES, psf, "mlem", 3),
+    "lsmr": lambda psf: deconvolve(FRAMES, psf, method="lsmr"),
+    "mlem": lambda psf: deconvolve(FRAMES, psf, method="mlem", max_iterations=3),
     "variance": lambda psf: deconvolve(FRAMES, psf, variance=FRAMES),
 }
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyFAI
 import pytest
 import xarray as xr
+from detcal_pipelines.chain import build, check_result
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build, check_result
 from fabio.cbfimage import CbfImage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +34,7 @@ PSF = sensor.build_psf(sensor.PlanarGeometry(SHAPE, (1e-4, 1e-4), 1.0, (0.0, 0.0
 def bins_of(detector=None, **options):
     """Each pixel in a ring, or a few together, near the beam: a mean of few numbers."""
     detector = detector or Detector(1e-4, 1e-4, max_shape=SHAPE)
-    return azimuthal.build_bins(Geometry(1.0, detector=detector), 1, "r_mm", solid_angle=False, **options)
+    return azimuthal.build_bins(Geometry(1.0, detector=detector), npt=1, unit="r_mm", solid_angle=False, **options)
 
 
 ONE_RING = bins_of()
@@ -69,7 +69,7 @@ SUBJECTS = {
         "dummy" not in o or (distortion.correct_distortion(frames, IDEAL, **o).values[(slice(None), *HOLE)] != o["dummy"]).all()
     ),
     "integrate": lambda frames, **o: (azimuthal.integrate(frames, ONE_RING, **o)["count"].values == 64).all(),
-    "sigma_clip": lambda frames, **o: (azimuthal.sigma_clip(frames, ONE_RING, 1e9, **o)["count"].values == 64).all(),
+    "sigma_clip": lambda frames, **o: (azimuthal.sigma_clip(frames, ONE_RING, threshold=1e9, **o)["count"].values == 64).all(),
     "quantiles": lambda frames, **o: (azimuthal.quantile_filter(frames, ONE_RING, **o)["count"].values == 64).all(),
     "fit": lambda frames, **o: fitted(frames, **o),
 }  # fmt: skip
@@ -169,10 +169,10 @@ def test_flags_of_the_detector_of_a_geometry_are_no_counts(tmp_path, name, dtype
         psf = sensor.build_psf(Geometry(1.0, detector=small), thickness_m=1e-3, attenuation_per_m=1e5)
         assert np.isnan(sensor.deconvolve(stack_of(flags[0], dtype), psf).values[(slice(None), *HOLE)]).all()
         return
-    build = partial(azimuthal.build_bins, geometry, 20, "r_mm", solid_angle=False)
+    build = partial(azimuthal.build_bins, geometry, npt=20, unit="r_mm", solid_angle=False)
     if what in ("dark", "flat"):
         found, wanted = (build(**{what: image}) for image in (frame, clean))
-        np.testing.assert_array_equal(found.pixels, wanted.pixels)
+        np.testing.assert_array_equal(found.indices, wanted.indices)
         return
     bins = build()
     if what == "loaded":
@@ -391,7 +391,7 @@ def parallax_geometry():
 DARK = np.full((2, *SHAPE), 3, np.uint16)
 CHAIN = {
     "response": lambda frames: response.correct_response(frames, GAIN, dark=DARK),
-    "distortion": lambda frames: distortion.correct_distortion(frames, IDEAL, "mean"),
+    "distortion": lambda frames: distortion.correct_distortion(frames, IDEAL, conserve="mean"),
     "deconvolve": lambda frames: sensor.deconvolve(frames, PSF),
     "fit": lambda frames: response.fit_response(frames, sigma=1.0, cutoff=0.0).gain.to_dataset(name="gain"),
     "integrate": lambda frames: azimuthal.integrate(frames, ONE_RING),
@@ -454,11 +454,11 @@ def test_parallax_is_taken_out_once():
     """Or else by two pixels here: the radius of the outermost pixels, by hand from the depth at which rays are absorbed."""
     sharp = sensor.deconvolve(stack_of(100, "u2"), PSF)
     assert sharp.corrections == ["parallax", "efficiency"]
-    with_it, without_it = (azimuthal.build_bins(parallax_geometry(), 3, "r_mm", parallax=wanted) for wanted in (None, False))
+    with_it, without_it = (azimuthal.build_bins(parallax_geometry(), npt=3, unit="r_mm", parallax=wanted) for wanted in (None, False))
     assert with_it.corrections == ("parallax",)
     assert without_it.corrections == ()
     plain = Geometry(0.1, detector=Detector(1e-4, 1e-4, max_shape=SHAPE), wavelength=1e-10)
-    np.testing.assert_array_equal(without_it.radius, azimuthal.build_bins(plain, 3, "r_mm").radius)
+    np.testing.assert_array_equal(without_it.radius, azimuthal.build_bins(plain, npt=3, unit="r_mm").radius)
     assert (with_it.radius.values != without_it.radius.values).any()
     for job in (azimuthal.integrate, azimuthal.sigma_clip, azimuthal.median_filter, azimuthal.outlier_mask):
         with pytest.raises(InputError, match=r"parallax in the sensor taken out.*parallax=False"):
@@ -466,7 +466,7 @@ def test_parallax_is_taken_out_once():
         job(sharp, without_it).compute()
         job(stack_of(100, "u2"), with_it).compute()
     with pytest.raises(InputError, match="geometry with parallax"):
-        azimuthal.build_bins(plain, 3, "r_mm", parallax=True)
+        azimuthal.build_bins(plain, npt=3, unit="r_mm", parallax=True)
     assert parallax_geometry().parallax is not None
 
 
@@ -502,8 +502,8 @@ def test_what_takes_a_correction_back_says_so():
 def test_a_flat_that_says_that_its_dark_is_off_keeps_its_counts():
     flat = stack_of(200, "u2", 3, 200)
     without_dark = response.correct_response(flat, GAIN, dark=DARK)
-    wanted = response.correct_response(stack_of(100, "u2"), GAIN, DARK, without_dark.values, flat_is_dark_subtracted=True)
-    found = response.correct_response(stack_of(100, "u2"), GAIN, DARK, without_dark)
+    wanted = response.correct_response(stack_of(100, "u2"), GAIN, dark=DARK, flat=without_dark.values, flat_is_dark_subtracted=True)
+    found = response.correct_response(stack_of(100, "u2"), GAIN, dark=DARK, flat=without_dark)
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_allclose(found, 97 / 197, rtol=1e-6)
 
@@ -552,9 +552,9 @@ def test_a_recipe_that_deconvolves_leaves_parallax_to_that(tmp_path):
     rings = "[[steps]]\noperation = 'integrate'\ngeometry = 'x.poni'\nunit = 'r_mm'\nnpt = 3\n"
     sharp = sensor.deconvolve(stack_of(50, "u2"), PSF)
     found = built(tmp_path, f"{start}[[steps]]\noperation = 'deconvolve'\npsf = 'psf.zarr'\n{rings}").compute()
-    xr.testing.assert_equal(found, azimuthal.integrate(sharp, azimuthal.build_bins(geometry, 3, "r_mm", parallax=False)).compute())
+    xr.testing.assert_equal(found, azimuthal.integrate(sharp, azimuthal.build_bins(geometry, npt=3, unit="r_mm", parallax=False)).compute())
     found = built(tmp_path, start + rings).compute()
-    xr.testing.assert_equal(found, azimuthal.integrate(stack_of(50, "u2"), azimuthal.build_bins(geometry, 3, "r_mm")).compute())
+    xr.testing.assert_equal(found, azimuthal.integrate(stack_of(50, "u2"), azimuthal.build_bins(geometry, npt=3, unit="r_mm")).compute())
     steps = f"[[steps]]\noperation = 'correct_response'\nresponse = 'gain.zarr'\ndark = 'dark.npy'\n{rings}dark = 'dark.npy'"
     with pytest.raises(InputError, match="a dark taken off"):
         built(tmp_path, start + steps)

@@ -11,6 +11,7 @@ from detcal import save, simulate
 from detcal.distortion import DistortionMap
 from detcal.response import Response
 from detcal.sensor import PlanarGeometry, build_psf
+from detcal.stores.targets.crono_writer import write_crono
 
 OPTIONS = {
     "fit_response": "",
@@ -22,8 +23,9 @@ OPTIONS = {
     "sigma_clip": "",
     "integrate": "",
     "median_filter": "",
+    "quantile_filter": "",
     "convert_crono": "chunk_spectra = 128\n",
-    "regrid_xrf": "tile_lines = 2\n",
+    "regrid_xrf": "tile_rows = 2\n",
 }
 PONI = """\
 poni_version: 2.1
@@ -55,7 +57,7 @@ def write_inputs(folder: Path, side: int, frames: int, lines: int) -> None:
     save(build_psf(plane, thickness_m=4.5e-4, attenuation_per_m=1500.0), folder / "psf.zarr")
     save(simulate.hole_grid((256, 256), pitch_px=32.0).image[None], folder / "grid.h5")
     (folder / "detector.poni").write_text(PONI.format(side))
-    simulate.write_crono(folder / "scan.h5", lines, 60, channels=2048, counts=0.3)
+    write_crono(simulate.maxrf_scan(lines, 60, channels=2048, counts=0.3), folder / "scan.h5")
     for name, options in OPTIONS.items():
         text = render(name)
         if name not in ("convert_crono", "regrid_xrf"):

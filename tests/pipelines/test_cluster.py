@@ -42,7 +42,7 @@ def processes_of(cluster: LocalCluster) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("held_back", [1, 2])
-@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"integrate", "median_filter"}))  # which hold what sigma_clip holds
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"integrate", "median_filter", "quantile_filter"}))  # as sigma_clip
 def test_no_worker_outgrows_the_plan_where_others_are_held_back(folder, cluster, name, held_back):
     """Some workers are stopped until the others can go no further: what these do not do waits there."""
     workers = processes_of(cluster)

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from detcal_pipelines.chain import build
 from detcal_pipelines.plan import PROCESS_BYTES, Plan, plan, size
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build
 from detcal_pipelines.template import render
 
 from detcal import save
@@ -114,7 +114,7 @@ def thick(tmp_path):
     for key in ("thickness_m", "material", "energy_kev"):
         text = text.replace(f"# {key}", key)
     (tmp_path / "build_psf.toml").write_text(text)
-    psf = build_psf(PlanarGeometry((300, 400), (75e-6, 75e-6), 0.1, (0.01, 0.01)), 450e-6, "Si", energy_kev=17.4)
+    psf = build_psf(PlanarGeometry((300, 400), (75e-6, 75e-6), 0.1, (0.01, 0.01)), thickness_m=450e-6, material="Si", energy_kev=17.4)
     save(psf, tmp_path / "psf.zarr")
     allocate(tmp_path / "scan.h5", (1000, 300, 400), np.int32)
     return tmp_path

@@ -18,11 +18,11 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
 from dask import delayed
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main, show_once
 from detcal_pipelines.graph import optimise_together
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build, open_mask
 from distributed import LocalCluster
 
 from detcal import load, open_frames, save, simulate
@@ -121,7 +121,7 @@ def test_runs_give_what_the_library_gives(finished):
     dark, flat = open_frames(finished / "dark.h5"), open_frames(finished / "flat.h5")
     np.testing.assert_allclose(cal.gain, fit_response(open_frames(finished / "sweep.h5"), dark).gain, rtol=1e-6)
     found = xr.open_zarr(finished / "corrected.zarr").corrected
-    np.testing.assert_array_equal(found, correct_response(open_frames(finished / "ct.h5"), cal, dark, flat))
+    np.testing.assert_array_equal(found, correct_response(open_frames(finished / "ct.h5"), cal, dark=dark, flat=flat))
     assert found.attrs["units"] == "1"
 
 
@@ -153,7 +153,7 @@ def test_other_outputs_and_inputs(folder):
     change(folder, "correct_response.toml", "# residual_sigma", "residual_sigma")
     detcal(folder, "run", "correct_response.toml", "--memory", "1GiB", "--workers", "1")
     images = [open_frames(folder / name) for name in ("ct.h5", "dark.h5", "flat.h5")]
-    wanted = correct_response(images[0], load(folder / "response.zarr"), *images[1:], residual_sigma=3)
+    wanted = correct_response(images[0], load(folder / "response.zarr"), dark=images[1], flat=images[2], residual_sigma=3)
     np.testing.assert_array_equal(open_frames(folder / "corrected.tif"), wanted)
 
 
@@ -341,10 +341,12 @@ def test_a_response_in_hdf5_and_masks_of_any_kind_are_taken(folder):
     change(folder, "correct_response.toml", '"response.zarr"', '"response.h5"')
     detcal(folder, "run", "correct_response.toml", "--workers", "1")
     images = [open_frames(folder / name) for name in ("ct.h5", "dark.h5", "flat.h5")]
-    np.testing.assert_array_equal(open_frames(folder / "corrected.zarr"), correct_response(images[0], response, *images[1:]))
+    np.testing.assert_array_equal(
+        open_frames(folder / "corrected.zarr"), correct_response(images[0], response, dark=images[1], flat=images[2])
+    )
     for mask in ("mask.zarr", "response.h5", "response.zarr"):
         recipe = detcal_recipe(folder, mask)
-        np.testing.assert_array_equal(open_mask(recipe.steps[0].mask), response.mask)
+        np.testing.assert_array_equal(recipe.steps[0].mask.open(), response.mask)
 
 
 def detcal_recipe(folder, mask):

@@ -5,8 +5,8 @@ import numpy as np
 
 def entries_of(frame, bins, ring, variance=None):
     """I, share, norm and variance of a reading, for the pixels of a ring that have one."""
-    entries = slice(*bins.starts.values[ring : ring + 2])
-    pixels, shares = bins.pixels.values[entries], bins.shares.values[entries].astype(float)
+    entries = slice(*bins.indptr.values[ring : ring + 2])
+    pixels, shares = bins.indices.values[entries], bins.data.values[entries].astype(float)
     raw = np.asarray(frame, float).ravel()[pixels]
     norm, dark = (image.values.ravel()[pixels].astype(float) for image in (bins.norm, bins.dark))
     noise = np.maximum(raw, 1) + dark if variance is None else np.asarray(variance, float).ravel()[pixels]
@@ -16,7 +16,7 @@ def entries_of(frame, bins, ring, variance=None):
 
 def measured(frame, bins, ring, variance=None):
     """Which pixels of a ring have a reading, and a variance if any is given."""
-    pixels = bins.pixels.values[slice(*bins.starts.values[ring : ring + 2])]
+    pixels = bins.indices.values[slice(*bins.indptr.values[ring : ring + 2])]
     known = np.isfinite(np.asarray(frame, float).ravel()[pixels])
     if variance is None:
         return known

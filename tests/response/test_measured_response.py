@@ -30,7 +30,7 @@ def test_ct_crop_with_its_dark_flat_and_published_gains(folder):
     assert frames.shape == (10, 300, 300)
     cal = Response.from_gain(gain[0])
     assert not cal.mask.any()
-    found = correct_response(frames, cal, dark, flat, residual_sigma=3).values
+    found = correct_response(frames, cal, dark=dark, flat=flat, residual_sigma=3).values
     wanted = reference.correct(frames.values, gain.values[0], dark.values[0], flat.values[0], 50.0, 3)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
     raw, dark = frames.values.mean(axis=0), dark.values[0].astype(float)
@@ -48,7 +48,7 @@ def test_tooth_with_its_flats_and_darks(folder):
     """There is no sweep: with unit gains, and every residual of the flat kept, what is left is the usual flat field."""
     path = folder / "tomopy_tooth.h5"
     frames, darks, flats = (open_frames(path, f"/exchange/{name}") for name in ("data", "data_dark", "data_white"))
-    found = correct_response(frames, Response.from_gain(np.ones((2, 640))), darks, flats, residual_sigma=0).values
+    found = correct_response(frames, Response.from_gain(np.ones((2, 640))), dark=darks, flat=flats, residual_sigma=0).values
     with h5py.File(path) as file:
         raw, dark, flat = (file[f"exchange/{name}"][...].astype(float) for name in ("data", "data_dark", "data_white"))
     wanted = (raw - dark.mean(axis=0)) / (flat.mean(axis=0) - dark.mean(axis=0))

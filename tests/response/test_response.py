@@ -187,7 +187,7 @@ def test_dark_is_subtracted_in_float_from_any_type(dtype):
     found = fit_response(sweep, dark, sigma=5.0, cutoff=-100.0).compute()
     (_, gain, _), *_ = reference.fit(sweep, dark.astype(float), sigma=5.0, cutoff=-100.0)
     np.testing.assert_allclose(found.gain, gain, rtol=1e-4)
-    corrected = correct_response(sweep, found, dark)
+    corrected = correct_response(sweep, found, dark=dark)
     np.testing.assert_allclose(corrected, (sweep.astype(float) - 20) * found.gain.where(~found.mask).values, rtol=1e-5, atol=1e-4)
 
 
@@ -198,7 +198,7 @@ def test_dark_is_subtracted_in_float_from_any_type(dtype):
 def test_correction_equals_the_reference(scene, residual_sigma):
     detector, sweep, dark, flat = scene
     cal = fit_response(sweep, dark, sigma=9.0).compute()
-    found = correct_response(sweep, cal, dark, flat, residual_sigma=residual_sigma)
+    found = correct_response(sweep, cal, dark=dark, flat=flat, residual_sigma=residual_sigma)
     assert found.dtype == np.float32
     gain, dark_image, flat_image = cal.gain.values, dark.values.mean(axis=0), flat.values.mean(axis=0)
     wanted = reference.correct(sweep.values, gain, dark_image, flat_image, 9.0, residual_sigma, mask=detector.bad)
@@ -210,7 +210,7 @@ def test_corrected_frames_are_the_true_transmission():
     # sigma is small beside the beam's width of 3 detectors, so that smoothing does not bend the beam
     cal = fit_response(simulate.beam_sweep(detector, 100, peak=50000), detector.dark, sigma=15.0).compute()
     frames = simulate.ct_frames(detector, 30, peak=50000)
-    found = correct_response(frames, cal, detector.dark, simulate.flat_frames(detector, 10, peak=50000))
+    found = correct_response(frames, cal, dark=detector.dark, flat=simulate.flat_frames(detector, 10, peak=50000))
     truth = np.stack([simulate.transmission((128, 160), angle) for angle in frames.angle.values])
     error = (found.values / truth - 1) * np.sqrt(50000 * truth)
     # what is left is the frames' own photon noise, and the gains' and the flat's beside it
@@ -237,7 +237,7 @@ def test_order_2_and_intercept_take_part_in_the_correction(scene):
     cal = fit_response(sweep, dark, sigma=9.0, order=2, intercept=True).compute()
     signal = sweep.values - dark.values.mean(axis=0)
     wanted = cal.offset.values + cal.gain.values * signal + cal.curvature.values * signal**2
-    found = correct_response(sweep, cal, dark).values
+    found = correct_response(sweep, cal, dark=dark).values
     good = ~cal.mask.values
     np.testing.assert_allclose(found[:, good], wanted[:, good], rtol=1e-4, atol=0.05)
     assert np.isnan(found[:, ~good]).all()
@@ -247,8 +247,8 @@ def test_flat_that_is_dark_subtracted_can_be_said_to_be(scene):
     _, sweep, dark, flat = scene
     cal = fit_response(sweep, dark, sigma=9.0).compute()
     signal = flat.values.mean(axis=0) - dark.values.mean(axis=0)
-    said = correct_response(sweep, cal, dark, signal, flat_is_dark_subtracted=True)
-    np.testing.assert_allclose(said, correct_response(sweep, cal, dark, flat), rtol=1e-5)
+    said = correct_response(sweep, cal, dark=dark, flat=signal, flat_is_dark_subtracted=True)
+    np.testing.assert_allclose(said, correct_response(sweep, cal, dark=dark, flat=flat), rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------- graphs and clusters
@@ -274,7 +274,7 @@ def test_results_do_not_depend_on_chunks_or_partial_sums(scene, chunks, partial_
     found = fit_response(cut, dark, sigma=9.0, partial_sums=partial_sums).compute()
     np.testing.assert_allclose(found.gain, whole.gain, rtol=1e-6)
     np.testing.assert_array_equal(found.mask, whole.mask)
-    one, other = (correct_response(frames, whole, dark, flat, residual_sigma=3) for frames in (sweep, cut))
+    one, other = (correct_response(frames, whole, dark=dark, flat=flat, residual_sigma=3) for frames in (sweep, cut))
     np.testing.assert_array_equal(one, other)
 
 
@@ -282,7 +282,7 @@ def test_results_do_not_depend_on_the_scheduler(scene):
     _, sweep, dark, flat = scene
     cut = sweep.chunk(frame=4)
     cal = fit_response(sweep, dark, sigma=9.0).compute()
-    lazy = (fit_response(cut, dark, sigma=9.0).gain, correct_response(cut, cal, dark, flat, residual_sigma=3))
+    lazy = (fit_response(cut, dark, sigma=9.0).gain, correct_response(cut, cal, dark=dark, flat=flat, residual_sigma=3))
     found = {name: dask.compute(*lazy, scheduler=name) for name in ("synchronous", "threads", "processes")}
     for workers in (1, 3):
         with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster):
@@ -322,7 +322,7 @@ def test_nan_in_some_dark_frames_takes_no_part(scene):
     holed[1, 5, 5], holed[:, 6, 7] = np.nan, np.nan
     mean = np.append(holed[:1], holed[2:], axis=0)[:, 5, 5].mean()
     cal = fit_response(sweep, dark, sigma=9.0)
-    found = correct_response(sweep, cal, holed).values
+    found = correct_response(sweep, cal, dark=holed).values
     np.testing.assert_allclose(found[:, 5, 5], (sweep.values[:, 5, 5] - mean) * cal.gain.values[5, 5], rtol=1e-5)
     assert np.isnan(found[:, 6, 7]).all()
 
@@ -333,7 +333,7 @@ def test_nan_in_the_flat_is_bridged_and_infinity_in_a_frame_is_nan(scene):
     flat = flat.astype(float).copy(data=np.where(np.arange(57) == 30, np.nan, flat.values))
     frames = sweep.values.astype(np.float32)
     frames[2, 3, 4] = np.inf
-    found = correct_response(frames, cal, dark, flat, residual_sigma=3).values
+    found = correct_response(frames, cal, dark=dark, flat=flat, residual_sigma=3).values
     assert np.isfinite(found[5, ~cal.mask.values]).all()
     assert np.isnan(found[2, 3, 4])
 
@@ -348,11 +348,11 @@ def test_coords_attrs_and_dims_are_kept(scene):
     detector, sweep, dark, flat = scene
     cal = fit_response(sweep, dark, sigma=9.0)
     frames = simulate.ct_frames(detector, 5)
-    found = correct_response(frames, cal, dark, flat)
+    found = correct_response(frames, cal, dark=dark, flat=flat)
     assert found.dims == ("frame", "y", "x")
     np.testing.assert_array_equal(found.angle, frames.angle)
     assert found.attrs["units"] == "1"
-    assert correct_response(frames, cal, dark).attrs["units"] == "counts"
+    assert correct_response(frames, cal, dark=dark).attrs["units"] == "counts"
 
 
 def test_plot_shows_the_pixels_asked_for(scene):
@@ -399,7 +399,7 @@ def test_bad_options_and_shapes_are_refused(scene):
         with pytest.raises(InputError, match="expected"):
             fit_response(sweep, dark, **options)
     with pytest.raises(InputError, match="residual_sigma of 0 or more"):
-        correct_response(sweep, cal, dark, dark, residual_sigma=-1)
+        correct_response(sweep, cal, dark=dark, flat=dark, residual_sigma=-1)
     for options in ({"order": 3}, {"n_pixels": 0}, {"n_pixels": 10**6}):
         with pytest.raises(InputError, match="expected"):
             plot_pixel_calibrations(sweep, dark, **options)
@@ -427,4 +427,4 @@ def test_a_flat_that_is_nowhere_brighter_than_its_dark_is_an_error(scene):
     cal = fit_response(sweep, dark, sigma=9.0)
     for flat in (np.zeros((41, 57)), np.full((41, 57), np.nan)):
         with pytest.raises(InputError, match="brighter than its dark"):
-            correct_response(sweep, cal, dark, flat).compute()
+            correct_response(sweep, cal, dark=dark, flat=flat).compute()

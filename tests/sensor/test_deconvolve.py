@@ -75,7 +75,7 @@ def psf_of(name, dead=True):
     case = {**MILD, **HARSH}[name]
     mask = np.random.default_rng(8).random(case.plane.shape) < (0.06 if dead else 0)
     mask[case.plane.shape[0] // 2, case.plane.shape[1] // 2] = dead
-    return build_psf(case.plane, case.thickness, attenuation_per_m=case.mu, mask=mask).compute()
+    return build_psf(case.plane, thickness_m=case.thickness, attenuation_per_m=case.mu, mask=mask).compute()
 
 
 @cache
@@ -90,11 +90,12 @@ def frames_of(psf, count=3, mean=1000, seed=0):
     return rng.poisson(np.nan_to_num(psf.apply(lit).values)).astype(np.float32)
 
 
-def solved(*arguments, **options):
+def solved(frames, psf, method="direct", max_iterations=None, tolerance=None, **options):
     """The values of what deconvolve finds, without its warning of noise."""
+    options |= {"method": method, "max_iterations": max_iterations, "tolerance": tolerance}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the exact solution amplifies noise")
-        return deconvolve(*arguments, **options).compute(scheduler="synchronous")
+        return deconvolve(frames, psf, **options).compute(scheduler="synchronous")
 
 
 def undone(psf, frames, method=np.linalg.solve):
@@ -163,7 +164,7 @@ def test_direct_undoes_any_blur_to_rounding(distance, pixel_size, poni_px, thick
     """Substitution leaves no more than rounding of each pixel's sum, however much errors grow outwards."""
     geometry = plane((9, 11), pixel_size, distance, poni_px)
     assume(geometry.incidence().min() > np.cos(np.radians(80)))
-    psf = build_psf(geometry, thickness, attenuation_per_m=mu).compute()
+    psf = build_psf(geometry, thickness_m=thickness, attenuation_per_m=mu).compute()
     recorded = psf.apply(lit).values.reshape(2, -1).T
     entered = solved(recorded.T.reshape(lit.shape), psf).values.reshape(2, -1).T.astype(float)
     matrix = dense.__wrapped__(psf)
@@ -354,7 +355,7 @@ def test_pixels_that_were_not_measured_are_out_of_the_problem(method, name):
     assert_near(solved(frames, psf, method, **EXACT[method]).values, undone(psf, frames, WANTED[method]), share)
 
 
-@pytest.mark.parametrize("options", [{"method": "direct"}, {"method": "lsmr", "iterations": 3}])
+@pytest.mark.parametrize("options", [{"method": "direct"}, {"method": "lsmr", "max_iterations": 3}])
 def test_pixels_that_were_not_measured_are_as_dead_ones(options):
     """Long before the iterations are at their end, too."""
     alive, holed = (psf_of("75°", dead) for dead in (False, True))
@@ -486,7 +487,7 @@ def found_in(frames, psf, order=slice(None)):
     """Lazily, all that is found."""
     some = frames[order]
     variance = da.from_array(abs(np.asarray(some)), chunks=(7, 4, -1))
-    by_method = (deconvolve(some, psf, method) for method in METHODS)
+    by_method = (deconvolve(some, psf, method=method) for method in METHODS)
     return *by_method, deconvolve(some, psf, variance=variance).variance, psf.apply(some)
 
 
@@ -610,7 +611,7 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_conditioning_of_a_large_detector_is_that_of_the_whole(name):
     case = LARGE[name]
-    psf = build_psf(case.plane, case.thickness, attenuation_per_m=case.mu).compute()
+    psf = build_psf(case.plane, thickness_m=case.thickness, attenuation_per_m=case.mu).compute()
     noise = np.random.default_rng(7).standard_normal((64, *psf.shape), np.float32)
     power = ((solved(noise, psf).values * efficiency_of(psf)) ** 2).mean(axis=0)
     whole = np.pad(power, [(0, -size % 8) for size in psf.shape], mode="edge")
@@ -624,17 +625,17 @@ def test_masked_pixels_do_not_count():
     """Whatever else is seen of the detector is seen from straight ahead."""
     geometry = plane((200, 100), SQUARE, 0.02, (0, 50))
     mask = np.zeros(geometry.shape, bool)
-    whole = build_psf(geometry, 450e-6, attenuation_per_m=SILICON).conditioning
+    whole = build_psf(geometry, thickness_m=450e-6, attenuation_per_m=SILICON).conditioning
     mask[30:] = True
-    found = build_psf(geometry, 450e-6, attenuation_per_m=SILICON, mask=mask).conditioning
-    alone = build_psf(plane((30, 100), SQUARE, 0.02, (0, 50)), 450e-6, attenuation_per_m=SILICON).conditioning
+    found = build_psf(geometry, thickness_m=450e-6, attenuation_per_m=SILICON, mask=mask).conditioning
+    alone = build_psf(plane((30, 100), SQUARE, 0.02, (0, 50)), thickness_m=450e-6, attenuation_per_m=SILICON).conditioning
     assert found.noise_amplification == pytest.approx(alone.noise_amplification, rel=0.1)
     assert found.smallest_diagonal == pytest.approx(alone.smallest_diagonal, rel=1e-4)
     assert whole.noise_amplification > 2 * found.noise_amplification
 
 
 def test_noise_beyond_all_numbers_is_infinite():
-    psf = build_psf(beyond((1, 400), SQUARE, 10.0, 0, 1.5 * PITCH / 450e-6), 450e-6, attenuation_per_m=100.0)
+    psf = build_psf(beyond((1, 400), SQUARE, 10.0, 0, 1.5 * PITCH / 450e-6), thickness_m=450e-6, attenuation_per_m=100.0)
     assert psf.conditioning.noise_amplification == np.inf
 
 
@@ -644,28 +645,26 @@ def test_direct_warns_of_amplified_noise_and_the_smooth_methods_do_not(name):
     amplification = psf.conditioning.noise_amplification
     assert amplification > 10
     with pytest.warns(UserWarning, match=rf"amplifies noise {amplification:.3g} times.*mlem") as caught:
-        deconvolve(frames_of(psf), psf)
-    assert [warning.filename for warning in caught] == [__file__]
+        deconvolve(da.from_array(frames_of(psf, 2), chunks=(1, -1, -1)), psf).compute()
+    assert len(caught) == 1
     for method in ("lsmr", "mlem"):
-        deconvolve(frames_of(psf), psf, method)
+        deconvolve(frames_of(psf), psf, method=method, max_iterations=1).compute()
 
 
 def test_direct_does_not_warn_of_noise_that_is_little_amplified():
     for name in MILD:
         assert psf_of(name).conditioning.noise_amplification < 10
-        deconvolve(frames_of(psf_of(name), 1), psf_of(name))
+        deconvolve(frames_of(psf_of(name), 1), psf_of(name)).compute()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_results_say_how_well_the_blur_can_be_undone(method):
+def test_results_say_how_they_were_found(method):
     psf = psf_of("PONI outside")
-    found = deconvolve(xr.DataArray(frames_of(psf), dims=("frame", "y", "x"), attrs={"sample": "Si"}), psf, method)
-    condition = psf.conditioning
+    found = deconvolve(xr.DataArray(frames_of(psf), dims=("frame", "y", "x"), attrs={"sample": "Si"}), psf, method=method)
     assert found.name == "deconvolved"
     assert np.isnan(found.attrs.pop("missing_value"))
     assert found.attrs == {
         "sample": "Si", "units": "counts", "method": method, "corrections": ["parallax", "efficiency"],
-        "noise_amplification": condition.noise_amplification, "smallest_diagonal": condition.smallest_diagonal,
     }  # fmt: skip
 
 
@@ -683,7 +682,7 @@ def test_nothing_is_computed_before_it_is_asked_for(method):
     never = da.from_delayed(too_early(), psf.data.shape, np.float32)
     frames = da.concatenate([da.from_delayed(too_early(), (3, *psf.shape), np.uint16)] * 2)
     variance = {"variance": frames} if method == "direct" else {}
-    lazy = [deconvolve(frames, replace(psf, data=never), method, **variance), replace(psf, data=never).apply(frames)]
+    lazy = [deconvolve(frames, replace(psf, data=never), method=method, **variance), replace(psf, data=never).apply(frames)]
     for each in lazy:
         with pytest.raises(RuntimeError, match="computed"):
             each.compute(scheduler="synchronous")
@@ -708,7 +707,7 @@ def test_a_stored_matrix_undoes_stored_frames(tmp_path):
     assert stored.conditioning == psf.conditioning
     np.testing.assert_array_equal(stored.apply(opened), psf.apply(frames))
     for method in METHODS:
-        save(deconvolve(opened, stored, method), tmp_path / f"{method}.zarr")
+        save(deconvolve(opened, stored, method=method), tmp_path / f"{method}.zarr")
         np.testing.assert_array_equal(open_frames(tmp_path / f"{method}.zarr"), solved(frames, psf, method))
 
 
@@ -726,15 +725,15 @@ def test_a_single_image_is_a_stack_of_one():
     [
         ("method to be one of direct, lsmr, mlem, got 'inverse'", {"method": "inverse"}),
         ("method to be one of direct, lsmr, mlem, got None", {"method": None}),
-        ("iterations and tolerance are of .*: the direct solution has none", {"iterations": 3}),
-        ("iterations and tolerance are of .*: the direct solution has none", {"tolerance": 1e-3}),
+        ("max_iterations and tolerance are of .*: the direct solution has none", {"max_iterations": 3}),
+        ("max_iterations and tolerance are of .*: the direct solution has none", {"tolerance": 1e-3}),
         ("the variance is that of .*, not of 'mlem'", {"method": "mlem", "variance": np.ones((2, 9, 7))}),
         ("the variance is that of .*, not of 'lsmr'", {"method": "lsmr", "variance": np.ones((2, 9, 7))}),
-        ("iterations as a whole number of at least 1, got 0", {"method": "mlem", "iterations": 0}),
-        ("iterations.*got -1", {"method": "lsmr", "iterations": -1}),
-        ("iterations.*got 2.5", {"method": "mlem", "iterations": 2.5}),
-        ("iterations.*got nan", {"method": "mlem", "iterations": np.nan}),
-        ("iterations.*got '3'", {"method": "mlem", "iterations": "3"}),
+        ("max_iterations as a whole number of at least 1, got 0", {"method": "mlem", "max_iterations": 0}),
+        ("iterations.*got -1", {"method": "lsmr", "max_iterations": -1}),
+        ("iterations.*got 2.5", {"method": "mlem", "max_iterations": 2.5}),
+        ("iterations.*got nan", {"method": "mlem", "max_iterations": np.nan}),
+        ("iterations.*got '3'", {"method": "mlem", "max_iterations": "3"}),
         ("tolerance between 0 and 1, got 0", {"method": "mlem", "tolerance": 0}),
         ("tolerance between 0 and 1, got 1", {"method": "lsmr", "tolerance": 1}),
         ("tolerance between 0 and 1, got -0.1", {"method": "mlem", "tolerance": -0.1}),

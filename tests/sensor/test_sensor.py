@@ -189,7 +189,7 @@ def test_a_poni_file_needs_no_wavelength(tmp_path):
     assert found == PlanarGeometry((195, 487), (172e-6, 172e-6), 0.1, (0.01, 0.02))
     assert as_planar(open_geometry(str(path))) == found
     assert energy_of(open_geometry(path)) is None
-    assert build_psf(path, 450e-6, energy_kev=20).attenuation_per_m == attenuation_per_m("Si", 20)
+    assert build_psf(path, thickness_m=450e-6, energy_kev=20).attenuation_per_m == attenuation_per_m("Si", 20)
 
 
 def test_a_poni_file_that_has_been_refined_again_gives_the_last(tmp_path):
@@ -230,8 +230,8 @@ def test_poni_files_of_no_positive_distance_are_refused(tmp_path, distance):
 @pytest.mark.parametrize("wavelength", [0, -1e-10, "nan"])
 def test_poni_files_of_no_positive_wavelength_are_refused(tmp_path, wavelength):
     path = write_poni(tmp_path / "a.poni", Wavelength=wavelength)
-    refused("expected a positive wavelength in m, got .*: mend the geometry, or give energy_kev", build_psf, path, 450e-6)
-    assert build_psf(path, 450e-6, energy_kev=20).attenuation_per_m == attenuation_per_m("Si", 20)
+    refused("expected a positive wavelength in m, got .*: mend the geometry, or give energy_kev", build_psf, path, thickness_m=450e-6)
+    assert build_psf(path, thickness_m=450e-6, energy_kev=20).attenuation_per_m == attenuation_per_m("Si", 20)
 
 
 # ------------------------------------------------------------------------------------------------------------- detectors

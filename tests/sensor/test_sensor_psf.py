@@ -76,7 +76,7 @@ CASES = {
 @cache
 def matrix(geometry, thickness, mu):
     """In CSC, from which columns are cheap."""
-    return build_psf(geometry, thickness, attenuation_per_m=mu).to_scipy().tocsc()
+    return build_psf(geometry, thickness_m=thickness, attenuation_per_m=mu).to_scipy().tocsc()
 
 
 def column(found, entry, shape):
@@ -156,7 +156,7 @@ def test_the_cases_at_75_degrees_cross_many_pixels_and_those_at_the_edge_lose_sh
 def test_any_column_is_that_of_brute_force_rays(distance, pixel_size, tangent, offset, inside, thickness, optical, entry):
     geometry = plane((4, 5), pixel_size, distance, offset) if inside else beyond((4, 5), pixel_size, distance, *tangent)
     case = Case(geometry, thickness, optical / thickness, [entry])
-    found = column(build_psf(geometry, thickness, attenuation_per_m=case.mu).to_scipy().tocsc(), entry, geometry.shape)
+    found = column(build_psf(geometry, thickness_m=thickness, attenuation_per_m=case.mu).to_scipy().tocsc(), entry, geometry.shape)
     np.testing.assert_allclose(found, rays(case, entry, n=400), rtol=0, atol=2e-5)
 
 
@@ -200,7 +200,7 @@ def test_rays_move_only_outward_from_the_poni(distance, pixel_size, poni_px, thi
     """So that the matrix is triangular in the order of the distances in rows, then columns, from the PONI."""
     geometry = plane((9, 11), pixel_size, distance, poni_px)
     assume(geometry.incidence().min() > np.cos(np.radians(80)))
-    found = build_psf(geometry, thickness, attenuation_per_m=SILICON).to_scipy().tocoo()
+    found = build_psf(geometry, thickness_m=thickness, attenuation_per_m=SILICON).to_scipy().tocoo()
     for axis, (recorded, entry) in enumerate(zip(np.divmod(found.row, 11), np.divmod(found.col, 11), strict=True)):
         # where the PONI is on a border, rounding decides which pixel holds it
         beyond_poni, before_poni = entry - poni_px[axis] > 1e-9, entry + 1 - poni_px[axis] < -1e-9
@@ -226,7 +226,7 @@ def test_rays_move_only_outward_from_the_poni(distance, pixel_size, poni_px, thi
 )
 def test_column_sums_are_what_the_sensor_absorbs(geometry, thickness, mu, margin):
     """The average of 1 − exp(−µ·t·secθ) over the pixel, where no ray leaves the detector."""
-    psf = build_psf(geometry, thickness, attenuation_per_m=mu)
+    psf = build_psf(geometry, thickness_m=thickness, attenuation_per_m=mu)
     found = psf.efficiency
     assert found.dims == ("y", "x")
     tangent = [
@@ -243,9 +243,9 @@ def test_column_sums_are_what_the_sensor_absorbs(geometry, thickness, mu, margin
 
 def test_nothing_is_stored_of_what_no_ray_reaches():
     """At 75° and 30 per mm the sensor is a hundred mean free paths deep: a coefficient from there would be 0 in float32."""
-    found = build_psf(beyond((40, 30), SQUARE, 0.1, 0.8 * TAN_75, 0.6 * TAN_75), 1e-3, attenuation_per_m=3e4).to_scipy()
+    found = build_psf(beyond((40, 30), SQUARE, 0.1, 0.8 * TAN_75, 0.6 * TAN_75), thickness_m=1e-3, attenuation_per_m=3e4).to_scipy()
     assert found.data.min() > np.finfo(np.float32).tiny
-    whole = build_psf(beyond((40, 30), SQUARE, 0.1, 0.8 * TAN_75, 0.6 * TAN_75), 1e-3, attenuation_per_m=3e3).to_scipy()
+    whole = build_psf(beyond((40, 30), SQUARE, 0.1, 0.8 * TAN_75, 0.6 * TAN_75), thickness_m=1e-3, attenuation_per_m=3e3).to_scipy()
     assert found.nnz < whole.nnz
 
 
@@ -253,7 +253,7 @@ def test_what_falls_into_a_dead_pixel_is_lost_and_nothing_else_changes():
     geometry = plane((20, 24), SQUARE, 0.01, (9.3, 11.6))
     dead = np.random.default_rng(3).random(geometry.shape) < 0.15
     dead[9, 11] = True  # where the PONI is
-    whole, holed = (build_psf(geometry, 450e-6, attenuation_per_m=SILICON, mask=mask, tile_rows=7) for mask in (None, dead))
+    whole, holed = (build_psf(geometry, thickness_m=450e-6, attenuation_per_m=SILICON, mask=mask, tile_rows=7) for mask in (None, dead))
     np.testing.assert_array_equal(holed.mask, dead)
     assert not whole.mask.any()
     everything, kept = whole.to_scipy(), holed.to_scipy()
@@ -276,7 +276,7 @@ def tiled():
     mask[30:33] = True  # a band without any coefficient
 
     def build(tile_rows):
-        psf = build_psf(geometry, 1e-3, attenuation_per_m=SILICON, mask=mask, tile_rows=tile_rows)
+        psf = build_psf(geometry, thickness_m=1e-3, attenuation_per_m=SILICON, mask=mask, tile_rows=tile_rows)
         return psf.data, psf.indices, psf.indptr
 
     return build, dask.compute(*build(None), scheduler="synchronous")
@@ -334,7 +334,7 @@ def test_lazy_arrays_say_their_shape_and_type_before_they_are_computed(tiled):
 
 
 def test_saved_npz_is_the_matrix(tmp_path):
-    psf = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), 450e-6, attenuation_per_m=SILICON)
+    psf = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), thickness_m=450e-6, attenuation_per_m=SILICON)
     psf.save_npz(tmp_path / "psf.npz")
     found, wanted = sp.load_npz(tmp_path / "psf.npz"), psf.to_scipy()
     assert (found.shape, found.format) == ((35, 35), "csr")
@@ -343,7 +343,7 @@ def test_saved_npz_is_the_matrix(tmp_path):
 
 
 def test_computed_psf_is_the_same_in_memory():
-    lazy = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), 450e-6, attenuation_per_m=SILICON, tile_rows=2)
+    lazy = build_psf(plane((5, 7), SQUARE, 0.02, (1, 2.5)), thickness_m=450e-6, attenuation_per_m=SILICON, tile_rows=2)
     computed = lazy.compute()
     assert lazy.data.npartitions == 3
     assert computed.data.npartitions == 1
@@ -397,7 +397,7 @@ def test_rays_in_the_tilted_laboratory_go_where_the_matrix_says():
 def test_detectors_that_are_read_from_another_corner(orientation):
     """pyFAI counts the PONI from the corner that the orientation names; pixels are numbered as they lie in the file."""
     geometry = tilted((0, 0, 0), orientation)
-    psf = build_psf(geometry, 450e-6, attenuation_per_m=SILICON)
+    psf = build_psf(geometry, thickness_m=450e-6, attenuation_per_m=SILICON)
     y, x, _ = geometry.detector.calc_cartesian_positions()
     cosine = geometry.dist / np.sqrt(geometry.dist**2 + (y - geometry.poni1) ** 2 + (x - geometry.poni2) ** 2)
     np.testing.assert_allclose(psf.geometry.incidence(), cosine, rtol=1e-6)
@@ -418,10 +418,10 @@ def test_every_kind_of_geometry_gives_the_same_matrix(tmp_path):
 
 
 def test_planes_may_be_given_as_lists_and_arrays():
-    wanted = build_psf(PlanarGeometry((4, 5), SQUARE, 0.01, (1e-4, 2e-4)), 450e-6, attenuation_per_m=SILICON)
+    wanted = build_psf(PlanarGeometry((4, 5), SQUARE, 0.01, (1e-4, 2e-4)), thickness_m=450e-6, attenuation_per_m=SILICON)
     for kind in (list, np.array):
         geometry = PlanarGeometry(kind((4, 5)), kind(SQUARE), 0.01, kind((1e-4, 2e-4)))
-        assert_same_bits(arrays(build_psf(geometry, 450e-6, attenuation_per_m=SILICON)), arrays(wanted))
+        assert_same_bits(arrays(build_psf(geometry, thickness_m=450e-6, attenuation_per_m=SILICON)), arrays(wanted))
 
 
 def test_mask_is_by_default_that_of_the_detector():
@@ -432,7 +432,9 @@ def test_mask_is_by_default_that_of_the_detector():
     np.testing.assert_array_equal(build_psf(geometry, mask=~dead, **SENSOR).mask, ~dead)
     gaps = detector_factory("Pilatus300k").mask != 0
     assert gaps.any()
-    np.testing.assert_array_equal(build_psf(Geometry(0.3, detector="Pilatus300k"), 450e-6, attenuation_per_m=SILICON).mask, gaps)
+    np.testing.assert_array_equal(
+        build_psf(Geometry(0.3, detector="Pilatus300k"), thickness_m=450e-6, attenuation_per_m=SILICON).mask, gaps
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- attenuation
@@ -485,10 +487,10 @@ def test_formula_with_density_and_materials_by_name_are_xraydbs():
 def test_psf_takes_its_attenuation_from_material_and_energy():
     geometry = plane((4, 5), SQUARE, 0.3, (2, 2))
     options = {"energy_kev": 40, "material": "CdTe", "absorption": "energy", "density_g_cm3": 5.0}
-    assert build_psf(geometry, 450e-6, **options).attenuation_per_m == pytest.approx(500 * 9.635)
+    assert build_psf(geometry, thickness_m=450e-6, **options).attenuation_per_m == pytest.approx(500 * 9.635)
     assert build_psf(geometry, energy_kev=15, **SENSOR).attenuation_per_m == pytest.approx(232.9 * 10.34)
     assert build_psf(tilted(), energy_kev=15, **SENSOR).attenuation_per_m == pytest.approx(232.9 * 10.34)  # before the geometry's own
-    assert build_psf(tilted(), 450e-6, attenuation_per_m=77.0).attenuation_per_m == 77.0
+    assert build_psf(tilted(), thickness_m=450e-6, attenuation_per_m=77.0).attenuation_per_m == 77.0
 
 
 # ---------------------------------------------------------------------------------------- the sensor of a geometry
@@ -536,24 +538,24 @@ def test_a_parallax_correction_without_a_material_has_its_own_attenuation():
 
 def test_the_callers_sensor_comes_first():
     geometry = standing("Eiger2 CdTe 1M", material="CdTe", thickness=750e-6)
-    assert described(build_psf(geometry, 1e-3)) == pytest.approx((1e-3, CDTE_20), rel=0.02)
+    assert described(build_psf(geometry, thickness_m=1e-3)) == pytest.approx((1e-3, CDTE_20), rel=0.02)
     assert described(build_psf(geometry, material="Si")) == pytest.approx((750e-6, SI_20))
-    assert described(build_psf(geometry, 2e-4, "Si")) == pytest.approx((2e-4, SI_20))
+    assert described(build_psf(geometry, thickness_m=2e-4, material="Si")) == pytest.approx((2e-4, SI_20))
     assert described(build_psf(geometry, attenuation_per_m=77.0)) == (750e-6, 77.0)
     lambda_ = standing("Lambda 750k")  # of Si 300 or 500 µm, GaAs 500 µm, or CdTe 1 mm: one of these answers to what is given
     assert described(build_psf(lambda_, material="CdTe")) == pytest.approx((1e-3, CDTE_20), rel=0.02)
-    assert described(build_psf(lambda_, 300e-6)) == pytest.approx((300e-6, SI_20))
+    assert described(build_psf(lambda_, thickness_m=300e-6)) == pytest.approx((300e-6, SI_20))
 
 
 def test_a_sensor_that_nothing_says_or_that_is_one_of_several_is_refused():
     several = "of the sensor of Pilatus 100k is known: Si 320 µm; Si 450 µm; Si 1000 µm: give thickness_m$"
     refused(several, build_psf, standing("Pilatus 100k"))
     refused("is known: Si 300 µm; .*: give thickness_m and material$", build_psf, standing("Lambda 750k"))
-    refused("is known: Si 300 µm; .*: give material$", build_psf, standing("Lambda 750k"), 500e-6)
+    refused("is known: Si 300 µm; .*: give material$", build_psf, standing("Lambda 750k"), thickness_m=500e-6)
     refused("is known: CdTe of unknown thickness: give thickness_m$", build_psf, standing("Perkin", material="CdTe"))
     nothing = "the geometry says nothing of its sensor: give "
     refused(f"{nothing}thickness_m and material$", build_psf, standing("Perkin"))
-    refused(f"{nothing}material$", build_psf, standing("Perkin"), 450e-6)
+    refused(f"{nothing}material$", build_psf, standing("Perkin"), thickness_m=450e-6)
     bare = plane((4, 5), SQUARE, 0.1, (0, 0))
     refused(f"{nothing}thickness_m and material; the geometry has no wavelength: give energy_kev, or attenuation_per_m$", build_psf, bare)
     refused(f"{nothing}thickness_m$", build_psf, bare, attenuation_per_m=SILICON)
@@ -639,9 +641,9 @@ def test_rays_beyond_89_degrees_are_refused():
     for degrees, good in ((88.5, True), (89.1, False)):
         geometry = PlanarGeometry((1, 3), SQUARE, 0.1, (PITCH / 2, -0.1 * np.tan(np.radians(degrees))))
         if good:
-            build_psf(geometry, 1e-5, attenuation_per_m=SILICON)
+            build_psf(geometry, thickness_m=1e-5, attenuation_per_m=SILICON)
         else:
-            refused("within 89°", build_psf, geometry, 1e-5, attenuation_per_m=SILICON)
+            refused("within 89°", build_psf, geometry, thickness_m=1e-5, attenuation_per_m=SILICON)
 
 
 @pytest.mark.parametrize("name", ["Aarhus", "Xpad_flat", "Pixirad1", "Cirpad"])
@@ -650,7 +652,7 @@ def test_detectors_that_are_not_one_plane_of_equal_pixels_are_refused(name):
 
 
 def test_geometries_that_lack_something_are_refused():
-    refused("has no wavelength", build_psf, Geometry(0.1, detector="Pilatus100k"), 450e-6)
+    refused("has no wavelength", build_psf, Geometry(0.1, detector="Pilatus100k"), thickness_m=450e-6)
     refused("a detector with a shape", build_psf, Geometry(0.1, detector=Detector(PITCH, PITCH)), attenuation_per_m=SILICON)
     refused("positive pixel sizes and distance", build_psf, Geometry(0, detector="Pilatus100k"), attenuation_per_m=SILICON)
 

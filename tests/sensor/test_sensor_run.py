@@ -97,9 +97,9 @@ def test_a_plane_gives_the_matrix_of_its_poni_file_in_bands_of_any_height(folder
 
 def test_options_reach_the_method(folder, frames):
     change(folder, "deconvolve.toml", '# method = "direct"', 'method = "mlem"')
-    change(folder, "deconvolve.toml", "# iterations = 20", "iterations = 3")
+    change(folder, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 3")
     change(folder, "deconvolve.toml", "# dummy", "dummy")
-    wanted = deconvolve(frames, load(folder / "psf.zarr"), "mlem", iterations=3, dummy=-1)
+    wanted = deconvolve(frames, load(folder / "psf.zarr"), method="mlem", max_iterations=3, dummy=-1)
     np.testing.assert_allclose(made_by(folder / "deconvolve.toml"), wanted, rtol=1e-5)
     assert (wanted == -1).any()
 
@@ -122,7 +122,10 @@ def test_plans_are_in_rows_and_in_frames(folder):
 
 def test_noise_that_is_amplified_is_one_line(folder):
     """Rays so flat that the exact solution is of no use."""
-    save(build_psf(PlanarGeometry(SHAPE, (75e-6, 75e-6), 0.05, (-0.1, 0)), 450e-6, "Si", energy_kev=17.4), folder / "flat.zarr")
+    save(
+        build_psf(PlanarGeometry(SHAPE, (75e-6, 75e-6), 0.05, (-0.1, 0)), thickness_m=450e-6, material="Si", energy_kev=17.4),
+        folder / "flat.zarr",
+    )
     change(folder, "deconvolve.toml", '"psf.zarr"', '"flat.zarr"')
     for command in ("check", "run"):
         errors = detcal(folder, command, "deconvolve.toml").stderr
@@ -156,11 +159,14 @@ path = "psf.zarr"
 
 @pytest.mark.parametrize("method", ["direct", "mlem"])
 def test_deconvolving_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, method):
-    save(build_psf(PlanarGeometry((512, 512), (172e-6, 172e-6), 0.2, (0.04, 0.04)), 450e-6, "Si", energy_kev=17.4), tmp_path / "psf.zarr")
+    save(
+        build_psf(PlanarGeometry((512, 512), (172e-6, 172e-6), 0.2, (0.04, 0.04)), thickness_m=450e-6, material="Si", energy_kev=17.4),
+        tmp_path / "psf.zarr",
+    )
     (tmp_path / "deconvolve.toml").write_text(render("deconvolve"))
     change(tmp_path, "deconvolve.toml", '# method = "direct"', f'method = "{method}"')
     if method == "mlem":
-        change(tmp_path, "deconvolve.toml", "# iterations = 20", "iterations = 3")
+        change(tmp_path, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 3")
         change(tmp_path, "deconvolve.toml", "# tolerance", "tolerance")
     change(tmp_path, "deconvolve.toml", "# chunk_frames", "chunk_frames")
     image = np.random.default_rng(0).poisson(100, (512, 512))
@@ -244,8 +250,8 @@ def test_frames_of_another_shape_and_options_of_another_method(folder):
     change(folder, "deconvolve.toml", '"scan.h5"', '"small.h5"')
     assert fails(folder, "check", "deconvolve.toml") == "expected frames of shape (195, 487) (y, x), as the matrix, got (20, 20)"
     change(folder, "deconvolve.toml", '"small.h5"', '"scan.h5"')
-    change(folder, "deconvolve.toml", "# iterations = 20", "iterations = 20")
-    assert 'iterations and tolerance are of "lsmr" and "mlem"' in fails(folder, "check", "deconvolve.toml")
+    change(folder, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 20")
+    assert 'max_iterations and tolerance are of "lsmr" and "mlem"' in fails(folder, "check", "deconvolve.toml")
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("build_psf", ["detector.poni"]), ("deconvolve", ["scan.h5", "psf.zarr"])])

@@ -14,10 +14,12 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main
-from detcal_pipelines.recipe import DarkSource, InputFile, Recipe, Table, paths_in, read_recipe
-from detcal_pipelines.steps import build
-from detcal_pipelines.template import READY, render
+from detcal_pipelines.recipe import Recipe, read_recipe
+from detcal_pipelines.steps.registry import own_steps
+from detcal_pipelines.steps.sources import DarkSource, InputFile, Table, paths_in
+from detcal_pipelines.template import output_of, render
 
 import detcal
 from detcal import open_frames, response, save
@@ -204,11 +206,11 @@ def test_every_path_of_a_recipe_is_found_by_its_type(folder: Path) -> None:
     assert Recipe.model_validate_json(found.model_dump_json(), context={"folder": "."}).inputs() == found.inputs()
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", own_steps())
 def test_no_path_of_a_ready_recipe_is_forgotten(name: str, tmp_path: Path) -> None:
     lines = re.sub(r'^# (\w+ = "[\w.]+\.(?:zarr|h5|edf|poni)")', r"\1", render(name), flags=re.MULTILINE)
     (tmp_path / "r.toml").write_text(lines)
-    named = {path for path in re.findall(r'^\w+ = "([\w.]+\.\w+)"', lines, re.MULTILINE) if path != READY[name][2]["output.path"]}
+    named = {path for path in re.findall(r'^\w+ = "([\w.]+\.\w+)"', lines, re.MULTILINE) if path != output_of(own_steps()[name])}
     assert named
     for path in named:
         (tmp_path / path).touch()

@@ -407,7 +407,7 @@ def test_a_dark_of_which_frames_are_missing(tmp_path: Path) -> None:
     with pytest.warns(MissingWarning, match="lacks 2 of 6 frames"):
         dark = open_frames(tmp_path / "dark.h5")
     with pytest.raises(InputError, match=r"expected a dark of which nothing is missing, but .*dark\.h5::/d lacks 2 of 6 frames \(4–5\)"):
-        response.correct_response(STACK, response.Response.from_gain(np.ones((20, 30))), dark)
+        response.correct_response(STACK, response.Response.from_gain(np.ones((20, 30))), dark=dark)
     chosen = dark[:4].drop_attrs()  # as the message says
     np.testing.assert_allclose(as_image(chosen, SHAPE[1:], "a dark").compute(), STACK[:4].mean(axis=0), rtol=1e-6)
 

@@ -72,8 +72,8 @@ def test_bins_without_end_are_refused(recipe, options):
 @pytest.mark.filterwarnings("ignore:.*many will be empty")
 def test_rings_that_cut_pixels_into_dust_are_refused(recipe):
     with pytest.raises(InputError, match=r"that cut a pixel into up to 64 on average, got .*: take a smaller npt"):
-        build_bins(recipe("") / "d.poni", 10**6, split="bbox")
-    assert len(build_bins(recipe("") / "d.poni", 10**6).centres) == 10**6  # unsplit, each is in one
+        build_bins(recipe("") / "d.poni", npt=10**6, split="bbox")
+    assert len(build_bins(recipe("") / "d.poni", npt=10**6).centres) == 10**6  # unsplit, each is in one
 
 
 def test_gaussians_without_end_are_refused():
@@ -82,7 +82,7 @@ def test_gaussians_without_end_are_refused():
         with pytest.raises(InputError, match="of a radius, truncate·sigma, of up to 65536"):
             fit_response(sweep, **options)
     with pytest.raises(InputError, match="of a radius"):
-        smooth_spectra(np.ones((2, 8)), 1e9)
+        smooth_spectra(np.ones((2, 8)), sigma_channels=1e9)
     check_radius(50.0, 4.0)
 
 

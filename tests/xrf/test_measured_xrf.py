@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import detcal
 from detcal import xrf
 
 
@@ -18,7 +19,7 @@ def path(shared_data):
 @pytest.mark.parametrize("method", ["drizzle", "selected", "linear", "nearest", "gaussian"])
 def test_a_column_that_was_exposed_longer_is_as_bright_as_the_others(path, detector, method):
     """2.4 times the counts, 0.95 to 1.05 times the rate."""
-    scan = xrf.open_maps(path, detector=detector)
+    scan = detcal.open_maps(path, detector=detector)
     raw = scan.spectra.sum("energy").values.reshape(11, 9).sum(axis=0)
     assert 2.3 < raw[0] / raw[1:].mean() < 2.5
     found = xrf.regrid_rate(scan, xrf.build_scan_grid(scan, method=method))
@@ -27,7 +28,7 @@ def test_a_column_that_was_exposed_longer_is_as_bright_as_the_others(path, detec
 
 
 def test_no_count_is_lost(path):
-    scan = xrf.open_maps(path)
+    scan = detcal.open_maps(path)
     spectra = scan.spectra.values
     assert spectra.shape == (99, 2048)
     cube = xrf.regrid(scan.spectra, xrf.build_scan_grid(scan)).values.astype(float)
@@ -41,5 +42,5 @@ def test_each_detector_keeps_its_place(path):
 
     with h5py.File(path) as file:
         output = file["MAPS_RAW/ouputcounts"][2].ravel()
-    ours = xrf.open_maps(path, detector=2).spectra.sum("energy").values
+    ours = detcal.open_maps(path, detector=2).spectra.sum("energy").values
     assert np.corrcoef(ours, output)[0, 1] > 0.999

@@ -58,7 +58,7 @@ def test_each_spectrum_of_a_perfect_scan_lies_in_its_own_pixel(rows, columns, th
         wanted[y, x, np.arange(rows * columns)] = 1
         wanted = wanted.transpose(1, 0, 2) if turned else wanted
         assert grid.shape == wanted.shape[:2]
-        np.testing.assert_allclose(grid.W.toarray().reshape(wanted.shape), wanted, atol=1e-6)
+        np.testing.assert_allclose(grid.to_scipy().toarray().reshape(wanted.shape), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("lag", [0.5, -0.3, 2.0])
@@ -70,14 +70,14 @@ def test_a_uniform_scene_stays_uniform_with_a_lag(shape, there_and_back, lag):
     grid = xrf.build_scan_grid(scan, line_lag=lag)
     found = xrf.regrid_rate(scan, grid).rate.values
     np.testing.assert_allclose(found[np.isfinite(found)], 40, rtol=1e-5)
-    np.testing.assert_allclose(grid.W.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_allclose(grid.to_scipy().sum(axis=0), 1, atol=1e-6)
 
 
 def test_a_lag_does_not_reach_over_the_way_back():
     """Half a column on, each spectrum of a line in one direction lies between two of its own line's columns."""
     grid = xrf.build_scan_grid(made_up(raster(3, 6, serpentine=False)), line_lag=0.5)
     for number in range(18):
-        row = np.flatnonzero(grid.W[:, number].toarray()) // 6
+        row = np.flatnonzero(grid.to_scipy()[:, number].toarray()) // 6
         assert set(row.tolist()) == {number // 6}
 
 
@@ -89,7 +89,7 @@ def test_lines_of_two_are_lines_without_some_positions_too(gone, height):
     grid, _ = warned(lambda: xrf.build_scan_grid(made_up(places)))
     pixels = unrolled(5, 2).ravel()
     for number in set(range(10)) - set(gone):
-        np.testing.assert_allclose(grid.W[:, number].toarray().ravel(), pixels == number, atol=1e-6)
+        np.testing.assert_allclose(grid.to_scipy()[:, number].toarray().ravel(), pixels == number, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------- left out
@@ -111,9 +111,9 @@ def test_what_was_not_measured_is_left_out_with_one_warning(method, name, value,
     grid, texts = warned(lambda: xrf.build_scan_grid(scan, method=method))
     assert len(texts) == 1
     assert f"of 30 spectra, 2 {says} (number 7, 20) are left out" in texts[0]
-    assert not grid.W[:, [7, 20]].nnz
+    assert not grid.to_scipy()[:, [7, 20]].nnz
     found = xrf.regrid_rate(scan, grid).compute()  # which does not say it again
-    rate, variance = reference.rates(scan.spectra.values, scan.live_time_s.values, grid.W)
+    rate, variance = reference.rates(scan.spectra.values, scan.live_time_s.values, grid.to_scipy())
     np.testing.assert_allclose(found.rate.values.reshape(rate.shape), rate, rtol=1e-5)
     np.testing.assert_allclose(found.variance.values.reshape(rate.shape), variance, rtol=1e-5)
     whole = xrf.regrid_rate(serpentine(5, 6), xrf.build_scan_grid(serpentine(5, 6), method=method)).rate.values
@@ -134,7 +134,7 @@ def test_live_times_that_a_grid_does_not_know_are_left_out_of_rates(method):
     found, texts = warned(lambda: xrf.regrid_rate(other, grid).compute())
     assert len(texts) == 1
     assert "1 without a positive live time (number 8)" in texts[0]
-    rate, variance = reference.rates(scan.spectra.values, live, grid.W)
+    rate, variance = reference.rates(scan.spectra.values, live, grid.to_scipy())
     np.testing.assert_allclose(found.rate.values.reshape(rate.shape), rate, rtol=1e-5)
     np.testing.assert_allclose(found.variance.values.reshape(rate.shape), variance, rtol=1e-5)
     np.testing.assert_array_equal(np.isnan(found.rate.values[..., 0]), found.coverage.values == 0)
@@ -143,7 +143,7 @@ def test_live_times_that_a_grid_does_not_know_are_left_out_of_rates(method):
 def test_what_the_user_leaves_out_needs_no_warning():
     scan = made_up(raster(4, 5)).assign(left_out=("spectrum", np.arange(20) == 3))
     grid = xrf.build_scan_grid(scan)
-    assert not grid.W[:, 3].nnz
+    assert not grid.to_scipy()[:, 3].nnz
     assert xrf.regrid_rate(scan, grid).coverage.values[0, 3] == 0
 
 
@@ -233,14 +233,14 @@ def test_channels_that_were_not_measured_spoil_no_neighbour(method):
     scan = scan.assign(spectra=(scan.spectra.dims, spectra))
     grid = xrf.build_scan_grid(scan, method=method)
     for blocks in (scan, scan.assign(spectra=scan.spectra.chunk(spectrum=7, energy=4))):
-        found = xrf.regrid_rate(blocks, grid, tile_lines=2).compute()
-        rate, variance = reference.rates(spectra, scan.live_time_s.values, grid.W)
+        found = xrf.regrid_rate(blocks, grid, tile_rows=2).compute()
+        rate, variance = reference.rates(spectra, scan.live_time_s.values, grid.to_scipy())
         np.testing.assert_allclose(found.rate.values.reshape(rate.shape), rate, rtol=1e-5)
         np.testing.assert_allclose(found.variance.values.reshape(rate.shape), variance, rtol=1e-5)
         counts = xrf.regrid(blocks.spectra, grid).values
-        ones, _ = reference.rates(spectra, np.ones(40), grid.W)  # means of what was measured
+        ones, _ = reference.rates(spectra, np.ones(40), grid.to_scipy())  # means of what was measured
         if method == "drizzle":
-            ones = reference.regrid(np.where(np.isfinite(spectra), spectra, 0), grid.W)
+            ones = reference.regrid(np.where(np.isfinite(spectra), spectra, 0), grid.to_scipy())
             ones[np.isnan(rate)] = np.nan
         np.testing.assert_allclose(counts.reshape(ones.shape), ones, rtol=1e-5)
 
@@ -262,9 +262,9 @@ def test_elements_do_not_see_what_was_not_measured(method):
         {"energy": ("energy", energy, {"units": "keV"})},
     )
     grid = xrf.build_scan_grid(scan)
-    found = xrf.element_maps(scan, grid, ["Ca", "Fe"], method=method).rate.values
+    found = xrf.element_maps(scan, grid, elements=["Ca", "Fe"], method=method).rate.values
     whole = scan.assign(spectra=(scan.spectra.dims, live[:, None] * mean))
-    wanted = xrf.element_maps(whole, grid, ["Ca", "Fe"], method=method).rate.values
+    wanted = xrf.element_maps(whole, grid, elements=["Ca", "Fe"], method=method).rate.values
     np.testing.assert_allclose(wanted, 300, rtol=0.02)
     there = np.isfinite(found)
     assert there[0].sum() > 40
@@ -332,7 +332,7 @@ def test_counts_of_several_detectors_are_added_up_in_a_type_that_holds_them(tmp_
     counts = np.full((2, 4, 2, 3), value, dtype)
     if counts.dtype.kind == "f":
         counts[0, 1, 1, 2] = np.nan
-    spectra = xrf.open_maps(write_maps(tmp_path / "a.h5", counts, np.ones((2, 2, 3)))).spectra
+    spectra = detcal.open_maps(write_maps(tmp_path / "a.h5", counts, np.ones((2, 2, 3)))).spectra
     assert spectra.dtype == kept
     wanted = counts[0].astype(object) + counts[1].astype(object)
     found = spectra.values.T.reshape(4, 2, 3)
@@ -343,7 +343,7 @@ def test_counts_of_several_detectors_are_added_up_in_a_type_that_holds_them(tmp_
 
 def test_detectors_of_mixed_types(tmp_path):
     counts = [np.full((3, 2, 2), 40000, np.uint16), np.full((3, 2, 2), 0.25, np.float32)]
-    spectra = xrf.open_maps(write_maps(tmp_path / "a.h5", counts, np.ones((2, 2, 2)))).spectra
+    spectra = detcal.open_maps(write_maps(tmp_path / "a.h5", counts, np.ones((2, 2, 2)))).spectra
     np.testing.assert_array_equal(spectra, 40000.25)
 
 
@@ -363,7 +363,7 @@ def test_a_dead_detector_is_left_out(tmp_path, four, dead):
     if "silent" in dead:
         counts[2] = 0
         live[2] *= "no live" not in dead
-    scan, texts = warned(lambda: xrf.open_maps(write_maps(tmp_path / "a.h5", counts, live)))
+    scan, texts = warned(lambda: detcal.open_maps(write_maps(tmp_path / "a.h5", counts, live)))
     assert len(texts) == 1
     assert "of 4 detectors" in texts[0]
     assert "1 are left out: 2 without" in texts[0]
@@ -377,18 +377,18 @@ def test_a_dead_detector_is_left_out(tmp_path, four, dead):
 def test_detectors_that_nobody_can_call_dead(tmp_path, four):
     """An empty map, and a detector by itself."""
     counts, live = four
-    assert xrf.open_maps(write_maps(tmp_path / "a.h5", 0 * counts, live)).sizes["detector"] == 4
+    assert detcal.open_maps(write_maps(tmp_path / "a.h5", 0 * counts, live)).sizes["detector"] == 4
     counts[2] = 0
-    assert not xrf.open_maps(write_maps(tmp_path / "a.h5", counts, live), detector=2).spectra.values.any()
+    assert not detcal.open_maps(write_maps(tmp_path / "a.h5", counts, live), detector=2).spectra.values.any()
 
 
 def test_detectors_by_number(tmp_path, four):
     counts, live = four
     path = write_maps(tmp_path / "a.h5", counts, live)
-    np.testing.assert_array_equal(xrf.open_maps(path, detector=[3, 0]).spectra.values.T.reshape(8, 4, 5), counts[3] + counts[0])
+    np.testing.assert_array_equal(detcal.open_maps(path, detector=[3, 0]).spectra.values.T.reshape(8, 4, 5), counts[3] + counts[0])
     for wrong in (4, -1, [0, 4], [1, 1], [], [0.5], "a"):
         with pytest.raises(InputError, match="expected a detector from 0 to 3"):
-            xrf.open_maps(path, detector=wrong)
+            detcal.open_maps(path, detector=wrong)
 
 
 @pytest.mark.parametrize("detectors", [1, 3])
@@ -409,7 +409,7 @@ def test_an_aborted_row_is_left_out(tmp_path, four, detectors):
 
 
 def rates_of(path, **options):
-    scan = xrf.open_maps(path, **options)
+    scan = detcal.open_maps(path, **options)
     grid = xrf.build_scan_grid(scan)
     return scan, grid, xrf.regrid_rate(scan, grid).compute()
 
@@ -431,7 +431,7 @@ def test_rates_of_detectors_of_unequal_live_times_are_added_up(tmp_path, method)
     """Whatever the dead time is in each point: 200 and 100 and 50 counts a second are 350."""
     live = np.random.default_rng(0).uniform(0.1, 1, (3, 5, 6))
     counts = np.array([200, 100, 50])[:, None, None, None] * live[:, None] * np.array([1, 2, 3, 4])[:, None, None]
-    scan = xrf.open_maps(write_maps(tmp_path / "a.h5", counts, live))
+    scan = detcal.open_maps(write_maps(tmp_path / "a.h5", counts, live))
     np.testing.assert_allclose(scan.spectra, counts.sum(axis=0).reshape(4, 30).T)
     grid = xrf.build_scan_grid(scan, method=method)
     found = xrf.regrid_rate(scan, grid).compute()
@@ -448,30 +448,30 @@ def test_elements_of_detectors_of_unequal_live_times_are_added_up(tmp_path, meth
     mean = 300 * pattern_of(lines_of("Fe", 1, 12), energy, 0.14) + 0.2
     live = np.random.default_rng(0).uniform(0.2, 1, (2, 3, 4))
     counts = np.array([2, 1])[:, None, None, None] * live[:, None] * mean[:, None, None]
-    scan = xrf.open_maps(write_maps(tmp_path / "a.h5", counts, live)).assign_coords(energy=("energy", energy, {"units": "keV"}))
-    found = xrf.element_maps(scan, xrf.build_scan_grid(scan), ["Fe"], method=method)
+    scan = detcal.open_maps(write_maps(tmp_path / "a.h5", counts, live)).assign_coords(energy=("energy", energy, {"units": "keV"}))
+    found = xrf.element_maps(scan, xrf.build_scan_grid(scan), elements=["Fe"], method=method)
     np.testing.assert_allclose(found.rate, 900, rtol=0.01)
 
 
 def test_maps_of_other_shapes_are_refused_by_name(tmp_path, four):
     counts, live = four
     with pytest.raises(InputError, match=r"expected times of shape \(4, 4, 5\) in .*livetime"):
-        xrf.open_maps(write_maps(tmp_path / "a.h5", counts, live[:3]))
+        detcal.open_maps(write_maps(tmp_path / "a.h5", counts, live[:3]))
     with pytest.raises(InputError, match="of numbers"):
-        xrf.open_maps(write_maps(tmp_path / "b.h5", counts.astype("S2"), live))
+        detcal.open_maps(write_maps(tmp_path / "b.h5", counts.astype("S2"), live))
 
 
 @pytest.mark.parametrize("value", [0, -5])
 def test_a_crono_file_with_a_zero_live_time_is_opened_and_used(crono, simulated, tmp_path, value):  # noqa: F811
     number = int(simulated.selected.values[4, 5])
     spoil(crono, "LiveTimes", lambda whole: changed(whole.astype(np.int64), number, value).astype(np.uint64))
-    path, texts = warned(lambda: xrf.convert_crono(crono, tmp_path / "map.zarr", progress=False))
+    path, texts = warned(lambda: detcal.convert_crono(crono, tmp_path / "map.zarr", progress=False))
     assert len(texts) == 1
     assert f"of 240 spectra of {crono}, 1 without a positive live time (number {number}) are left out" in texts[0]
     wanted = reference.cronomaxrf(simulated.spectra.values, simulated.selected.values)["maxrf_cube"]
     wanted[4, 5] = np.nan
     np.testing.assert_allclose(detcal.get_array(path, "maxrf_cube"), wanted, rtol=1e-6, atol=1e-7)
-    scan, _ = warned(lambda: xrf.open_crono(crono))
+    scan, _ = warned(lambda: detcal.open_crono(crono))
     assert np.isnan(scan.live_time_s.values[number])
     found = xrf.regrid_rate(scan, xrf.build_scan_grid(scan, method="selected"))  # says nothing more
     assert np.isnan(found.rate.values[4, 5]).all()
@@ -483,7 +483,7 @@ def test_positions_of_a_plain_file_may_be_missing(tmp_path):
     places[6] = np.nan
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["counts"], file["xy"], file["t"] = np.ones((20, 3), np.uint16), places, np.ones(20)
-    scan, texts = warned(lambda: xrf.open_spectra(tmp_path / "a.h5", "counts", "xy", live_time_s="t"))
+    scan, texts = warned(lambda: detcal.open_spectra(tmp_path / "a.h5", "counts", "xy", live_time_s="t"))
     assert len(texts) == 1
     assert "1 without a position that is a number (number 6)" in texts[0]
     found = xrf.regrid(scan.spectra, xrf.build_scan_grid(scan)).values[..., 0]

@@ -7,10 +7,10 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from detcal_pipelines.chain import build, check_result
 from detcal_pipelines.graph import optimise_together
 from detcal_pipelines.plan import plan
 from detcal_pipelines.recipe import read_recipe
-from detcal_pipelines.steps import build, check_result
 from detcal_pipelines.template import render
 
 import detcal as library
@@ -29,7 +29,7 @@ RECIPES = {"convert_crono": "converted", "regrid_xrf": "cube"}
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    return simulate.write_crono(tmp_path_factory.mktemp("crono") / "scan.h5", 12, 15, channels=1024, counts=0.3, lag=0.3)
+    return write_crono(simulate.maxrf_scan(12, 15, channels=1024, counts=0.3, lag=0.3), tmp_path_factory.mktemp("crono") / "scan.h5")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_conversion_gives_what_the_library_gives(folder):
     change(folder, "convert_crono.toml", "# chunk_spectra = 512", "chunk_spectra = 100")
     change(folder, "convert_crono.toml", "# sigma_channels = 7.0", "sigma_channels = 5")
     found = result_of(folder, "convert_crono")
-    wanted = library.load(xrf.convert_crono(folder / "scan.h5", folder / "wanted.zarr", sigma_channels=5, progress=False))
+    wanted = library.load(library.convert_crono(folder / "scan.h5", folder / "wanted.zarr", sigma_channels=5, progress=False))
     assert_same(found, wanted)
     assert found.maxrf_cube.shape == (12, 15, 1024)
     assert found.attrs["sigma_channels"] == 5
@@ -72,7 +72,7 @@ def test_a_conversion_gives_what_the_library_gives(folder):
 
 
 def test_a_grid_gives_what_the_library_gives(folder):
-    scan = xrf.open_crono(folder / "scan.h5")
+    scan = library.open_crono(folder / "scan.h5")
     found, wanted = result_of(folder, "regrid_xrf"), xrf.regrid_rate(scan, xrf.build_scan_grid(scan))
     assert_same(found, wanted.drop_vars("variance"))
     assert (found.rate.attrs["units"], found.y.attrs["units"]) == ("counts/s", "um")
@@ -80,7 +80,8 @@ def test_a_grid_gives_what_the_library_gives(folder):
 
 @pytest.mark.parametrize("element_method", ["fit", "window"])
 def test_options_reach_the_grid_and_the_elements(folder, element_method):
-    simulate.write_crono(folder / "scan.h5", 20, 15, channels=1024, counts=0.3, lag=0.3, overwrite=True)  # enough lines to tell a lag
+    lagging = simulate.maxrf_scan(20, 15, channels=1024, counts=0.3, lag=0.3)  # enough lines to tell a lag
+    write_crono(lagging, folder / "scan.h5", overwrite=True)
     options = {
         'method = "drizzle"': 'method = "gaussian"', "step = [500.0, 800.0]": "step = [900, 1100.0]", "line_lag": "line_lag",
         "sigma_channels = 7.0": "sigma_channels = 3", "variance = false": "variance = true",
@@ -89,9 +90,9 @@ def test_options_reach_the_grid_and_the_elements(folder, element_method):
     }  # fmt: skip
     for old, new in options.items():
         change(folder, "regrid_xrf.toml", f"# {old}", new)
-    scan = xrf.open_crono(folder / "scan.h5", motor_step_um=1.5)
-    grid = xrf.build_scan_grid(scan, (900, 1100), "gaussian", "auto")
-    elements = xrf.element_maps(scan, grid, ["Cu", "Pb-M"], method=element_method, fwhm_kev=0.2)
+    scan = library.open_crono(folder / "scan.h5", motor_step_um=1.5)
+    grid = xrf.build_scan_grid(scan, step=(900, 1100), method="gaussian", line_lag="auto")
+    elements = xrf.element_maps(scan, grid, elements=["Cu", "Pb-M"], method=element_method, fwhm_kev=0.2)
     wanted = xrf.regrid_rate(scan, grid, sigma_channels=3).assign(element_rate=elements.rate, element_error=elements.error)
     assert_same(built(folder, "regrid_xrf", depth=2), wanted)
 
@@ -101,7 +102,7 @@ def test_counts_need_no_live_times(folder):
     with pytest.raises(InputError, match='quantity = "counts" and no elements'):
         built(folder, "regrid_xrf")
     change(folder, "regrid_xrf.toml", '# quantity = "rate"', 'quantity = "counts"')
-    scan = xrf.open_crono(folder / "scan.h5")
+    scan = library.open_crono(folder / "scan.h5")
     found = built(folder, "regrid_xrf", depth=3)
     np.testing.assert_array_equal(found.counts, xrf.regrid(scan.spectra, xrf.build_scan_grid(scan)))
     assert set(found) == {"counts", "coverage"}
@@ -109,8 +110,8 @@ def test_counts_need_no_live_times(folder):
 
 def test_lines_may_be_columns_of_the_map(folder):
     spoil(folder / "scan.h5", "MotorsPositions", lambda whole: whole[:, [1, 0, 2]])
-    change(folder, "regrid_xrf.toml", "# tile_lines = 4", "tile_lines = 2")
-    scan = xrf.open_crono(folder / "scan.h5")
+    change(folder, "regrid_xrf.toml", "# tile_rows = 4", "tile_rows = 2")
+    scan = library.open_crono(folder / "scan.h5")
     planned = plan(read_recipe(folder / "regrid_xrf.toml"), 2**30, 2)
     found = built(folder, "regrid_xrf", planned.depth)
     assert_same(found, xrf.regrid_rate(scan, xrf.build_scan_grid(scan)).drop_vars("variance"))
@@ -141,7 +142,7 @@ def test_a_conversion_reads_the_file_once(folder, monkeypatch):
 def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path, name):
     (tmp_path / f"{name}.toml").write_text(render(name))
     if name == "regrid_xrf":
-        for key in ("elements", "sigma_channels", "variance = false", "tile_lines"):
+        for key in ("elements", "sigma_channels", "variance = false", "tile_rows"):
             change(tmp_path, "regrid_xrf.toml", f"# {key}", key.replace("false", "true"))
     peaks = []
     for rows in (32, 64):
@@ -188,7 +189,7 @@ def test_a_zero_live_time_is_left_out_with_one_warning(folder):
     assert "1 without a positive live time (number 7) are left out" in done.stderr
     found = library.load(folder / "cube.zarr").compute()
     with pytest.warns(UserWarning, match="number 7"):
-        scan = xrf.open_crono(folder / "scan.h5")
+        scan = library.open_crono(folder / "scan.h5")
     assert_same(found, xrf.regrid_rate(scan, xrf.build_scan_grid(scan)).drop_vars("variance"))
 
 
@@ -225,7 +226,7 @@ def test_one_clear_line(folder, old, new, message):
 
 
 def test_what_does_not_fit_is_refused_with_what_would(folder):
-    change(folder, "regrid_xrf.toml", "# tile_lines = 4", "tile_lines = 13")
+    change(folder, "regrid_xrf.toml", "# tile_rows = 4", "tile_rows = 13")
     recipe = read_recipe(folder / "regrid_xrf.toml")
-    with pytest.raises(PlanError, match=r"regrid_xrf needs .* with tile_lines = 13 and 1 task at once, .*: tile_lines = \d would fit"):
+    with pytest.raises(PlanError, match=r"regrid_xrf needs .* with tile_rows = 13 and 1 task at once, .*: tile_rows = \d would fit"):
         plan(recipe, plan(recipe, 2**30, 1).peak_bytes - 2**20, 1)

@@ -10,7 +10,7 @@ import zarr
 
 from detcal.stores.sources.hdf5 import address, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
-from detcal.stores.sources.scans import setting_of
+from detcal.stores.sources.settings import setting_of
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
 
 LONGEST = 60  # characters of an attribute
@@ -23,6 +23,18 @@ def tree(path: str | PathLike[str]) -> str:
     ------
     InputError
         No such file, or of another kind.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import numpy as np
+    >>> import detcal
+    >>> with h5py.File("scan.h5", "w") as file:
+    ...     file["entry/data"] = np.ones((2, 3), np.uint16)
+    >>> print(detcal.tree("scan.h5"))
+    scan.h5
+      entry/
+        data  (2, 3) uint16
     """
     name = fspath(path)
     check_readable(name)

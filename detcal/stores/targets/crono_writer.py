@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from detcal.errors import InputError
-from detcal.stores.sources.scans import CRONO_LINES
+from detcal.stores.sources.crono import CRONO_LINES
 from detcal.stores.targets.replacing import check_free, replacing
 
 CHUNK_BYTES = 2**18  # of spectra

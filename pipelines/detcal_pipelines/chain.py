@@ -1,0 +1,138 @@
+"""From a recipe to the lazy objects that it describes: step by step, each with what it has prepared."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from detcal.errors import DetcalError, InputError
+from detcal.frames.stack import DIMS
+from detcal.stores import check_apart, check_output, check_path, find_paths
+from detcal_pipelines.recipe import Recipe
+from detcal_pipelines.steps.registry import package_of
+from detcal_pipelines.steps.sources import modified_times
+from detcal_pipelines.steps.step import Step
+
+KEPT = 8  # things that steps have prepared: matrices of a few steps
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step, what goes into it, what it has prepared, and what it gives, lazily."""
+
+    step: Step[Any]
+    data: Any
+    ready: Any
+    result: Any
+
+
+def build(recipe: Recipe, depth: int | None = None, begun: int = 1) -> Any:
+    """The lazy result of all steps, in tasks of so many frames, rows or lines, of which so many are begun at once."""
+    return trace(recipe, depth, begun)[-1].result
+
+
+def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stage]:
+    """The stages of a recipe, lazily."""
+    stages: list[Stage] = []
+    data = open_first(recipe, depth)
+    for step in recipe.steps:
+        with named(step):
+            suited = step.for_data(data)
+            ready = prepared(suited)
+            result = suited.in_blocks(depth, begun).build(data, ready)
+            check_frames(suited, result)
+        stages.append(Stage(suited, data, ready, result))
+        data = result
+    return stages
+
+
+def open_first(recipe: Recipe, depth: int | None) -> Any:
+    """What the first step takes: frames in blocks of so many, a scan, or nothing."""
+    if recipe.input is not None:
+        return recipe.input.open(depth)
+    first = recipe.steps[0]
+    with named(first):
+        return first.in_blocks(depth, 1).open_input()
+
+
+@contextmanager
+def named(step: Step[Any]) -> Iterator[None]:
+    """Errors of a step of another package in one line that names it.
+
+    Raises
+    ------
+    InputError
+        In place of what is no error of ours.
+    """
+    package = package_of(step.operation)
+    try:
+        yield
+    except DetcalError:
+        raise
+    except Exception as error:
+        if package is None:
+            raise
+        raise InputError(f"{step.operation} of {package} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def check_frames(step: Step[Any], result: Any) -> None:
+    """Refuse what a step calls frames, and is none."""
+    if step.gives == "frames" and not (isinstance(result, xr.DataArray) and result.dims == DIMS):
+        came = f"a DataArray {result.dims}" if isinstance(result, xr.DataArray) else type(result).__name__
+        raise InputError(f"expected frames, a DataArray {DIMS}, from {step.operation}, got {came}: its `gives` says what comes out")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a step prepares; equal to others of the same options and files, as they were when they were modified."""
+
+    kind: type[Step[Any]]
+    options: str
+    modified: tuple[int, ...]
+    step: Step[Any] = field(compare=False)
+
+
+def prepared(step: Step[Any]) -> Any:
+    """What a step has prepared: the same object each time, since a run checks its steps, plans, and builds them."""
+    return prepare_once(Preparation(type(step), step.model_dump_json(), modified_times(step), step))
+
+
+@lru_cache(maxsize=KEPT)
+def prepare_once(preparation: Preparation) -> Any:
+    """What a step prepares."""
+    return preparation.step.prepare()
+
+
+def check_target(recipe: Recipe) -> None:
+    """Refuse, before anything is opened, an output that nobody could write there; whether one exists is looked at later.
+
+    Raises
+    ------
+    OutputError
+        The output is, holds, or lies inside, the recipe or one of its inputs, or has no known suffix, or no folder.
+    """
+    check_apart(recipe.output.path, [file for path in recipe.inputs() for file in find_paths(path)])
+    if recipe.file is not None:
+        check_apart(recipe.output.path, [recipe.file], "recipe")
+    check_path(recipe.output.path, overwrite=True)
+
+
+def check_result(recipe: Recipe, result: Any, *, overwrite: bool) -> None:
+    """Refuse, before anything runs, an output that could not be written, or that would take the place of an input."""
+    check_target(recipe)
+    shards = None if recipe.output.shard_frames is None else {"frame": recipe.output.shard_frames}
+    check_output(result, recipe.output.path, overwrite=overwrite, shards=shards)
+
+
+def try_kernels(recipe: Recipe) -> None:
+    """Run the steps on a few pixels of the frames' type, so that every kernel that a run needs is loaded, or compiled."""
+    first = open_first(recipe, None)
+    result: Any = first if isinstance(first, xr.Dataset | None) else np.ones((2, 4, 4), first.dtype)
+    for step in recipe.steps:
+        with named(step):
+            found = step.try_out(result)
+            result = found.compute(scheduler="synchronous") if hasattr(found, "compute") else found

@@ -1,0 +1,160 @@
+"""Steps that bring frames to profiles in rings."""
+
+from typing import Any, Literal, Self
+
+import numpy as np
+import xarray as xr
+from pydantic import Field
+from pyFAI.detectors import Detector
+from pyFAI.geometry import Geometry
+
+from detcal.azimuthal import AzimuthalBins, build_bins, integrate, median_filter, quantile_filter, sigma_clip
+from detcal.azimuthal.kernels import BATCH
+from detcal.azimuthal.memory import LANE_PIXEL, profiles_bytes
+from detcal.frames.corrections import corrections_of
+from detcal.frames.needs import Needs
+from detcal.poni import read_poni
+from detcal_pipelines.steps.sources import Ends, Shape
+from detcal_pipelines.steps.step import (
+    Block,
+    DarkSource,
+    FlatSource,
+    FramesSource,
+    GeometrySource,
+    Kind,
+    MaskSource,
+    ReadyRecipe,
+    Step,
+    opened,
+)
+
+PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
+VARIANCE = "of the frames, as many: a path, or { path, dataset, frames, flip }"
+
+
+class Rings(Step[AzimuthalBins]):
+    """What all steps have in common that bring frames to profiles."""
+
+    fills_lanes = True
+
+    geometry: GeometrySource = Field(description=".poni file", examples=["detector.poni"])
+    npt: int = Field(1000, gt=0)
+    unit: str = Field("q_nm^-1", description="of the radius: q_nm^-1, q_A^-1, 2th_deg, 2th_rad, r_mm, …")
+    split: Literal["no", "bbox", "full"] = Field(
+        "no", description="no: a pixel belongs to the ring of its centre; bbox, full: to all that it lies in, with shares"
+    )
+    npt_azimuth: int | None = Field(None, gt=0, examples=[36])
+    radial_range: Ends | None = Field(None, description="in the unit", examples=[[1.0, 50.0]])
+    azimuth_range: Ends | None = Field(None, description="degrees, from −180 to 180 or from 0 to 360", examples=[[-90.0, 90.0]])
+    mask: MaskSource | None = Field(
+        None, description="bad pixels: an image (not 0: bad), or a response; default: the detector's", examples=["mask.edf"]
+    )
+    dark: DarkSource | None = Field(
+        None, description="dark image or frames: a path, or { path, dataset, frames, flip }", examples=["dark.h5"]
+    )
+    flat: FlatSource | None = Field(None, description="flat image or frames, dark taken off", examples=["flat.h5"])
+    polarization: float | None = Field(None, ge=-1, le=1, examples=[0.99])
+    solid_angle: bool = Field(True)
+    shape: Shape | None = Field(None, description="rows, columns of a detector that the geometry gives no model for", examples=[[195, 487]])
+    parallax: bool | None = Field(
+        None, description="whether radii are corrected for the depth in the sensor; default: if the geometry says so", examples=[False]
+    )
+    dummy: float | None = Field(None, description="stands for no reading, in place of all other flags", examples=[4294967295])
+
+    @property
+    def gives(self) -> Kind:
+        return "table"
+
+    @property
+    def product(self) -> str:
+        return "profiles"
+
+    def for_data(self, data: Any) -> Self:
+        """Without the parallax that the frames had taken out before; of their shape, where the geometry has no model of a detector."""
+        open_options: dict[str, Any] = {}
+        if self.parallax is None and "parallax" in corrections_of(data):
+            open_options["parallax"] = False
+        if self.shape is None and read_poni(self.geometry).detector.shape is None:
+            open_options["shape"] = list(data.shape[1:])
+        return self.model_copy(update=open_options)
+
+    def prepare(self) -> AzimuthalBins:
+        images = {name: opened(getattr(self, name)) for name in ("mask", "dark", "flat")}
+        return build_bins(self.geometry, **self.options_of(build_bins) | images)
+
+    def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
+        counts = np.diff(ready.indptr)
+        entries, longest = int(counts.sum()), int(counts.max())
+        own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
+        source = getattr(self, "variance", None)
+        if source is None:
+            return own
+        read = 2 * block.nbytes // block.itemsize * source.open(block.depth).dtype.itemsize
+        return own + Needs(task=read + LANE_PIXEL * min(BATCH + longest, entries))
+
+    def try_out(self, data: Any) -> Any:
+        near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
+        found = self.build(data, build_bins(near, npt=2, unit="r_mm"))
+        return found
+
+
+class SigmaClip(Rings):
+    """Average in rings without outliers."""
+
+    operation: Literal["sigma_clip"] = "sigma_clip"
+    mirrors = (build_bins, sigma_clip, integrate)
+    ready_recipe = ReadyRecipe("From diffraction frames to profiles without spots and hot pixels.", output="profiles.zarr", writes=PROFILES)
+
+    threshold: float = Field(5.0, gt=0, description="further from the mean than so many standard deviations: left out")
+    max_iterations: int = Field(5, ge=0, description="clip up to so many times; 0 leaves nothing out")
+    error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
+        "azimuthal", description="azimuthal: by the spread in the ring; poisson; hybrid: clips by the spread, errors of poisson"
+    )
+    variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
+        return sigma_clip(data, ready, **self.options_of(sigma_clip) | {"variance": opened(self.variance)})
+
+
+class MedianFilter(Rings):
+    """The median of each ring."""
+
+    operation: Literal["median_filter"] = "median_filter"
+    mirrors = (build_bins, median_filter)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to the median of each ring.", output="medians.zarr", writes="intensity, count, float32 (frame, radial)"
+    )
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
+        return median_filter(data, ready, **self.options_of(median_filter))
+
+
+class QuantileFilter(Rings):
+    """The mean between two quantiles of each ring."""
+
+    operation: Literal["quantile_filter"] = "quantile_filter"
+    mirrors = (build_bins, quantile_filter)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to the mean between two quantiles of each ring.", output="quantiles.zarr", writes="as `medians.zarr`"
+    )
+
+    quantiles: Ends = Field([0.4, 0.6], description="rising, from 0 to 1; two equal ones: the quantile itself")
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
+        return quantile_filter(data, ready, **self.options_of(quantile_filter))
+
+
+class Integrate(Rings):
+    """Average in rings."""
+
+    operation: Literal["integrate"] = "integrate"
+    mirrors = (build_bins, integrate)
+    ready_recipe = ReadyRecipe("From diffraction frames to the mean of each ring.", output="integrated.zarr", writes="as `profiles.zarr`")
+
+    error_model: Literal["poisson", "azimuthal", "no"] = Field(
+        "poisson", description="variance of a reading: poisson; azimuthal: from the spread in the ring; no: not known"
+    )
+    variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
+        return integrate(data, ready, **self.options_of(integrate) | {"variance": opened(self.variance)})

@@ -1,0 +1,122 @@
+"""Steps of the detector's response."""
+
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from detcal.frames.needs import Needs
+from detcal.response import Response, correct_response, fit_response
+from detcal.response.kernels import count_planes
+from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
+from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
+
+DARK = "dark image or frames: a path, or { path, dataset, frames, flip }"
+
+
+class ResponseSource(ImageSource):
+    """A response that `detcal` wrote, or an image of gains."""
+
+    def open(self) -> Response:
+        """The response."""
+        response = self.find_response()
+        return Response.from_gain(self.open_image("a response or gains")) if response is None else response
+
+
+class FitResponse(Step[None]):
+    """Fit the pixels' gains to a beam sweep."""
+
+    operation: Literal["fit_response"] = "fit_response"
+    mirrors = (fit_response,)
+    ready_recipe = ReadyRecipe(
+        "From a beam sweep to the pixels' gains (Croton et al. 2019).", "sweep.h5", "response.zarr", sets=("dark",),
+        writes="gain, offset, gain_error, r_squared, frames_used, mask (y, x)",
+    )  # fmt: skip
+
+    dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
+    mask: MaskSource | None = Field(
+        None, description="known bad pixels: an image (not 0: bad), or an earlier response", examples=["first.zarr"]
+    )
+    sigma: float = Field(50.0, gt=0, description="of the gaussian that smooths each frame, pixels")
+    cutoff: float = Field(300.0)
+    order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
+    intercept: bool = Field(False, description="fit an offset too; else the line goes through the origin")
+    boundary: Literal["nearest", "reflect", "mirror", "wrap"] = Field("nearest")
+    truncate: float = Field(4.0, gt=0)
+    dummy: float | None = Field(None, examples=[-1])
+    partial_sums: int | None = Field(None, gt=0, examples=[3])
+
+    @property
+    def gives(self) -> Kind:
+        return "calibration"
+
+    def prepare(self) -> None:
+        """Nothing: the dark is part of the graph."""
+
+    def in_blocks(self, depth: int | None, begun: int) -> Self:
+        """No more partial sums than blocks that are begun, which the plan counts with."""
+        return self if self.partial_sums else self.model_copy(update={"partial_sums": begun})
+
+    def build(self, data: Any, ready: None) -> Response:
+        dark = opened(self.dark, frames_a_block(data))
+        return fit_response(data, dark, **self.options_of(fit_response) | {"mask": opened(self.mask)})
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        own = fit_response_bytes(block.image_shape, block.depth, block.itemsize, self.order)
+        if self.partial_sums:  # so many at once, however many blocks are begun
+            height, width = block.image_shape
+            own = own._replace(begun=0, once=own.once + self.partial_sums * 8 * count_planes(self.order) * height * width)
+        return own + means(block, self.dark)
+
+    def try_out(self, data: Any) -> Any:
+        dark = np.zeros(data.shape[1:], np.float32)
+        fits = [fit_response(data, each, sigma=1.0, cutoff=0.0, order=self.order, intercept=self.intercept) for each in (dark, None)]
+        return fits[0].gain + fits[1].gain
+
+
+class CorrectResponse(Step[Response]):
+    """Take off the dark, multiply by the gain, divide by the flat."""
+
+    operation: Literal["correct_response"] = "correct_response"
+    mirrors = (correct_response,)
+    ready_recipe = ReadyRecipe(
+        "From raw CT frames to transmission without rings.", "ct.h5", "corrected.zarr", sets=("dark", "flat"),
+        writes="float32 (frame, y, x), transmission where there is a flat",
+    )  # fmt: skip
+
+    response: ResponseSource = Field(description="what fit_response wrote, or an image of gains", examples=["response.zarr"])
+    dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
+    flat: FlatSource | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
+    flat_is_dark_subtracted: bool = Field(False)
+    residual_sigma: float | None = Field(
+        None, ge=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
+    )
+    dummy: float | None = Field(None, examples=[-1])
+
+    def prepare(self) -> Response:
+        return self.response.open()
+
+    def build(self, data: Any, ready: Response) -> Any:
+        dark, flat = (opened(source, frames_a_block(data)) for source in (self.dark, self.flat))
+        return correct_response(data, ready, **self.options_of(correct_response) | {"dark": dark, "flat": flat})
+
+    def task_bytes(self, block: Block, ready: Response) -> Needs:
+        own = correct_response_bytes(block.image_shape, block.depth, block.itemsize, order=2)
+        return own + means(block, self.dark, self.flat)
+
+    def try_out(self, data: Any) -> Any:
+        unit = Response.from_gain(np.ones(data.shape[1:]), sigma=1.0)
+        curved = replace(unit, curvature=unit.offset)
+        return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data)
+
+
+def frames_a_block(frames: Any) -> int:
+    """How deep the blocks of frames are: darks and flats are read in blocks as deep."""
+    return int(frames.data.chunksize[0])
+
+
+def means(block: Block, *sources: DarkSource | FlatSource | None) -> Needs:
+    """What it takes to average darks and flats, before the first block."""
+    images = [source.open(block.depth) for source in sources if source is not None]
+    return Needs(prepared=sum(mean_image_bytes(block.image_shape, frames_a_block(image), image.dtype.itemsize) for image in images))

@@ -1,0 +1,156 @@
+"""Steps of the sensor's thickness."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from detcal.frames.needs import Needs
+from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
+from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
+from detcal_pipelines.steps.blocks import Block, Work, halvings
+from detcal_pipelines.steps.sources import Shape, Table
+from detcal_pipelines.steps.step import CalibrationSource, FramesSource, GeometrySource, Kind, MaskSource, ReadyRecipe, Step, opened
+
+NEAR = PlanarGeometry((4, 4), (1e-4, 1e-4), 1e-3, (0.0, 0.0))  # a detector so near that every kernel is at work
+
+
+class Plane(Table):
+    """A plane detector, as detcal.sensor.PlanarGeometry."""
+
+    shape: Shape
+    pixel_size_m: Annotated[list[float], Field(min_length=2, max_length=2)]
+    distance_m: float
+    poni_m: Annotated[list[float], Field(min_length=2, max_length=2)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def a_table(cls, value: Any) -> Any:
+        """What is no path has to be a table."""
+        if not isinstance(value, dict | cls):
+            raise ValueError(f"expected a path, or {{ {', '.join(cls.model_fields)} }}, got {value!r}")
+        return value
+
+
+PLANE = "[plane]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+PlaneOrFile = Annotated[
+    Annotated[Plane, Tag(PLANE)] | Annotated[GeometrySource, Tag("[path]")],
+    Discriminator(lambda given: "[path]" if isinstance(given, str) else PLANE),
+]
+
+
+class BuildPSF(Step[None]):
+    """The blur of a thick sensor as a sparse matrix; there are no frames, and so no [input]."""
+
+    operation: Literal["build_psf"] = "build_psf"
+    takes = "nothing"
+    cut = "rows"
+    mirrors = (build_psf,)
+    ready_recipe = ReadyRecipe(
+        "From a detector's geometry to the blur of its thick sensor.", output="psf.zarr",
+        writes="a CSR matrix, data, indices (coefficient) and indptr (pixel + 1); mask (y, x)",
+    )  # fmt: skip
+
+    geometry: PlaneOrFile = Field(description=".poni file, or { shape, pixel_size_m, distance_m, poni_m }", examples=["detector.poni"])
+    thickness_m: float | None = Field(None, gt=0, description="of the sensor, m; default: what the geometry says", examples=[450e-6])
+    material: str | None = Field(
+        None, description="of the sensor: Si, CdTe, … or a formula, with its density; default: what the geometry says", examples=["Si"]
+    )
+    energy_kev: float | None = Field(None, gt=0, description="default: the geometry's", examples=[17.4])
+    attenuation_per_m: float | None = Field(None, gt=0, examples=[1500.0])
+    absorption: Literal["total", "energy"] = Field(
+        "total", description="total: µ, all that leaves the beam; energy: µ_en, what stays in the sensor"
+    )
+    density_g_cm3: float | None = Field(None, gt=0, description="in place of the tabulated density, g/cm³", examples=[2.33])
+    mask: MaskSource | None = Field(
+        None, description="pixels that record nothing: an image (not 0), or a response; default: the geometry's", examples=["mask.edf"]
+    )
+    tile_rows: int | None = Field(
+        None, gt=0, description="rows of the detector a task; default: chosen from the memory budget", examples=[64]
+    )
+
+    @property
+    def gives(self) -> Kind:
+        return "calibration"
+
+    def prepare(self) -> None:
+        """Nothing: all of the matrix is part of the graph."""
+
+    def build(self, data: None, ready: None) -> SensorPSF:
+        geometry = PlanarGeometry(**dict(self.geometry)) if isinstance(self.geometry, Plane) else self.geometry
+        return build_psf(**self.options_of(build_psf) | {"geometry": geometry, "mask": opened(self.mask)})
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        pixels = block.depth * block.result.shape[1]
+        return build_psf_bytes(pixels, int(most_coefficients(block.result) * pixels))
+
+    def work(self, data: None, ready: None, result: SensorPSF) -> Work:
+        rows, columns = result.shape
+        band = result.indptr.chunks[0][1] // columns
+        smallest = max(1, band // 8)  # smaller tiles take longer to hand out than to fill
+        return Work("rows", "tile_rows", rows, smallest, [min(self.tile_rows, rows)] if self.tile_rows else halvings(band, smallest))
+
+    def contents(self, result: SensorPSF) -> str:
+        return f"{result.data.size / 1e6:.4g} million coefficients"
+
+    def try_out(self, data: Any) -> Any:
+        return build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3).data
+
+
+class Deconvolve(Step[SensorPSF]):
+    """Undo the blur of a thick sensor."""
+
+    operation: Literal["deconvolve"] = "deconvolve"
+    mirrors = (deconvolve,)
+    fills_lanes = True
+    ready_recipe = ReadyRecipe(
+        "From the frames of a thick sensor to what entered its pixels.", output="deconvolved.zarr",
+        writes="float32 (frame, y, x), what entered each pixel; variance (frame, y, x) where one is given",
+    )  # fmt: skip
+
+    psf: CalibrationSource = Field(description="what build_psf wrote", examples=["psf.zarr"])
+    method: Literal["direct", "lsmr", "mlem"] = Field(
+        "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
+    )
+    max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
+    tolerance: float | None = Field(None, gt=0, lt=1, description="lsmr, mlem: when an iteration ends it", examples=[1e-4])
+    variance: FramesSource | None = Field(
+        None, description="of the frames, as many: a path, or { path, dataset, frames, flip }", examples=["variance.h5"]
+    )
+    dummy: float | None = Field(None, description="stands for no reading, also in the result, which else has NaN", examples=[-1])
+
+    @property
+    def gives(self) -> Kind:
+        return "frames" if self.variance is None else "table"
+
+    @property
+    def product(self) -> str:
+        return "a variance"
+
+    def prepare(self) -> SensorPSF:
+        return self.psf.load(SensorPSF, "the matrix of a sensor", "build_psf")
+
+    def build(self, data: Any, ready: SensorPSF) -> Any:
+        return deconvolve(data, ready, **self.options_of(deconvolve) | {"variance": opened(self.variance)})
+
+    def task_bytes(self, block: Block, ready: SensorPSF) -> Needs:
+        own = deconvolve_bytes(block.image_shape, block.depth, block.itemsize, ready.data.size, self.method)
+        if self.variance is None:
+            return own
+        itemsize = self.variance.open(block.depth).dtype.itemsize
+        return own + Needs(task=deconvolve_bytes(block.image_shape, block.depth, itemsize, ready.data.size, self.method).task)
+
+    def try_out(self, data: Any) -> Any:
+        # blurred so much that it is not undone before every kernel has run
+        ramp = np.arange(data.size, dtype=data.dtype).reshape(data.shape)
+        given = None if self.variance is None else ramp
+        found = deconvolve(
+            ramp, build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3), **self.options_of(deconvolve) | {"variance": given}
+        )
+        return found
+
+
+def most_coefficients(psf: SensorPSF) -> float:
+    """Coefficients a pixel in that of the matrix's bands which has most."""
+    counts, ends = psf.data.chunks[0], psf.indptr.chunks[0][1:]
+    return max(count / pixels for count, pixels in zip(counts, ends, strict=True))

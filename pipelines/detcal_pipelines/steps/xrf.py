@@ -1,0 +1,191 @@
+"""Steps that begin with an X-ray fluorescence scan, in place of frames."""
+
+from typing import Annotated, Any, Literal
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from detcal import convert_crono, open_crono
+from detcal.frames.needs import Needs
+from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, regrid, regrid_rate
+from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
+from detcal.xrf.operations import lines_a_tile, lines_are_rows, most_spectra
+from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
+from detcal_pipelines.steps.sources import Ends
+from detcal_pipelines.steps.step import ArraySource, Kind, ReadyRecipe, ScanSource, Step, opened
+
+ARRAY = "in place of the file's own: { path, dataset }"
+
+
+class Scan(Step[ScanGrid]):
+    """What all steps have in common that begin with a scan."""
+
+    takes = "scan"
+
+    scan: ScanSource = Field(description="HDF5 file of a Crono scanner", examples=["scan.h5"])
+    motor_step_um: float = Field(1.0, gt=0)
+    live_time_s: ArraySource | None = Field(None, description=f"(spectrum,), {ARRAY}", examples=[{"path": "times.h5", "dataset": "/times"}])
+    energy_kev: ArraySource | None = Field(
+        None, description=f"(energy,), {ARRAY}", examples=[{"path": "energies.h5", "dataset": "/energies"}]
+    )
+
+    @property
+    def gives(self) -> Kind:
+        return "cube"
+
+    def open_scan(self, spectra: int | None) -> xr.Dataset:
+        """The scan, in blocks of so many spectra."""
+        arrays = {name: opened(getattr(self, name)) for name in ("live_time_s", "energy_kev")}
+        chunks = None if spectra is None else {"spectrum": spectra}
+        return open_crono(self.scan, **self.options_of(open_crono) | arrays | {"chunks": chunks})
+
+    def open_input(self) -> xr.Dataset:
+        return self.open_scan(None)
+
+
+class ConvertCrono(Scan):
+    """Smooth the spectra of a scan, and lay out those that its instrument selected; there are no frames, and so no [input]."""
+
+    operation: Literal["convert_crono"] = "convert_crono"
+    cut = "spectra"
+    mirrors = (open_crono, convert_scan, convert_crono)
+    ready_recipe = ReadyRecipe(
+        "From the file of a Crono scanner to smoothed spectra, and the cube of those that it selected.", output="converted.zarr",
+        writes="maxrf_all_spectra (spectrum, energy), maxrf_cube (row, column, energy), its max and sum (mean) spectra, energies",
+    )  # fmt: skip
+
+    sigma_channels: float = Field(7.0, gt=0, description="of the gaussian along the energy, channels")
+    chunk_spectra: int | None = Field(None, gt=0, description="spectra a task; default: chosen from the memory budget", examples=[512])
+
+    def prepare(self) -> ScanGrid:
+        return build_scan_grid(self.open_scan(None), method="selected")
+
+    def open_input(self) -> xr.Dataset:
+        return self.open_scan(self.chunk_spectra)
+
+    def build(self, data: xr.Dataset, ready: ScanGrid) -> xr.Dataset:
+        lines = None if self.chunk_spectra is None else selected_lines(ready, self.chunk_spectra)
+        return convert_scan(data, sigma_channels=self.sigma_channels, tile_rows=lines)
+
+    def task_bytes(self, block: Block, ready: ScanGrid) -> Needs:
+        channels, lines = block.data.sizes["energy"], selected_lines(ready, block.depth)
+        spectra = most_spectra(ready, lines, da.core.normalize_chunks(block.depth, (ready.spectra,))[0])
+        own = convert_scan_bytes(block.depth, lines * pixels_a_line(ready), spectra, channels, block.itemsize)
+        return own + Needs(once=BYTES_A_SPECTRUM * ready.spectra)
+
+    def work(self, data: xr.Dataset, ready: ScanGrid, result: Any) -> Work:
+        smallest = self.open_scan(1).spectra.data.chunksize[0]
+        length, block = data.spectra.data.shape[0], data.spectra.data.chunksize[0]
+        sizes = [self.chunk_spectra] if self.chunk_spectra else halvings(block, smallest)
+        return Work("spectra", "chunk_spectra", length, smallest, [rounded(each, smallest, length) for each in sizes])
+
+    def try_out(self, data: xr.Dataset) -> Any:
+        return convert_scan(few_spectra(data), sigma_channels=self.sigma_channels)
+
+
+AUTO = "[auto]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+Lag = Annotated[
+    Annotated[Literal["auto"], Tag(AUTO)] | Annotated[float, Tag("[columns]")],
+    Discriminator(lambda given: AUTO if isinstance(given, str) else "[columns]"),
+]
+
+
+class RegridXRF(Scan):
+    """Put all spectra of a scan on a regular grid, by their true positions; there are no frames, and so no [input]."""
+
+    operation: Literal["regrid_xrf"] = "regrid_xrf"
+    cut = "lines"
+    mirrors = (open_crono, build_scan_grid, regrid_rate, element_maps)
+    ready_recipe = ReadyRecipe(
+        "From an X-ray fluorescence scan to a calibrated cube on a regular grid, and maps of elements.", output="cube.zarr",
+        writes="rate (row, column, energy), live_time_s, coverage, effective_spectra (row, column); maps of elements",
+    )  # fmt: skip
+
+    method: Literal["drizzle", "linear", "nearest", "gaussian", "selected"] = Field(
+        "drizzle", description="drizzle: every count kept; linear, nearest, gaussian; selected: those that the instrument chose"
+    )
+    step: Ends | None = Field(
+        None, description="(y, x) of a pixel, µm; default: the distance of the lines and spectra", examples=[[500.0, 800.0]]
+    )
+    line_lag: Lag | None = Field(None, description="columns that positions lag behind; auto: all spectra are read", examples=["auto"])
+    sigma_channels: float | None = Field(None, gt=0, description="also smooth along the energy, channels", examples=[7.0])
+    quantity: Literal["rate", "counts"] = Field("rate", description="rate: a live second; counts: where the file has no live times")
+    variance: bool = Field(False, description="write the variances of rates too")
+    elements: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="write maps of these too: symbols, or with a shell", examples=[["Fe", "Pb-L"]]
+    )
+    element_method: Literal["fit", "window"] = Field("fit", description="fit: patterns of all lines; window: about the strongest")
+    fwhm_kev: float = Field(0.14, gt=0)
+    energy_range_kev: Ends | None = Field(None, description="energies to fit; default: about the strongest lines", examples=[[1.0, 18.0]])
+    background_kev: float = Field(2.0, gt=0)
+    tile_rows: int | None = Field(None, gt=0, description="lines of the map a task; default: chosen from the memory budget", examples=[4])
+
+    @model_validator(mode="after")
+    def variances_are_of_rates(self) -> "RegridXRF":
+        """Counts have none here."""
+        if self.variance and self.quantity == "counts":
+            raise ValueError("variances are of rates: leave variance or quantity out")
+        return self
+
+    def prepare(self) -> ScanGrid:
+        return build_scan_grid(self.open_scan(None), **self.options_of(build_scan_grid, "scan"))
+
+    def build(self, data: xr.Dataset, ready: ScanGrid) -> xr.Dataset:
+        options = self.options_of(regrid_rate, "scan")
+        if self.quantity == "counts":
+            found = xr.Dataset({"counts": regrid(data.spectra, ready, **options), "coverage": ready.coverage})
+        else:
+            rates = regrid_rate(data, ready, **options)
+            found = rates if self.variance else rates.drop_vars("variance")
+        if self.elements is None:
+            return found
+        wanted = self.options_of(element_maps, "scan", "elements") | {"method": self.element_method}
+        elements = element_maps(data, ready, elements=list(self.elements), **wanted)
+        return found.assign(element_rate=elements.rate, element_error=elements.error)
+
+    def task_bytes(self, block: Block, ready: ScanGrid) -> Needs:
+        channels, itemsize = block.data.sizes["energy"], block.itemsize
+        pixels, spectra = block.depth * pixels_a_line(ready), most_spectra(ready, block.depth, block.source.data.chunks[0])
+        own = regrid_bytes(pixels, spectra, channels, itemsize, smoothed=self.sigma_channels is not None)
+        fitted = fit_bytes(pixels, channels) if self.elements and self.element_method == "fit" else 0
+        cubes = 1 + self.variance + 2 * (self.elements is not None)
+        matrices = cubes * matrix_bytes(ready.data.size, ready.coverage.size)
+        task = max(own, regrid_bytes(pixels, spectra, channels, itemsize) + fitted)
+        return Needs(once=matrices + BYTES_A_SPECTRUM * ready.spectra, task=task)
+
+    def work(self, data: xr.Dataset, ready: ScanGrid, result: Any) -> Work:
+        pixels = pixels_a_line(ready)
+        lines = ready.coverage.size // pixels
+        most = min(self.tile_rows or lines_a_tile(pixels, data.sizes["energy"]), lines)
+        return Work("lines", "tile_rows", lines, 1, [most] if self.tile_rows else halvings(most, 1))
+
+    def try_out(self, data: xr.Dataset) -> Any:
+        few = few_spectra(data)
+        grids = build_scan_grid(few, method="selected"), build_scan_grid(few, step=(2.0, 2.0))  # smoothed before, and after
+        return xr.concat([self.in_blocks(9, 1).build(few, grid).sum() for grid in grids], "grid")
+
+
+def pixels_a_line(grid: ScanGrid) -> int:
+    """Pixels of the map that lie on a line of the scan."""
+    return grid.shape[1] if lines_are_rows(grid.to_scipy(), grid.shape) else grid.shape[0]
+
+
+def selected_lines(grid: ScanGrid, spectra: int) -> int:
+    """Lines of the instrument's grid that are about as large as a block of so many spectra."""
+    return max(1, spectra // pixels_a_line(grid))
+
+
+def few_spectra(scan: xr.Dataset) -> xr.Dataset:
+    """A scan of three lines with the energies of another, and its type of spectra."""
+    line, place = (axis.ravel() for axis in np.indices((3, 3)))
+    return xr.Dataset(
+        {
+            "spectra": (("spectrum", "energy"), np.ones((9, scan.sizes["energy"]), scan.spectra.dtype)),
+            "positions": (("spectrum", "axis"), np.stack([place, line], axis=1)),
+            "live_time_s": ("spectrum", np.ones(9)),
+            "selected": (("row", "column"), np.arange(9).reshape(3, 3)),
+        },
+        {"energy": scan.energy},
+    )
