@@ -36,18 +36,18 @@ def build_overlaps(
     mask: ArrayLike | None = None,
     tile_rows: int | None = None,
 ) -> OverlapMatrix:
-    """How a camera's pixels overlap those of an even grid, as a CSR matrix, lazily, a task a band of the grid's rows.
+    """How a camera's pixels overlap those of a regular grid, as a CSR matrix, lazily, a task a band of the grid's rows.
 
     Parameters
     ----------
     warp
         From `fit_distortion`. Pixels that it masks take no part.
     shape : rows, columns, or "cover", optional
-        Of the even grid. By default that of the camera; "cover": as many as hold all pixels.
+        Of the regular grid. By default that of the camera; "cover": as many as hold all pixels.
     pixel_size_m : m, or (y, x), optional
         By default the map's.
     origin_m : (y, x), m, optional
-        Outer corner of the grid's first pixel. By default 0, where an even camera's would be, or as "cover" needs it.
+        Outer corner of the grid's first pixel. By default 0, where an ideal camera's would be, or as "cover" needs it.
     mask : (y, x) bool, optional
         True: takes no part either.
     tile_rows
@@ -255,9 +255,9 @@ def correct_distortion(
     origin_m: tuple[float, float] | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray | xr.Dataset:
-    """Frames as an even camera would have taken them, lazily.
+    """Frames as an ideal (undistorted) camera would have recorded them, lazily.
 
-    Each pixel's reading is shared out to the even pixels that it overlaps, in proportion to the areas.
+    Each pixel's reading is distributed over the ideal pixels that it overlaps, in proportion to the areas.
 
     Parameters
     ----------
@@ -267,11 +267,11 @@ def correct_distortion(
     warp
         From `fit_distortion`; or from `build_overlaps`, which saves building the matrix again.
     conserve
-        "counts": an even pixel is the sum of the shares of counts in it, so that no count is lost or made but where pixels leave the grid.
-        "mean": the mean of the readings over the area of the pixel that is covered; an even light stays even.
+        "counts": an ideal pixel is the sum of the counts that fall in it: none is lost or added except where pixels leave the grid.
+        "mean": the mean of the readings over the area of the pixel that is covered; uniform illumination stays uniform.
     variance : (frame, y, x), or "poisson", optional
         Of the frames' readings; what is negative, or no reading, leaves its pixel out. "poisson": the counts, 0 for negative ones. The
-        result is then a Dataset. Shares of one reading in neighbouring even pixels are correlated, which
+        result is then a Dataset. Parts of one reading in neighbouring ideal pixels are correlated, which
         the variance of a single pixel does not tell.
     coverage
         Give coverage and mask too, in a Dataset.
@@ -376,12 +376,12 @@ def uncorrect(
     origin_m: tuple[float, float] | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray:
-    """What the distorted camera would have recorded of frames on the even grid, lazily: the inverse of `correct_distortion`.
+    """What the distorted camera would have recorded of frames on the regular grid, lazily: the inverse of `correct_distortion`.
 
     Parameters
     ----------
     frames : (frame, y, x)
-        On the even grid. Not known is what `correct_distortion` takes as not measured.
+        On the regular grid. Not known is what `correct_distortion` takes as not measured.
     warp, conserve, mask, shape, pixel_size_m, origin_m, dummy
         As for `correct_distortion`, which made the frames.
     max_iterations, tolerance
@@ -413,7 +413,7 @@ def uncorrect(
     if max_iterations < 1 or not 0 < tolerance < 1:
         raise InputError(f"expected max_iterations of at least 1 and a tolerance between 0 and 1, got {max_iterations} and {tolerance}")
     matrix = as_overlaps(warp, {"mask": mask, "shape": shape, "pixel_size_m": pixel_size_m, "origin_m": origin_m})
-    stack, valid = find_readings(as_stack_of(matrix.shape, "map's even grid", frames), dummy=dummy)
+    stack, valid = find_readings(as_stack_of(matrix.shape, "map's regular grid", frames), dummy=dummy)
     height, width = matrix.camera_shape
     options = {
         "matrix": matrix.in_memory, "valid": valid, "mean": conserve == "mean", "iterations": max_iterations, "tolerance": tolerance,

@@ -202,9 +202,9 @@ def tree(path: Path) -> None:
 )
 @clear_exit
 def demo(memory: int, folder: Path) -> None:
-    """Simulate a sweep and a CT scan, fit, correct, show.
+    """Simulate a beam sweep and a CT scan, correct the scan, and draw a picture.
 
-    Together they are larger than the memory that it may use.
+    The data are larger than the memory that the demo may use.
     """
     from rich.console import Console
 

@@ -35,10 +35,10 @@ from detcal_pipelines.template import render
 
 SHAPE = (1024, 1024)
 SWEEP_FRAMES, CT_FRAMES, FLAT_FRAMES = 128, 512, 10
-BLOCKS_AT_ONCE = 4  # of the simulation, held by the driver
+BLOCKS_AT_ONCE = 4  # of the simulation, held in memory
 ANGLES = np.linspace(0, np.pi, CT_FRAMES, endpoint=False)
-ROWS = slice(508, 516)  # of the detector, that the ring amplitude is taken from
-ROW = 4  # of these, that is drawn
+ROWS = slice(508, 516)  # of the detector, from which the ring amplitude is computed
+ROW = 4  # of these rows, for the picture
 SLICE = 300  # pixels a side of a slice in the picture
 RECIPES = ("fit_response", "correct_response")
 NEXT = """\
@@ -51,13 +51,13 @@ Images = dict[str, Image]
 
 
 def run_demo(folder: Path, memory: int, console: Console) -> None:
-    """Simulate, fit, correct and report into `folder`, which must be new; once its raw frames are there, they stay whatever follows."""
+    """Simulate, fit, correct and report into `folder`, which must be new; its raw frames are kept if a later part fails."""
     if folder.exists():
         raise OutputError(f"{folder} exists already: remove it, or choose another with --folder")
     needs = fit_response_bytes(SHAPE, frames=1, itemsize=2, order=1)
     least = PROCESS_BYTES + THREAD_BYTES + needs.peak(tasks=1, begun=2)
     if memory < least:
-        raise PlanError(f"the demo needs {size(least)} of memory, got {size(memory)}")
+        raise PlanError(f"expected at least {size(least)} of memory for the demo, got {size(memory)}: raise --memory")
     start = perf_counter()
     folder.mkdir(parents=True)
     try:
@@ -66,9 +66,9 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
     except BaseException:
         rmtree(folder)
         raise
-    console.print(f"{size(written)} of raw frames in {folder}; the whole process may hold {size(memory)}\n")
+    console.print(f"{size(written)} of raw frames in {folder}; memory limit of the process: {size(memory)}\n")
     next_command = f"detcal run {folder / 'fit_response.toml'}"
-    stay = f"the raw frames stay in {folder}: `{next_command}` goes on with them, or remove the folder and try again"
+    stay = f"the raw frames stay in {folder}: `{next_command}` continues with them, or remove the folder and try again"
     try:
         outcomes = [run_ready(folder, name, memory, console) for name in RECIPES]
         show(folder, outcomes, start, console)
@@ -102,7 +102,7 @@ def compiled_meanwhile() -> Iterator[None]:
 
 
 def compile_kernels() -> None:
-    """Compile or load what the two runs call, with files of a few pixels; where this fails the runs will say so themselves."""
+    """Compile or load what the two runs call, with files of a few pixels; if this fails, the runs report it."""
     with TemporaryDirectory() as name, suppress(Exception):
         folder = Path(name)
         write_recipes(folder)
@@ -121,12 +121,12 @@ def show(folder: Path, outcomes: list[Outcome], start: float, console: Console) 
     picture = folder / "demo.png"
     draw({name: sinogram[:, ROW] for name, sinogram in sinograms.items()}, stripes, picture)
     console.print(summary(stripes, outcomes, perf_counter() - start))
-    console.print(f"Look at [bold]{picture}[/bold]. With data of your own, type next:\n")
+    console.print(f"Look at [bold]{picture}[/bold]. For your own data, continue with:\n")
     console.print(NEXT, highlight=False, soft_wrap=True)
 
 
 def scans(detector: simulate.Detector, sweep: int, flats: int, ct: int) -> dict[str, xr.DataArray]:
-    """What is measured in one go, with so many frames each: sweep, darks, flats and the CT scan."""
+    """Simulated sweep, darks, flats and CT scan, with so many frames each."""
     return {
         "sweep": simulate.beam_sweep(detector, sweep),
         "dark": simulate.dark_frames(detector, flats),
@@ -171,7 +171,7 @@ def true_rows() -> Image:
 
 
 def absorption(transmission: NDArray[Any]) -> Image:
-    """−log of the transmission; bad pixels, where it is NaN, are bridged along the row for the reconstruction."""
+    """−log of the transmission; bad pixels, which are NaN, are interpolated along the row for the reconstruction."""
     found = -np.log(np.clip(transmission, 1e-3, None)).astype(np.float32)
     return xr.DataArray(found, dims=("frame", "y", "x")).interpolate_na("x", fill_value="extrapolate").values
 

@@ -31,7 +31,7 @@ def test_raw_frames_stay_when_a_later_part_fails(small, tmp_path, error):
         raise error
 
     small.setattr(demo, "run_ready", fail)
-    with pytest.raises(type(error), match=r"the raw frames stay in .*demo: `detcal run .*fit_response.toml` goes on with them"):
+    with pytest.raises(type(error), match=r"the raw frames stay in .*demo: `detcal run .*fit_response.toml` continues with them"):
         run_demo(tmp_path / "demo", GIB, Console(quiet=True))
     kept = {path.name for path in (tmp_path / "demo").iterdir()}
     assert kept == {"sweep.h5", "dark.h5", "flat.h5", "ct.h5", "fit_response.toml", "correct_response.toml"}

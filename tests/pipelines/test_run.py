@@ -391,7 +391,7 @@ def test_other_wrong_words_on_the_command_line(folder):
         done = detcal(folder, "plan", "fit_response.toml", "--memory", memory, fine=False)
         assert done.returncode == 2
         assert "expected a size such as 1GiB" in done.stderr
-    assert "the demo needs" in fails(folder, "demo", "--memory", "1MiB")
+    assert "of memory for the demo, got 1 MiB" in fails(folder, "demo", "--memory", "1MiB")
 
 
 def test_init_does_not_overwrite(folder):
