@@ -56,6 +56,16 @@ def convert_crono(
     ------
     InputError, OutputError
         As `open_crono` and `save`; a file without selected spectra; an output that would take the file's place.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> from detcal import simulate
+    >>> from detcal.stores.targets.crono_writer import write_crono
+    >>> path = write_crono(simulate.maxrf_scan(4, 6, channels=64), "map.HDF5")
+    >>> store = detcal.convert_crono(path, "map.zarr", progress=False)
+    >>> detcal.get_array(store, "maxrf_cube").shape
+    (4, 6, 64)
     """
     source, target = Path(path).resolve(), Path(output).resolve()
     if target in (source, *source.parents):

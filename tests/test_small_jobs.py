@@ -42,7 +42,7 @@ def test_sensor(method, within):
 
 def test_azimuthal():
     geometry = Geometry(1.0, 4e-4, 4e-4, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
-    bins = azimuthal.build_bins(geometry, 3, "r_mm", solid_angle=False)
+    bins = azimuthal.build_bins(geometry, npt=3, unit="r_mm", solid_angle=False)
     frames = RNG.normal(100, 3, (2, 20, 20)).astype(np.float32)
     rings = [row.indices for row in bins.to_scipy()]
     means, medians = ([[of(frame.ravel()[ring]) for ring in rings] for frame in frames] for of in (np.mean, np.median))
@@ -67,12 +67,12 @@ def test_distortion():
 
 def test_xrf():
     scan = simulate.maxrf_scan(4, 5, channels=512, counts=0.5, seed=3).compute()
-    smoothed = xrf.smooth_spectra(scan.spectra, 1.0)
+    smoothed = xrf.smooth_spectra(scan.spectra, sigma_channels=1.0)
     np.testing.assert_allclose(smoothed, gaussian_filter(scan.spectra.values.astype(float), (0, 1), mode="reflect"), rtol=1e-5, atol=1e-5)
     grid = xrf.build_scan_grid(scan)
     cube = xrf.regrid(scan.spectra, grid)
     np.testing.assert_allclose(np.nansum(cube, axis=(0, 1)), scan.spectra.values[grid.used].sum(axis=0), rtol=1e-5)
-    maps = xrf.element_maps(scan, grid, ["Fe", "Cu"])
+    maps = xrf.element_maps(scan, grid, elements=["Fe", "Cu"])
     assert np.isfinite(maps.rate.values).any()
 
 

@@ -101,6 +101,16 @@ def build_bins(
     UserWarning
         For more rings, or parts of them, than pixels that are not masked; and for pixels that are left out because flat, solid angle or
         polarisation is 0 or below.
+
+    Examples
+    --------
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm")
+    >>> bins.to_scipy().shape
+    (4, 400)
     """
     unit = str(unit)  # pyFAI's own have their name as that
     check_options(npt, npt_azimuth, unit, split)
@@ -210,7 +220,7 @@ def product(factors: dict[str, NDArray[Any]], masked: NDArray[np.bool_]) -> tupl
 
 
 def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> None:
-    """Refuse what there is not."""
+    """Raise an InputError for options that do not exist."""
     for number in (npt, 1 if npt_azimuth is None else npt_azimuth):
         if not isinstance(number, Real) or not float(number).is_integer() or number < 1:
             raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")

@@ -68,6 +68,20 @@ def integrate(
     Notes
     -----
     Azimuthal variances: Schubert and Gertz, SSDBM 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, integrate
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> profile = integrate(np.full((2, 20, 20), 50.0), bins)
+    >>> profile.intensity.values[0].tolist()
+    [50.0, 50.0, 50.0, 50.0]
+    >>> profile["count"].values[0].sum()
+    np.float32(400.0)
     """
     if error_model == "hybrid":
         raise InputError('the "hybrid" error model is for sigma_clip: here take "poisson" or "azimuthal"')
@@ -110,6 +124,19 @@ def sigma_clip(
     ------
     InputError
         Frames of another shape than the bins, an unknown error model, a threshold that is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, sigma_clip
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.random.default_rng(0).normal(50, 1, (1, 20, 20))
+    >>> frame[0, 3, 4] = 9999
+    >>> sigma_clip(frame, bins).intensity.values.round().tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
     return profiles_of(frames, bins, error_model, variance, dummy, threshold=threshold, most=max_iterations)
@@ -128,6 +155,19 @@ def outlier_mask(
     """The pixels that `sigma_clip` with the same options leaves out (frame, y, x) bool, lazily: in any of their rings, if they are split.
 
     Pixels without a reading, and those in no ring, are no outliers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, outlier_mask
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.random.default_rng(0).normal(50, 1, (1, 20, 20))
+    >>> frame[0, 3, 4] = 9999
+    >>> np.argwhere(outlier_mask(frame, bins).values).tolist()
+    [[0, 3, 4]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
@@ -160,6 +200,19 @@ def quantile_filter(
     ------
     InputError
         Frames of another shape than the bins, quantiles that are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, quantile_filter
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.full((1, 20, 20), 50.0)
+    >>> frame[0, ::4] = 9999
+    >>> quantile_filter(frame, bins, quantiles=(0.3, 0.6)).intensity.values.tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
     """
     if not are_two_numbers(quantiles) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
@@ -169,7 +222,21 @@ def quantile_filter(
 
 
 def median_filter(frames: ArrayLike, bins: AzimuthalBins, *, dummy: float | None = None) -> xr.Dataset:
-    """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5)."""
+    """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, median_filter
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.full((1, 20, 20), 50.0)
+    >>> frame[0, ::4] = 9999
+    >>> median_filter(frame, bins).intensity.values.tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
+    """
     return quantile_filter(frames, bins, quantiles=(0.5, 0.5), dummy=dummy)
 
 
@@ -192,6 +259,20 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     ------
     InputError
         If the profile has other dimensions, or the bins are of a 2-D integration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, median_filter, radial_background
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
+    >>> frame = np.full((1, 20, 20), 50.0)
+    >>> frame[0, 10, 14] = 9999
+    >>> spots = frame - radial_background(median_filter(frame, bins).intensity, bins)
+    >>> float(spots.max())
+    9949.0
     """
     if as_bins(bins).azimuths is not None:
         raise InputError("expected bins of rings, got those of a 2-D integration: build them without npt_azimuth")

@@ -58,10 +58,10 @@ class GridPoints:
 
 @dataclass(frozen=True, eq=False)
 class DistortionMap:
-    """Where the pixels of a distorted camera really lie. From `fit_distortion`, or read from a detector file by `detcal.load`.
+    """True positions of the pixels of a distorted camera. From `fit_distortion`, or read from a detector file by `detcal.load`.
 
     The plane is that of the grid, turned so that its axes are those of the image in the mean, and begins at the outer corner of the first
-    pixel of an even camera that fits best: an undistorted camera has corners at whole pixels times their size.
+    pixel of the ideal camera that fits best, whose corners are at whole pixels times their size.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class DistortionMap:
     mask : (y, x) bool
         True: the pixel is not within the outermost dots.
     pixel_size_m : (y, x), m
-        Of the even camera.
+        Of the ideal (undistorted) camera.
     point_y, point_x : (point,) px
         Dots that the map was fitted to; pixel centres lie at whole numbers.
     point_quality : (point,)
@@ -141,7 +141,7 @@ class DistortionMap:
 
     @property
     def displacement_px(self) -> NDArray[np.float64]:
-        """By how much the corners (y_corner, x_corner, axis) lie off those of an even camera, in its pixels, as (y, x)."""
+        """By how much the corners (y_corner, x_corner, axis) differ from those of an ideal camera, in its pixels, as (y, x)."""
         even = np.stack(np.meshgrid(*(np.arange(size + 1.0) for size in self.shape), indexing="ij"), axis=-1)
         return np.asarray(self.corners_m.values / self.pixel_size_m - even)
 
@@ -186,22 +186,22 @@ class DistortionMap:
 
 @dataclass(frozen=True, eq=False)
 class OverlapMatrix:
-    """How distorted pixels overlap those of an even grid, in CSR: rows are even pixels, columns distorted ones. From `build_overlaps`.
+    """How distorted pixels overlap those of a regular grid, in CSR: rows are ideal pixels, columns distorted ones. From `build_overlaps`.
 
     Attributes
     ----------
     data : (coefficient,) float32
-        Share of the distorted pixel's area that lies in the even one; shares of a pixel that lies on the grid sum to 1.
+        Fraction of the distorted pixel's area that lies in the ideal one; for a pixel within the grid they sum to 1.
     indices : (coefficient,) int32
         Distorted pixel of each coefficient, row·columns + column; rising in each row of the matrix.
     indptr : (pixel + 1,) int64
-        Where each even pixel's coefficients begin.
+        Where each ideal pixel's coefficients begin.
     areas : (y, x) float32
-        Of the distorted pixels, in even ones; 0 for pixels that take no part.
+        Of the distorted pixels, in ideal ones; 0 for pixels that take no part.
     shape : rows, columns
-        Of the even grid.
+        Of the regular grid.
     pixel_size_m, origin_m : (y, x), m
-        Of the even grid, and the place of its outer corner in the map's plane.
+        Of the regular grid, and the position of its outer corner in the map's plane.
     """
 
     data: da.Array

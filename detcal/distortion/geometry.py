@@ -33,7 +33,7 @@ OUTLINE_STEP_PX = 1.0  # along the outermost dots, at which displacements beyond
 
 
 class Fit(NamedTuple):
-    """An even grid, the displacements from it, and which points they were fitted to: place in pixels = origin + affine · node."""
+    """A regular grid, the displacements from it, and which points they were fitted to: position in pixels = origin + affine · node."""
 
     origin: Places
     affine: Places
@@ -59,7 +59,7 @@ def fit_distortion(
     """The distortion of a camera from one image of a hole grid.
 
     The dots are numbered by walking from each to its neighbours, so that no centre, angle or spacing is needed, and strong distortion is
-    no obstacle. An even grid, by least squares, gives the size of the pixels; what is left is smooth displacements. Dots that
+    no obstacle. A regular grid, by least squares, gives the size of the pixels; what is left is smooth displacements. Dots that
     these miss by far, in view of the others, are left out of both.
 
     Parameters
@@ -93,6 +93,15 @@ def fit_distortion(
     -----
     Hammersley et al. (1994), Nucl. Instrum. Methods A 346, 312; there the displacements are splines. With strong barrel or pincushion the
     pixel size is a mean over the dots that were seen.
+
+    Examples
+    --------
+    >>> from detcal.distortion import fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> warp.cross_validated_rms_px < 0.1
+    True
     """
     if not (isinstance(pitch_m, Real) and 0 < pitch_m < np.inf):
         raise InputError(f"expected a positive pitch_m in m, the distance between neighbouring holes, got {pitch_m}")
@@ -171,7 +180,7 @@ def check_square(affine: Places) -> None:
 
 
 def fit_grid(places: Places, nodes: Nodes, shape: tuple[int, int], method: str, order: int | None) -> Fit:
-    """The even grid and the displacements, without the points that these miss by far."""
+    """The regular grid and the displacements, without the points that these miss by far."""
     kept = np.ones(len(places), np.bool_)
     while True:
         if order is not None and order > (highest := highest_order(int(kept.sum()))):

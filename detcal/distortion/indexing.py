@@ -209,6 +209,6 @@ def lies_between(places: Places, nodes: Nodes) -> NDArray[np.bool_]:
 
 
 def fit_even_grid(places: Places, nodes: Nodes) -> tuple[Places, Places]:
-    """Origin and steps of the even grid nearest to the points, by least squares."""
+    """Origin and steps of the regular grid nearest to the points, by least squares."""
     solved = np.linalg.lstsq(np.column_stack([np.ones(len(nodes)), nodes]), places, rcond=None)[0]
     return np.asarray(solved[0], float), np.asarray(solved[1:].T, float)

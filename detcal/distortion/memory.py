@@ -9,7 +9,7 @@ def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> 
     """Fitting the mean of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
 
     While they are averaged: a block as it is read and as it is decoded, sums that came in and go out, and a few images. Later:
-    displacements of the corners, of polynomials and of local cubics, and what these are reckoned from, seven pairs of numbers in all.
+    displacements of the corners, of polynomials and of local cubics, and what these are computed from, seven pairs of numbers in all.
     """
     return Needs(prepared=max(2 * frames * itemsize + 2 * 16 + 3 * 8, 7 * 16) * (shape[0] + 1) * (shape[1] + 1))
 
@@ -17,7 +17,7 @@ def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> 
 def build_overlaps_bytes(shape: tuple[int, int], coefficients: int, bands: int) -> int:
     """Building bands of the matrix for a camera of a shape, and writing them.
 
-    The driver holds the corners as the map has them, in pixels of the grid, and twice while these are reckoned. A worker holds the band
+    The driver holds the corners as the map has them, in pixels of the grid, and twice while these are computed. A worker holds the band
     that it fills beside three that are not written yet, since a chunk of the store is cut from several.
     """
     corners = 3 * 16 * (shape[0] + 1) * (shape[1] + 1)

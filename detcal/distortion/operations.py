@@ -15,7 +15,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
-from detcal.frames.once import Once, in_memory, in_own_threads, on_first_use
+from detcal.frames.once import Once, in_memory, in_own_threads, is_found, on_first_use
 from detcal.frames.readings import ALL_NUMBERS, MOST, Valid
 from detcal.frames.stack import DIMS, as_stack_of
 from detcal.frames.valid import as_mask, find_readings, settled
@@ -67,8 +67,19 @@ def build_overlaps(
     Notes
     -----
     Areas are exact, of quadrilaterals: each edge adds what lies to the right of it, cell by cell.
+
+    Examples
+    --------
+    >>> from detcal.distortion import build_overlaps, fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> build_overlaps(warp).shape
+    (160, 160)
     """
     masked = as_mask(mask, warp.shape, "map")
+    if isinstance(masked, np.ndarray):
+        check_some_left(masked)
     if tile_rows is not None and tile_rows < 1:
         raise InputError(f"expected tile_rows of at least 1, got {tile_rows}")
     wanted = wanted_grid(warp, shape, pixel_size_m, origin_m)
@@ -91,12 +102,23 @@ def build_matrix(warp: DistortionMap, mask: Any, wanted: "WantedGrid", tile_rows
     corners, unknown, masked = in_memory(warp.corners_m.data, warp.mask.data, mask)
     corners, masked = np.ascontiguousarray(corners, float), unknown | masked
     overlaps.mask_unknown(corners, masked)
-    if masked.all():
-        raise InputError("no pixel is left: look at the mask, and at the map's")
+    check_some_left(masked)
     size, origin, grid = place_grid(wanted, corners, masked)
     scaled, spans, areas = scale_map(corners, masked, origin, size)
     data, indices, indptr = build_bands(scaled, spans, areas <= 0, grid, tile_rows or max(1, BAND_PIXELS // grid[1]))
     return OverlapMatrix(data, indices, indptr, xr.DataArray(areas, dims=("y", "x")), grid, size, origin)
+
+
+def check_width(widest: float) -> None:
+    """Raise if a pixel is so many of the grid's wide that the grid's are a slip."""
+    if widest > overlaps.WIDEST:
+        raise InputError(f"expected pixels of at most {overlaps.WIDEST} of the grid's each way, got {widest:g}: give a larger pixel_size_m")
+
+
+def check_some_left(masked: NDArray[np.bool_]) -> None:
+    """Raise if all pixels are masked."""
+    if masked.all():
+        raise InputError("no pixel is left: look at the mask, and at the map's")
 
 
 def scale_map(
@@ -126,8 +148,7 @@ def scale_map(
     np.maximum(areas, 0, out=areas)
     if not areas.any():
         raise InputError("expected pixels with an area, got a map whose corners lie on lines or points, or cross: it is no map of a camera")
-    if widest > overlaps.WIDEST:
-        raise InputError(f"expected pixels of at most {overlaps.WIDEST} of the grid's each way, got {widest}: give a larger pixel_size_m")
+    check_width(widest)
     return scaled, spans, areas
 
 
@@ -144,6 +165,8 @@ def wanted_grid(warp: DistortionMap, shape: Any, pixel_size_m: Any, origin_m: An
     size = pair(warp.pixel_size_m if pixel_size_m is None else np.broadcast_to(pixel_size_m, 2), "pixel_size_m (y, x) in m")
     if not min(size) > 0:
         raise InputError(f"expected a positive pixel_size_m (y, x), got {size}")
+    if is_found(warp):
+        check_width(max(np.asarray(warp.pixel_size_m) / size))
     covers = isinstance(shape, str) and shape == "cover"
     default = None if covers else (0.0, 0.0)
     origin = default if origin_m is None else pair(origin_m, "origin_m (y, x) in m")
@@ -270,6 +293,16 @@ def correct_distortion(
     InputError
         Frames of another shape than the map, or that say they had their distortion corrected; an unknown `conserve`, and as
         `build_overlaps`.
+
+    Examples
+    --------
+    >>> from detcal.distortion import correct_distortion, fit_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> straight = correct_distortion(image, warp)
+    >>> straight.dims, straight.shape
+    (('frame', 'y', 'x'), (1, 160, 160))
     """
     if conserve not in CONSERVED:
         raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")
@@ -363,6 +396,17 @@ def uncorrect(
     ------
     InputError
         As `correct_distortion`; iterations or tolerance out of range.
+
+    Examples
+    --------
+    >>> from detcal.distortion import correct_distortion, fit_distortion, uncorrect
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> straight = correct_distortion(image, warp)
+    >>> again = uncorrect(straight, warp)
+    >>> again.shape
+    (1, 160, 160)
     """
     if conserve not in CONSERVED:
         raise InputError(f"expected conserve to be one of {', '.join(CONSERVED)}, got {conserve!r}")

@@ -1,6 +1,6 @@
-"""Areas in which distorted pixels overlap even ones, as a sparse matrix. ndarrays in, ndarrays out.
+"""Areas in which distorted pixels overlap ideal ones, as a sparse matrix. ndarrays in, ndarrays out.
 
-A row is an even pixel, its coefficients the shares of the distorted pixels' areas that lie in it.
+A row is an ideal pixel, its coefficients the fractions of the distorted pixels' areas that lie in it.
 """
 
 from math import floor
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detcal.frames.jit import kernel
 from detcal.frames.lanes import Floats
 
-RUN = 128  # pixels whose overlaps are reckoned together
+RUN = 128  # pixels whose overlaps are computed together
 WIDEST = 64  # output pixels that a distorted one may be wide or high
 Corners = tuple[NDArray[np.float64], NDArray[np.float64]]  # y and x
 

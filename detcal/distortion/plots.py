@@ -27,6 +27,15 @@ def plot_distortion(warp: DistortionMap, *, magnify: float = 5.0) -> "Figure":
     -------
     matplotlib Figure
         Three panels; what the map masks is left out of the images.
+
+    Examples
+    --------
+    >>> from detcal.distortion import fit_distortion, plot_distortion
+    >>> from detcal.simulate import hole_grid
+    >>> image = hole_grid((160, 160), pitch_px=20, barrel=0.03, missing=0, unevenness=0).image
+    >>> warp = fit_distortion(image, pitch_m=5e-3)
+    >>> figure = plot_distortion(warp)
+    >>> figure.savefig("distortion.png")
     """
     from matplotlib import pyplot  # here, because workers need not carry it
 

@@ -90,6 +90,14 @@ def find_grid_points(
     ------
     InputError
         An image of another shape, blank, saturated or all NaN; no dots, too few, or dots that touch.
+
+    Examples
+    --------
+    >>> from detcal.distortion import find_grid_points
+    >>> from detcal.simulate import hole_grid
+    >>> points = find_grid_points(hole_grid((160, 160), pitch_px=20, missing=0, unevenness=0).image)
+    >>> round(points.spacing_px)
+    20
     """
     if dots not in ("auto", "bright", "dark"):
         raise InputError(f'expected dots to be "auto", "bright" or "dark", got {dots!r}')

@@ -105,10 +105,7 @@ def fold_blocks(
     worker than what was summed so far.
     """
     most = max(1, partial_sums if partial_sums is not None else count_threads() + 1)
-    (optimised,) = dask.optimize(stack)
-    graph = dict(optimised.__dask_graph__())
-    # what lies computed on a cluster is no task, and is referred to by its key
-    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
+    graph, blocks = reading_tasks(stack)
     name = f"fold-{tokenize(stack.name, add, merge, shared, most)}"
     length = ceil(FRAMES_A_PART / max(1, *stack.chunks[0]))
     parts = [range(start, min(start + length, len(blocks))) for start in range(0, len(blocks), length)]
@@ -121,6 +118,15 @@ def fold_blocks(
         graph[(name, "total", part)] = (merge, (name, "total", part - 1), last) if part else (keep, last)
     whole = HighLevelGraph.from_collections(name, graph, dependencies=[stack, *shared])  # type: ignore[list-item]
     return Delayed((name, "total", len(parts) - 1), whole, layer=name)
+
+
+def reading_tasks(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
+    """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
+    (optimised,) = dask.optimize(part)
+    graph = dict(optimised.__dask_graph__())
+    # what lies computed on a cluster is no task, and is referred to by its key
+    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
+    return graph, blocks
 
 
 def add_in_turn(turn: Any, add: Callable[..., Any], *arguments: Any) -> Any:

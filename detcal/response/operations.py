@@ -89,6 +89,17 @@ def fit_response(
     References
     ----------
     Croton, Ruben, Morgan, Paganin and Kitchen, Optics Express 27 (2019) 14231, eq. 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import fit_response
+    >>> pixels = np.ones((8, 8))
+    >>> pixels[3, 4] = 0.5
+    >>> sweep = np.linspace(1000, 9000, 5)[:, None, None] * pixels
+    >>> response = fit_response(sweep, sigma=1.0)
+    >>> round(float(response.gain[3, 4]), 1)
+    1.8
     """
     check_smoothing(sigma, boundary, truncate)
     check_order(order)
@@ -162,6 +173,15 @@ def correct_response(
     References
     ----------
     Croton et al., Optics Express 27 (2019) 14231, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import Response, correct_response
+    >>> gains = Response.from_gain(np.ones((4, 4)), sigma=1.0)
+    >>> frames, dark, flat = np.full((2, 4, 4), 1100.0), np.full((4, 4), 100.0), np.full((4, 4), 2100.0)
+    >>> float(correct_response(frames, gains, dark=dark, flat=flat).mean())
+    0.5
     """
     stack = as_stack(frames)
     shape = stack.shape[1:]

@@ -1,17 +1,20 @@
 """Figures of the response fit."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames.stack import as_stack, whole_frames
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.graph import whole_frames
+from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import kernels
-from detcal.response.operations import as_dark_image, check_order, check_smoothing
+from detcal.response.operations import Boundary, as_dark_image, check_order, check_smoothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,18 +22,18 @@ if TYPE_CHECKING:
 
 
 def plot_pixel_calibrations(
-    sweep: Any,
-    dark: Any = None,
+    sweep: ArrayLike,
+    dark: ArrayLike | None = None,
     *,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     n_pixels: int = 9,
-    pixels: Any = None,
+    pixels: Sequence[tuple[int, int]] | NDArray[np.integer[Any]] | None = None,
     seed: int = 0,
     sigma: float = 50.0,
     cutoff: float = 300.0,
-    order: int = 1,
+    order: Literal[1, 2] = 1,
     intercept: bool = False,
-    boundary: str = "nearest",
+    boundary: Boundary = "nearest",
     truncate: float = 4.0,
 ) -> "Figure":
     """Draw measured against expected signal with the fitted line, for a few pixels.
@@ -55,6 +58,15 @@ def plot_pixel_calibrations(
     ------
     InputError
         Options or shapes that cannot be used, a pixel outside the frames, fewer than two usable frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import plot_pixel_calibrations
+    >>> sweep = np.random.default_rng(0).poisson(np.linspace(1000, 9000, 5)[:, None, None], (5, 8, 8))
+    >>> figure = plot_pixel_calibrations(sweep, pixels=[(3, 4), (5, 6)], sigma=1.0)
+    >>> len(figure.axes)
+    2
     """
     check_smoothing(sigma, boundary, truncate)
     check_order(order)

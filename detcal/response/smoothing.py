@@ -1,4 +1,4 @@
-"""The gaussian that tells what a pixel should have read. ndarrays in, ndarrays out."""
+"""The Gaussian that estimates the signal expected in a pixel. ndarrays in, ndarrays out."""
 
 from functools import lru_cache
 from typing import NamedTuple

@@ -129,7 +129,7 @@ class SensorPSF:
         blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
         found = replace(self, **{**computed, **blocks})
         matrix = inversion.Matrix.of(computed["indptr"], computed["indices"], computed["data"], self.slab)
-        vars(found)["in_memory"] = dask.delayed(inversion.Matrix)(*matrix)
+        vars(found).update(in_memory=dask.delayed(inversion.Matrix)(*matrix), conditioned=self.conditioned)
         return found
 
 

@@ -20,7 +20,7 @@ from detcal.sensor.kernels import Slab, fill_band, spans
 TILE = 8  # pixels a side: over which noise is averaged
 BAND_ROWS = 64  # of the detector, that noise goes through at a time
 MOST_ITERATIONS = 10_000  # of MLEM, for tolerances that float32 does not reach
-LONGEST_STEP = 1e3  # that MLEM is drawn out: a lane that stands still would go to infinity
+LONGEST_STEP = 1e3  # of accelerated MLEM (SQUAREM): for a lane that stands still it would be infinite
 LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
 
 
@@ -371,9 +371,9 @@ def mlem_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | 
 
 
 def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, iterations: int | None, tolerance: float | None) -> Floats:
-    """MLEM of recorded (pixel, lane), which is rescaled, from an even start.
+    """MLEM of recorded (pixel, lane), which is rescaled, from a uniform image.
 
-    Without a tolerance, so many iterations. With one, each two iterations are drawn out as far as they seem to lead, and a third
+    Without a tolerance, so many iterations. With one, each two iterations are extrapolated, and a third
     follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
     `tolerance` × (its value + the frame's mean), or after so many.
     """

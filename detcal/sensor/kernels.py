@@ -226,7 +226,7 @@ def count_entries(rows, slab, mu, masked, row_axis, column_axis, counts):  # typ
 def fill_entries(rows, slab, mu, masked, row_axis, column_axis, places, data, indices):  # type: ignore[no-untyped-def]
     """The coefficients and entry pixels of the recorded rows [rows[0], rows[1]); places (row, column) is where each pixel's begin.
 
-    Entry pixel by entry pixel, in rising order, since all that one sends out is reckoned at the same nodes. places moves on.
+    Entry pixel by entry pixel, in rising order, since all that one sends out is computed at the same nodes. places moves on.
     """
     (pitch_y, pitch_x), (poni_y, poni_x) = slab.pitch, slab.poni
     most = np.diff(row_axis.bend_starts).max() + np.diff(column_axis.bend_starts).max() + 2

@@ -1,6 +1,6 @@
 """The sensor layer of a detector: how thick it is and how strongly it absorbs, by the caller, the geometry or the detector's model."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from detcal.errors import InputError
 from detcal.sensor.attenuation import attenuation_per_m as find_attenuation
@@ -30,7 +30,11 @@ class Layer(NamedTuple):
 
 
 def find_layer(
-    geometry: Any, given: Layer, energy_kev: float | None = None, absorption: str = "total", density_g_cm3: float | None = None
+    geometry: Any,
+    given: Layer,
+    energy_kev: float | None = None,
+    absorption: Literal["total", "energy"] = "total",
+    density_g_cm3: float | None = None,
 ) -> tuple[float, float]:
     """Thickness in m and attenuation in 1/m: what is given, else what the geometry or its detector says.
 

@@ -2,6 +2,7 @@
 
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
+from detcal.sensor.inversion import BAND_ROWS
 
 LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
 
@@ -30,11 +31,15 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
     block = frames * (2 * itemsize + 4 + 1) * pixels
     # what mlem and lsmr solved before is there until the next LANES frames are
     before = LANE_IMAGE if frames > LANES else 0
+    conditioning = 0
     match method:
         case "direct":
+            # found beside the matrix: a band of it, lanes of a band, and images
+            band = BAND_ROWS * shape[1]
+            conditioning = 16 * coefficients * band // pixels + 13 * LANES * band + 24 * pixels
             own = LANE_IMAGE * shape[1] * (4 * coefficients // pixels + 2)  # rows of lanes, at most as many as rays may cross
         case "lsmr":
             own = 24 * coefficients + (before + LANE_IMAGE + 112) * pixels
         case _:
             own = (before + 6 * LANE_IMAGE + LANES + 5) * pixels
-    return Needs(prepared=2 * matrix, once=matrix, task=block + own)
+    return Needs(prepared=2 * matrix + conditioning, once=matrix, task=block + own)

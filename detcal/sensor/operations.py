@@ -79,6 +79,17 @@ def build_psf(
     InputError
         A thickness, a material or an energy that neither the caller nor the geometry says, or that pyFAI leaves open; an unknown
         material, a thickness that is not positive, a detector that is not plane, rays beyond 89°, a mask of another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.sensor import PlanarGeometry, build_psf
+    >>> plane = PlanarGeometry(shape=(4, 4), pixel_size_m=(1e-4, 1e-4), distance_m=0.1, poni_m=(0.0, 0.0))
+    >>> psf = build_psf(plane, thickness_m=4.5e-4, material="Si", energy_kev=17.4)
+    >>> psf.to_scipy().shape
+    (16, 16)
+    >>> round(float(psf.efficiency[0, 0]), 2)
+    0.5
     """
     found = open_geometry(geometry)
     plane = as_planar(found)
@@ -169,10 +180,10 @@ def deconvolve(
         Poisson likelihood (Shepp and Vardi 1982); negative counts are taken as 0.
     max_iterations
         At most so many, of "lsmr" and "mlem" (which ends after 10 000 in any case). For "mlem" without a tolerance: just so many from an
-        even start, of which fewer are smoother.
+        uniform image; fewer give a smoother result.
     tolerance
         Of "lsmr": its atol and btol, by default 1e-6. Of "mlem": ends once an iteration changes no pixel by more than the tolerance ×
-        (its value + the frame's mean), by default 1e-4; the iterations are then drawn out (SQUAREM, Varadhan and Roland 2008).
+        (its value + the frame's mean), by default 1e-4; the iterations are then accelerated (SQUAREM, Varadhan and Roland 2008).
     variance : (frame, y, x), optional
         Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j. What is
         negative or no reading is not known, and NaN is all that rests on it.
@@ -201,6 +212,16 @@ def deconvolve(
     Light is taken as even over each pixel's front. Spots narrower than about 0.6 pixels (rms) are then sharpened too much by "direct";
     "mlem" with few iterations does less. Behind a gap in the mask, pixels have recorded light that entered in the gap: if it is
     known, take `psf.apply(light)` off the frames first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.sensor import PlanarGeometry, build_psf, deconvolve
+    >>> plane = PlanarGeometry(shape=(4, 4), pixel_size_m=(1e-4, 1e-4), distance_m=0.1, poni_m=(0.0, 0.0))
+    >>> psf = build_psf(plane, thickness_m=4.5e-4, material="Si", energy_kev=17.4)
+    >>> recorded = psf.apply(np.full((1, 4, 4), 100.0))
+    >>> deconvolve(recorded, psf).values.round(3).mean()
+    np.float32(100.0)
     """
     check_options(method, max_iterations, tolerance, variance)
     stack = as_stack_of(psf.shape, "matrix", frames)

@@ -5,12 +5,14 @@ Every frame has its own random stream, so that a stack does not depend on how it
 
 from detcal.simulate.distortion import HoleGrid, distort, hole_grid, undistort
 from detcal.simulate.response import (
+    ROWS_A_STRIP,
     Detector,
     beam_sweep,
     ct_frames,
     dark_frames,
     detector,
     flat_frames,
+    poisson_deviates,
     reconstruct_slice,
     swept_beam,
     transmission,
@@ -20,6 +22,7 @@ from detcal.simulate.xrf import PAINTS, maxrf_scan, paint, paint_spectra, true_m
 
 __all__ = [
     "PAINTS",
+    "ROWS_A_STRIP",
     "Detector",
     "HoleGrid",
     "beam_sweep",
@@ -32,6 +35,7 @@ __all__ = [
     "maxrf_scan",
     "paint",
     "paint_spectra",
+    "poisson_deviates",
     "reconstruct_slice",
     "swept_beam",
     "thick_sensor_frames",

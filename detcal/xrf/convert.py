@@ -17,6 +17,14 @@ def convert_scan(scan: xr.Dataset, *, sigma_channels: float = 7.0, tile_rows: in
     ------
     InputError
         No selection.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import convert_scan
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> convert_scan(scan).maxrf_cube.shape
+    (4, 6, 512)
     """
     if "selected" not in scan:
         raise InputError("expected a scan with selected (row, column), got one without: regrid it by its positions instead")

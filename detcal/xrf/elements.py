@@ -66,6 +66,15 @@ def element_maps(
     InputError
         Unknown elements, or those without a line in the energies; energies that are channels, or do not rise; no live times; another
         number of spectra than the grid was built for; none with a live time.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, element_maps
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> maps = element_maps(scan, build_scan_grid(scan), elements=["Fe", "Cu"])
+    >>> maps.rate.sizes["element"]
+    2
     """
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')

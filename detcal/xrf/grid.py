@@ -1,4 +1,4 @@
-"""Building the grid: which share of which spectrum belongs to which pixel."""
+"""Building the grid: which fraction of which spectrum belongs to which pixel."""
 
 from collections.abc import Callable
 from functools import partial
@@ -82,6 +82,15 @@ def build_scan_grid(
     InputError
         Positions that are missing, not as many as the spectra, or all equal; no spectrum that is not left out; a grid of more than 10⁹
         pixels; an unknown method; a lag that cannot be found.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> grid = build_scan_grid(scan, method="selected")
+    >>> grid.to_scipy().shape
+    (24, 32)
     """
     if method not in {*METHODS, "selected"}:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, selected, got {method!r}")
@@ -239,7 +248,7 @@ def find_lag_of(lazy: xr.DataArray, places: Places, left_out: NDArray[np.bool_])
     rates = lazy.values
     known = np.isfinite(rates) & ~left_out
     if not known.any():
-        raise InputError("no lag can be told from this scan: no spectrum of it was measured; give line_lag= as a number")
+        raise InputError("the lag cannot be estimated from this scan: no spectrum of it was measured; give line_lag= as a number")
     return find_lag(filled(rates, known), np.stack([filled(axis, np.isfinite(axis)) for axis in places.T], axis=1))
 
 

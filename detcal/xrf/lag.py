@@ -54,7 +54,7 @@ def line_shift(rates: Places, places: Places) -> float:
     peak = int(np.argmax(total))
     if not (0 < peak < len(total) - 1 and total[peak] > CLEAR * noise):
         raise InputError(
-            "no lag can be told from this scan: its lines of opposite directions have too little in common; give line_lag= as a number"
+            "the lag cannot be estimated from this scan: lines of opposite directions have too little in common; give line_lag= a number"
         )
     left, middle, right = total[peak - 1 : peak + 2]
     return (peak + 0.5 * (left - right) / (left - 2 * middle + right) - reach) / SAMPLES_A_COLUMN

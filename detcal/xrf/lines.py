@@ -158,6 +158,15 @@ def calibrate_energy(
     ------
     InputError
         Fewer than two lines, as many channels as lines not given, all in one channel, a peak that is none, energies that fall.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import calibrate_energy
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> found = calibrate_energy(scan, channels=[79, 122], lines_kev=[6.40, 10.55])
+    >>> round(found.energy.attrs["gain_kev"], 4)
+    0.0965
     """
     size = scan.sizes["energy"]
     places, energies = np.asarray(channels, np.float64), np.asarray(lines_kev, np.float64)

@@ -4,19 +4,17 @@ from functools import partial
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import scipy.sparse as sp
 import xarray as xr
 from dask.base import tokenize
-from dask.core import flatten, istask
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.frames.graph import map_frames
+from detcal.frames.graph import map_frames, reading_tasks
 from detcal.frames.stack import native
 from detcal.frames.valid import spectra_readings
 from detcal.sizes import check_radius
@@ -55,6 +53,15 @@ def smooth_spectra(
     ------
     InputError
         No numbers, a sigma that is not positive, an unknown boundary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import smooth_spectra
+    >>> spectra = np.zeros((1, 9))
+    >>> spectra[0, 4] = 100
+    >>> smooth_spectra(spectra, sigma_channels=1.0).values.round().tolist()
+    [[0.0, 0.0, 5.0, 24.0, 40.0, 24.0, 5.0, 0.0, 0.0]]
     """
     data = as_spectra(spectra)
     if boundary not in kernels.BOUNDARIES:
@@ -79,6 +86,14 @@ def summary_spectra(spectra: ArrayLike) -> xr.Dataset:
     ------
     InputError
         No numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.xrf import summary_spectra
+    >>> summary = summary_spectra(np.array([[0.0, 1.0], [2.0, np.nan]]))
+    >>> summary["sum"].values.tolist(), summary["mean"].values.tolist()
+    ([2.0, 1.0], [1.0, 1.0])
     """
     data = as_spectra(spectra)
     whole = data.data.rechunk({data.ndim - 1: -1})
@@ -127,7 +142,7 @@ def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None =
     spectra : (spectrum, energy)
         In the order of the scan.
     grid
-        From `build_scan_grid`.
+        From `build_scan_grid`. It says which blocks of spectra belong together, so that one over dask is computed here.
     sigma_channels
         Also smooth along the energy: before or after, whichever has fewer spectra to smooth; both are the same.
     tile_rows
@@ -143,6 +158,15 @@ def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None =
     ------
     InputError
         Another number of spectra than the grid was built for.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> cube = regrid(scan.spectra, build_scan_grid(scan))
+    >>> cube.dims
+    ('row', 'column', 'energy')
     """
     made_up = None if grid.method == "drizzle" else Missing(np.ones(grid.spectra))
     return spread(spectra, grid, grid.to_scipy(), sigma_channels, made_up, tile_rows=tile_rows)
@@ -225,21 +249,12 @@ def tiles(
             if once:
                 blocks = [(spectra.name, each, block) for each in mine]
             else:
-                own, blocks = reading(spectra.blocks[mine, block]) if mine else ({}, [])
+                own, blocks = reading_tasks(spectra.blocks[mine, block]) if mine else ({}, [])
                 graph |= own
             starts = edges[mine].tolist()
             graph[(name, *place, block)] = (regrid_tile, blocks, starts, share, rest, (*inside.shape, channels))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[spectra] if once else [])  # type: ignore[list-item]
     return da.Array(layers, name, (*chunks, spectra.chunks[1]), meta=np.empty((0, 0, 0), np.float32))
-
-
-def reading(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
-    """What the blocks of an array are computed from, and the tasks that do it, to be put inside another task."""
-    (optimised,) = dask.optimize(part)
-    graph = dict(optimised.__dask_graph__())
-    # what lies computed on a cluster is no task, and is referred to by its key
-    blocks = [graph.pop(key) if istask(graph.get(key)) else key for key in flatten(optimised.__dask_keys__())]
-    return graph, blocks
 
 
 def lines_a_tile(pixels: int, channels: int) -> int:
@@ -349,6 +364,15 @@ def regrid_rate(scan: xr.Dataset, grid: ScanGrid, *, sigma_channels: float | Non
     ------
     InputError
         Another number of spectra than the grid was built for, no live times, or none that is positive.
+
+    Examples
+    --------
+    >>> from detcal import simulate
+    >>> from detcal.xrf import build_scan_grid, regrid_rate
+    >>> scan = simulate.maxrf_scan(4, 6, channels=512, counts=1.0)
+    >>> rates = regrid_rate(scan, build_scan_grid(scan))
+    >>> rates.rate.dims
+    ('row', 'column', 'energy')
     """
     grid, live = timed(scan, grid)
     seconds = on_grid(grid, grid.to_scipy() @ live)

@@ -94,7 +94,7 @@ def along_the_path(places: Places, spectra: float, own: Places) -> Places:
 
 
 def move_on(part: Places, spectra: float) -> Places:
-    """A part of a path without jumps so many exposures later, its ends drawn out."""
+    """A part of a path without jumps so many exposures later, extrapolated at its ends."""
     last = len(part) - 1
     if last < 1:
         return part

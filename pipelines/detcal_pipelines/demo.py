@@ -1,7 +1,13 @@
 """The demo: a simulated beam sweep and CT scan, larger than the memory, from HDF5 to a picture without rings."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryDirectory
+from threading import Thread
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +26,8 @@ from detcal.errors import DetcalError, OutputError, PlanError
 from detcal.response import Response
 from detcal.response.memory import fit_response_bytes
 from detcal.response.smoothing import smooth
-from detcal.stores import load, open_frames
+from detcal.stores import load, open_frames, save
+from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.plan import PROCESS_BYTES, THREAD_BYTES, size
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import Outcome, run
@@ -31,12 +38,16 @@ SWEEP_FRAMES, CT_FRAMES, FLAT_FRAMES = 128, 512, 10
 BLOCKS_AT_ONCE = 4  # of the simulation, held by the driver
 ANGLES = np.linspace(0, np.pi, CT_FRAMES, endpoint=False)
 ROWS = slice(508, 516)  # of the detector, that the ring amplitude is taken from
+ROW = 4  # of these, that is drawn
+SLICE = 300  # pixels a side of a slice in the picture
+RECIPES = ("fit_response", "correct_response")
 NEXT = """\
   detcal init fit_response       # writes fit_response.toml: fill in the beam sweep and the dark
   detcal run fit_response.toml
   detcal init correct_response   # writes correct_response.toml: fill in the scan, dark and flat
   detcal run correct_response.toml"""
-Sinograms = dict[str, NDArray[np.float32]]
+Image = NDArray[np.float32]
+Images = dict[str, Image]
 
 
 def run_demo(folder: Path, memory: int, console: Console) -> None:
@@ -50,7 +61,8 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
     start = perf_counter()
     folder.mkdir(parents=True)
     try:
-        written = simulate_raw(folder)
+        with compiled_meanwhile():
+            written = simulate_raw(folder)
     except BaseException:
         rmtree(folder)
         raise
@@ -58,7 +70,7 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
     next_command = f"detcal run {folder / 'fit_response.toml'}"
     stay = f"the raw frames stay in {folder}: `{next_command}` goes on with them, or remove the folder and try again"
     try:
-        outcomes = [run_ready(folder, name, memory, console) for name in ("fit_response", "correct_response")]
+        outcomes = [run_ready(folder, name, memory, console) for name in RECIPES]
         show(folder, outcomes, start, console)
     except DetcalError as error:
         raise type(error)(f"{error}; {stay}") from error
@@ -68,31 +80,58 @@ def run_demo(folder: Path, memory: int, console: Console) -> None:
 
 def simulate_raw(folder: Path) -> int:
     """Write what is measured, and the recipes that work on it; returns the bytes of the frames."""
-    for name in ("fit_response", "correct_response"):
-        (folder / f"{name}.toml").write_text(render(name))
+    write_recipes(folder)
     detector = simulate.detector(SHAPE, dead=40, stuck=20)
-    return sum(write_hdf5(folder / f"{name}.h5", stack) for name, stack in scans(detector).items())
+    stacks = scans(detector, SWEEP_FRAMES, FLAT_FRAMES, CT_FRAMES)
+    return sum(write_hdf5(folder / f"{name}.h5", stack) for name, stack in stacks.items())
+
+
+def write_recipes(folder: Path) -> None:
+    """The recipes of the demo, as `detcal init` writes them."""
+    for name in RECIPES:
+        (folder / f"{name}.toml").write_text(render(name))
+
+
+@contextmanager
+def compiled_meanwhile() -> Iterator[None]:
+    """Compile or load the kernels of the two runs while something else is done."""
+    thread = Thread(target=compile_kernels, daemon=True)  # at Ctrl-C nothing waits for it
+    thread.start()
+    yield
+    thread.join()
+
+
+def compile_kernels() -> None:
+    """Compile or load what the two runs call, with files of a few pixels; where this fails the runs will say so themselves."""
+    with TemporaryDirectory() as name, suppress(Exception):
+        folder = Path(name)
+        write_recipes(folder)
+        for file, stack in scans(simulate.detector((8, 8)), sweep=2, flats=2, ct=2).items():
+            save(stack, folder / f"{file}.h5")
+        save(Response.from_gain(np.ones((8, 8))), folder / "response.zarr")
+        for recipe in RECIPES:
+            with_kernels(read_recipe(folder / f"{recipe}.toml"), lambda: True, Console(quiet=True))
 
 
 def show(folder: Path, outcomes: list[Outcome], start: float, console: Console) -> None:
     """Figures and a picture of what was corrected."""
     sinograms = {name: absorption(rows) for name, rows in detector_rows(folder).items()}
     truth = absorption(true_rows())
-    rings = {name: 1e3 * ring_amplitude(sinogram, truth) for name, sinogram in sinograms.items()}
+    stripes = {name: 1e3 * (sinogram - truth).mean(axis=0) for name, sinogram in sinograms.items()}
     picture = folder / "demo.png"
-    draw(sinograms, rings, load(folder / "response.zarr"), picture)
-    console.print(summary(rings, outcomes, perf_counter() - start))
+    draw({name: sinogram[:, ROW] for name, sinogram in sinograms.items()}, stripes, picture)
+    console.print(summary(stripes, outcomes, perf_counter() - start))
     console.print(f"Look at [bold]{picture}[/bold]. With data of your own, type next:\n")
     console.print(NEXT, highlight=False, soft_wrap=True)
 
 
-def scans(detector: simulate.Detector) -> dict[str, xr.DataArray]:
-    """What is measured in one go: sweep, darks, flats and the CT scan."""
+def scans(detector: simulate.Detector, sweep: int, flats: int, ct: int) -> dict[str, xr.DataArray]:
+    """What is measured in one go, with so many frames each: sweep, darks, flats and the CT scan."""
     return {
-        "sweep": simulate.beam_sweep(detector, SWEEP_FRAMES),
-        "dark": simulate.dark_frames(detector, FLAT_FRAMES),
-        "flat": simulate.flat_frames(detector, FLAT_FRAMES),
-        "ct": simulate.ct_frames(detector, CT_FRAMES),
+        "sweep": simulate.beam_sweep(detector, sweep),
+        "dark": simulate.dark_frames(detector, flats),
+        "flat": simulate.flat_frames(detector, flats),
+        "ct": simulate.ct_frames(detector, ct),
     }
 
 
@@ -103,9 +142,9 @@ def write_hdf5(path: Path, stack: xr.DataArray) -> int:
         dataset = file.create_dataset("entry/data/data", stack.shape, stack.dtype)
         done = 0
         for first in track(range(0, len(blocks), BLOCKS_AT_ONCE), f"simulating {path.name:<8}"):
-            part = np.concatenate(dask.compute(*blocks[first : first + BLOCKS_AT_ONCE], scheduler="threads"))
-            dataset[done : done + len(part)] = part
-            done += len(part)
+            for part in dask.compute(*blocks[first : first + BLOCKS_AT_ONCE], scheduler="threads"):
+                dataset[done : done + len(part)] = part
+                done += len(part)
     return int(stack.nbytes)
 
 
@@ -114,39 +153,38 @@ def run_ready(folder: Path, name: str, memory: int, console: Console) -> Outcome
     return run(read_recipe(folder / f"{name}.toml"), (memory, CPU_COUNT), console)
 
 
-def detector_rows(folder: Path) -> Sinograms:
-    """Transmission (frame, y, x) in the middle rows: without gains, with the flat alone, and as detcal wrote it."""
+def detector_rows(folder: Path) -> Images:
+    """Transmission (frame, y, x) in the middle rows: without gains, with the flat field alone, and as detcal wrote it."""
     dark, flat = (open_frames(folder / f"{name}.h5").mean("frame").values for name in ("dark", "flat"))
     raw = open_frames(folder / "ct.h5").data[:, ROWS].compute() - dark[ROWS]
     flat = (flat - dark).astype(np.float32)
     return {
-        "no gains": raw / smooth(flat, 50.0)[ROWS],
-        "flat field alone": raw / np.where(flat > 0, flat, np.nan)[ROWS],
+        "no pixel correction": raw / smooth(flat, 50.0)[ROWS],
+        f"flat field ({FLAT_FRAMES} frames)": raw / np.where(flat > 0, flat, np.nan)[ROWS],
         "detcal": load(folder / "corrected.zarr").corrected.data[:, ROWS].compute(),
     }
 
 
-def true_rows() -> NDArray[np.float32]:
-    """Transmission (frame, y, x) in the middle rows, as simulated: copied out of images of which the rest is not kept."""
-    return np.stack([simulate.transmission(SHAPE, angle)[ROWS].copy() for angle in ANGLES])
+def true_rows() -> Image:
+    """Transmission (frame, y, x) in the middle rows, as simulated."""
+    return np.stack([simulate.transmission(SHAPE, angle, ROWS) for angle in ANGLES])
 
 
-def absorption(transmission: NDArray[Any]) -> NDArray[np.float32]:
+def absorption(transmission: NDArray[Any]) -> Image:
     """−log of the transmission; bad pixels, where it is NaN, are bridged along the row for the reconstruction."""
     found = -np.log(np.clip(transmission, 1e-3, None)).astype(np.float32)
     return xr.DataArray(found, dims=("frame", "y", "x")).interpolate_na("x", fill_value="extrapolate").values
 
 
-def ring_amplitude(sinogram: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """What makes rings: each pixel's error in the absorption that stays through all angles; its robust standard deviation."""
-    stripes = (sinogram - truth).mean(axis=0)
+def ring_amplitude(stripes: Image) -> float:
+    """Robust standard deviation of each pixel's error that stays through all angles, which is what makes rings."""
     return float(1.4826 * np.median(np.abs(stripes - np.median(stripes))))
 
 
-def summary(rings: dict[str, float], outcomes: list[Outcome], seconds: float) -> Table:
+def summary(stripes: Images, outcomes: list[Outcome], seconds: float) -> Table:
     """The demo's figures."""
     table = Table(title=f"detcal demo: {seconds:.0f} s in all", title_justify="left")
-    for heading in ("", "fit_response", "correct_response"):
+    for heading in ("", *RECIPES):
         table.add_column(heading)
     rows = {
         "frames a second": [f"{outcome.rate:.0f}" for outcome in outcomes],
@@ -158,30 +196,29 @@ def summary(rings: dict[str, float], outcomes: list[Outcome], seconds: float) ->
     for name, cells in rows.items():
         table.add_row(name, *cells)
     table.add_section()
-    for name, amplitude in rings.items():
-        table.add_row(f"ring amplitude, {name}", "", f"{amplitude:.2f} ‰ of the beam")
+    for name, errors in stripes.items():
+        table.add_row(f"ring amplitude, {name}", "", f"{ring_amplitude(errors):.2f} ‰ of the beam")
     return table
 
 
-def draw(sinograms: Sinograms, rings: dict[str, float], response: Response, path: Path) -> None:
-    """Slices before and after, the same enlarged, and the gain map."""
+def draw(sinograms: Images, stripes: Images, path: Path) -> None:
+    """Slices before and after, their middle enlarged in the same greys, and the errors that make the rings."""
     from matplotlib.figure import Figure
 
-    slices = {name: simulate.reconstruct_slice(rows[:, 4], ANGLES, 512) for name, rows in sinograms.items()}
-    figure = Figure(figsize=(15, 7.6), layout="constrained")
-    axes = figure.subplot_mosaic([["a0", "a1", "a2", "gain"], ["z0", "z1", "z2", "histogram"]])
-    for column, (name, image) in enumerate(slices.items()):
-        axes[f"a{column}"].imshow(image, cmap="gray", vmin=-0.3, vmax=2.8)
-        axes[f"a{column}"].set_title(f"{name}: rings {rings[name]:.2f} ‰")
-        axes[f"z{column}"].imshow(image[192:320, 192:320], cmap="gray", vmin=-0.3, vmax=2.8)
-        axes[f"z{column}"].set_title("enlarged")
-    gain = response.gain.where(~response.mask).values
-    drawn = axes["gain"].imshow(gain[:128, :128], cmap="RdBu_r", vmin=0.9, vmax=1.1)
-    figure.colorbar(drawn, ax=axes["gain"], shrink=0.8)
-    axes["gain"].set_title("gain of the first 128 × 128 pixels")
-    axes["histogram"].hist(gain[np.isfinite(gain)], bins=100, range=(0.85, 1.15), color="0.4")
-    axes["histogram"].set(title=f"gain of all pixels; {int(response.mask.sum())} masked", xlabel="gain", yticks=[])
-    for name, axis in axes.items():
-        if name != "histogram":
+    with ThreadPoolExecutor(CPU_COUNT) as threads:
+        sides = {"whole": 2.0, "middle": 0.2}
+        slices = {
+            (name, part): threads.submit(simulate.reconstruct_slice, sinogram, ANGLES, SLICE, side)
+            for (name, sinogram), (part, side) in product(sinograms.items(), sides.items())
+        }
+    figure = Figure(figsize=(12, 10.5), layout="constrained")
+    for (whole, middle, profile), name in zip(figure.subplots(3, 3, height_ratios=(4, 4, 2)).T, sinograms, strict=True):
+        whole.imshow(slices[name, "whole"].result(), cmap="gray", vmin=-0.3, vmax=2.8)
+        whole.set_title(f"{name}: rings {ring_amplitude(stripes[name]):.1f} ‰", fontsize="x-large")
+        middle.imshow(slices[name, "middle"].result(), cmap="gray", vmin=0.2, vmax=1.0)
+        middle.set_title("the middle, enlarged")
+        profile.plot(stripes[name][ROW], color="C3", linewidth=0.6)
+        profile.set(title="error of each column, mean of all angles", xlabel="column", ylabel="‰ of the beam", ylim=(-12, 12))
+        for axis in (whole, middle):
             axis.set_axis_off()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)

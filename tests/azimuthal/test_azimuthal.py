@@ -819,7 +819,10 @@ def named(frames, name):
         *((lambda frames, bins, job=job: job(frames[:, :2], bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames.swapaxes(1, 2), bins), SHAPE) for job in JOBS),
         *((lambda frames, bins, job=job: job(frames[0, 0], bins), r"expected frames of shape \(frame, y, x\)") for job in JOBS),
-        *((lambda frames, bins, job=job, k=k: job(frames, bins, k), f"expected a positive threshold, got {k!r}") for job, k in THRESHOLDS),
+        *(
+            (lambda frames, bins, job=job, k=k: job(frames, bins, threshold=k), f"expected a positive threshold, got {k!r}")
+            for job, k in THRESHOLDS
+        ),
         *(
             (lambda frames, bins, q=q: quantile_filter(frames, bins, quantiles=q), f"from 0 to 1, got {re.escape(str(q))}")
             for q in NO_QUANTILES

@@ -362,7 +362,7 @@ def test_damaged_zarr_maps_are_refused(warp, tmp_path, damage, message):
     store = Path(detcal.save(warp, tmp_path / "warp.zarr"))
     damage(store)
     with pytest.raises(InputError, match=message) as caught:
-        detcal.load(store)
+        detcal.load(store).compute()
     assert "\n" not in str(caught.value)
     assert "warp.zarr" in str(caught.value)
 

@@ -1,14 +1,17 @@
-"""The demo, where it goes wrong."""
+"""The demo: in small, and where it goes wrong."""
 
+import re
 import tracemalloc
 
 import numpy as np
 import pytest
 from detcal_pipelines import demo
 from detcal_pipelines.demo import run_demo
+from matplotlib.image import imread
 from rich.console import Console
 
 from detcal.errors import RunError
+from detcal.stores import open_frames
 
 GIB = 2**30
 
@@ -16,6 +19,7 @@ GIB = 2**30
 @pytest.fixture
 def small(monkeypatch):
     """A demo of small images."""
+    monkeypatch.setattr(demo, "compile_kernels", lambda: None)
     for name, value in {"SHAPE": (64, 64), "SWEEP_FRAMES": 4, "CT_FRAMES": 6, "FLAT_FRAMES": 2, "ANGLES": np.zeros(6)}.items():
         monkeypatch.setattr(demo, name, value)
     return monkeypatch
@@ -41,6 +45,35 @@ def test_half_a_simulation_is_removed(small, tmp_path):
     with pytest.raises(OSError, match="a full disk"):
         run_demo(tmp_path / "demo", GIB, Console(quiet=True))
     assert not (tmp_path / "demo").exists()
+
+
+def test_in_small_it_ends_with_fewer_rings_and_a_picture(small, tmp_path, capsys):
+    for name, value in {
+        "SHAPE": (64, 256), "ROWS": slice(28, 36), "SWEEP_FRAMES": 32, "CT_FRAMES": 60,
+        "ANGLES": np.linspace(0, np.pi, 60, endpoint=False), "SLICE": 64,
+    }.items():  # fmt: skip
+        small.setattr(demo, name, value)
+    run_demo(tmp_path / "demo", GIB, Console(width=200))
+    printed = capsys.readouterr().out
+    rings = {
+        name: float(re.search(rf"ring amplitude, {re.escape(name)} .*?([0-9.]+) ‰", printed)[1])
+        for name in ("no pixel correction", "flat field (2 frames)", "detcal")
+    }
+    assert 20 < rings["no pixel correction"] < 40  # gains scatter by 30 ‰
+    assert rings["detcal"] < 0.7 * rings["flat field (2 frames)"] < 0.2 * rings["no pixel correction"]
+    assert imread(tmp_path / "demo" / "demo.png").std() > 0.1
+
+
+def test_kernels_of_both_runs_are_compiled_while_frames_are_simulated(monkeypatch):
+    compiled = []
+
+    def note(recipe, prepare, console):
+        compiled.append((recipe.steps[0].operation, open_frames(recipe.input.path).dtype))
+
+    monkeypatch.setattr(demo, "with_kernels", note)
+    with demo.compiled_meanwhile():
+        pass
+    assert compiled == [("fit_response", np.uint16), ("correct_response", np.uint16)]
 
 
 def test_of_the_truth_no_whole_images_are_kept(small):

@@ -230,7 +230,7 @@ def test_poni_files_of_no_positive_distance_are_refused(tmp_path, distance):
 @pytest.mark.parametrize("wavelength", [0, -1e-10, "nan"])
 def test_poni_files_of_no_positive_wavelength_are_refused(tmp_path, wavelength):
     path = write_poni(tmp_path / "a.poni", Wavelength=wavelength)
-    refused("expected a positive wavelength in m, got .*: mend the geometry, or give energy_kev", build_psf, path, 450e-6)
+    refused("expected a positive wavelength in m, got .*: mend the geometry, or give energy_kev", build_psf, path, thickness_m=450e-6)
     assert build_psf(path, thickness_m=450e-6, energy_kev=20).attenuation_per_m == attenuation_per_m("Si", 20)
 
 

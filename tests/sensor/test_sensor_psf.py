@@ -551,11 +551,11 @@ def test_a_sensor_that_nothing_says_or_that_is_one_of_several_is_refused():
     several = "of the sensor of Pilatus 100k is known: Si 320 µm; Si 450 µm; Si 1000 µm: give thickness_m$"
     refused(several, build_psf, standing("Pilatus 100k"))
     refused("is known: Si 300 µm; .*: give thickness_m and material$", build_psf, standing("Lambda 750k"))
-    refused("is known: Si 300 µm; .*: give material$", build_psf, standing("Lambda 750k"), 500e-6)
+    refused("is known: Si 300 µm; .*: give material$", build_psf, standing("Lambda 750k"), thickness_m=500e-6)
     refused("is known: CdTe of unknown thickness: give thickness_m$", build_psf, standing("Perkin", material="CdTe"))
     nothing = "the geometry says nothing of its sensor: give "
     refused(f"{nothing}thickness_m and material$", build_psf, standing("Perkin"))
-    refused(f"{nothing}material$", build_psf, standing("Perkin"), 450e-6)
+    refused(f"{nothing}material$", build_psf, standing("Perkin"), thickness_m=450e-6)
     bare = plane((4, 5), SQUARE, 0.1, (0, 0))
     refused(f"{nothing}thickness_m and material; the geometry has no wavelength: give energy_kev, or attenuation_per_m$", build_psf, bare)
     refused(f"{nothing}thickness_m$", build_psf, bare, attenuation_per_m=SILICON)
@@ -643,7 +643,7 @@ def test_rays_beyond_89_degrees_are_refused():
         if good:
             build_psf(geometry, thickness_m=1e-5, attenuation_per_m=SILICON)
         else:
-            refused("within 89°", build_psf, geometry, 1e-5, attenuation_per_m=SILICON)
+            refused("within 89°", build_psf, geometry, thickness_m=1e-5, attenuation_per_m=SILICON)
 
 
 @pytest.mark.parametrize("name", ["Aarhus", "Xpad_flat", "Pixirad1", "Cirpad"])
@@ -652,7 +652,7 @@ def test_detectors_that_are_not_one_plane_of_equal_pixels_are_refused(name):
 
 
 def test_geometries_that_lack_something_are_refused():
-    refused("has no wavelength", build_psf, Geometry(0.1, detector="Pilatus100k"), 450e-6)
+    refused("has no wavelength", build_psf, Geometry(0.1, detector="Pilatus100k"), thickness_m=450e-6)
     refused("a detector with a shape", build_psf, Geometry(0.1, detector=Detector(PITCH, PITCH)), attenuation_per_m=SILICON)
     refused("positive pixel sizes and distance", build_psf, Geometry(0, detector="Pilatus100k"), attenuation_per_m=SILICON)
 

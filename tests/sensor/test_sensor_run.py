@@ -97,7 +97,7 @@ def test_a_plane_gives_the_matrix_of_its_poni_file_in_bands_of_any_height(folder
 
 def test_options_reach_the_method(folder, frames):
     change(folder, "deconvolve.toml", '# method = "direct"', 'method = "mlem"')
-    change(folder, "deconvolve.toml", "# iterations = 20", "iterations = 3")
+    change(folder, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 3")
     change(folder, "deconvolve.toml", "# dummy", "dummy")
     wanted = deconvolve(frames, load(folder / "psf.zarr"), method="mlem", max_iterations=3, dummy=-1)
     np.testing.assert_allclose(made_by(folder / "deconvolve.toml"), wanted, rtol=1e-5)
@@ -166,7 +166,7 @@ def test_deconvolving_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp
     (tmp_path / "deconvolve.toml").write_text(render("deconvolve"))
     change(tmp_path, "deconvolve.toml", '# method = "direct"', f'method = "{method}"')
     if method == "mlem":
-        change(tmp_path, "deconvolve.toml", "# iterations = 20", "iterations = 3")
+        change(tmp_path, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 3")
         change(tmp_path, "deconvolve.toml", "# tolerance", "tolerance")
     change(tmp_path, "deconvolve.toml", "# chunk_frames", "chunk_frames")
     image = np.random.default_rng(0).poisson(100, (512, 512))
@@ -250,8 +250,8 @@ def test_frames_of_another_shape_and_options_of_another_method(folder):
     change(folder, "deconvolve.toml", '"scan.h5"', '"small.h5"')
     assert fails(folder, "check", "deconvolve.toml") == "expected frames of shape (195, 487) (y, x), as the matrix, got (20, 20)"
     change(folder, "deconvolve.toml", '"small.h5"', '"scan.h5"')
-    change(folder, "deconvolve.toml", "# iterations = 20", "iterations = 20")
-    assert 'iterations and tolerance are of "lsmr" and "mlem"' in fails(folder, "check", "deconvolve.toml")
+    change(folder, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 20")
+    assert 'max_iterations and tolerance are of "lsmr" and "mlem"' in fails(folder, "check", "deconvolve.toml")
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("build_psf", ["detector.poni"]), ("deconvolve", ["scan.h5", "psf.zarr"])])

@@ -43,6 +43,15 @@ def open_scan(
     ------
     InputError
         No such file, no layout that is known, one of the two names alone, and whatever the opener of its layout raises.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> from detcal import simulate
+    >>> from detcal.stores.targets.crono_writer import write_crono
+    >>> path = write_crono(simulate.maxrf_scan(4, 6, channels=64), "scan.h5")
+    >>> detcal.open_scan(path).spectra.dims
+    ('spectrum', 'energy')
     """
     if (spectra is None) != (positions is None):
         raise InputError(f"expected both spectra= and positions=, or neither, got spectra={spectra!r} and positions={positions!r}")
@@ -104,6 +113,17 @@ def open_spectra(
     ------
     InputError
         No such file or dataset, and whatever `open_crono` refuses.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import numpy as np
+    >>> import detcal
+    >>> with h5py.File("counts.h5", "w") as file:
+    ...     file["counts"] = np.ones((6, 64), np.uint16)
+    ...     file["xy"] = np.indices((2, 3)).reshape(2, 6)
+    >>> detcal.open_spectra("counts.h5", "counts", "xy").spectra.shape
+    (6, 64)
     """
     name, file_path = fspath(path), abspath(fspath(path))
     check_readable(name)

@@ -44,6 +44,16 @@ def get_array(path: str | PathLike[str], name: str, *, compute: bool = True) -> 
     ------
     InputError
         No such file or array, a damaged file.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import numpy as np
+    >>> import detcal
+    >>> with h5py.File("scan.h5", "w") as file:
+    ...     file["entry/data"] = np.ones((2, 3), np.uint16)
+    >>> detcal.get_array("scan.h5", "entry/data").sum()
+    np.uint64(6)
     """
     shown, place = fspath(path), abspath(fspath(path))
     check_readable(shown)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detcal.stores.sources.hdf5 import find_dataset, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
-from detcal.stores.sources.scans import PathOrName, channel_axis, fits, lazy_spectra, left_out_of_file, read, read_all
+from detcal.stores.sources.scans import Numbers, PathOrName, channel_axis, fits, lazy_spectra, left_out_of_file, read, read_all
 from detcal.stores.sources.settings import setting_of, text_of
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
@@ -33,8 +33,8 @@ def open_crono(
     path: PathOrName,
     *,
     motor_step_um: float = 1.0,
-    live_time_s: Any = None,
-    energy_kev: Any = None,
+    live_time_s: Numbers | None = None,
+    energy_kev: Numbers | None = None,
     chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open the HDF5 file of a Crono scanner lazily: no spectra are read.
@@ -64,6 +64,15 @@ def open_crono(
     InputError
         No such file, one cut short; no spectra or positions; positions of another number, or all equal; live times that are not positive;
         selected spectra that there are not; energies that do not rise.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> from detcal import simulate
+    >>> from detcal.stores.targets.crono_writer import write_crono
+    >>> path = write_crono(simulate.maxrf_scan(4, 6, channels=64), "scan.h5")
+    >>> detcal.open_crono(path).selected.shape
+    (4, 6)
     """
     name, file_path = fspath(path), abspath(fspath(path))
     check_readable(name)
@@ -113,7 +122,7 @@ def maps_of(members: h5py.Group) -> dict[str, Any]:
     return found
 
 
-def times_of(members: h5py.Group, number: int, given: Any) -> dict[str, Any]:
+def times_of(members: h5py.Group, number: int, given: Numbers | None) -> dict[str, Any]:
     """Live and real times in seconds; the file's are µs, of a type without a sign behind which negative ones are huge."""
     found = {}
     for stored, line in (("LiveTimes", "live_time_s"), ("RealTimes", "real_time_s")):
@@ -135,7 +144,7 @@ def selected_of(stored: NDArray[Any], number: int) -> NDArray[np.int64]:
     return selected.astype(np.int64)
 
 
-def energy_of(members: h5py.Group, channels: int, given: Any) -> Any:
+def energy_of(members: h5py.Group, channels: int, given: Numbers | None) -> Any:
     """The energy axis: as given, or written, or the line through the calibration points, or channels."""
     vector, points = read(members, "EnergyVector") if given is None else np.asarray(given, np.float64), read(members, "CalibrationPoints")
     if vector is None and points is not None and points.shape == (2, 2) and points[0, 0] != points[1, 0]:

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
 from detcal.stores.sources.hdf5 import follow
 from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.sources.readers import check_readable, clear_errors
@@ -21,7 +22,11 @@ from detcal.xrf.calibration import check_positions, listed
 
 
 def open_maps(
-    path: PathOrName, *, detector: int | Sequence[int] | None = None, positions: Any = None, chunks: Mapping[str, int] | None = None
+    path: PathOrName,
+    *,
+    detector: int | Sequence[int] | None = None,
+    positions: ArrayLike | None = None,
+    chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open a fly scan of the APS (/MAPS_RAW: a dataset of channels × rows × columns for each detector) lazily.
 
@@ -51,6 +56,16 @@ def open_maps(
     ------
     InputError
         No such file or group, no such detector, none that has counted, positions of another number or all equal.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import numpy as np
+    >>> import detcal
+    >>> with h5py.File("fly.h5", "w") as file:
+    ...     file["MAPS_RAW/data_a"] = np.ones((64, 2, 3), np.uint16)
+    >>> detcal.open_maps("fly.h5").selected.shape
+    (2, 3)
     """
     name, file_path = fspath(path), abspath(fspath(path))
     check_readable(name)

@@ -16,6 +16,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.selection import Choice, parse_frames, runs_of
 from detcal.frames.stack import DIMS, frames_a_block
@@ -25,9 +26,10 @@ from detcal.stores.absence import warn_of
 from detcal.stores.sources.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import join
+from detcal.stores.sources.nxdetector import detector_says
 from detcal.stores.sources.nxtomo import find_key
 from detcal.stores.sources.readers import Described, FrameArray, NpyReader, Reader, check_readable
-from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip
+from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
 from detcal.stores.sources.zarr_reader import ZarrReader, zarr_arrays
 from detcal.stores.sources.zarr_zip import is_zip
 from detcal.stores.targets.save import load_calibration
@@ -44,11 +46,11 @@ def open_frames(
     chunks: Mapping[str, int] | None = None,
     frames: Choice | None = None,
     flip: Flip | None = None,
-    mask: Any = None,
+    mask: ArrayLike | PathOrName | None = None,
     dummy: float | Sequence[float] | None = None,
     valid_range: tuple[float, float] | None = None,
 ) -> xr.DataArray:
-    """Open a stack of frames lazily; nothing but the header, and the first image of image files, is read.
+    """Open a stack of frames lazily; nothing but the header, a detector's pixel_mask, and the first image of image files, is read.
 
     Parameters
     ----------
@@ -70,9 +72,11 @@ def open_frames(
         numpy.fliplr does. Coords along y and x are reversed with them.
     mask : (y, x), or a path, optional
         True, or not 0: not measured; of the image as it is given here. A path is that of an image, or of a response that `save` wrote.
-        Masked pixels become NaN, and integers reals: float32 if they have up to 16 bits, else float64.
+        Masked pixels become NaN, and integers reals: float32 if they have up to 16 bits, else float64. So do those of the pixel_mask of a
+        NeXus or Eiger file.
     dummy : number or several, optional
-        Stand for "no reading". NaN: no number does.
+        Stand for "no reading". NaN: no number does. By default what the file says: attributes of the frames, or saturation_value,
+        underload_value and countrate cutoff of a NeXus or Eiger detector.
     valid_range : (low, high), optional
         What is outside is no reading. dummy and valid_range become attributes (missing_value, valid_min, valid_max), which all operations
         heed, in place of those of the file, of what the detector of a geometry says, and of the largest number of an unsigned type.
@@ -94,9 +98,18 @@ def open_frames(
         an image_key of another length than the stack, or without the frames asked for; as frames are computed, chunks
         that are damaged, or are gone since the file was opened. Image files after the
         first are opened only when they are computed: frames of another shape or type are refused then.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> import numpy as np
+    >>> np.save("frames.npy", np.ones((5, 4, 4), np.uint16))
+    >>> frames = detcal.open_frames("frames.npy", frames=slice(1, 3))
+    >>> frames.dims, frames.shape
+    (('frame', 'y', 'x'), (2, 4, 4))
     """
-    reader, source = open_reader(find_paths(path), dataset)
-    reader = turned(chosen(reader, source, frames), flip)
+    whole, source = open_reader(find_paths(path), dataset)
+    reader = turned(chosen(whole, source, frames), flip)
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     if lacks := reader.lacks:
@@ -106,9 +119,12 @@ def open_frames(
         FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
         meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
     )  # fmt: skip
-    stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attributes(reader.attrs(), source))
+    said = detector_says(whole)
+    attrs = attributes({**said.attrs, **reader.attrs()}, source)
+    stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attrs)
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
+    stack = with_flags(stack, None if said.mask is None or not said.mask.any() else turned_image(said.mask, flip))
     return with_flags(stack, read_mask(mask), dummy, valid_range)
 
 

@@ -23,6 +23,18 @@ def tree(path: str | PathLike[str]) -> str:
     ------
     InputError
         No such file, or of another kind.
+
+    Examples
+    --------
+    >>> import h5py
+    >>> import numpy as np
+    >>> import detcal
+    >>> with h5py.File("scan.h5", "w") as file:
+    ...     file["entry/data"] = np.ones((2, 3), np.uint16)
+    >>> print(detcal.tree("scan.h5"))
+    scan.h5
+      entry/
+        data  (2, 3) uint16
     """
     name = fspath(path)
     check_readable(name)

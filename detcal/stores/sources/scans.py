@@ -1,7 +1,7 @@
 """What all layouts of X-ray fluorescence scans share: lazy spectra, blocks, and which spectra were measured."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -12,6 +12,7 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
 from detcal.stores.absence import warn_of
 from detcal.stores.sources.hdf5 import follow
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
@@ -19,6 +20,7 @@ from detcal.stores.targets.zarr_store import NUMBERS
 from detcal.xrf.calibration import NO_LIVE_TIME, check_places, leave_out, unmeasured
 
 PathOrName = str | PathLike[str]
+Numbers = ArrayLike | Sequence[float]
 BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
 
 

@@ -145,6 +145,11 @@ def check_flip(flip: str) -> None:
         raise InputError(f'expected flip to be "ud" (rows reversed), "lr" (columns reversed) or "both", got {flip!r}')
 
 
+def turned_image(image: NDArray[Any], flip: Flip | None) -> NDArray[Any]:
+    """An image (y, x) turned over as frames are."""
+    return image if flip is None else np.flip(image, tuple(("y", "x").index(dim) for dim in FLIPPED[flip]))
+
+
 def flip_rows(block: Block) -> None:
     """Reverse the rows of each frame in place."""
     height = block.shape[1]

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import partial
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
 from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
 from detcal.stores.targets.replacing import check_free, is_zarr_store, replacing, temporary_beside
 from detcal.stores.targets.zarr_store import Sizes, plan_layouts, prepare_zarr
+from detcal.version import __version__
 
 Compute = Callable[[list[da.Array]], Any]
 
@@ -90,10 +90,19 @@ def save(
         something of its name appears while it is computed, and may not be overwritten, the result is kept under the name that is said.
     InputError
         The object, or sizes of chunks and shards, do not fit the kind of file; and whatever computing it raises.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> frames = xr.DataArray(np.ones((2, 4, 4), np.float32), dims=("frame", "y", "x"))
+    >>> str(detcal.save(frames, "frames.zarr"))
+    'frames.zarr'
     """
     target = Path(path)
     check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
-    dataset = as_dataset(obj).assign_attrs({"detcal_version": version("detcal"), **(attrs or {})})
+    dataset = as_dataset(obj).assign_attrs({"detcal_version": __version__, **(attrs or {})})
     exporter = WRITERS[target.suffix.lower()]
     with replacing(target.absolute(), overwrite) as output:  # a worker may run in another folder
         if target.suffix.lower() == ZIP:
@@ -177,6 +186,15 @@ def load(path: str | PathLike[str]) -> Any:
     InputError
         No such file, one of another kind, or a damaged one; a calibration of which something is missing. Chunks whose checksum is wrong
         are found when they are computed.
+
+    Examples
+    --------
+    >>> import detcal
+    >>> import numpy as np
+    >>> from detcal.response import Response
+    >>> path = detcal.save(Response.from_gain(np.ones((4, 4))), "response.zarr")
+    >>> detcal.load(path).shape
+    (4, 4)
     """
     check_readable(str(path))
     found = Path(path).absolute()  # a worker may run in another folder

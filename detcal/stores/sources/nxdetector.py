@@ -1,0 +1,93 @@
+"""What NeXus and Eiger files say of the detector of their frames: which pixels, and which numbers, are no readings."""
+
+from collections.abc import Iterator
+from functools import reduce, singledispatch
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from detcal.frames.valid import FLAGS
+from detcal.stores.sources.hdf5 import Hdf5Reader, follow
+from detcal.stores.sources.hdf5_data import values_of
+from detcal.stores.sources.joined import Joined
+from detcal.stores.sources.nxtomo import groups_of_entry, holds, is_same
+from detcal.stores.sources.readers import clear_errors
+
+MASK = "pixel_mask"
+BAD_BITS = 0xFFFF  # of a mask of integers: the others only describe a pixel, as NXdetector has it
+# In which attribute of frames the number goes that a detector gives: the last, or the first, that is a reading
+LIMITS = {"saturation_value": "valid_max", "countrate_correction_count_cutoff": "valid_max", "underload_value": "valid_min"}
+EIGER = "detectorSpecific"  # group in which Dectris keeps these beside the detector's own
+
+
+class Said(NamedTuple):
+    """Which pixels (y, x) are no readings, None if no mask is there; and attributes of frames."""
+
+    mask: NDArray[np.bool_] | None = None
+    attrs: dict[str, float] = {}  # noqa: RUF012  # never changed
+
+
+@singledispatch
+def detector_says(reader: Any) -> Said:
+    """What the file of a stack says of its detector."""
+    return Said()
+
+
+@detector_says.register
+def _(reader: Hdf5Reader) -> Said:
+    with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+        group = detector_of(file, reader.dataset)
+        if group is None:
+            return Said()
+        masks = [found for found in datasets_of(group, [MASK]) if found.shape == reader.shape[1:] and found.dtype.kind in "biu"]
+        spoken = set(FLAGS) & set(reader.attrs())  # the frames' own attributes say more of them than their detector does
+        return Said(bad_pixels(masks[0]) if masks else None, {} if spoken else limits_of(group, file[reader.dataset].dtype))
+
+
+@detector_says.register
+def _(reader: Joined) -> Said:
+    said = [detector_says(each) for each in reader.readers]
+    masks = [each.mask for each in said if each.mask is not None]
+    return Said(reduce(np.logical_or, masks) if masks else None, said[0].attrs)
+
+
+def detector_of(file: h5py.File, dataset: str) -> h5py.Group | None:
+    """The group of the detector that took a dataset: its own, or the only one in its entry, or that which holds the same data."""
+    own, data = file[dataset].parent, file[dataset]
+    found = [group for group in groups_of_entry(file, dataset) if any(datasets_of(group, [MASK, *LIMITS]))]
+    if own in found:
+        return own
+    same = found if len(found) == 1 else [group for group in found if any(is_same(group, name, data) for name in group)]
+    return same[0] if same else None
+
+
+def datasets_of(group: h5py.Group, names: list[str]) -> Iterator[h5py.Dataset]:
+    """Datasets of these names in a detector's group."""
+    for each in (group, *([follow(group, EIGER)] if EIGER in group else [])):
+        yield from (each[name] for name in names if holds(each, name))
+
+
+def bad_pixels(stored: h5py.Dataset) -> NDArray[np.bool_]:
+    """The pixels that a mask says are bad, which may be of a type too small for the bits that only describe."""
+    values = values_of(stored)
+    return np.asarray(values & BAD_BITS != 0 if values.dtype.itemsize > 2 else values != 0)
+
+
+def limits_of(group: h5py.Group, dtype: np.dtype[Any]) -> dict[str, float]:
+    """What a detector says of the range of its readings, as attributes: not what its type says already."""
+    found: dict[str, float] = {}
+    for stored in datasets_of(group, [*LIMITS]):
+        name = LIMITS[stored.name.rsplit("/", 1)[-1]]
+        if stored.size == 1 and stored.dtype.kind in "iuf" and name not in found and is_limit(value := stored[()].item(), name, dtype):
+            found[name] = value
+    return found
+
+
+def is_limit(value: float, name: str, dtype: np.dtype[Any]) -> bool:
+    """Whether a type can hold numbers beyond a limit."""
+    if dtype.kind not in "iu" or not np.isfinite(value):
+        return bool(np.isfinite(value))
+    limits = np.iinfo(dtype)
+    return value < limits.max if name == "valid_max" else value > limits.min
