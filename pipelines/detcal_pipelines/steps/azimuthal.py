@@ -106,7 +106,7 @@ class SigmaClip(Rings):
     ready_recipe = ReadyRecipe("From diffraction frames to profiles without spots and hot pixels.", output="profiles.zarr", writes=PROFILES)
 
     threshold: float = Field(5.0, gt=0, description="further from the mean than so many standard deviations: left out")
-    max_iterations: int = Field(5, ge=0, description="so many times at most; 0 leaves nothing out")
+    max_iterations: int = Field(5, ge=0, description="up to so many times; 0 leaves nothing out")
     error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
         "azimuthal", description="azimuthal: by the spread in the ring; poisson; hybrid: clips by the spread, errors of poisson"
     )
