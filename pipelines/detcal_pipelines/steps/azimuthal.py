@@ -103,11 +103,11 @@ class SigmaClip(Rings):
     """Average in rings without outliers."""
 
     operation: Literal["sigma_clip"] = "sigma_clip"
-    mirrors = (build_bins, sigma_clip, integrate)
+    mirrors = (build_bins, sigma_clip)
     ready_recipe = ReadyRecipe("From diffraction frames to profiles without spots and hot pixels.", output="profiles.zarr", writes=PROFILES)
 
     threshold: float = Field(5.0, gt=0, description="further from the mean than so many standard deviations: left out")
-    max_iterations: int = Field(5, ge=0, description="clip up to so many times; 0 leaves nothing out")
+    max_iterations: int = Field(5, ge=0, description="up to so many times; 0 leaves nothing out")
     error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
         "azimuthal", description="azimuthal: by the spread in the ring; poisson; hybrid: clips by the spread, errors of poisson"
     )

@@ -41,7 +41,7 @@ class FitDistortion(Step[GridPoints | None]):
     points: CalibrationSource | None = Field(
         None, description="dots that find_grid_points found and `save` wrote, in place of finding them", examples=["points.zarr"]
     )
-    dots: Literal["auto", "bright", "dark"] = Field("auto", description="bright or dark ones, or whichever are found")
+    dots: Literal["auto", "bright", "dark"] = Field("auto")
     dot_diameter_px: float | None = Field(None, gt=1, description="pixels; default: found from the image", examples=[20.0])
     spacing_px: float | None = Field(None, gt=1, description="pixels; default: found from the image", examples=[97.0])
     mask: MaskSource | None = Field(None, description="pixels not to look at: an image (not 0: bad), or a response", examples=["mask.edf"])
@@ -90,7 +90,7 @@ class CorrectDistortion(Step[OverlapMatrix]):
     """Bring frames to where an ideal detector would have them."""
 
     operation: Literal["correct_distortion"] = "correct_distortion"
-    mirrors = (correct_distortion,)
+    mirrors = (correct_distortion, build_overlaps)
     fills_lanes = True
     ready_recipe = ReadyRecipe(
         "From the frames of a distorting camera to those of an even one.", output="straight.zarr",
@@ -115,7 +115,7 @@ class CorrectDistortion(Step[OverlapMatrix]):
     )
     pixel_size_m: Ends | None = Field(None, description="(y, x) of the result, m; default: the map's", examples=[[5e-5, 5e-5]])
     origin_m: Ends | None = Field(None, description="(y, x) of the outer corner of the first pixel, m", examples=[[0.0, 0.0]])
-    dummy: float | None = Field(None, description="stands for no reading, also in the corrected frames, which else have NaN", examples=[-1])
+    dummy: float | None = Field(None, description="stands for no reading, and in the corrected frames for NaN", examples=[-1])
 
     @property
     def gives(self) -> Kind:

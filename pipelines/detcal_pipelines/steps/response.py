@@ -41,7 +41,7 @@ class FitResponse(Step[None]):
     sigma: float = Field(50.0, gt=0, description="of the gaussian that smooths each frame, pixels")
     cutoff: float = Field(300.0)
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
-    intercept: bool = Field(False, description="fit an offset too; else the line goes through the origin")
+    intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
     boundary: Literal["nearest", "reflect", "mirror", "wrap"] = Field("nearest")
     truncate: float = Field(4.0, gt=0)
     dummy: float | None = Field(None, examples=[-1])
@@ -90,7 +90,7 @@ class CorrectResponse(Step[Response]):
     flat: FlatSource | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
     flat_is_dark_subtracted: bool = Field(False)
     residual_sigma: float | None = Field(
-        None, ge=0, description="keep what the flat still shows above this many standard deviations", examples=[3.0]
+        None, ge=0, description="keep what the flat still shows where it exceeds this many standard deviations", examples=[3.0]
     )
     dummy: float | None = Field(None, examples=[-1])
 

@@ -113,11 +113,13 @@ class Deconvolve(Step[SensorPSF]):
         "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
     )
     max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
-    tolerance: float | None = Field(None, gt=0, lt=1, description="lsmr, mlem: when an iteration ends it", examples=[1e-4])
+    tolerance: float | None = Field(
+        None, gt=0, lt=1, description="lsmr: its atol and btol; mlem: ends once no pixel changes by more", examples=[1e-4]
+    )
     variance: FramesSource | None = Field(
         None, description="of the frames, as many: a path, or { path, dataset, frames, flip }", examples=["variance.h5"]
     )
-    dummy: float | None = Field(None, description="stands for no reading, also in the result, which else has NaN", examples=[-1])
+    dummy: float | None = Field(None, description="stands for no reading, and in the result for NaN", examples=[-1])
 
     @property
     def gives(self) -> Kind:
