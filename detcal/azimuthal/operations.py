@@ -1,31 +1,21 @@
 """Integrating, clipping and filtering frames in rings, as lazy graphs."""
 
-from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Literal
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from detcal.azimuthal import clipping, kernels
+from detcal.azimuthal.blocks import draw, outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.kernels import Rings
-from detcal.azimuthal.quantiles import quantile_batch
+from detcal.azimuthal.profiles import as_bins, as_profiles, check_clipping, clipping_task, profiles_of, readings_for
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
-from detcal.frames.corrections import refuse_twice
 from detcal.frames.graph import map_frames
-from detcal.frames.lanes import in_groups
-from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
-from detcal.frames.stack import DIMS, as_stack_of
-from detcal.frames.valid import find_readings, settled
+from detcal.frames.stack import DIMS
+from detcal.frames.valid import settled
 
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
-ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
-LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
-QUANTITIES = ("intensity", "sem", "std", "count")
 
 
 def integrate(
@@ -288,164 +278,4 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     )  # fmt: skip
 
 
-def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
-    """Profiles (frame, radial) on the detector."""
-    centres, radius, norm, dark = images
-    drawn = [np.interp(radius, centres, profile, left=np.nan, right=np.nan) * norm + dark for profile in profiles]
-    return np.asarray(drawn, np.float32)
-
-
 # ------------------------------------------------------------------------------------------------- from blocks to rings
-
-
-def as_bins(bins: Any) -> AzimuthalBins:
-    """Refuse what are no bins."""
-    if not isinstance(bins, AzimuthalBins):
-        raise InputError(f"expected AzimuthalBins, got {bins!r:.100}: build them with build_bins, or load them with detcal.load")
-    return bins
-
-
-def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
-    """Refuse what clips nothing, or everything."""
-    if not isinstance(threshold, Real) or not threshold > 0:
-        raise InputError(f"expected a positive threshold, got {threshold!r}")
-    if not isinstance(max_iterations, Integral) or max_iterations < 0:
-        raise InputError(f"expected max_iterations of 0 or more, got {max_iterations!r}")
-    if error_model == "no" and variance is None:
-        raise InputError('sigma-clipping needs an error model: "azimuthal", "poisson" or "hybrid", or a variance')
-
-
-def profiles_of(
-    frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None, *, threshold: float, most: int
-) -> xr.Dataset:
-    """Clipped statistics of each ring."""
-    stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
-    return as_profiles(QUANTITIES, clip_block, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
-
-
-def clipping_task(
-    frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None
-) -> tuple[xr.DataArray, list[da.Array], dict[str, Any]]:
-    """The frames, their variance if it is given, and what the kernels need to know."""
-    if error_model not in ERROR_MODELS:
-        raise InputError(f"expected error_model to be one of {', '.join(ERROR_MODELS)}, got {error_model!r}")
-    stack, valid = readings_for(bins, frames, dummy)
-    noise, noise_valid = [], ALL_NUMBERS
-    if variance is not None:
-        given = as_stack_of(bins.shape, "bins", variance, "variance")
-        if given.shape != stack.shape:
-            raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
-        given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy, beside=True)
-        noise = [given.data]
-    model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
-    known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return stack, noise, known | {"model": model, "rings": bins.in_memory}
-
-
-def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
-    """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
-    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
-    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False; no dark=, no flat=)")
-    found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
-    return found, valid.within(-LARGEST, LARGEST)
-
-
-def as_profiles(
-    names: tuple[str, ...],
-    kernel: Callable[..., Any],
-    stack: xr.DataArray,
-    bins: AzimuthalBins,
-    calibration: dict[str, Any],
-    noise: Sequence[da.Array] = (),
-) -> xr.Dataset:
-    """The profiles that a kernel makes of each block (frame, quantity, ring)."""
-    sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
-    profiles = map_frames(kernel, stack, {"rings": bins.in_memory, **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes)
-    found = profiles.data
-    coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
-    taken = {*names, "radial", "azimuthal"} & set(coords)
-    if taken:
-        raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")
-    coords["radial"] = bins.centres.assign_attrs(units=bins.unit)
-    dims: tuple[str, ...] = ("frame", "radial")
-    if bins.azimuths is not None:  # bins go by radius, then by azimuth
-        found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
-        coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
-        dims = ("frame", "azimuthal", "radial")
-    return xr.Dataset({name: (dims, found[:, k]) for k, name in enumerate(names)}, coords)
-
-
-def clip_block(
-    frames: NDArray[Any],
-    noise: NDArray[Any] | None = None,
-    *,
-    rings: Rings,
-    valid: Valid,
-    noise_valid: Valid = ALL_NUMBERS,
-    model: int,
-    threshold: float,
-    most: int,
-) -> NDArray[np.float32]:
-    """Statistics (frame, quantity, ring) of a block."""
-    profiles, _ = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
-    return profiles
-
-
-def clip(
-    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid], model: int, threshold: float, most: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
-    profiles, intervals = (
-        np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
-        np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
-    )
-    for group, batch, image, spread in in_batches(frames, noise, rings, valid):
-        clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
-    return profiles, intervals
-
-
-def in_batches(
-    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid]
-) -> Iterator[tuple[slice, int, Floats, Floats]]:
-    """raw − dark of groups of frames, batch of rings by batch, and the variance if there is one: the same two arrays each time.
-
-    `valid` is of the frames, and of the variance.
-    """
-    image = kernels.room(rings)
-    spread = image if noise is None else kernels.room(rings)
-    for some, group in in_groups(frames):
-        for batch in range(len(rings.batches) - 1):
-            kernels.load_batch(some, valid[0], rings.dark, rings, batch, image)
-            if noise is not None:
-                kernels.load_batch(noise[group].reshape(some.shape), valid[1], None, rings, batch, spread)
-                kernels.leave_out(image, spread)
-            yield group, batch, image, spread
-
-
-def outlier_block(
-    frames: NDArray[Any],
-    noise: NDArray[Any] | None = None,
-    *,
-    rings: Rings,
-    valid: Valid,
-    noise_valid: Valid,
-    model: int,
-    threshold: float,
-    most: int,
-) -> NDArray[np.bool_]:
-    """What is left out of a block."""
-    _, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
-    marked = np.zeros((len(frames), frames[0].size), np.bool_)
-    for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
-        marks = np.zeros_like(image)
-        clipping.mark_batch(image, rings, batch, intervals[group], marks)
-        clipping.unload_marks(marks, rings, batch, marked[group])
-    return marked.reshape(frames.shape)
-
-
-def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
-    """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
-    profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
-    for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
-        quantile_batch(image, rings, batch, quantiles, profiles[group])
-    return profiles

@@ -2,7 +2,8 @@
 
 from detcal.distortion.calibration import DistortionMap, GridPoints, OverlapMatrix
 from detcal.distortion.geometry import fit_distortion
-from detcal.distortion.operations import build_overlaps, correct_distortion, uncorrect
+from detcal.distortion.matrix import build_overlaps
+from detcal.distortion.operations import correct_distortion, uncorrect
 from detcal.distortion.plots import plot_distortion
 from detcal.distortion.points import find_grid_points
 

@@ -13,7 +13,8 @@ from detcal.frames.graph import map_frames
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_energy
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, window_of
-from detcal.xrf.operations import Missing, as_spectra, in_mean_live_time, on_grid, over_seconds, spread, timed
+from detcal.xrf.operations import as_spectra, in_mean_live_time, on_grid, over_seconds, spread, timed
+from detcal.xrf.tiles import Missing
 
 EMPTY = 1e-6  # of a pattern's highest channel
 

@@ -5,7 +5,7 @@ position, live time and entries of the matrix are held besides.
 """
 
 from detcal.frames.needs import Needs
-from detcal.xrf.operations import PIXELS_AT_ONCE
+from detcal.xrf.tiles import PIXELS_AT_ONCE
 
 BYTES_A_SPECTRUM = 150  # of a scan, beside the spectrum itself
 

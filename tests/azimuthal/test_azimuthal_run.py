@@ -13,7 +13,7 @@ from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.template import render
 
 from detcal import load, save
-from detcal.azimuthal import build_bins, integrate, operations, quantile_filter, sigma_clip
+from detcal.azimuthal import blocks, build_bins, integrate, quantile_filter, sigma_clip
 from detcal.azimuthal.memory import profiles_bytes, rings_bytes
 from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
@@ -151,9 +151,9 @@ def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
     """Blocks apart, which are planned twice."""
     bins = build_bins(folder / "detector.poni", npt=npt, split=split)
     rings, counts = bins.in_memory.compute(), np.diff(bins.indptr)
-    operations.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
+    blocks.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     tracemalloc.start()
-    operations.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
+    blocks.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt).task - 2 * frames.nbytes

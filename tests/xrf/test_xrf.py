@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 import detcal
 from detcal import simulate, xrf
 from detcal.errors import InputError
-from detcal.xrf import kernels, operations
+from detcal.xrf import kernels, tiles
 from detcal.xrf.grid import MOST_PIXELS
 from detcal.xrf.path import swept
 from tests.reference import xrf as reference
@@ -252,14 +252,14 @@ def test_maps_do_not_depend_on_chunks_and_scheduler(scan, turned, monkeypatch):
     grid = xrf.build_scan_grid(scan)
     whole = xrf.regrid(scan.spectra, grid).values
     for chunks, tile in (((7, -1), 2**14), ((100, 20), 2**16), ((-1, 1), 1)):
-        monkeypatch.setattr("detcal.xrf.operations.TILE_BYTES", tile)
+        monkeypatch.setattr("detcal.xrf.tiles.TILE_BYTES", tile)
         lazy = xrf.regrid(scan.spectra.copy(data=da.from_array(scan.spectra.values, chunks=chunks)), grid)
         with dask.config.set(scheduler="sync" if tile == 1 else "threads"):
             np.testing.assert_array_equal(lazy.values, whole)
 
 
 def test_tiles_read_a_few_lines_of_the_scan(scan, monkeypatch):
-    monkeypatch.setattr("detcal.xrf.operations.TILE_BYTES", 1)
+    monkeypatch.setattr("detcal.xrf.tiles.TILE_BYTES", 1)
     grid = xrf.build_scan_grid(scan)
     read = []
 
@@ -299,7 +299,7 @@ def test_tiles_read_what_they_have_a_share_of(way, turned):
         found = xrf.regrid(scan.spectra.copy(data=counting), grid, tile_rows=8).values
         np.testing.assert_allclose(found.ravel(), grid.to_scipy() @ scan.spectra.values[:, 0].astype(float), rtol=1e-6)
         assert sum(read) < 1.6 * grid.spectra
-        held.append(operations.most_spectra(grid, 8, counting.chunks[0]))
+        held.append(tiles.most_spectra(grid, 8, counting.chunks[0]))
     assert held[1] <= held[0] + 10
 
 

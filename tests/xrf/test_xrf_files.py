@@ -17,7 +17,7 @@ from detcal import simulate, xrf
 from detcal.errors import InputError, OutputError
 from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.targets.crono_writer import write_crono
-from detcal.xrf import kernels, operations
+from detcal.xrf import kernels, tiles
 from detcal.xrf.elements import extent_of
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, shell_lines
 from tests.reference import xrf as reference
@@ -472,8 +472,8 @@ def test_elements_read_what_they_need_once(crono, simulated, monkeypatch):
     dask.compute(xrf.element_maps(scan, grid, elements=["Fe"], method="window", fwhm_kev=0.6, tile_rows=2))
     assert sum(len(range(*rows.indices(grid.spectra))) for rows, _ in keys) == grid.spectra
     shapes = []
-    regrid_tile = operations.regrid_tile
-    monkeypatch.setattr(operations, "regrid_tile", lambda *arguments: shapes.append(arguments[-1]) or regrid_tile(*arguments))
+    regrid_tile = tiles.regrid_tile
+    monkeypatch.setattr(tiles, "regrid_tile", lambda *arguments: shapes.append(arguments[-1]) or regrid_tile(*arguments))
     dask.compute(xrf.element_maps(scan, grid, elements=["Fe"], energy_range_kev=(5, 8)))
     assert {shape[2] for shape in shapes} == {15}
 

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 
 from detcal.stores.absence import Absence, MissingChunks, chunk_grid
+from detcal.stores.sources.mappings import find_source
 from detcal.stores.sources.readers import clear_errors
-from detcal.stores.sources.virtual import find_source, find_virtual
+from detcal.stores.sources.virtual import find_virtual
 
 
 @lru_cache(maxsize=16)

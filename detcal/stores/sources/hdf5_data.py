@@ -16,8 +16,9 @@ from detcal.stores.absence import Absence, Box, Lacks, warn_of, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
 from detcal.stores.sources.hdf5_absence import absence_of
+from detcal.stores.sources.mappings import Lines, shape_of
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
-from detcal.stores.sources.virtual import Lines, Virtual, data_files, shape_of
+from detcal.stores.sources.virtual import Virtual, data_files
 
 Values = NDArray[Any]
 

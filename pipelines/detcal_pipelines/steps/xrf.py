@@ -12,7 +12,7 @@ from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, regrid, regrid_rate
 from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
-from detcal.xrf.operations import lines_a_tile, lines_are_rows, most_spectra
+from detcal.xrf.tiles import lines_a_tile, lines_are_rows, most_spectra
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
 from detcal_pipelines.steps.sources import Ends
 from detcal_pipelines.steps.step import ArraySource, Kind, ReadyRecipe, ScanSource, Step, opened

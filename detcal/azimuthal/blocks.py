@@ -1,0 +1,96 @@
+"""Blocks of frames through the kernels of the rings."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detcal.azimuthal import clipping, kernels
+from detcal.azimuthal.kernels import Rings
+from detcal.azimuthal.quantiles import quantile_batch
+from detcal.frames.lanes import in_groups
+from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
+
+
+def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
+    """Profiles (frame, radial) on the detector."""
+    centres, radius, norm, dark = images
+    drawn = [np.interp(radius, centres, profile, left=np.nan, right=np.nan) * norm + dark for profile in profiles]
+    return np.asarray(drawn, np.float32)
+
+
+def clip_block(
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None = None,
+    *,
+    rings: Rings,
+    valid: Valid,
+    noise_valid: Valid = ALL_NUMBERS,
+    model: int,
+    threshold: float,
+    most: int,
+) -> NDArray[np.float32]:
+    """Statistics (frame, quantity, ring) of a block."""
+    profiles, _ = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
+    return profiles
+
+
+def clip(
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid], model: int, threshold: float, most: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
+    profiles, intervals = (
+        np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
+        np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
+    )
+    for group, batch, image, spread in in_batches(frames, noise, rings, valid):
+        clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
+    return profiles, intervals
+
+
+def in_batches(
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid]
+) -> Iterator[tuple[slice, int, Floats, Floats]]:
+    """raw − dark of groups of frames, batch of rings by batch, and the variance if there is one: the same two arrays each time.
+
+    `valid` is of the frames, and of the variance.
+    """
+    image = kernels.room(rings)
+    spread = image if noise is None else kernels.room(rings)
+    for some, group in in_groups(frames):
+        for batch in range(len(rings.batches) - 1):
+            kernels.load_batch(some, valid[0], rings.dark, rings, batch, image)
+            if noise is not None:
+                kernels.load_batch(noise[group].reshape(some.shape), valid[1], None, rings, batch, spread)
+                kernels.leave_out(image, spread)
+            yield group, batch, image, spread
+
+
+def outlier_block(
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None = None,
+    *,
+    rings: Rings,
+    valid: Valid,
+    noise_valid: Valid,
+    model: int,
+    threshold: float,
+    most: int,
+) -> NDArray[np.bool_]:
+    """What is left out of a block."""
+    _, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
+    marked = np.zeros((len(frames), frames[0].size), np.bool_)
+    for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
+        marks = np.zeros_like(image)
+        clipping.mark_batch(image, rings, batch, intervals[group], marks)
+        clipping.unload_marks(marks, rings, batch, marked[group])
+    return marked.reshape(frames.shape)
+
+
+def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
+    """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
+    profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
+    for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
+        quantile_batch(image, rings, batch, quantiles, profiles[group])
+    return profiles

@@ -1,0 +1,99 @@
+"""A profile of a ring each, as Datasets, from frames and bins that were checked."""
+
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import dask.array as da
+import xarray as xr
+
+from detcal.azimuthal import kernels
+from detcal.azimuthal.blocks import clip_block
+from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.errors import InputError
+from detcal.frames.corrections import refuse_twice
+from detcal.frames.graph import map_frames
+from detcal.frames.readings import ALL_NUMBERS, Valid
+from detcal.frames.stack import as_stack_of
+from detcal.frames.valid import find_readings
+
+ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
+LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
+QUANTITIES = ("intensity", "sem", "std", "count")
+
+
+def as_bins(bins: Any) -> AzimuthalBins:
+    """Refuse what are no bins."""
+    if not isinstance(bins, AzimuthalBins):
+        raise InputError(f"expected AzimuthalBins, got {bins!r:.100}: build them with build_bins, or load them with detcal.load")
+    return bins
+
+
+def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
+    """Refuse what clips nothing, or everything."""
+    if not isinstance(threshold, Real) or not threshold > 0:
+        raise InputError(f"expected a positive threshold, got {threshold!r}")
+    if not isinstance(max_iterations, Integral) or max_iterations < 0:
+        raise InputError(f"expected max_iterations of 0 or more, got {max_iterations!r}")
+    if error_model == "no" and variance is None:
+        raise InputError('sigma-clipping needs an error model: "azimuthal", "poisson" or "hybrid", or a variance')
+
+
+def profiles_of(
+    frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None, *, threshold: float, most: int
+) -> xr.Dataset:
+    """Clipped statistics of each ring."""
+    stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
+    return as_profiles(QUANTITIES, clip_block, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
+
+
+def clipping_task(
+    frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None
+) -> tuple[xr.DataArray, list[da.Array], dict[str, Any]]:
+    """The frames, their variance if it is given, and what the kernels need to know."""
+    if error_model not in ERROR_MODELS:
+        raise InputError(f"expected error_model to be one of {', '.join(ERROR_MODELS)}, got {error_model!r}")
+    stack, valid = readings_for(bins, frames, dummy)
+    noise, noise_valid = [], ALL_NUMBERS
+    if variance is not None:
+        given = as_stack_of(bins.shape, "bins", variance, "variance")
+        if given.shape != stack.shape:
+            raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
+        given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy, beside=True)
+        noise = [given.data]
+    model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
+    known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
+    return stack, noise, known | {"model": model, "rings": bins.in_memory}
+
+
+def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
+    """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
+    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False; no dark=, no flat=)")
+    found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
+    return found, valid.within(-LARGEST, LARGEST)
+
+
+def as_profiles(
+    names: tuple[str, ...],
+    kernel: Callable[..., Any],
+    stack: xr.DataArray,
+    bins: AzimuthalBins,
+    calibration: dict[str, Any],
+    noise: Sequence[da.Array] = (),
+) -> xr.Dataset:
+    """The profiles that a kernel makes of each block (frame, quantity, ring)."""
+    sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
+    profiles = map_frames(kernel, stack, {"rings": bins.in_memory, **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes)
+    found = profiles.data
+    coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
+    taken = {*names, "radial", "azimuthal"} & set(coords)
+    if taken:
+        raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")
+    coords["radial"] = bins.centres.assign_attrs(units=bins.unit)
+    dims: tuple[str, ...] = ("frame", "radial")
+    if bins.azimuths is not None:  # bins go by radius, then by azimuth
+        found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
+        coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
+        dims = ("frame", "azimuthal", "radial")
+    return xr.Dataset({name: (dims, found[:, k]) for k, name in enumerate(names)}, coords)
