@@ -101,7 +101,7 @@ class CorrectDistortion(Step[OverlapMatrix]):
         description="what fit_distortion wrote, a NeXus detector file, or a Fit2D .spline", examples=["distortion.zarr"]
     )
     conserve: Literal["counts", "mean"] = Field(
-        "counts", description="counts: no count is lost or made; mean: of the readings over the covered area"
+        "counts", description="counts: none of the counts is lost or added; mean: of the readings over the covered area"
     )
     variance: Variance | None = Field(
         None,
