@@ -21,6 +21,7 @@ ANSWER_SECONDS = 8  # that a scheduler may take to answer
 WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
 LOOK_SECONDS = 2
 SECONDS_BETWEEN_LOOKS = 0.005
+SECONDS_BETWEEN_QUESTIONS = 0.1  # to the scheduler
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def connect(address: str) -> Client:
 
 
 def loaded_kernels(client: Client, recipe: Recipe) -> dict[str, int]:
-    """Load a recipe's kernels on every worker; the bytes that each holds then, by its address.
+    """Load a recipe's kernels on every worker; the bytes that each holds then, by its address, without workers that go away meanwhile.
 
     Raises
     ------
@@ -76,9 +77,17 @@ def loaded_kernels(client: Client, recipe: Recipe) -> dict[str, int]:
     futures = {address: client.submit(load_kernels, text, workers=[address], pure=False) for address in client.nthreads()}
     held = {}
     for address, future in futures.items():
+        while not future.done() and address in client.nthreads():
+            sleep(SECONDS_BETWEEN_QUESTIONS)
+        if not future.done():
+            continue
         try:
             held[address] = future.result()
-        except (ImportError, RunError, RuntimeError, OSError) as error:
+        except KilledWorker:
+            raise RunError(
+                f"the worker at {address} was ended while it loaded kernels: it outgrew its memory, or its machine went away"
+            ) from None
+        except (ImportError, RunError, RuntimeError, OSError, CancelledError) as error:
             raise RunError(f"the worker at {address} cannot run detcal: {' '.join(str(error).split())}") from None
     return held
 

@@ -1,5 +1,6 @@
 """Runs on a cluster: within the memory of each worker, whichever of them does the work, and one clear line when it goes wrong."""
 
+import concurrent.futures
 import os
 import socketserver
 import subprocess
@@ -9,6 +10,8 @@ import time
 import numpy as np
 import psutil
 import pytest
+from detcal_pipelines.cluster import loaded_kernels
+from detcal_pipelines.recipe import read_recipe
 from distributed import Client, LocalCluster
 
 from detcal import load
@@ -122,3 +125,23 @@ def test_a_cluster_without_workers(folder):
     with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
         message = fails(folder, "run", "fit_response.toml", "--scheduler", cluster.scheduler_address, "--overwrite")
     assert message == "the cluster has no workers: start some, then run again"
+
+
+class GoneWhileLoading:
+    """What a run asks of its client: of two workers one loads kernels, and the other goes away before it has."""
+
+    def nthreads(self):
+        return {"tcp://there:1": 1} if self.asked else {"tcp://there:1": 1, "tcp://gone:2": 1}
+
+    asked = False
+
+    def submit(self, function, text, *, workers, pure):
+        loaded = concurrent.futures.Future()
+        if workers == ["tcp://there:1"]:
+            loaded.set_result(300 * MIB)
+        self.asked = workers == ["tcp://gone:2"]
+        return loaded
+
+
+def test_a_worker_that_goes_away_while_kernels_are_loaded_is_not_waited_for(folder):
+    assert loaded_kernels(GoneWhileLoading(), read_recipe(folder / "fit_response.toml")) == {"tcp://there:1": 300 * MIB}

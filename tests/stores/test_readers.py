@@ -5,9 +5,8 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -578,21 +577,6 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_chunks_that_cannot_be_are_refused(chunks: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'expected chunks such as \{"frame": 16\}'):
         open_frames(write_npy(tmp_path, make_stack("uint16")), chunks=chunks)
-
-
-@pytest.fixture
-def ordinary_folder() -> Iterator[Path]:
-    """A folder of a user who is not allowed everything, as which the test runs."""
-    nobody, own = 65534, os.geteuid()
-    with TemporaryDirectory() as name:
-        if own == 0:
-            os.chown(name, nobody, nobody)
-            os.seteuid(nobody)
-        try:
-            yield Path(name)
-        finally:
-            os.seteuid(own)
-            os.chmod(name, 0o700)
 
 
 def add_text(path: Path, name: str, text: str | bytes) -> None:

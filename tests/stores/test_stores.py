@@ -1,18 +1,15 @@
 """What is saved comes back; what cannot be saved leaves no trace, and an older output as it was."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from math import ceil, prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
@@ -57,21 +54,6 @@ def make_failing() -> da.Array:
         return block
 
     return da.zeros((4, 60, 50), chunks=(1, 60, 50)).map_blocks(fail_or_wait, meta=np.empty((0, 0, 0)))
-
-
-@pytest.fixture
-def ordinary_folder() -> Iterator[Path]:
-    """A folder of a user who is not allowed everything, as which the test runs."""
-    nobody, own = 65534, os.geteuid()
-    with TemporaryDirectory() as name:
-        if own == 0:
-            os.chown(name, nobody, nobody)
-            os.seteuid(nobody)
-        try:
-            yield Path(name)
-        finally:
-            os.seteuid(own)
-            os.chmod(name, 0o700)
 
 
 def content(folder: Path) -> dict[str, str]:

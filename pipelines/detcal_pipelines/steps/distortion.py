@@ -93,7 +93,7 @@ class CorrectDistortion(Step[OverlapMatrix]):
     mirrors = (correct_distortion, build_overlaps)
     fills_lanes = True
     ready_recipe = ReadyRecipe(
-        "From the frames of a distorting camera to those of an even one.", output="straight.zarr",
+        "From the frames of a distorting camera to those of an ideal one.", output="straight.zarr",
         writes="float32 (frame, y, x); variance, coverage and mask on request; also `.edf`",
     )  # fmt: skip
 
