@@ -16,8 +16,8 @@ from distributed import Client, LocalCluster
 
 from detcal import load
 from tests.benchmarks.sampling import DETCAL, planned_peak
+from tests.pipelines.commands import detcal, fails
 from tests.pipelines.inputs import OPTIONS, write_inputs
-from tests.pipelines.test_run import detcal, fails
 
 MIB = 2**20
 SIDE = 512

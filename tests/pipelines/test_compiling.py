@@ -6,8 +6,8 @@ import detcal_pipelines.run
 import pytest
 from numba.core.dispatcher import Dispatcher
 
+from tests.pipelines.commands import in_process
 from tests.pipelines.inputs import OPTIONS, write_inputs
-from tests.pipelines.test_run import in_process
 
 
 @pytest.fixture(scope="module")

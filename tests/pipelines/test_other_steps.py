@@ -11,8 +11,8 @@ from distributed import LocalCluster
 
 from detcal import save
 from detcal.response import Response, correct_response
+from tests.pipelines.commands import detcal, fails, in_process
 from tests.pipelines.packages import PACKAGE, found_in, install, pretend
-from tests.pipelines.test_run import detcal, fails, in_process
 
 SHAPE = (32, 24)
 CHAIN = """

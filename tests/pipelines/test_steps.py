@@ -18,7 +18,7 @@ from detcal_pipelines.steps.words import ELSEWHERE, entry, literals, meaning
 from detcal_pipelines.template import PIPELINES, TABLE, table_of_steps
 
 from detcal import azimuthal, distortion, response, save, sensor
-from tests.pipelines.test_run import in_process
+from tests.pipelines.commands import in_process
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_NAMES = (

@@ -15,7 +15,7 @@ from detcal.response import Response
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve, inversion
 from detcal.sensor.memory import deconvolve_bytes
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
-from tests.pipelines.test_run import change, detcal, fails, made_by
+from tests.pipelines.commands import change, detcal, fails, made_by
 
 MIB = 2**20
 RECIPES = "build_psf", "deconvolve"

@@ -20,8 +20,8 @@ from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.targets.crono_writer import write_crono
 from detcal.stores.targets.zarr_store import prepare_zarr
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run, planned_peak
-from tests.pipelines.test_run import change, detcal, fails
-from tests.xrf.test_xrf_files import spoil
+from tests.pipelines.commands import change, detcal, fails
+from tests.xrf.files import spoil
 
 MIB = 2**20
 RECIPES = {"convert_crono": "converted", "regrid_xrf": "cube"}

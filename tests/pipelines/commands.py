@@ -1,0 +1,64 @@
+"""Commands of detcal, in a process of their own and in this one, and changes of recipes."""
+
+import subprocess
+import warnings
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from detcal_pipelines.chain import build
+from detcal_pipelines.cli import main, show_once
+from detcal_pipelines.recipe import read_recipe
+
+from tests.benchmarks.sampling import DETCAL
+
+
+def detcal(folder: Path, *arguments: str, fine: bool = True) -> subprocess.CompletedProcess:
+    done = subprocess.run([*DETCAL, *arguments], cwd=folder, capture_output=True, text=True, timeout=240)
+    if fine:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def fails(folder: Path, *arguments: str, code: int = 2) -> str:
+    """The message of a command that must fail, which must be one clear message and no traceback."""
+    before = sorted(folder.rglob("*"))
+    if arguments[0] == "run":  # which may start workers
+        done = detcal(folder, *arguments, fine=False)
+        status = done.returncode
+        assert "Traceback" not in done.stderr
+    else:
+        done = in_process(folder, *arguments)
+        status = done.exit_code
+        assert isinstance(done.exception, SystemExit), repr(done.exception)
+    assert status == code, done.stdout + done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert sorted(folder.rglob("*")) == before, "nothing may be written"
+    return done.stderr.partition("error: ")[2].strip()
+
+
+def in_process(folder: Path, *arguments: str) -> Result:
+    """A command that starts no workers, without the seconds that a process of its own takes to import all."""
+    show_once.cache_clear()
+    with chdir(folder), warnings.catch_warnings():
+        warnings.simplefilter("default")
+        return CliRunner().invoke(main, arguments)
+
+
+def made_by(recipe: Path) -> Any:
+    """What a recipe makes, without workers, in blocks of 16 frames."""
+    return build(read_recipe(recipe), 16).compute()
+
+
+def change(folder: Path, recipe: str, old: str, new: str) -> None:
+    text = (folder / recipe).read_text()
+    assert old in text
+    (folder / recipe).write_text(text.replace(old, new))
+
+
+def change_step(folder: Path, recipe: str, old: str, new: str) -> None:
+    """The same below [[steps]]: [input] has keys of the same names."""
+    above, header, below = (folder / recipe).read_text().partition("[[steps]]")
+    assert old in below
+    (folder / recipe).write_text(above + header + below.replace(old, new))
