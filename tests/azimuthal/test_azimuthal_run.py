@@ -47,7 +47,7 @@ def folder(frames, tmp_path):
 
 
 def result_of(folder, name):
-    detcal(folder, "run", f"{name}.toml", "--memory", "2GiB", "--workers", "2")
+    detcal(folder, "run", f"{name}.toml", "--workers", "2")
     return xr.open_zarr(folder / f"{RECIPES[name]}.zarr")
 
 

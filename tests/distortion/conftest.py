@@ -29,7 +29,7 @@ def finished(grid, frames, tmp_path_factory):
     save(frames, folder / "scan.h5")
     for name in RECIPES:
         (folder / f"{name}.toml").write_text(render(name))
-        detcal(folder, "run", f"{name}.toml", "--memory", "1GiB", "--workers", "2")
+        detcal(folder, "run", f"{name}.toml", "--workers", "2")
     return folder
 
 

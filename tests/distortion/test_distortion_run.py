@@ -149,7 +149,7 @@ path = "profiles.zarr"
 """)
     shown = shown_by(folder, "plan", "chain.toml", "--memory", "1GiB")
     assert re.findall(r"correct_response|correct_distortion|sigma_clip", shown) == ["correct_response", "correct_distortion", "sigma_clip"]
-    detcal(folder, "run", "chain.toml", "--memory", "1GiB", "--workers", "1")
+    detcal(folder, "run", "chain.toml", "--workers", "1")
     straight = correct_distortion(
         correct_response(frames, load(folder / "response.zarr")), load(folder / "distortion.zarr"), conserve="mean"
     )

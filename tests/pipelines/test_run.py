@@ -20,7 +20,7 @@ from distributed import LocalCluster
 from detcal import load, open_frames, save, simulate
 from detcal.response import Response, correct_response, fit_response
 from tests.benchmarks.sampling import DETCAL, assert_within_plan, peak_of_run
-from tests.pipelines.commands import change, detcal, made_by
+from tests.pipelines.commands import change, detcal, detcal_alone, made_by
 
 MIB = 2**20
 
@@ -64,7 +64,7 @@ def test_plan_and_tree_show_what_there_is(folder, finished):
 def test_other_outputs_and_inputs(folder):
     change(folder, "correct_response.toml", '"corrected.zarr"', '"corrected.tif"')
     change(folder, "correct_response.toml", "# residual_sigma", "residual_sigma")
-    detcal(folder, "run", "correct_response.toml", "--memory", "1GiB", "--workers", "1")
+    detcal(folder, "run", "correct_response.toml", "--workers", "1")
     images = [open_frames(folder / name) for name in ("ct.h5", "dark.h5", "flat.h5")]
     wanted = correct_response(images[0], load(folder / "response.zarr"), dark=images[1], flat=images[2], residual_sigma=3)
     np.testing.assert_array_equal(open_frames(folder / "corrected.tif"), wanted)
@@ -82,7 +82,7 @@ def test_a_second_fit_can_leave_out_the_bad_pixels_of_the_first(folder):
 def test_a_running_cluster_is_used(folder):
     change(folder, "fit_response.toml", '"response.zarr"', '"new.zarr"')
     with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address="127.0.0.1:0") as cluster:
-        done = detcal(folder, "run", "fit_response.toml", "--scheduler", cluster.scheduler_address)
+        done = detcal_alone(folder, "run", "fit_response.toml", "--scheduler", cluster.scheduler_address)
     assert "Wrote" in done.stdout
     np.testing.assert_allclose(load(folder / "new.zarr").gain, load(folder / "response.zarr").gain, rtol=1e-6)
 

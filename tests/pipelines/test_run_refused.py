@@ -9,7 +9,7 @@ from detcal_pipelines.recipe import read_recipe
 
 from detcal import load, open_frames, save
 from detcal.response import correct_response
-from tests.pipelines.commands import change, detcal, fails
+from tests.pipelines.commands import change, detcal, fails, in_process
 
 
 def test_an_output_that_exists_is_left_alone(folder):
@@ -144,8 +144,8 @@ def test_check_finds_what_run_would_refuse(folder, old, new, message):
 def test_other_wrong_words_on_the_command_line(folder):
     assert "Is a directory" in fails(folder, "check", ".")
     for memory in ("0", "-1GiB", "many"):
-        done = detcal(folder, "plan", "fit_response.toml", "--memory", memory, fine=False)
-        assert done.returncode == 2
+        done = in_process(folder, "plan", "fit_response.toml", "--memory", memory)
+        assert done.exit_code == 2
         assert "expected a size such as 1GiB" in done.stderr
     assert "of memory for the demo, got 1 MiB" in fails(folder, "demo", "--memory", "1MiB")
 

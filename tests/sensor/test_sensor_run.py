@@ -52,7 +52,7 @@ def finished(frames, tmp_path_factory):
     change(folder, "build_psf.toml", '# mask = "mask.edf"', 'mask = "mask.zarr"')
     for name in RECIPES:
         detcal(folder, "check", f"{name}.toml")
-        detcal(folder, "run", f"{name}.toml", "--memory", "2GiB", "--workers", "2")
+        detcal(folder, "run", f"{name}.toml", "--workers", "2")
     return folder
 
 
