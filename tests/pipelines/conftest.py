@@ -3,7 +3,7 @@
 import pytest
 
 from detcal import save, simulate
-from tests.pipelines.commands import detcal, detcal_alone
+from tests.pipelines.commands import detcal
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def finished(detector, tmp_path_factory):
     for name in ("fit_response", "correct_response"):
         detcal(folder, "init", name)
         detcal(folder, "check", f"{name}.toml")
-        detcal_alone(folder, "run", f"{name}.toml", "--memory", "1GiB", "--workers", "2")
+        detcal(folder, "run", f"{name}.toml", "--workers", "2")
     return folder
 
 
