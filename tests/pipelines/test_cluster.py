@@ -22,6 +22,7 @@ from tests.pipelines.test_run import detcal, fails
 MIB = 2**20
 SIDE = 512
 HELD_SECONDS = 3
+ALIKE = {"integrate", "median_filter", "quantile_filter", "outlier_mask", "smooth_spectra"}  # as sigma_clip and convert_crono
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def processes_of(cluster: LocalCluster) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("held_back", [1, 2])
-@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"integrate", "median_filter", "quantile_filter"}))  # as sigma_clip
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - ALIKE))
 def test_no_worker_outgrows_the_plan_where_others_are_held_back(folder, cluster, name, held_back):
     """Some workers are stopped until the others can go no further: what these do not do waits there."""
     workers = processes_of(cluster)
