@@ -13,9 +13,10 @@ import pytest
 import xarray as xr
 from pyFAI.spline import Spline
 from scipy.spatial import cKDTree
+from scipy.special import ndtr
 
 import detcal
-from detcal.distortion import DistortionMap, find_grid_points, fit_distortion, points
+from detcal.distortion import DistortionMap, find_grid_points, fit_distortion, kernels, points
 from detcal.distortion.smooth import left_out_residuals
 from detcal.errors import InputError
 from detcal.simulate import distort, hole_grid, undistort
@@ -139,6 +140,32 @@ def test_dust_and_hot_pixels_are_left_out():
     clean = fit_distortion(grid.image, PITCH_M)
     assert len(warp.point_y) > 0.7 * len(clean.point_y)
     assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 0.05
+
+
+@pytest.mark.parametrize("dark_dots", [False, True], ids=["bright", "dark"])
+@pytest.mark.parametrize("diameter", [5.0, 15.0])
+@pytest.mark.parametrize("share", [3e-4, 1e-3, 3e-3])
+def test_hot_and_dead_pixels_cost_no_dots(share, diameter, dark_dots):
+    """From twice as high as the dots to a hundred times; nothing is given, and nothing is masked."""
+    grid = hole_grid(shape=(600, 700), pitch_px=50.0, dot_diameter_px=diameter, dark_dots=dark_dots)
+    rng = np.random.default_rng(2)
+    hot, dead = rng.random((2, *grid.image.shape)) < [[[share]], [[share / 3]]]
+    image = np.where(hot, 3200 * np.exp(rng.uniform(np.log(2), np.log(100), grid.image.shape)), np.where(dead, 0, grid.image))
+    warp = fit_distortion(image, PITCH_M)
+    _, which, near = matched(warp.point_y.values, warp.point_x.values, grid)
+    assert near.mean() > 0.97, "no hot pixel is a dot"
+    assert len(set(which)) >= 0.98 * len(grid.y)
+    clean = fit_distortion(grid.image, PITCH_M)
+    assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 1.5 * np.sqrt((map_error(grid, clean) ** 2).mean()) + 0.005
+
+
+@pytest.mark.parametrize("blur", [0.3, 0.8])
+@pytest.mark.parametrize("place", [0.0, 0.5])
+def test_the_smallest_dots_are_no_hot_pixels(place, blur):
+    """Dots of 2.5 pixels, in the middle of a pixel or on its corner."""
+    y, x = np.indices((200, 200))
+    image = ndtr((1.25 - np.hypot((y + place + 8) % 16 - 8, (x + place + 8) % 16 - 8)) / blur) * 1000 + 50
+    assert not kernels.lone_pixels(image.astype(np.float32), np.float32(5)).any()
 
 
 def test_masked_and_nan_pixels_are_not_looked_at():

@@ -257,6 +257,11 @@ def write_numbered(folder: Path, names: list[str]) -> None:
         ("*.tif", ["run2_9.tif", "run2_10.tif", "run10_1.tif", "run10_02.tif"]),
         ("scan_*/a*.tif", ["scan_1/a2.tif", "scan_1/a10.tif", "scan_2/a1.tif", "scan_10/a1.tif"]),
         ("*.tif", ["1.tif", "2.tif", "a.tif", "b1.tif"]),
+        ("a*.tif", [f"angle_{number}.tif" for number in range(-11, 12)]),
+        ("*.tif", [f"{number}.tif" for number in range(-11, 12)]),
+        ("run-*.tif", [f"run-{number}.tif" for number in range(1, 12)]),
+        ("*.tif", ["2026-9-30_-2.tif", "2026-9-30_-1.tif", "2026-9-30_0.tif", "2026-10-1_-1.tif"]),
+        ("x*.tif", ["x1²2.tif", "x1²10.tif"]),
     ],
 )
 def test_numbers_in_names_sort_as_numbers(pattern: str, names: list[str], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.stores.sources.hdf5 import Hdf5Reader, address, follow, own_attributes
+from detcal.stores.sources.hdf5_data import values_of, whole_values
 from detcal.stores.sources.joined import Joined
 from detcal.stores.sources.readers import Coords, clear_errors
 
@@ -71,7 +72,7 @@ def _(reader: Hdf5Reader) -> ImageKey | None:
         values = checked_key(group["image_key"], place, reader.shape[0])
         control = follow(group, "image_key_control")
         if isinstance(control, h5py.Dataset) and control.shape == values.shape:
-            values = np.where(np.asarray(control) == ALIGNMENT, INVALID, values)
+            values = np.where(whole_values(control) == ALIGNMENT, INVALID, values)
         return ImageKey(values, place)
 
 
@@ -99,9 +100,9 @@ def checked_key(stored: h5py.Dataset, place: str, frames: int) -> NDArray[np.int
         As `find_key`.
     """
     advice = 'mend it, or take frames by their numbers (frames = ":" takes all)'
-    values = np.asarray(stored)
-    if values.shape != (frames,):
-        raise InputError(f"expected {place} to have a key for each of the {frames} frames, got shape {values.shape}: {advice}")
+    if stored.shape != (frames,):
+        raise InputError(f"expected {place} to have a key for each of the {frames} frames, got shape {stored.shape}: {advice}")
+    values = whole_values(stored)
     wrong = ~np.isin(values, [*KEYS.values(), INVALID, ALIGNMENT])
     if wrong.any():
         raise InputError(f"expected keys 0 (projection), 1 (flat), 2 (dark) or 3 (invalid) in {place}, got {values[wrong][0]}: {advice}")
@@ -175,7 +176,7 @@ def _(reader: Hdf5Reader) -> Coords:
                 f"{reader.path}::{found[0].name} is left out: expected an angle for each of the {reader.shape[0]} frames, "
                 f"got shape {found[0].shape}", stacklevel=2,
             )  # fmt: skip
-        return {ANGLE: ("frame", np.asarray(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
+        return {ANGLE: ("frame", values_of(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
 
 
 @angles_of.register

@@ -22,6 +22,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import ZipStore
 
 from detcal.errors import InputError
+from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
 from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
@@ -67,7 +68,10 @@ class ZarrArray:
                 array = opened(path, name, version)
             except FileNotFoundError:
                 raise InputError(f"no array {name or '/'} in {path}: `detcal tree {path}` lists what it holds") from None
+            check_number(prod(chunk_grid(array.shape, array.chunks)), MOST_CHUNKS, "chunks", f"{path}::{name}")
             lacking = array.dtype.kind in NUMBERS and bool(missing_chunks(array, tuple((0, length) for length in array.shape)).any())
+            if lacking and array.shape:
+                check_number(array.shape[0], MOST_ROWS, "rows", f"{path}::{name}")
         dtype = with_nan(array.dtype) if lacking else array.dtype
         return cls(path, name, array.shape, dtype, array.chunks, version, lacking)
 
