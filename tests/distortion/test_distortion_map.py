@@ -151,19 +151,19 @@ def test_hot_and_dead_pixels_cost_no_dots(share, diameter, dark_dots):
     rng = np.random.default_rng(2)
     hot, dead = rng.random((2, *grid.image.shape)) < [[[share]], [[share / 3]]]
     image = np.where(hot, 3200 * np.exp(rng.uniform(np.log(2), np.log(100), grid.image.shape)), np.where(dead, 0, grid.image))
-    warp = fit_distortion(image, PITCH_M)
-    _, which, near = matched(warp.point_y.values, warp.point_x.values, grid)
-    assert near.mean() > 0.97, "no hot pixel is a dot"
-    assert len(set(which)) >= 0.98 * len(grid.y)
-    clean = fit_distortion(grid.image, PITCH_M)
-    assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 1.5 * np.sqrt((map_error(grid, clean) ** 2).mean()) + 0.005
+    warp, clean = fit_distortion(image, PITCH_M), fit_distortion(grid.image, PITCH_M)
+    dots = cKDTree(np.column_stack([clean.point_y, clean.point_x]))
+    away, which = dots.query(np.column_stack([warp.point_y, warp.point_x]))
+    assert away.max() < 1, "no hot pixel is a dot"
+    assert len(set(which)) >= 0.97 * dots.n
+    assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 1.2 * np.sqrt((map_error(grid, clean) ** 2).mean())
 
 
 @pytest.mark.parametrize("blur", [0.3, 0.8])
 @pytest.mark.parametrize("place", [0.0, 0.5])
 def test_the_smallest_dots_are_no_hot_pixels(place, blur):
     """Dots of 2.5 pixels, in the middle of a pixel or on its corner."""
-    y, x = np.indices((200, 200))
+    y, x = np.indices((200, 200)) + 4  # none is cut
     image = ndtr((1.25 - np.hypot((y + place + 8) % 16 - 8, (x + place + 8) % 16 - 8)) / blur) * 1000 + 50
     assert not kernels.lone_pixels(image.astype(np.float32), np.float32(5)).any()
 

@@ -174,6 +174,17 @@ def test_projections_at_alignment_positions_are_none(tmp_path: Path) -> None:
     taken(np.array([5, 6, 8, 9]), open_frames(path, frames="projections"))
 
 
+def test_a_control_key_alone_is_a_key(tmp_path: Path) -> None:
+    path = write_tomo(tmp_path / "a.nxs")
+    with h5py.File(path, "a") as file:
+        detector = file["entry/instrument/detector"]
+        detector["image_key_control"] = np.where(np.arange(len(KEY)) == 11, -1, KEY)
+        del detector["image_key"]
+    for dataset in ("entry/data/data", "entry/instrument/detector/data"):
+        taken(np.array([5, 6, 8, 9]), open_frames(path, dataset, frames="projections"))
+        taken(np.flatnonzero(KEY == 2), open_frames(path, dataset, frames="darks"))
+
+
 def test_a_list_of_files_with_keys_is_as_one(tmp_path: Path) -> None:
     parts = [slice(0, 6), slice(6, 15)]
     for name, part in zip("ab", parts, strict=True):

@@ -107,7 +107,11 @@ SIDE = 10**6
 
 def write_claims(folder):
     """Small files whose headers speak of 10¹² pixels, chunks or frames; what of it is refused, by name."""
-    for name, shape, chunks in (("pixels", (3, SIDE, SIDE), (1, 1000, 1000)), ("chunks", (10**9, 4, 4), (1, 4, 4)), ("rows", (10**12, 4, 4), (10**6, 4, 4))):
+    for name, shape, chunks in (
+        ("pixels", (3, SIDE, SIDE), (1, 1000, 1000)),
+        ("chunks", (10**9, 4, 4), (1, 4, 4)),
+        ("rows", (10**12, 4, 4), (10**6, 4, 4)),
+    ):
         with h5py.File(folder / f"{name}.h5", "w") as file:
             file.create_dataset("d", shape, "u2", chunks=chunks)[0, :4, :4] = 1
         zarr.create_array(folder / f"{name}.zarr", data=np.ones((3, 4, 4), "u2"), chunks=(1, 4, 4))

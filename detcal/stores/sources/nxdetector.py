@@ -80,7 +80,12 @@ def limits_of(group: h5py.Group, dtype: np.dtype[Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for stored in datasets_of(group, [*LIMITS]):
         name = LIMITS[stored.name.rsplit("/", 1)[-1]]
-        if stored.size == 1 and stored.dtype.kind in "iuf" and name not in found and is_limit(value := values_of(stored).item(), name, dtype):
+        if (
+            stored.size == 1
+            and stored.dtype.kind in "iuf"
+            and name not in found
+            and is_limit(value := values_of(stored).item(), name, dtype)
+        ):
             found[name] = value
     return found
 

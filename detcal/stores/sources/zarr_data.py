@@ -173,8 +173,8 @@ def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, 
     size = INDEX_ENTRY * prod(inside)
     at_start = codec.index_location.value == "start"
     index = store.part(key, size + INDEX_CHECKSUM * len(others), at_start=at_start)[:size]
-    if len(index) < size:  # cut short, which zarr notices as it reads
-        return np.zeros(inside, np.bool_)
+    if len(index) < size:  # of which zarr makes fill values if nothing is left
+        raise InputError(f"the shard {key} in {store.path} is cut short: copy or write it again")
     order = ">" if first.endian is not None and first.endian.value == "big" else "<"
     return (np.frombuffer(index, f"{order}u8").reshape(*inside, 2) == ABSENT).all(axis=-1)
 
@@ -188,18 +188,18 @@ def files_of(store: Any) -> "Folder | Archive":
 class Folder:
     """The files of a store in a folder."""
 
-    root: Path
+    path: Path
 
     def holds(self, keys: list[str]) -> list[bool]:
         """Whether each of these is there; folders with many are listed."""
-        places = [join(self.root, key) for key in keys]
+        places = [join(self.path, key) for key in keys]
         counts = Counter(map(dirname, places))
         names = {folder: set(listdir(folder) if isdir(folder) else ()) for folder, count in counts.items() if count > FEW}
         return [basename(place) in names[dirname(place)] if dirname(place) in names else is_there(place) for place in places]
 
     def part(self, key: str, size: int, *, at_start: bool) -> bytes:
         """The first or last bytes of a file."""
-        with open(join(self.root, key), "rb") as file:
+        with open(join(self.path, key), "rb") as file:
             if not at_start:
                 file.seek(max(0, file.seek(0, 2) - size))
             return file.read(size)
