@@ -76,6 +76,12 @@ def fill_unknown(picture: Picture) -> Picture:
     return np.asarray(np.where(known, picture, np.divide(around, weights, out=far, where=weights > LEAST_WEIGHT)), np.float32)
 
 
+def without_lone_pixels(picture: Picture) -> Picture:
+    """The picture with NaN for pixels that stand alone: hot and dead ones, and hits of single photons, are no dots, and no part of one."""
+    alone = kernels.lone_pixels(picture, np.float32(NOISE * pixel_noise(fill_unknown(picture))))
+    return np.where(alone, np.float32(np.nan), picture)
+
+
 def pixel_noise(filled: Picture) -> float:
     """Standard deviation of the noise of a pixel, of what neighbours have not in common (Immerkær 1996), in the median."""
     rows = filled[:-2] - 2 * filled[1:-1] + filled[2:]

@@ -14,6 +14,7 @@ ROUND_FIRST = 3  # steps in which the dot is taken to be of the usual shape
 SMALL_STEP = 1e-4  # of a pixel, that ends them
 DAMPING = 0.02  # of the ellipse, which tiny dots hardly show
 LARGEST_STRAIN = 0.6  # by which a dot is taken to be narrower or wider than usual
+LONE = 2.0  # times the spread of the pixels about it, by which one that is hot or dead lies off them
 
 
 EDGE, STEPS_A_UNIT = 4.0, 256  # of the profile's table, in √2 blurs from the edge
@@ -191,6 +192,41 @@ def smooth(image, taps, smoothed):  # type: ignore[no-untyped-def]
             left, right, tap = line[reach - k :], line[reach + k :], taps[k]
             for j in range(width):
                 row[j] += tap * (left[j] + right[j])
+
+
+@kernel
+def lone_pixels(image, least):  # type: ignore[no-untyped-def]
+    """Pixels (y, x) that lie off all others of the 5 × 5 about them by more than `least`, and than LONE times the spread of these.
+
+    Of the others, the highest and the lowest do not count: a hot pixel may have another one beside it. Dots are too wide for it, even
+    sharp ones, from 2 pixels on.
+    """
+    height, width = image.shape
+    found = np.zeros((height, width), np.bool_)
+    around = np.empty(24, image.dtype)
+    for i in range(height):
+        for j in range(width):
+            value = image[i, j]
+            below, above, near = 0, 0, 0
+            for k in range(max(0, i - 1), min(height, i + 2)):
+                for m in range(max(0, j - 1), min(width, j + 2)):
+                    other = image[k, m]
+                    near += other == other
+                    below += other < value
+                    above += other > value
+            if value != value or near < 4 or max(below, above) < near - 2:  # as nearly all: no more than one is as high as a hot one
+                continue
+            count = 0
+            for k in range(max(0, i - 2), min(height, i + 3)):
+                for m in range(max(0, j - 2), min(width, j + 3)):
+                    if image[k, m] == image[k, m] and (k != i or m != j):
+                        around[count] = image[k, m]
+                        count += 1
+            known = np.sort(around[:count])
+            low, high = known[1], known[count - 2]
+            away = max(value - high, low - value)
+            found[i, j] = away > least and away > LONE * (high - low)
+    return found
 
 
 @kernel

@@ -15,7 +15,18 @@ from scipy.spatial import cKDTree
 from scipy.special import erf
 
 from detcal.distortion import kernels
-from detcal.distortion.blobs import LEAST_SIDE, SIGNS, Blobs, Picture, Places, find_blobs, grid_strength, has_even_neighbours, spacing_of
+from detcal.distortion.blobs import (
+    LEAST_SIDE,
+    SIGNS,
+    Blobs,
+    Picture,
+    Places,
+    find_blobs,
+    grid_strength,
+    has_even_neighbours,
+    spacing_of,
+    without_lone_pixels,
+)
 from detcal.distortion.calibration import GridPoints
 from detcal.distortion.indexing import fit_even_grid, index_grid
 from detcal.errors import InputError
@@ -116,7 +127,7 @@ def points_in(
     image: Picture, masked: NDArray[np.bool_], *, dots: str, dot_diameter_px: float | None, spacing_px: float | None
 ) -> GridPoints:
     """The dots in an image, NaN where nothing is known, without what is masked."""
-    picture = without_masked(image, masked)
+    picture = without_lone_pixels(without_masked(image, masked))
     blobs = choose_blobs(picture, dots, dot_diameter_px)
     spacing = spacing_of(blobs) if spacing_px is None else spacing_px
     fitted, shape = fit_shape(picture, blobs, spacing, dot_diameter_px)

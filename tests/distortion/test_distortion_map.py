@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
+from scipy.special import ndtr
 
 import detcal
-from detcal.distortion import find_grid_points, fit_distortion, points
+from detcal.distortion import find_grid_points, fit_distortion, kernels, points
 from detcal.simulate import distort, hole_grid, undistort
 from tests.distortion.grids import CASES, PITCH_M, SMALL, map_error, matched
 
@@ -95,6 +97,32 @@ def test_dust_and_hot_pixels_are_left_out():
     clean = fit_distortion(grid.image, PITCH_M)
     assert len(warp.point_y) > 0.7 * len(clean.point_y)
     assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 0.05
+
+
+@pytest.mark.parametrize("dark_dots", [False, True], ids=["bright", "dark"])
+@pytest.mark.parametrize("diameter", [5.0, 15.0])
+@pytest.mark.parametrize("share", [3e-4, 1e-3, 3e-3])
+def test_hot_and_dead_pixels_cost_no_dots(share, diameter, dark_dots):
+    """From twice as high as the dots to a hundred times; nothing is given, and nothing is masked."""
+    grid = hole_grid(shape=(600, 700), pitch_px=50.0, dot_diameter_px=diameter, dark_dots=dark_dots)
+    rng = np.random.default_rng(2)
+    hot, dead = rng.random((2, *grid.image.shape)) < [[[share]], [[share / 3]]]
+    image = np.where(hot, 3200 * np.exp(rng.uniform(np.log(2), np.log(100), grid.image.shape)), np.where(dead, 0, grid.image))
+    warp, clean = fit_distortion(image, PITCH_M), fit_distortion(grid.image, PITCH_M)
+    dots = cKDTree(np.column_stack([clean.point_y, clean.point_x]))
+    away, which = dots.query(np.column_stack([warp.point_y, warp.point_x]))
+    assert away.max() < 1, "no hot pixel is a dot"
+    assert len(set(which)) >= 0.97 * dots.n
+    assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 1.2 * np.sqrt((map_error(grid, clean) ** 2).mean())
+
+
+@pytest.mark.parametrize("blur", [0.3, 0.8])
+@pytest.mark.parametrize("place", [0.0, 0.5])
+def test_the_smallest_dots_are_no_hot_pixels(place, blur):
+    """Dots of 2.5 pixels, in the middle of a pixel or on its corner."""
+    y, x = np.indices((200, 200)) + 4  # none is cut
+    image = ndtr((1.25 - np.hypot((y + place + 8) % 16 - 8, (x + place + 8) % 16 - 8)) / blur) * 1000 + 50
+    assert not kernels.lone_pixels(image.astype(np.float32), np.float32(5)).any()
 
 
 def test_masked_and_nan_pixels_are_not_looked_at():

@@ -39,6 +39,9 @@ def test_a_chunk_in_a_shard_that_is_lost(tmp_path: Path) -> None:
     content[-4:] = value(index.tobytes()).to_bytes(4, "little")
     shard.write_bytes(content)
     check_frames(path, without(5), r"lacks 1 of 6 frames \(5\)")
+    shard.write_bytes(b"")
+    with pytest.raises(InputError, match=r"the shard data/c/1/0/0 in .*f\.zarr is cut short"):
+        open_frames(path)
     shard.unlink()
     check_frames(path, without(4, 5), r"lacks 2 of 6 frames \(4–5\)")
 

@@ -174,6 +174,17 @@ def test_projections_at_alignment_positions_are_none(tmp_path: Path) -> None:
     taken(np.array([5, 6, 8, 9]), open_frames(path, frames="projections"))
 
 
+def test_a_control_key_alone_is_a_key(tmp_path: Path) -> None:
+    path = write_tomo(tmp_path / "a.nxs")
+    with h5py.File(path, "a") as file:
+        detector = file["entry/instrument/detector"]
+        detector["image_key_control"] = np.where(np.arange(len(KEY)) == 11, -1, KEY)
+        del detector["image_key"]
+    for dataset in ("entry/data/data", "entry/instrument/detector/data"):
+        taken(np.array([5, 6, 8, 9]), open_frames(path, dataset, frames="projections"))
+        taken(np.flatnonzero(KEY == 2), open_frames(path, dataset, frames="darks"))
+
+
 def test_a_list_of_files_with_keys_is_as_one(tmp_path: Path) -> None:
     parts = [slice(0, 6), slice(6, 15)]
     for name, part in zip("ab", parts, strict=True):
@@ -257,6 +268,11 @@ def write_numbered(folder: Path, names: list[str]) -> None:
         ("*.tif", ["run2_9.tif", "run2_10.tif", "run10_1.tif", "run10_02.tif"]),
         ("scan_*/a*.tif", ["scan_1/a2.tif", "scan_1/a10.tif", "scan_2/a1.tif", "scan_10/a1.tif"]),
         ("*.tif", ["1.tif", "2.tif", "a.tif", "b1.tif"]),
+        ("a*.tif", [f"angle_{number}.tif" for number in range(-11, 12)]),
+        ("*.tif", [f"{number}.tif" for number in range(-11, 12)]),
+        ("run-*.tif", [f"run-{number}.tif" for number in range(1, 12)]),
+        ("*.tif", ["2026-9-30_-2.tif", "2026-9-30_-1.tif", "2026-9-30_0.tif", "2026-10-1_-1.tif"]),
+        ("x*.tif", ["x1²2.tif", "x1²10.tif"]),
     ],
 )
 def test_numbers_in_names_sort_as_numbers(pattern: str, names: list[str], tmp_path: Path) -> None:

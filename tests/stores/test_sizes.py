@@ -1,12 +1,18 @@
 """What is far too large is refused before anything of its size is allocated: in a process that could not hold it."""
 
+import json
+import re
 import resource
+import struct
 import subprocess
 import sys
 from functools import partial
 
+import h5py
 import numpy as np
 import pytest
+import zarr
+from fabio.cbfimage import CbfImage
 
 from detcal.azimuthal import build_bins
 from detcal.errors import InputError
@@ -92,3 +98,67 @@ def test_detectors_have_up_to_16384_pixels_a_side():
     with pytest.raises(InputError, match="expected a detector of up to 268435456 pixels"):
         PlanarGeometry((16384, 16385), (1e-4, 1e-4), 0.1, (0.0, 0.0))
     assert MOST_PIXELS == 16384**2
+
+
+# ------------------------------------------------------------------------------------------------- files that claim to be huge
+
+SIDE = 10**6
+
+
+def write_claims(folder):
+    """Small files whose headers speak of 10¹² pixels, chunks or frames; what of it is refused, by name."""
+    for name, shape, chunks in (
+        ("pixels", (3, SIDE, SIDE), (1, 1000, 1000)),
+        ("chunks", (10**9, 4, 4), (1, 4, 4)),
+        ("rows", (10**12, 4, 4), (10**6, 4, 4)),
+    ):
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file.create_dataset("d", shape, "u2", chunks=chunks)[0, :4, :4] = 1
+        zarr.create_array(folder / f"{name}.zarr", data=np.ones((3, 4, 4), "u2"), chunks=(1, 4, 4))
+        described = json.loads((folder / f"{name}.zarr/zarr.json").read_text())
+        described["shape"], described["chunk_grid"]["configuration"]["chunk_shape"] = shape, chunks
+        (folder / f"{name}.zarr/zarr.json").write_text(json.dumps(described))
+    with h5py.File(folder / "unwritten.h5", "w") as file:
+        file.create_dataset("d", (10**12, 4, 4), "u2")
+    header = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {(SIDE, SIDE)}, }}".ljust(117) + "\n"
+    (folder / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(100))
+    tags = (256, SIDE), (257, SIDE), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, SIDE), (279, 2**32 - 1)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    (folder / "pixels.tif").write_bytes(struct.pack("<2sHI8xH", b"II", 42, 16, len(tags)) + entries + bytes(104))
+    edf = f"{{\nByteOrder = LowByteFirst ;\nDataType = UnsignedShort ;\nDim_1 = {SIDE} ;\nDim_2 = {SIDE} ;\nSize = {2 * SIDE**2} ;\n"
+    (folder / "pixels.edf").write_bytes(edf.ljust(510).encode() + b"}\n" + bytes(100))
+    CbfImage(data=np.ones((20, 20), np.int32)).write(str(folder / "whole.cbf"))
+    claim = (folder / "whole.cbf").read_bytes().replace(b"Dimension: 20", b"Dimension: %d" % SIDE)
+    (folder / "pixels.cbf").write_bytes(claim)
+
+
+REFUSED = {
+    "pixels.h5": "frames in .* of up to 268435456 pixels", "pixels.zarr": "frames in .* of up to 268435456 pixels|up to 16777216 chunks",
+    "chunks.h5": "up to 16777216 chunks, got 1000000000", "chunks.zarr": "up to 16777216 chunks, got 1000000000",
+    "rows.h5": "up to 268435456 rows, got 1000000000000", "rows.zarr": "up to 268435456 rows, got 1000000000000",
+    "unwritten.h5": "up to 268435456 rows, got 1000000000000", "cut.npy": "cannot read",
+    "pixels.tif": "an image in .* of up to 268435456 pixels", "pixels.edf": "an image in .* of up to 268435456 pixels|cut short",
+    "pixels.cbf": "an image in .* of up to 268435456 pixels",
+}  # fmt: skip
+OPEN_ALL = """if True:
+    import sys
+    from detcal import open_frames
+    from detcal.errors import InputError
+    for name in sys.argv[1:]:
+        try:
+            open_frames(name)
+        except InputError as error:
+            print(name, error)
+"""
+
+
+def test_files_that_claim_to_be_huge_are_refused_before_anything_is_allocated(tmp_path):
+    write_claims(tmp_path)
+    limit = partial(resource.setrlimit, resource.RLIMIT_AS, (LIMIT, LIMIT))
+    call = [sys.executable, "-c", OPEN_ALL, *REFUSED]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit, timeout=100)
+    assert not done.stderr
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    for name, message in REFUSED.items():
+        assert re.search(message, told[name]), told[name]
+        assert name in told[name].replace(" ", "")

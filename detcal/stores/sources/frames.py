@@ -36,6 +36,8 @@ from detcal.stores.targets.save import load_calibration
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
 LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
+# A number in a name; a dash before it is its sign, but not where it joins: angle_-5 is below 0, run-5 and 2026-11-05 are not.
+NUMBER = re.compile(r"((?<![^\s_=/(,])-[0-9]+|[0-9]+)")
 PathOrName = str | PathLike[str]
 
 
@@ -162,7 +164,8 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
 
 def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
     """What to sort names by so that numbers in them count as numbers; names that then are the same are sorted as texts."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split("([0-9]+)", name)), name
+    parts = NUMBER.split(name)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
 
 
 def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
 from detcal.stores.absence import Absence, MissingChunks, chunk_grid
 from detcal.stores.sources.mappings import find_source
 from detcal.stores.sources.readers import clear_errors
@@ -35,6 +36,8 @@ def missing_chunks(dataset: h5py.Dataset) -> MissingChunks | None:
     grid = chunk_grid(dataset.shape, dataset.chunks)
     if dataset.id.get_num_chunks() == prod(grid):  # as is usual, and quick to find
         return None
+    check_number(prod(grid), MOST_CHUNKS, "chunks", name_of(dataset))
+    check_number(dataset.shape[0], MOST_ROWS, "rows", name_of(dataset))
     missing = np.ones(grid, np.bool_)
 
     def note(stored: h5py.h5d.StoreInfo) -> None:
@@ -46,6 +49,11 @@ def missing_chunks(dataset: h5py.Dataset) -> MissingChunks | None:
     return MissingChunks(dataset.shape, dataset.chunks, missing) if missing.any() else None
 
 
+def name_of(dataset: h5py.Dataset) -> str:
+    """What to call a dataset in an error."""
+    return f"{dataset.file.filename}::{dataset.name}"
+
+
 def nothing_written(dataset: h5py.Dataset) -> MissingChunks | None:
     """Of a dataset in one piece, all if it has no place in the file; of one in files beside it, the rows behind their ends."""
     created = dataset.id.get_create_plist()
@@ -54,9 +62,13 @@ def nothing_written(dataset: h5py.Dataset) -> MissingChunks | None:
     chunks = (1, *dataset.shape[1:])[: dataset.ndim]
     rows = dataset.shape[0] if dataset.ndim else 1
     if created.get_external_count():
+        check_number(rows, MOST_ROWS, "rows", name_of(dataset))
         missing = np.arange(rows) >= external_bytes(dataset) // (dataset.dtype.itemsize * prod(chunks))
+    elif dataset.id.get_offset() is None:
+        check_number(rows, MOST_ROWS, "rows", name_of(dataset))
+        missing = np.ones(rows, np.bool_)
     else:
-        missing = np.full(rows, dataset.id.get_offset() is None)
+        return None
     grid = missing.reshape(chunk_grid(dataset.shape, chunks))
     return MissingChunks(dataset.shape, chunks, grid) if grid.any() else None
 

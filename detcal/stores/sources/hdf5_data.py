@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.stores.absence import Absence, Box, Lacks, warn_of, with_nan
+from detcal.stores.absence import Absence, Box, Lacks, check_whole, warn_of, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
 from detcal.stores.sources.hdf5_absence import absence_of
@@ -71,6 +71,19 @@ def values_of(stored: h5py.Dataset) -> Values:
     array = Hdf5Array.of(stored)
     if lacks := array.lacks:
         warn_of(f"{array.path}::{array.name}", {"": lacks}, "values" if array.ndim < 2 else "rows", stacklevel=2)
+    return array[...]
+
+
+def whole_values(stored: h5py.Dataset) -> Values:
+    """All numbers of a dataset of an open file, on which a result rests.
+
+    Raises
+    ------
+    InputError
+        Some of them are missing.
+    """
+    array = Hdf5Array.of(stored)
+    check_whole(array.path, {array.name: lacks} if (lacks := array.lacks) else {})
     return array[...]
 
 

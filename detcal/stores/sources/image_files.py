@@ -19,6 +19,7 @@ import tifffile
 from fabio.cbfimage import CbfImage
 
 from detcal.errors import InputError
+from detcal.sizes import check_pixels
 from detcal.stores.sources.readers import Block, Coords, clear_errors, fingerprint
 
 HEADER_BYTES = 4096  # of an image file, within which detectors write their names
@@ -111,11 +112,17 @@ def open_tiff(path: str) -> Iterator[Images]:
         check_last_page(path, file)
         stack = file.series[0] if count == 1 else None
         if stack is None or stack.dataoffset is None or stack.size == pages.first.size:
-            yield count, lambda number: pages[number].asarray()
+            yield count, lambda number: read_page(path, pages[number])
         else:
             kind = np.dtype(stack.dtype).newbyteorder(file.byteorder)
             mapped = np.memmap(path, kind, mode="r", offset=stack.dataoffset, shape=stack.shape).reshape(-1, *pages.first.shape)
             yield len(mapped), mapped.__getitem__
+
+
+def read_page(path: str, page: Any) -> Block:
+    """A page of a TIFF file."""
+    check_pixels(page.shape[:2], f"an image in {path}")
+    return np.asarray(page.asarray())
 
 
 def check_last_page(path: str, file: tifffile.TiffFile) -> None:
@@ -134,9 +141,10 @@ def open_cbf(path: str) -> Iterator[Images]:
 
 
 def check_cbf(path: str) -> None:
-    """Refuse a CBF file whose data are cut short, or do not have the checksum that its header gives."""
+    """Refuse a CBF file whose data are cut short, or do not have the checksum that its header gives; and one of too many pixels."""
     header, _, data = Path(path).read_bytes().partition(CbfImage.STARTER)
-    fields = dict(re.findall(rb"^(X-Binary-Size|Content-MD5):\s*(\S+)", header, re.MULTILINE))
+    fields = dict(re.findall(rb"^(X-Binary-Size[-\w]*|Content-MD5):\s*(\S+)", header, re.MULTILINE))
+    check_pixels([int(fields[f"X-Binary-Size-{axis}-Dimension".encode()]) for axis in ("Second", "Fastest")], f"an image in {path}")
     size = int(fields[b"X-Binary-Size"])
     if len(data) < size:
         raise InputError(f"{path} is cut short: expected {size} bytes of data, got {len(data)}")
@@ -151,6 +159,7 @@ def open_fabio(path: str) -> Iterator[Images]:
     with fabio.open(path) as image:
         if getattr(image, "incomplete_file", False):
             raise InputError(f"{path} is cut short: its last frame is not whole")
+        check_pixels(image.shape, f"an image in {path}")
         yield image.nframes, lambda number: image.get_frame(number).data
 
 

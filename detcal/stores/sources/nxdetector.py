@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detcal.frames.valid import FLAGS
 from detcal.stores.sources.hdf5 import Hdf5Reader, follow
-from detcal.stores.sources.hdf5_data import values_of
+from detcal.stores.sources.hdf5_data import values_of, whole_values
 from detcal.stores.sources.joined import Joined
 from detcal.stores.sources.nxtomo import groups_of_entry, holds, is_same
 from detcal.stores.sources.readers import clear_errors
@@ -71,7 +71,7 @@ def datasets_of(group: h5py.Group, names: list[str]) -> Iterator[h5py.Dataset]:
 
 def bad_pixels(stored: h5py.Dataset) -> NDArray[np.bool_]:
     """The pixels that a mask says are bad, which may be of a type too small for the bits that only describe."""
-    values = values_of(stored)
+    values = whole_values(stored)
     return np.asarray(values & BAD_BITS != 0 if values.dtype.itemsize > 2 else values != 0)
 
 
@@ -80,7 +80,12 @@ def limits_of(group: h5py.Group, dtype: np.dtype[Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for stored in datasets_of(group, [*LIMITS]):
         name = LIMITS[stored.name.rsplit("/", 1)[-1]]
-        if stored.size == 1 and stored.dtype.kind in "iuf" and name not in found and is_limit(value := stored[()].item(), name, dtype):
+        if (
+            stored.size == 1
+            and stored.dtype.kind in "iuf"
+            and name not in found
+            and is_limit(value := values_of(stored).item(), name, dtype)
+        ):
             found[name] = value
     return found
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.stores.sources.hdf5 import Hdf5Reader, address, follow, own_attributes
+from detcal.stores.sources.hdf5_data import values_of, whole_values
 from detcal.stores.sources.joined import Joined
 from detcal.stores.sources.readers import Coords, clear_errors
 
 KEYS = {"projections": 0, "flats": 1, "darks": 2}
 INVALID = 3
 ALIGNMENT = -1  # projections taken again at the end, to see whether the sample has moved; only in image_key_control
+KEY, CONTROL = "image_key", "image_key_control"  # the second says of alignment positions too, and may be there alone
 ANGLE = "rotation_angle"
 
 
@@ -67,11 +69,11 @@ def _(reader: Hdf5Reader) -> ImageKey | None:
         group = group_of_key(file, reader.dataset, reader.shape[0])
         if group is None:
             return None
-        place = f"{reader.path}::{group.name}/image_key"
-        values = checked_key(group["image_key"], place, reader.shape[0])
-        control = follow(group, "image_key_control")
+        stored = key_in(group)
+        values = checked_key(stored, place := f"{reader.path}::{stored.name}", reader.shape[0])
+        control = follow(group, CONTROL)
         if isinstance(control, h5py.Dataset) and control.shape == values.shape:
-            values = np.where(np.asarray(control) == ALIGNMENT, INVALID, values)
+            values = np.where(whole_values(control) == ALIGNMENT, INVALID, values)
         return ImageKey(values, place)
 
 
@@ -99,9 +101,9 @@ def checked_key(stored: h5py.Dataset, place: str, frames: int) -> NDArray[np.int
         As `find_key`.
     """
     advice = 'mend it, or take frames by their numbers (frames = ":" takes all)'
-    values = np.asarray(stored)
-    if values.shape != (frames,):
-        raise InputError(f"expected {place} to have a key for each of the {frames} frames, got shape {values.shape}: {advice}")
+    if stored.shape != (frames,):
+        raise InputError(f"expected {place} to have a key for each of the {frames} frames, got shape {stored.shape}: {advice}")
+    values = whole_values(stored)
     wrong = ~np.isin(values, [*KEYS.values(), INVALID, ALIGNMENT])
     if wrong.any():
         raise InputError(f"expected keys 0 (projection), 1 (flat), 2 (dark) or 3 (invalid) in {place}, got {values[wrong][0]}: {advice}")
@@ -114,14 +116,14 @@ def group_of_key(file: h5py.File, dataset: str, frames: int) -> h5py.Group | Non
     An NXtomo entry may also keep its data elsewhere, behind a virtual dataset, say: then its only key counts for stacks of that length.
     """
     own, data = follow(file, dirname(f"/{dataset.strip('/')}")), file[dataset]
-    if holds(own, "image_key"):
+    if holds_key(own):
         return own
-    keyed = [group for group in groups_of_entry(file, dataset) if holds(group, "image_key")]
+    keyed = [group for group in groups_of_entry(file, dataset) if holds_key(group)]
     same = [group for group in keyed if any(is_same(group, name, data) for name in group)]
     if same:
         return same[0]
-    keys = {address(group["image_key"]): group for group in keyed}
-    fitting = [group for group in keys.values() if group["image_key"].shape == (frames,) and data.ndim == 3]
+    keys = {address(key_in(group)): group for group in keyed}
+    fitting = [group for group in keys.values() if key_in(group).shape == (frames,) and data.ndim == 3]
     return fitting[0] if len(keys) == len(fitting) == 1 else None
 
 
@@ -140,6 +142,16 @@ def groups_in(group: h5py.Group) -> list[h5py.Group]:
     """The groups in a group."""
     names = [name for name in group if not isinstance(group.get(name, getlink=True), h5py.ExternalLink)]
     return [item for name in names if isinstance(item := follow(group, name), h5py.Group)]
+
+
+def holds_key(group: Any) -> bool:
+    """Whether a group has an image key."""
+    return holds(group, KEY) or holds(group, CONTROL)
+
+
+def key_in(group: h5py.Group) -> h5py.Dataset:
+    """The image key of a group that has one."""
+    return group[KEY if holds(group, KEY) else CONTROL]
 
 
 def holds(group: Any, name: str) -> bool:
@@ -175,7 +187,7 @@ def _(reader: Hdf5Reader) -> Coords:
                 f"{reader.path}::{found[0].name} is left out: expected an angle for each of the {reader.shape[0]} frames, "
                 f"got shape {found[0].shape}", stacklevel=2,
             )  # fmt: skip
-        return {ANGLE: ("frame", np.asarray(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
+        return {ANGLE: ("frame", values_of(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
 
 
 @angles_of.register

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import DetcalError, InputError, MissingWarning
 from detcal.frames.valid import RECORDED
+from detcal.sizes import check_pixels
 from detcal.stores.absence import Lacks
 
 Block = NDArray[np.generic]
@@ -157,6 +158,7 @@ def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def check_ndim(shape: tuple[int, ...] | None, place: str) -> None:
-    """Refuse what is neither a stack nor an image."""
+    """Refuse what is neither a stack nor an image, or one of frames larger than any detector."""
     if shape is None or len(shape) not in (2, 3):
         raise InputError(f"expected an array of shape (frame, y, x) or (y, x), got {shape} in {place}")
+    check_pixels(shape[-2:], f"frames in {place}")

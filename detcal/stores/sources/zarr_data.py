@@ -22,6 +22,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import ZipStore
 
 from detcal.errors import InputError
+from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
 from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
@@ -67,7 +68,10 @@ class ZarrArray:
                 array = opened(path, name, version)
             except FileNotFoundError:
                 raise InputError(f"no array {name or '/'} in {path}: `detcal tree {path}` lists what it holds") from None
+            check_number(prod(chunk_grid(array.shape, array.chunks)), MOST_CHUNKS, "chunks", f"{path}::{name}")
             lacking = array.dtype.kind in NUMBERS and bool(missing_chunks(array, tuple((0, length) for length in array.shape)).any())
+            if lacking and array.shape:
+                check_number(array.shape[0], MOST_ROWS, "rows", f"{path}::{name}")
         dtype = with_nan(array.dtype) if lacking else array.dtype
         return cls(path, name, array.shape, dtype, array.chunks, version, lacking)
 
@@ -169,8 +173,8 @@ def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, 
     size = INDEX_ENTRY * prod(inside)
     at_start = codec.index_location.value == "start"
     index = store.part(key, size + INDEX_CHECKSUM * len(others), at_start=at_start)[:size]
-    if len(index) < size:  # cut short, which zarr notices as it reads
-        return np.zeros(inside, np.bool_)
+    if len(index) < size:  # of which zarr makes fill values if nothing is left
+        raise InputError(f"the shard {key} in {store.path} is cut short: copy or write it again")
     order = ">" if first.endian is not None and first.endian.value == "big" else "<"
     return (np.frombuffer(index, f"{order}u8").reshape(*inside, 2) == ABSENT).all(axis=-1)
 
@@ -184,18 +188,18 @@ def files_of(store: Any) -> "Folder | Archive":
 class Folder:
     """The files of a store in a folder."""
 
-    root: Path
+    path: Path
 
     def holds(self, keys: list[str]) -> list[bool]:
         """Whether each of these is there; folders with many are listed."""
-        places = [join(self.root, key) for key in keys]
+        places = [join(self.path, key) for key in keys]
         counts = Counter(map(dirname, places))
         names = {folder: set(listdir(folder) if isdir(folder) else ()) for folder, count in counts.items() if count > FEW}
         return [basename(place) in names[dirname(place)] if dirname(place) in names else is_there(place) for place in places]
 
     def part(self, key: str, size: int, *, at_start: bool) -> bytes:
         """The first or last bytes of a file."""
-        with open(join(self.root, key), "rb") as file:
+        with open(join(self.path, key), "rb") as file:
             if not at_start:
                 file.seek(max(0, file.seek(0, 2) - size))
             return file.read(size)
