@@ -101,7 +101,7 @@ PLAIN: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool
 
 def goes_through(kind: type[Step[Any]]) -> str:
     """What a step takes and gives."""
-    made = kind.model_construct()
+    made = kind.model_construct(operation="")
     return f"takes {KINDS[kind.takes]}, gives {'frames' if made.gives == 'frames' else made.product}"
 
 
