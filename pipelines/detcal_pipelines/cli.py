@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # what takes its time to import is not for `detcal --help`: c
 
 FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 SECONDS_TO_END = 1  # that tasks are given which nobody waits for
 
 
@@ -41,7 +41,7 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left to do is to end
             warnings.simplefilter("ignore")  # of what was cut off in the middle
             click.echo(f"stopped; {str(stop) or 'no output was written'}", err=True)
-            leave(INTERRUPTED)
+            leave(TERMINATED if type(stop).__name__ == "Terminated" else INTERRUPTED)
 
     return wrapped
 
@@ -53,7 +53,7 @@ def leave(code: int) -> NoReturn:
     ended = monotonic() + SECONDS_TO_END
     while tasks_run_on() and monotonic() < ended:  # those that write end soon, and clear away what they wrote
         sleep(0.05)
-    if code == INTERRUPTED or tasks_run_on():
+    if code in (INTERRUPTED, TERMINATED) or tasks_run_on():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -170,9 +170,10 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 @WORKERS
 @SCHEDULER
 @OVERWRITE
+@click.option("--restart", is_flag=True, help="Begin anew, whatever a run that broke off has done.")
 @clear_exit
-def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool) -> None:
-    """Run a recipe."""
+def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool, restart: bool) -> None:
+    """Run a recipe; one that broke off goes on where it stopped."""
     from rich.console import Console
 
     from detcal_pipelines.recipe import read_recipe
@@ -182,7 +183,7 @@ def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | 
     given = changes(memory=memory, workers=workers, scheduler=scheduler)
     found = read_recipe(recipe, {**given, "output": {"overwrite": True}} if overwrite else given)
     console = Console()
-    console.print(outcome_table(run_recipe(found, limits(found), console)))
+    console.print(outcome_table(run_recipe(found, limits(found), console, restart=restart)))
 
 
 @main.command()

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, product
 from math import ceil
 
@@ -121,8 +121,10 @@ def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
     return plan_in(recipe, [Place(budget, most_tasks, PROCESS_BYTES)])
 
 
-def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
+def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None) -> Plan:
     """As `plan`, for the processes of a cluster: any order of tasks fits, also where one worker does nearly all of them.
+
+    With blocks of `depth`, if another run has begun with these.
 
     Raises
     ------
@@ -135,6 +137,8 @@ def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
     stages = trace(recipe)
     check_result(recipe, stages[-1].result, overwrite=True)  # one that exists is no obstacle to a plan
     cut = work_of(recipe, stages[0])
+    if depth is not None:
+        cut = replace(cut, sizes=[depth])
     most = sum(place.threads for place in places)
 
     def planned(depth: int, tasks: int) -> Plan:

@@ -56,7 +56,7 @@ def test_frames_are_read_by_the_task_that_uses_them(stored, tmp_path, operation)
     """Were reading a task of its own, workers would read on while a calibration is made ready, beyond any plan."""
     result = operation(open_frames(stored / "scan.h5", chunks={"frame": 4}), lambda name: load(stored / f"{name}.zarr"))
     dataset = result if isinstance(result, xr.Dataset) else result.to_dataset(name="values")
-    graph, _ = optimise_together(prepare_zarr(dataset, tmp_path / "out.zarr"))
+    graph, _ = optimise_together(list(prepare_zarr(dataset, tmp_path / "out.zarr").values()))
     alone = [key for key in graph if str(key[0]).startswith("frames-")]
     assert not alone
 

@@ -1,0 +1,84 @@
+"""What a run notes in its ledger as its tasks begin and end, and how far it is."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from detcal_pipelines.graph import Stage, Window
+from detcal_pipelines.ledger import Ledger, as_list
+from detcal_pipelines.sums import SAVE, keep_only
+from detcal_pipelines.unfinished import Places
+
+SECONDS_BETWEEN_SIGNS = 5.0
+
+
+class Recorder:
+    """Takes note of blocks; all but `count` is called by the thread that drives the run.
+
+    Parameters
+    ----------
+    ledger, places
+        Of the run.
+    windows
+        How many there are.
+    parts
+        Of a sum over all frames; 0 if there is none.
+    held
+        Bytes that the process holds, and held at most.
+    show
+        Shows the share that is done.
+    """
+
+    def __init__(
+        self, ledger: Ledger, places: Places, windows: int, parts: int, held: Callable[[], tuple[int, int]], show: Callable[[float], None]
+    ) -> None:
+        self.ledger, self.places, self.parts, self.held, self.show = ledger, places, parts, held, show
+        self.before, self.windows, self.window = ledger.history.share, windows, -1
+        self.signed = 0.0
+        show(self.before)
+
+    def enter(self, window: Window, stages: list[Stage], tasks: int) -> None:
+        """Begin with a window of so many tasks."""
+        self.window += 1
+        self.ends, self.tasks, self.ended = window.ends, tasks, 0
+        self.turns = {key: number for number, stage in enumerate(stages) for key in stage.tasks}
+        self.waiting = {number: stage.ends for number, stage in enumerate(stages)}
+
+    def begun(self, key: Any) -> None:
+        """A task is handed out: with the first one of a block, that is begun."""
+        ends = self.waiting.pop(self.turns.get(key, -1), [])
+        blocks = [as_list(self.ends[end]) for end in ends if self.ends[end][0] != SAVE]
+        if blocks:
+            self.ledger.note(begun=blocks)
+
+    def finished(self, key: Any, result: Any) -> None:
+        """A task of this process has ended."""
+        self.count()
+        self.noted(key, result)
+        self.live()
+
+    def noted(self, key: Any, result: Any) -> None:
+        """What a task has given, if it is one that ends a block, or saves sums."""
+        if key not in self.ends:
+            return
+        name, place = self.ends[key]
+        if name != SAVE:
+            seal = result.ravel()[0]
+            self.ledger.note(block=as_list((name, place)), seal=[int(seal["bytes"]), int(seal["checksum"])])
+        elif result is not None:
+            self.ledger.note(sums={**result, "parts": self.parts, "share": round((result["part"] + 1) / self.parts, 4)})
+            keep_only(self.places.sums, result)
+
+    def count(self, *_: Any) -> None:
+        """A task has ended, here or on a worker: show how far the run is. It may be called by any thread."""
+        self.ended += 1
+        done = (self.window + min(1.0, self.ended / max(1, self.tasks))) / self.windows
+        self.show(self.before + (1 - self.before) * done)
+
+    def live(self) -> None:
+        """Give a sign of life now and then, with what the process holds."""
+        if self.ledger.seconds - self.signed > SECONDS_BETWEEN_SIGNS:
+            self.signed = self.ledger.seconds
+            held, peak = self.held()
+            self.ledger.note(memory={"held": held, "peak": peak})
+            os.utime(self.places.lock)
