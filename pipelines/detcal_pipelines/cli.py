@@ -187,6 +187,17 @@ def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | 
 
 
 @main.command()
+@click.argument("place", type=click.Path(path_type=Path), default=".")
+@clear_exit
+def clean(place: Path) -> None:
+    """Remove what runs that broke off have left in a folder (default: this one), or of one output; they cannot go on then."""
+    from detcal_pipelines.clean import clean as remove_remains
+
+    for line in list(remove_remains(place)) or [f"nothing is left in {place}"]:
+        click.echo(line)
+
+
+@main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @clear_exit
 def tree(path: Path) -> None:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from socket import gethostname
-from time import time
+from time import monotonic, sleep, time
 
 from detcal.errors import OutputError
 from detcal_pipelines.ledger import now
 
+LOOK_SECONDS = 0.2
 SILENT_SECONDS = 120  # after which a process of another machine, whose locks this one may not see, is taken to be gone
 
 
@@ -38,11 +39,16 @@ def only_run(path: Path, output: Path) -> Iterator[None]:
 
 def locked(path: Path, output: Path) -> int:
     """The lock's file, which nobody else has now."""
+    patience = monotonic() + LOOK_SECONDS
     while True:
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if monotonic() < patience:  # somebody may only look whether it is held
+                os.close(number)
+                sleep(LOOK_SECONDS / 10)
+                continue
             told = holder_of(path)
             os.close(number)
             raise OutputError(f"{output} is being written by another run{told}: wait for it, or choose another name") from None
@@ -92,7 +98,7 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from detcal.stores.targets.replacing import clear_write_errors
 from detcal.stores.targets.save import as_dataset, publish, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
+from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
+from detcal_pipelines.disk import check_room, wait_for_room
 from detcal_pipelines.fingerprint import fingerprint
 from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
-from detcal_pipelines.ledger import Ledger, now
+from detcal_pipelines.ledger import History, Ledger, now
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.plan import PROCESS_BYTES, WORKER_BYTES, Place, Plan, plan_in
 from detcal_pipelines.progress import block_bar
@@ -34,7 +37,7 @@ from detcal_pipelines.recording import Recorder
 from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.sums import largest_fold, read_sums, with_saved, with_saving
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
-from detcal_pipelines.unfinished import Places, header_of, percent, settle, to_go_on
+from detcal_pipelines.unfinished import Places, go_on, header_of, percent, settle, to_go_on
 
 Compute = Callable[[Recorder, Window], None]
 
@@ -92,7 +95,7 @@ class Job:
     def run_here(self, limits: tuple[int, int]) -> Outcome:
         """Run on threads of this process."""
         give_back_large_blocks()
-        ledger, planned = with_kernels(self.recipe, lambda: self.prepare([Place(limits[0], limits[1], PROCESS_BYTES)]), self.console)
+        history, planned = with_kernels(self.recipe, lambda: self.prepare([Place(limits[0], limits[1], PROCESS_BYTES)]), self.console)
         with MemoryWatch() as watch:
             results: dict[Any, Any] = {}
 
@@ -103,18 +106,18 @@ class Job:
                 recorder.enter(window, stages, count_tasks(graph))
 
                 def finished(key: Any, result: Any) -> None:
-                    self.stop_if_interrupted()
+                    self.pause_or_stop(planned)
                     recorder.finished(key, result)
 
                 def waiting() -> None:
-                    self.console.print("stopping after the tasks that have begun; Ctrl-C again stops at once", soft_wrap=True)
+                    self.say("stopping after the tasks that have begun; Ctrl-C again stops at once")
 
                 keys = [*window.ends, *window.shared]
                 found = compute_on_threads(graph, keys, planned.tasks, planned.budget, watch, recorder.begun, finished, waiting)
                 results.clear()
                 results.update(dict(zip(keys[len(window.ends) :], found[len(window.ends) :], strict=True)))
 
-            seconds = self.write(ledger, planned, compute, lambda: (watch.held, watch.peak))
+            seconds = self.write(history, planned, compute, lambda: (watch.held, watch.peak))
         return self.outcome(planned, seconds, watch.peak)
 
     def run_on_cluster(self, address: str) -> Outcome:
@@ -129,43 +132,50 @@ class Job:
         with remote_cluster(address) as client:
             with self.console.status("loading kernels on the workers"):
                 held = loaded_kernels(client, self.recipe)
-            ledger, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
+            history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
 
-            run = ClusterRun(client, planned.begun, self.stop_if_interrupted)
+            run = ClusterRun(client, planned.begun, lambda: self.pause_or_stop(planned))
 
             def compute(recorder: Recorder, window: Window) -> None:
                 stages = in_stages(window.graph, list(window.ends))
                 recorder.enter(window, stages, count_tasks(window.graph))
                 run.compute(stages, window.shared, recorder)
 
-            seconds = self.write(ledger, planned, compute, lambda: (0, 0))
+            seconds = self.write(history, planned, compute, lambda: (0, 0))
         return self.outcome(planned, seconds, None)
 
-    def prepare(self, places: list[Place]) -> tuple[Ledger | None, Plan]:
+    def prepare(self, places: list[Place]) -> tuple[History | None, Plan]:
         """What an earlier run has noted, if it can go on, and the plan, which keeps its blocks."""
+        for remains in remains_in(self.places.output.parent):
+            if remains.output != self.places.output and not remains.held:
+                warnings.warn(f"left by a run that broke off: {remains.describe()}; detcal clean removes it", stacklevel=2)
         result = build(self.recipe)
         check_result(self.recipe, result, overwrite=self.recipe.output.overwrite)
         self.basis = fingerprint(self.recipe, sources_of(self.recipe, result))
-        ledger = to_go_on(self.places, self.basis, restart=self.restart)
-        if ledger is None:
-            return None, plan_in(self.recipe, places)
-        depth = ledger.history.header["cut"]["depth"]
+        history = to_go_on(self.places, self.basis, restart=self.restart)
+        depth = None if history is None else history.header["cut"]["depth"]
         try:
-            return ledger, plan_in(self.recipe, places, depth)
+            planned = plan_in(self.recipe, places, depth)
         except PlanError as error:
-            raise PlanError(
-                f"the run that broke off has blocks of {depth}, and goes on with these: {error}; or begin anew with --restart"
-            ) from None
+            if depth is None:
+                raise
+            raise PlanError(f"the run that broke off goes on with blocks of {depth}: {error}; or begin anew with --restart") from None
+        stored = 0 if history is None else sum(done.seal[0] for done in history.done.values())
+        check_room(self.places.output.parent, planned, stored, exported=self.places.output.suffix.lower() != ".zarr")
+        return history, planned
 
-    def write(self, ledger: Ledger | None, planned: Plan, compute: Compute, held: Callable[[], tuple[int, int]]) -> float:
+    def write(self, history: History | None, planned: Plan, compute: Compute, held: Callable[[], tuple[int, int]]) -> float:
         """Compute and write the output as it was planned; the seconds that this took."""
         start = perf_counter()
         target, shards = self.places.output, self.recipe.output.shard_frames
         dataset = stored_form(build(self.recipe, planned.depth, begun=planned.begun), provenance(self.recipe))
+        ledger = None
         try:
             with clear_write_errors(target, self.places.store):
+                if history is None:
+                    self.places.remove()
                 writes = prepare_zarr(dataset, self.places.store, shards=None if shards is None else {"frame": shards})
-                ledger = ledger or Ledger.begin(self.places.ledger, header_of(self.basis, planned, writes))
+                ledger = Ledger.begin(self.places.ledger, header_of(self.basis, planned, writes)) if history is None else go_on(self.places)
                 ledger.note(process=self.process(planned))
                 self.compute_all(ledger, planned, writes, compute, held)
                 ledger.note(commit={"time": now()})
@@ -174,7 +184,7 @@ class Job:
                 ledger.note(end={"how": "done"})
                 self.places.ledger.replace(self.places.last_ledger)
         except BaseException as error:
-            self.break_off(ledger, error)
+            self.break_off(ledger, history, error)
             raise
         finally:
             if ledger is not None:
@@ -202,6 +212,15 @@ class Job:
             for window in windows(graph, ends):
                 compute(recorder, window)
 
+    def pause_or_stop(self, planned: Plan) -> None:
+        """End the run at Ctrl-C; wait while the disk is nearly full."""
+        self.stop_if_interrupted()
+        wait_for_room(self.places.output.parent, planned.begun * planned.bytes_out // planned.blocks, self.say, self.stop_if_interrupted)
+
+    def say(self, text: str) -> None:
+        """One line above the progress."""
+        self.console.print(text, soft_wrap=True)
+
     def process(self, planned: Plan) -> dict[str, Any]:
         """What this process says of itself in the ledger."""
         return {
@@ -209,26 +228,26 @@ class Job:
             "planned": planned.peak_bytes, "workers": len(planned.places), "scheduler": self.recipe.compute.scheduler,
         }  # fmt: skip
 
-    def break_off(self, ledger: Ledger | None, error: BaseException) -> None:
-        """Keep what is done, if anything is, and say so.
+    def break_off(self, ledger: Ledger | None, history: History | None, error: BaseException) -> None:
+        """Keep what is done, if anything is, here or by an earlier process, and say so.
 
         Raises
         ------
-        KeyboardInterrupt
+        KeyboardInterrupt, DetcalError
             In place of another one, with what is true of the output.
         """
-        history = None if ledger is None else ledger.history
-        if history is not None and history.commit is not None and not self.places.store.exists():
+        history = history if ledger is None else ledger.history
+        if history is not None and history.commit is not None and not self.places.store.exists() and isinstance(error, KeyboardInterrupt):
             self.places.ledger.replace(self.places.last_ledger)
             said = f"{self.places.output} was written"
-        elif history is None or not history.share:
+        elif history is None or not history.share or not self.places.store.exists():
             self.places.remove()
             said = ""
         else:
-            assert ledger is not None
             said = f"{self.places.output} is {percent(history.share)} done: the same command goes on from there"
             with suppress(OSError):  # of a disk that is full, or gone
-                ledger.note(end={"how": type(error).__name__, "why": " ".join(str(error).split())[:500]})
+                if ledger is not None:
+                    ledger.note(end={"how": type(error).__name__, "why": " ".join(str(error).split())[:500]})
         if isinstance(error, KeyboardInterrupt):
             raise type(error)(said) from None
         if said and isinstance(error, DetcalError):

@@ -17,7 +17,7 @@ from detcal.stores.checksums import chunks_in_shard, fault_of, seal_of
 from detcal.stores.targets.replacing import remove
 from detcal.stores.targets.zarr_store import METADATA, chunk_file
 from detcal_pipelines.fingerprint import Fingerprint, differences
-from detcal_pipelines.ledger import Block, Event, History, Ledger, read_ledger
+from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def history_of(places: Places) -> History | None:
     return None
 
 
-def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> Ledger | None:
-    """The ledger of a run that broke off and can go on, in which every block that is noted is there; None if there is none.
+def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | None:
+    """What a run that broke off has noted, if it can go on; None if there is none.
 
     Raises
     ------
@@ -61,13 +61,18 @@ def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> Ledger | N
         There is one, but what it rests on has changed.
     """
     if restart or not places.ledger.is_file() or not (places.store / METADATA).is_file():
-        places.remove()
         return None
-    if read_ledger(places.ledger).commit is None:
-        check_unchanged(places, read_ledger(places.ledger), basis)
+    history = read_ledger(places.ledger)
+    if history.commit is None:
+        check_unchanged(places, history, basis)
+    return history
+
+
+def go_on(places: Places) -> Ledger:
+    """The ledger of a run that broke off, with every block of it there: those that are not are noted as lost."""
     ledger = Ledger.go_on(places.ledger)
     for block in lost_blocks(places.store, ledger.history):
-        ledger.note(lost=[block[0], *block[1]])
+        ledger.note(lost=as_list(block))
     return ledger
 
 
