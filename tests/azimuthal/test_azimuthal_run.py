@@ -19,7 +19,7 @@ from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
-from tests.pipelines.test_run import change, detcal, fails, made_by
+from tests.pipelines.commands import change, detcal, fails, made_by
 from tests.reference.sparse import allocate
 from tests.sensor.test_sensor_run import PONI, SENSOR, SHAPE
 
@@ -47,7 +47,7 @@ def folder(frames, tmp_path):
 
 
 def result_of(folder, name):
-    detcal(folder, "run", f"{name}.toml", "--memory", "2GiB", "--workers", "2")
+    detcal(folder, "run", f"{name}.toml", "--workers", "2")
     return xr.open_zarr(folder / f"{RECIPES[name]}.zarr")
 
 

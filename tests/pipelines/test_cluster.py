@@ -1,11 +1,14 @@
 """Runs on a cluster: within the memory of each worker, whichever of them does the work, and one clear line when it goes wrong."""
 
-import concurrent.futures
 import os
 import socketserver
 import subprocess
-import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import psutil
@@ -16,8 +19,8 @@ from distributed import Client, LocalCluster
 
 from detcal import load
 from tests.benchmarks.sampling import DETCAL, planned_peak
+from tests.pipelines.commands import detcal, fails
 from tests.pipelines.inputs import OPTIONS, write_inputs
-from tests.pipelines.test_run import detcal, fails
 
 MIB = 2**20
 SIDE = 512
@@ -44,32 +47,45 @@ def processes_of(cluster: LocalCluster) -> list[psutil.Process]:
         return [psutil.Process(number) for number in client.run(os.getpid).values()]
 
 
-@pytest.mark.parametrize("held_back", [1, 2])
-@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"integrate", "median_filter", "quantile_filter"}))  # as sigma_clip
-def test_no_worker_outgrows_the_plan_where_others_are_held_back(folder, cluster, name, held_back):
-    """Some workers are stopped until the others can go no further: what these do not do waits there."""
-    workers = processes_of(cluster)
-    run = subprocess.Popen(
-        [*DETCAL, "run", f"{name}.toml", "--scheduler", cluster.scheduler_address, "--overwrite"], cwd=folder, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    peak, began, stopped = 0, None, []
-    try:
-        while run.poll() is None:
+@contextmanager
+def held_back(folder: Path, workers: list[psutil.Process], number: int) -> Iterator[list[int]]:
+    """Some workers are stopped for a while once a run has begun; the memory of all is noted as often as it is looked at."""
+    seen, over = [0], Event()
+
+    def watch() -> None:
+        began, stopped = None, []
+        while not over.wait(0.02):
             began = began or (time.monotonic() if list(folder.glob(".new_*.partial")) else None)
             if began and not stopped and time.monotonic() - began < HELD_SECONDS:
-                stopped = [worker.suspend() or worker for worker in workers[:held_back]]
+                stopped = [worker.suspend() or worker for worker in workers[:number]]
             if began and time.monotonic() - began > HELD_SECONDS:
                 for worker in stopped:
                     worker.resume()
-            peak = max(peak, *(worker.memory_info().rss for worker in workers))
-            time.sleep(0.02)
-    finally:
-        for worker in workers:
-            worker.resume()
-    printed = run.communicate()[0]
-    assert run.returncode == 0, printed
-    assert peak <= planned_peak(printed)
+            seen.extend(worker.memory_info().rss for worker in workers)
+
+    def watch_and_let_go() -> None:
+        try:
+            watch()
+        finally:
+            for worker in workers:
+                worker.resume()
+
+    with ThreadPoolExecutor(1) as threads:
+        watched = threads.submit(watch_and_let_go)
+        try:
+            yield seen
+        finally:
+            over.set()
+    watched.result()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"integrate", "median_filter", "quantile_filter"}))  # as sigma_clip
+def test_no_worker_outgrows_the_plan_where_others_are_held_back(folder, cluster, name, number):
+    """They are stopped until the others can go no further: what these do not do waits there."""
+    with held_back(folder, processes_of(cluster), number) as seen:
+        done = detcal(folder, "run", f"{name}.toml", "--scheduler", cluster.scheduler_address, "--overwrite")
+    assert max(seen) <= planned_peak(done.stdout)
 
 
 def test_a_fit_does_not_depend_on_the_cluster(folder, cluster):
@@ -92,7 +108,7 @@ def test_a_port_that_speaks_another_language(folder):
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, daemon=True).start()
         start = time.monotonic()
         message = fails(folder, "run", "fit_response.toml", "--scheduler", f"tcp://127.0.0.1:{server.server_address[1]}", "--overwrite")
         server.shutdown()
@@ -136,7 +152,7 @@ class GoneWhileLoading:
     asked = False
 
     def submit(self, function, text, *, workers, pure):
-        loaded = concurrent.futures.Future()
+        loaded = Future()
         if workers == ["tcp://there:1"]:
             loaded.set_result(300 * MIB)
         self.asked = workers == ["tcp://gone:2"]

@@ -11,8 +11,8 @@ from distributed import LocalCluster
 
 from detcal import save
 from detcal.response import Response, correct_response
+from tests.pipelines.commands import detcal, fails, in_process
 from tests.pipelines.packages import PACKAGE, found_in, install, pretend
-from tests.pipelines.test_run import detcal, fails, in_process
 
 SHAPE = (32, 24)
 CHAIN = """
@@ -82,13 +82,10 @@ def test_they_are_listed_with_their_package_and_shown_with_their_keys(installed)
 
 
 def test_a_ready_recipe_is_checked_planned_and_run(folder, frames):
-    assert in_process(folder, "init", "subtract_background").exit_code == 0
-    for command in (["check"], ["plan", "--memory", "1GiB"]):
-        done = in_process(folder, command[0], "subtract_background.toml", *command[1:])
-        assert done.exit_code == 0, done.output
-    assert "subtract_background" in done.output
-    done = in_process(folder, "run", "subtract_background.toml", "--memory", "1GiB", "--workers", "2")
-    assert done.exit_code == 0, done.output
+    detcal(folder, "init", "subtract_background")
+    detcal(folder, "check", "subtract_background.toml")
+    assert "subtract_background" in detcal(folder, "plan", "subtract_background.toml", "--memory", "1GiB").output
+    detcal(folder, "run", "subtract_background.toml", "--workers", "2")
     found = xr.open_zarr(folder / "subtract_background.zarr")
     wanted = np.where(frames == 2**32 - 1, np.nan, frames).astype(np.float32) - np.float32(20)
     np.testing.assert_array_equal(found[next(iter(found))], wanted)

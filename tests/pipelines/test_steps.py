@@ -18,7 +18,7 @@ from detcal_pipelines.steps.words import ELSEWHERE, entry, literals, meaning
 from detcal_pipelines.template import PIPELINES, TABLE, table_of_steps
 
 from detcal import azimuthal, distortion, response, save, sensor
-from tests.pipelines.test_run import in_process
+from tests.pipelines.commands import in_process
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_NAMES = (
@@ -192,6 +192,7 @@ class Lower(Step[None]):
     def task_bytes(self, block: Block, ready: None) -> int:
         return 3 * block.nbytes
 '''
+END = "end of a command"
 PLACES = {
     "detcal/response/kernels.py": KERNEL,
     "detcal/response/operations.py": OPERATION,
@@ -208,22 +209,31 @@ def test_adding_a_step_takes_three_places(tmp_path):
             file.write(text)
     save(np.full((6, 4, 5), 9, np.float32), tmp_path / "scan.h5")
 
-    def detcal(*arguments: str) -> str:
-        places = f"import sys; sys.path[:0] = {[str(tmp_path), str(tmp_path / 'pipelines')]}"
-        program = f"{places}; from detcal_pipelines.cli import main; main({list(arguments)})"
-        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert re.search(r"^lower +Take a level off the frames\.$", detcal("steps"), re.MULTILINE)
-    assert "what is taken off, counts" in detcal("steps", "lower")
-    detcal("init", "lower")
+    listed, shown, _, _, planned, _ = in_a_copy(
+        tmp_path, ["steps"], ["steps", "lower"], ["init", "lower"], ["check", "lower.toml"], ["plan", "lower.toml", "--memory", "1GiB"],
+        ["run", "lower.toml", "--memory", "1GiB", "--workers", "1"],
+    )  # fmt: skip
+    assert re.search(r"^lower +Take a level off the frames\.$", listed, re.MULTILINE)
+    assert "what is taken off, counts" in shown
     assert "# level = 1.0                               # what is taken off, counts" in (tmp_path / "lower.toml").read_text()
-    detcal("check", "lower.toml")
-    assert "lower" in detcal("plan", "lower.toml", "--memory", "1GiB")
-    detcal("run", "lower.toml", "--memory", "1GiB", "--workers", "1")
+    assert "lower" in planned
     found = xr.open_zarr(tmp_path / "lower.zarr")
     np.testing.assert_array_equal(found[next(iter(found))], np.full((6, 4, 5), 8))
+
+
+def in_a_copy(folder: Path, *commands: list[str]) -> list[str]:
+    """What commands of a copy of the project print, in a process of their own."""
+    program = f"""if True:
+        import sys
+        sys.path[:0] = {[str(folder), str(folder / "pipelines")]}
+        from detcal_pipelines.cli import main
+        for command in {commands}:
+            main(command, standalone_mode=False)
+            print("{END}")
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(END)[:-1]
 
 
 def test_variances_may_be_frames_of_a_file():

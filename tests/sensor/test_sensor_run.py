@@ -15,7 +15,7 @@ from detcal.response import Response
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve, inversion
 from detcal.sensor.memory import deconvolve_bytes
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
-from tests.pipelines.test_run import change, detcal, fails, made_by
+from tests.pipelines.commands import change, detcal, fails, made_by
 
 MIB = 2**20
 RECIPES = "build_psf", "deconvolve"
@@ -52,7 +52,7 @@ def finished(frames, tmp_path_factory):
     change(folder, "build_psf.toml", '# mask = "mask.edf"', 'mask = "mask.zarr"')
     for name in RECIPES:
         detcal(folder, "check", f"{name}.toml")
-        detcal(folder, "run", f"{name}.toml", "--memory", "2GiB", "--workers", "2")
+        detcal(folder, "run", f"{name}.toml", "--workers", "2")
     return folder
 
 

@@ -20,8 +20,8 @@ from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.targets.crono_writer import write_crono
 from detcal.stores.targets.zarr_store import prepare_zarr
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run, planned_peak
-from tests.pipelines.test_run import change, detcal, fails
-from tests.xrf.test_xrf_files import spoil
+from tests.pipelines.commands import change, detcal, fails
+from tests.xrf.files import spoil
 
 MIB = 2**20
 RECIPES = {"convert_crono": "converted", "regrid_xrf": "cube"}
@@ -42,7 +42,7 @@ def folder(original, tmp_path):
 
 
 def result_of(folder, name):
-    detcal(folder, "run", f"{name}.toml", "--memory", "2GiB", "--workers", "2")
+    detcal(folder, "run", f"{name}.toml", "--workers", "2")
     return library.load(folder / f"{RECIPES[name]}.zarr").compute()
 
 
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_used(folder, command, name, dataset, values, mess
 
 def test_a_zero_live_time_is_left_out_with_one_warning(folder):
     spoil(folder / "scan.h5", "LiveTimes", lambda whole: np.where(np.arange(len(whole)) == 7, 0, whole).astype(np.uint64))
-    done = detcal(folder, "run", "regrid_xrf.toml", "--memory", "2GiB", "--workers", "2")
+    done = detcal(folder, "run", "regrid_xrf.toml", "--workers", "2")
     assert done.stderr.count("warning: ") == 1
     assert "spectra of " in done.stderr
     assert "1 without a positive live time (number 7) are left out" in done.stderr

@@ -1,4 +1,4 @@
-"""What comes in and goes out: one image where one is expected, and outputs that take nothing's place."""
+"""Outputs take the place of no input, have one of the known suffixes, and spare what appears meanwhile."""
 
 import os
 import re
@@ -13,179 +13,15 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from click.testing import CliRunner
-from detcal_pipelines.chain import build
-from detcal_pipelines.cli import main
 from detcal_pipelines.recipe import Recipe, read_recipe
 from detcal_pipelines.steps.registry import own_steps
 from detcal_pipelines.steps.sources import DarkSource, InputFile, Table, paths_in
 from detcal_pipelines.template import output_of, render
 
 import detcal
-from detcal import open_frames, response, save
-from detcal.errors import InputError, OutputError
-from detcal.frames.images import mask_of_image, one_image
-
-SHAPE = (8, 9)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A scan, gains, a mask, a geometry and a fitted response."""
-    rng = np.random.default_rng(1)
-    np.save(tmp_path / "scan.npy", rng.integers(900, 1100, (12, *SHAPE)).astype(np.uint16))
-    np.save(tmp_path / "gain.npy", np.full(SHAPE, 1.5, np.float32))
-    np.save(tmp_path / "mask.npy", np.eye(*SHAPE, dtype=np.uint8) * 255)
-    save(response.Response.from_gain(np.ones(SHAPE)), tmp_path / "response.zarr")
-    (tmp_path / "plane.poni").write_text(
-        'poni_version: 2.1\nDetector: Detector\nDetector_config: {"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": [8, 9], "orientation": 3}\n'
-        "Distance: 0.1\nPoni1: 0.0\nPoni2: 0.0\nRot1: 0.0\nRot2: 0.0\nRot3: 0.0\nWavelength: 1e-10\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def write(step: str, *, source: str = 'path = "scan.npy"', output: str = "out.zarr", name: str = "r.toml") -> Path:
-    Path(name).write_text(f'[input]\n{source}\n[[steps]]\n{step}\n[output]\npath = "{output}"\n')
-    return Path(name)
-
-
-def refused(recipe: Path, *commands: str, options: tuple[str, ...] = ()) -> set[str]:
-    """What check, plan and run say of a recipe that none of them takes."""
-    said = set()
-    for command in commands or ("check", "plan", "run"):
-        done = CliRunner().invoke(main, [command, str(recipe), *(options if command != "plan" else ())])
-        assert done.exit_code == 2, f"{command}: {done.output}"
-        said.add(done.stderr.strip().splitlines()[-1])
-    return said
-
-
-CORRECT = 'operation = "correct_response"\nresponse = {response}'
-RINGS = 'operation = "integrate"\ngeometry = "plane.poni"\nnpt = 5\nunit = "r_mm"\nmask = {mask}'
-FIT = 'operation = "fit_response"\nsigma = 2.0\nmask = {mask}'
-
-# --------------------------------------------------------------------------------------------------- a stack is no image
-
-
-@pytest.mark.parametrize(("step", "key"), [(CORRECT, "response"), (RINGS, "mask"), (FIT, "mask")], ids=["response", "rings", "fit"])
-def test_a_stack_is_no_image_of_gains_nor_a_mask(step: str, key: str, folder: Path) -> None:
-    (said,) = refused(write(step.format(**{key: '"scan.npy"'})))
-    assert re.search(r"expected a .*one image, got a stack of 12 frames .*scan\.npy.*{ path = .*scan\.npy.*, frames = 0 }", said)
-
-
-def test_a_chosen_frame_and_a_stack_of_one_are_images(folder: Path) -> None:
-    np.save("gains.npy", np.stack([np.full(SHAPE, value, np.float32) for value in (2, 3, 4)]))
-    np.save("one.npy", np.full((1, *SHAPE), 5, np.float32))
-    raw = np.load("scan.npy")
-    for source, gain in (('{ path = "gains.npy", frames = 1 }', 3), ('{ path = "gains.npy", frames = [-1] }', 4), ('"one.npy"', 5)):
-        found = build(read_recipe(write(CORRECT.format(response=source))))
-        np.testing.assert_allclose(found.values, raw * np.float32(gain))
-
-
-def test_counts_are_no_gains(folder: Path) -> None:
-    np.save("flat.npy", np.full(SHAPE, 2000.0, np.float32))
-    for source, words in (
-        ('{ path = "scan.npy", frames = 3 }', "uint16 with a median of"),
-        ('"flat.npy"', "float32 with a median of 2000"),
-    ):
-        (said,) = refused(write(CORRECT.format(response=source)), "check")
-        assert "expected gains, reals about 1, got counts" in said
-        assert words in said
-    for values in (np.full(SHAPE, 3), np.full(SHAPE, 101.0)):
-        with pytest.raises(InputError, match="got counts"):
-            response.Response.from_gain(values)
-    for gains in (np.ones(SHAPE, int), np.full(SHAPE, np.nan), np.full(SHAPE, 0.01), np.zeros(SHAPE, int)):
-        assert response.Response.from_gain(gains).shape == SHAPE
-    with pytest.raises(InputError, match=r"expected gains, one image, got a stack of 3 frames: choose one, as frames\[0\]"):
-        response.Response.from_gain(np.ones((3, *SHAPE)))
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (np.full(SHAPE, 700, np.uint16), "no 0, so that no pixel is left"),
-        (np.linspace(0, 1, 72).reshape(SHAPE), "fractions"),
-        (np.arange(400).reshape(20, 20), "400 different values"),
-    ],
-)
-def test_counts_are_no_mask(values: Any, words: str) -> None:
-    with pytest.raises(InputError, match=f"expected a mask, 0 in good pixels.*got {words}"):
-        mask_of_image(one_image(values, "a mask"))
-
-
-def test_masks_of_all_kinds_are_masks() -> None:
-    bad = np.eye(*SHAPE, dtype=bool)
-    bits = np.where(bad, np.arange(9) + 2**31, 0).astype(np.uint32)
-    for values in (bad, bad.astype(float) * 255, bits, np.where(bad, np.nan, 0.0), -bad.astype(np.int8), bad[None]):
-        np.testing.assert_array_equal(mask_of_image(one_image(values, "a mask")), bad)
-
-
-def test_a_response_has_no_frames_to_choose(folder: Path) -> None:
-    (said,) = refused(write(CORRECT.format(response='{ path = "response.zarr", flip = "ud" }')), "check")
-    assert "a response has no frames to choose or to turn over" in said
-
-
-# ----------------------------------------------------------------------------------------------- recipes choose frames
-
-
-def write_tomo(path: str) -> None:
-    """Darks of 100 and 104, flats of 2100 and 2104 and projections of 1102 counts, in turn."""
-    key = np.array([2, 1, 0, 0, 2, 0, 1])
-    levels = np.array([100, 2100, 1102, 1102, 104, 1102, 2104])
-    ramp = np.arange(SHAPE[0])[:, None]  # so that rows differ
-    with h5py.File(path, "w") as file:
-        file["entry/instrument/detector/data"] = (levels[:, None, None] + ramp + np.zeros((7, *SHAPE))).astype(np.uint16)
-        file["entry/instrument/detector/image_key"] = key
-        file["entry/sample/rotation_angle"] = np.arange(7.0)
-
-
-def test_a_tomo_file_is_its_own_dark_and_flat(folder: Path) -> None:
-    write_tomo("scan.nxs")
-    step = 'operation = "correct_response"\nresponse = "response.zarr"\ndark = {dark}\nflat = {flat}'
-    recipe = write(step.format(dark='"scan.nxs"', flat='"scan.nxs"'), source='path = "scan.nxs"')
-    with pytest.warns(UserWarning, match="3 projections, 2 flats, 2 darks"):
-        found = build(read_recipe(recipe))
-    np.testing.assert_allclose(found.values, np.full((3, *SHAPE), 0.5), rtol=1e-6)  # (1102 - 102) / (2102 - 102)
-    np.testing.assert_array_equal(found.rotation_angle, [2, 3, 5])
-    named = step.format(dark='{ path = "scan.nxs", frames = 0 }', flat='{ path = "scan.nxs", frames = [6] }')
-    found = build(read_recipe(write(named, source='path = "scan.nxs"\nframes = "projections"')))
-    np.testing.assert_allclose(found.values, np.full((3, *SHAPE), 1002 / 2004), rtol=1e-6)
-
-
-def test_frames_and_flip_of_the_input_are_planned_and_used(folder: Path) -> None:
-    raw = np.load("scan.npy")
-    recipe = write(CORRECT.format(response='"gain.npy"'), source='path = "scan.npy"\nframes = "2:9:3"\nflip = "both"')
-    np.testing.assert_allclose(build(read_recipe(recipe)).values, raw[2:9:3, ::-1, ::-1] * 1.5)
-    done = CliRunner().invoke(main, ["plan", str(recipe)])
-    assert "(3, 8, 9)" in done.output, done.output
-    mask = np.load("mask.npy") != 0
-    rings = build(read_recipe(write(RINGS.format(mask='{ path = "mask.npy", flip = "lr" }'))))
-    assert int(rings["count"][0].sum()) == (~mask).sum()
-    np.testing.assert_array_equal(open_frames("mask.npy", flip="lr").values[0] != 0, mask[:, ::-1])
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ('frames = "flat"', 'input.frames (line 3): expected frames: a number, a list of numbers, a slice such as "10:50"'),
-        ("frames = 1.5", "input.frames (line 3): expected frames"),
-        ("frames = []", "input.frames (line 3): expected frames"),
-        ("frames = true", "input.frames (line 3): expected frames"),
-        ('flip = "up"', "input.flip (line 3): input should be 'ud', 'lr' or 'both', got 'up'"),
-    ],
-)
-def test_wrong_choices_are_mistakes_in_a_recipe(line: str, words: str, folder: Path) -> None:
-    recipe = write(CORRECT.format(response='"gain.npy"'), source=f'path = "scan.npy"\n{line}')
-    (said,) = refused(recipe, "check")
-    assert words in said
-
-
-def test_darks_of_the_same_file_are_turned_over_alike(folder: Path) -> None:
-    write_tomo("scan.nxs")
-    step = 'operation = "correct_response"\nresponse = "gain.npy"\ndark = "scan.nxs"'
-    (said,) = refused(write(step, source='path = "scan.nxs"\nflip = "ud"'), "check")
-    assert "dark lies in the file of the frames: give it the same flip as [input]" in said
-
+from detcal import open_frames, save
+from detcal.errors import OutputError
+from tests.stores.recipes import CORRECT, SHAPE, refused, write
 
 # ---------------------------------------------------------------------------------------- outputs take nothing's place
 

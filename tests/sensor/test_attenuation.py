@@ -1,0 +1,62 @@
+"""How much a sensor absorbs, against published tables."""
+
+import numpy as np
+import pytest
+import xraydb
+
+from detcal.sensor import attenuation_per_m, build_psf
+from tests.sensor.geometries import tilted
+from tests.sensor.rays import SENSOR, SQUARE, plane
+
+
+@pytest.mark.parametrize(
+    ("energy_kev", "total_cm2_g", "energy_cm2_g"), [(10, 33.89, 32.89), (15, 10.34, 9.794), (20, 4.464, 4.076), (30, 1.436, 1.164)]
+)
+def test_silicon_is_nists_where_it_is_tabulated(energy_kev, total_cm2_g, energy_cm2_g):
+    assert attenuation_per_m("Si", energy_kev) == pytest.approx(232.9 * total_cm2_g, rel=1e-12)
+    assert attenuation_per_m("Si", energy_kev, absorption="energy") == pytest.approx(232.9 * energy_cm2_g, rel=1e-12)
+
+
+@pytest.mark.parametrize(("absorption", "at_15", "at_20"), [("total", 10.34, 4.464), ("energy", 9.794, 4.076)])
+def test_silicon_is_interpolated_in_the_logarithms(absorption, at_15, at_20):
+    """Between 15 and 20 keV µ falls as a power of the energy; a straight line, as pyFAI draws it, lies above it."""
+    found = attenuation_per_m("Si", 17.793, absorption=absorption)
+    power = np.log(at_20 / at_15) / np.log(20 / 15)
+    assert found == pytest.approx(232.9 * at_15 * (17.793 / 15) ** power, rel=1e-12)
+    chord = 232.9 * np.interp(17.793, [15, 20], [at_15, at_20])
+    assert found < 0.9 * chord
+
+
+def test_the_tutorials_energy():
+    found = attenuation_per_m("Si", 17.793, absorption="energy")
+    assert found == pytest.approx(1356, abs=1)  # a straight line gives 1537
+    photoelectric = 100 * xraydb.material_mu("Si", 17793, density=2.329, kind="photo")
+    assert found == pytest.approx(photoelectric, rel=0.01)
+    assert attenuation_per_m("Si", 17.793) == pytest.approx(100 * xraydb.material_mu("Si", 17793, density=2.329), rel=0.01)
+
+
+def test_attenuation_at_an_absorption_edge_is_on_its_side():
+    """The table has two values at the K edge of cadmium, 26.7112 keV."""
+    below, above = (attenuation_per_m("CdTe", 26.7112 * factor) for factor in (1 - 1e-9, 1 + 1e-9))
+    assert below == pytest.approx(585 * 9.834, rel=1e-6)
+    assert above == pytest.approx(585 * 29.43, rel=1e-6)
+
+
+def test_density_takes_the_place_of_the_tabulated_one():
+    assert attenuation_per_m("CdTe", 40, density_g_cm3=2 * 5.85) == pytest.approx(2 * attenuation_per_m("CdTe", 40))
+
+
+def test_formula_with_density_and_materials_by_name_are_xraydbs():
+    found = attenuation_per_m("Cd0.9Zn0.1Te", 20, density_g_cm3=5.78)
+    assert found == pytest.approx(100 * xraydb.material_mu("Cd0.9Zn0.1Te", 20000, density=5.78), rel=1e-12)
+    assert found == pytest.approx(attenuation_per_m("CdTe", 20), rel=0.03)  # a material that resembles it
+    assert attenuation_per_m("kapton", 10) == pytest.approx(100 * xraydb.material_mu("kapton", 10000), rel=1e-12)
+
+
+def test_psf_takes_its_attenuation_from_material_and_energy():
+    geometry = plane((4, 5), SQUARE, 0.3, (2, 2))
+    options = {"energy_kev": 40, "material": "CdTe", "absorption": "energy", "density_g_cm3": 5.0}
+    assert build_psf(geometry, thickness_m=450e-6, **options).attenuation_per_m == pytest.approx(500 * 9.635)
+    assert build_psf(geometry, energy_kev=15, **SENSOR).attenuation_per_m == pytest.approx(232.9 * 10.34)
+    assert build_psf(tilted(), energy_kev=15, **SENSOR).attenuation_per_m == pytest.approx(232.9 * 10.34)  # before the geometry's own
+    assert build_psf(tilted(), thickness_m=450e-6, attenuation_per_m=77.0).attenuation_per_m == 77.0
