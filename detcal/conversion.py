@@ -37,7 +37,7 @@ def convert_crono(
     output
         A zarr directory, or a zip of one if the name ends in .zip.
     sigma_channels
-        Of the gaussian along the energy.
+        Standard deviation of the gaussian along the energy, in channels.
     motor_step_um, chunks
         As for `open_crono`.
     overwrite

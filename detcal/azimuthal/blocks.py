@@ -16,8 +16,10 @@ from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
 def draw(profiles: NDArray[Any], images: tuple[NDArray[Any], ...]) -> NDArray[np.float32]:
     """Profiles (frame, radial) on the detector."""
     centres, radius, norm, dark = images
-    drawn = [np.interp(radius, centres, profile, left=np.nan, right=np.nan) * norm + dark for profile in profiles]
-    return np.asarray(drawn, np.float32)
+    drawn = np.empty((len(profiles), *radius.shape), np.float32)
+    for image, profile in zip(drawn, profiles, strict=True):
+        image[:] = np.interp(radius, centres, profile, left=np.nan, right=np.nan) * norm + dark
+    return drawn
 
 
 def clip_block(
@@ -80,9 +82,9 @@ def outlier_block(
 ) -> NDArray[np.bool_]:
     """What is left out of a block."""
     _, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
-    marked = np.zeros((len(frames), frames[0].size), np.bool_)
+    marked, marks = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
     for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
-        marks = np.zeros_like(image)
+        marks[:] = 0
         clipping.mark_batch(image, rings, batch, intervals[group], marks)
         clipping.unload_marks(marks, rings, batch, marked[group])
     return marked.reshape(frames.shape)

@@ -64,18 +64,18 @@ def build_bins(
     npt
         Number of rings.
     unit
-        Of the radius: scattering vector ("q_nm^-1", "q_A^-1"), angle ("2th_deg", "2th_rad"), distance from the beam on the detector
+        Unit of the radius: scattering vector ("q_nm^-1", "q_A^-1"), angle ("2th_deg", "2th_rad"), distance from the beam on the detector
         ("r_mm", "r_m"), and others of pyFAI's; or its unit itself.
     split
-        "no": a pixel belongs to the ring of its centre. "bbox", "full": to all that its bounding box, or its outline, lies in, with
-        shares: parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
+        "no": a pixel belongs to the ring of its centre. "bbox", "full": to all rings that its bounding box, or its outline, lies in, by
+        parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
     mask : (y, x) bool, optional
         True: in no ring. By default that of pyFAI's detector.
     radial_range : in the unit, optional
-        Its rings have the same pixels as in any wider range. By numpy.histogram's rule a ring has its lower edge, the last one its upper
-        edge too. Rings without a pixel are empty: NaN, and count 0.
+        Smallest and largest radius. Rings have the same pixels as in any wider range. By numpy.histogram's rule a ring has its lower edge,
+        the last one its upper edge too. Rings without a pixel are empty: NaN, and count 0.
     azimuth_range : degrees, optional
-        From −180 to 180, or from 0 to 360; by the same rule.
+        Smallest and largest azimuth, from −180 to 180 or from 0 to 360. By the same rule.
     polarization : −1 … 1, optional
         Polarisation factor, 1 for a beam that is polarised horizontally.
     solid_angle

@@ -9,6 +9,7 @@ DARK_PIXEL = 4  # bytes
 LANE_PIXEL = 4 * LANES  # bytes of a pixel of LANES frames
 SCRATCH = 2**14  # bytes
 BUILT_ENTRY, BUILT_PIXEL = 8, 12  # bytes of bins as they are built: pixel and share; norm, dark and radius
+DRAWN_PIXEL = 3 * 8  # bytes of a frame that is drawn, before it is rounded to float32
 GEOMETRY_PIXEL = 128  # bytes, of what pyFAI holds while it builds them
 
 
@@ -27,6 +28,17 @@ def profiles_bytes(shape: tuple[int, int], frames: int, itemsize: int, entries: 
         once=built + rings_bytes(shape, entries),
         task=block + batch + profiles + SCRATCH,
     )
+
+
+def outlier_bytes(shape: tuple[int, int], frames: int, entries: int, longest: int, bins: int) -> Needs:
+    """What the masks of outliers of as many frames hold beside profiles: the masks, what is kept of each ring, and a batch of marks."""
+    marks = LANE_PIXEL * min(BATCH + longest, entries)
+    return Needs(task=frames * (shape[0] * shape[1] + 2 * 4 * bins) + marks)
+
+
+def drawn_bytes(shape: tuple[int, int], frames: int) -> Needs:
+    """What profiles that are drawn back on as many frames hold beside: the frames, and one of them in float64 while it is made."""
+    return Needs(task=(4 * frames + DRAWN_PIXEL) * shape[0] * shape[1])
 
 
 def rings_bytes(shape: tuple[int, int], entries: int) -> int:

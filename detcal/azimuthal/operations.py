@@ -11,9 +11,9 @@ from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.profiles import as_bins, as_profiles, check_clipping, clipping_task, profiles_of, readings_for
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
+from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
 from detcal.frames.stack import DIMS
-from detcal.frames.valid import settled
 
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
 
@@ -100,7 +100,7 @@ def sigma_clip(
     threshold
         In standard deviations.
     max_iterations
-        0 leaves nothing out.
+        How often outliers are left out, at most. 0 leaves nothing out.
     error_model
         "azimuthal" or "poisson"; "hybrid" clips by the spread, and gives the errors of "poisson". With "poisson" and a variance, a ring of
         which more than half would go at once is clipped about its median, the lower one of two: its mean had gone to an outlier.
@@ -146,6 +146,21 @@ def outlier_mask(
 
     Pixels without a reading, and those in no ring, are no outliers.
 
+    Parameters
+    ----------
+    frames, bins, threshold, max_iterations, error_model, variance, dummy
+        As for `sigma_clip`.
+
+    Returns
+    -------
+    DataArray (frame, y, x) bool
+        outlier, with the frames' coordinates.
+
+    Raises
+    ------
+    InputError
+        As `sigma_clip`.
+
     Examples
     --------
     >>> import numpy as np
@@ -179,7 +194,7 @@ def quantile_filter(
     frames, bins, dummy
         As for `integrate`.
     quantiles
-        Rising, from 0 to 1.
+        The lower and the upper one, from 0 to 1; two equal ones give that quantile itself.
 
     Returns
     -------
@@ -274,7 +289,7 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     lazy = profile.copy(data=da.asarray(profile.data))
     return map_frames(
         draw, lazy, {"images": bins.images_in_memory}, dims=DIMS, sizes=dict(zip(DIMS[1:], bins.shape, strict=True)), name="background",
-        attrs=settled({"units": "counts"}),
+        attrs=attributes_of(profile, {"units": "counts"}),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError
-from detcal.frames.corrections import refuse_twice
+from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.graph import map_frames
 from detcal.frames.readings import ALL_NUMBERS, Valid
 from detcal.frames.stack import as_stack_of
@@ -96,4 +96,5 @@ def as_profiles(
         found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
         coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
         dims = ("frame", "azimuthal", "radial")
-    return xr.Dataset({name: (dims, found[:, k]) for k, name in enumerate(names)}, coords)
+    done = {ATTRIBUTE: list(corrections_of(stack))} if corrections_of(stack) else {}  # which holds for profiles that are drawn back too
+    return xr.Dataset({name: (dims, found[:, k], done) for k, name in enumerate(names)}, coords)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
-from dask import delayed
+from dask import delayed, is_dask_collection
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
@@ -116,7 +116,7 @@ def fit_distortion(
         found = find_grid_points(image, dots=dots, dot_diameter_px=dot_diameter_px, spacing_px=spacing_px, mask=mask)
     as_stack_of(found.shape, "points", image, "image")
     fit = partial(map_of_points, pitch_m=float(pitch_m), method=method, order=order)
-    if is_found(found):
+    if is_found(found) and not is_dask_collection(image):
         return fit(found)
     return on_first_use(DistortionMap, partial(fit_later, fit, found), shape=found.shape, pitch_m=float(pitch_m))
 

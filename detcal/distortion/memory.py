@@ -4,6 +4,8 @@ from detcal.distortion.resampling import TILE_COLUMNS, TILE_ROWS
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
 
+EVEN_VECTORS, CAMERA_VECTORS = 9, 7  # float64 images of the regular grid, and of the camera, that LSMR and what it calls hold
+
 
 def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
     """Fitting the mean of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
@@ -33,7 +35,24 @@ def correct_distortion_bytes(
     read and as it is decoded, values, coverage and variance of the result, and a tile of lanes.
     """
     pixels, even = shape[0] * shape[1], output[0] * output[1]
-    matrix = 8 * coefficients + 8 * even + 4 * pixels
+    matrix = matrix_bytes(pixels, even, coefficients)
     block = frames * ((2 * itemsize + (8 if variance else 0)) * pixels + 4 * (3 if variance else 2) * even)
     lanes = 16 * 4 * LANES * TILE_ROWS * TILE_COLUMNS
     return Needs(prepared=2 * matrix, once=matrix, task=block + (4 * coefficients if variance else 0) + lanes)
+
+
+def uncorrect_bytes(shape: tuple[int, int], camera: tuple[int, int], frames: int, itemsize: int, coefficients: int) -> Needs:
+    """Taking blocks of `frames` frames (y, x) of the regular grid, of `itemsize` bytes a pixel, back to a camera of a shape.
+
+    A task holds its block twice, as it is read and as it is decoded, the result, the matrix in the order in which scipy takes it, once more
+    as float64 while it is applied, and what LSMR keeps of one frame.
+    """
+    even, pixels = shape[0] * shape[1], camera[0] * camera[1]
+    matrix = matrix_bytes(pixels, even, coefficients)
+    block = frames * (2 * itemsize * even + 4 * pixels)
+    return Needs(prepared=2 * matrix, once=matrix, task=block + 16 * coefficients + 8 * (EVEN_VECTORS * even + CAMERA_VECTORS * pixels))
+
+
+def matrix_bytes(pixels: int, even: int, coefficients: int) -> int:
+    """The matrix as kernels take it."""
+    return 8 * coefficients + 8 * even + 4 * pixels

@@ -57,8 +57,8 @@ def correct_distortion(
     mask, shape, pixel_size_m, origin_m
         As for `build_overlaps`.
     dummy : number, optional
-        Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the corrected ones, which else
-        have NaN. The variance has NaN.
+        Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the result for NaN, but not in
+        the variance.
 
     Returns
     -------
@@ -161,10 +161,14 @@ def uncorrect(
     ----------
     frames : (frame, y, x)
         On the regular grid. Not known is what `correct_distortion` takes as not measured.
-    warp, conserve, mask, shape, pixel_size_m, origin_m, dummy
-        As for `correct_distortion`, which made the frames.
-    max_iterations, tolerance
-        When LSMR ends: steps, and relative error of the corrected frame.
+    warp, conserve, mask, shape, pixel_size_m, origin_m
+        As for `correct_distortion`. Give those with which the frames were made.
+    max_iterations
+        How many LSMR, which solves for each frame, may take.
+    tolerance
+        LSMR ends once the result explains the frame with a relative error below this.
+    dummy : number, optional
+        Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the result for NaN.
 
     Returns
     -------

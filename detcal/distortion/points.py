@@ -148,11 +148,6 @@ def as_lazy_picture(image: ArrayLike, mask: ArrayLike | None) -> tuple[da.Array,
     return as_image(stack, shape, "image", largest_is_flag=False), as_mask(mask, shape, "image")
 
 
-def as_picture(image: ArrayLike, mask: ArrayLike | None) -> Picture:
-    """The image as float32, computed, NaN where nothing is known or masked."""
-    return without_masked(*map(np.asarray, as_lazy_picture(image, mask)))
-
-
 def without_masked(image: Picture, masked: NDArray[np.bool_]) -> Picture:
     """An image with NaN where it is masked, of which something must be left."""
     picture: Picture = np.array(image)

@@ -65,7 +65,7 @@ def on_first_use(kind: type[Value], find: Callable[[], Value], **known: Any) -> 
 
 def is_found(value: Any) -> bool:
     """Whether an object has all that it holds, or else finds it on its first use."""
-    return "_found" not in vars(value) or value._found.done
+    return "_found" not in getattr(value, "__dict__", {}) or value._found.done
 
 
 def find_now(value: Value) -> Value:

@@ -10,9 +10,10 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.flags import Dummy
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.readings import Valid, readings, values_and_known
-from detcal.frames.valid import Dummy, check_nothing_lacks, find_readings
+from detcal.frames.valid import check_nothing_lacks, find_readings
 
 DIMS = ("frame", "y", "x")
 

@@ -54,7 +54,7 @@ def fit_response(
         True: pixels known to be bad. A stuck pixel that is not masked raises what its neighbours are expected to read; a
         second fit with `mask=first.mask` is free of that.
     sigma : pixels
-        Of the gaussian; large enough to average the pixels' differences out.
+        Standard deviation of the gaussian that smooths each frame; large enough to average the pixels' differences out.
     cutoff : counts
         Smoothed signals below or at it are left out.
     order : 1 or 2

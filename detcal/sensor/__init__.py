@@ -3,6 +3,7 @@
 from detcal.sensor.attenuation import attenuation_per_m
 from detcal.sensor.calibration import Conditioning, SensorPSF
 from detcal.sensor.geometry import PlanarGeometry
-from detcal.sensor.operations import build_psf, deconvolve
+from detcal.sensor.matrix import build_psf
+from detcal.sensor.operations import deconvolve
 
 __all__ = ["Conditioning", "PlanarGeometry", "SensorPSF", "attenuation_per_m", "build_psf", "deconvolve"]

@@ -5,7 +5,8 @@ import xarray as xr
 
 from detcal.errors import InputError
 from detcal.xrf.grid import build_scan_grid
-from detcal.xrf.operations import smooth_spectra, spread, summary_spectra
+from detcal.xrf.operations import spread
+from detcal.xrf.spectra import smooth_spectra, summary_spectra
 
 
 def convert_scan(scan: xr.Dataset, *, sigma_channels: float = 7.0, tile_rows: int | None = None) -> xr.Dataset:

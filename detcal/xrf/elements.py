@@ -13,7 +13,8 @@ from detcal.frames.graph import map_frames
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_energy
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, window_of
-from detcal.xrf.operations import as_spectra, in_mean_live_time, on_grid, over_seconds, spread, timed
+from detcal.xrf.operations import in_mean_live_time, on_grid, over_seconds, spread, timed
+from detcal.xrf.spectra import as_spectra
 from detcal.xrf.tiles import Missing
 
 EMPTY = 1e-6  # of a pattern's highest channel
@@ -46,12 +47,12 @@ def element_maps(
         the variances of Poisson's counts.
         "window": counts about the strongest line, less those that the channels beside it predict. It is summed in each spectrum, and only
         the sums are put on the grid. A neighbour's line in a window counts as its own.
-    fwhm_kev
-        Resolution of the detector at 5.9 keV.
+    fwhm_kev : keV
+        Resolution of the detector (full width at half maximum) at 5.9 keV.
     energy_range_kev
         Which energies to fit; by default from half a keV, or the strongest lines less 0.7 keV, to the strongest lines and 1.5 keV more.
-    background_kev
-        Distance of the background's triangles.
+    background_kev : keV
+        Distance between the triangles that make up the background.
     tile_rows
         As for `regrid`.
 
@@ -201,13 +202,13 @@ def fitted_maps(
     """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
     wanted = as_spectra(spectra)[:, channels[0] : channels[-1] + 1]
-    cube = spread(wanted, grid, grid.to_scipy(), missing=Missing(live), tile_rows=tile_rows).data.rechunk({2: -1})
+    cube = spread(wanted, grid, grid.to_scipy(), missing=Missing(live), tile_rows=tile_rows).chunk(energy=-1)
     # whole images, not dask arrays: what all tiles share would take them out of the order of the scan
-    fitted = da.map_blocks(
-        fit_block, cube, noise=noise, seconds=seconds.values, patterns=patterns, elements=elements, dtype=np.float64,
-        chunks=((2 * elements,), *cube.chunks[:2]), drop_axis=2, new_axis=0, meta=np.empty((0, 0, 0)),
-    )  # fmt: skip
-    return fitted[:elements], fitted[elements:]
+    known = {"noise": noise, "seconds": seconds.values, "patterns": patterns, "elements": elements}
+    sizes = {"quantity": 2 * elements}
+    fitted = map_frames(fit_block, cube, known, whole=False, dims=("row", "column", *sizes), sizes=sizes, dtype=np.float64)
+    amounts_and_errors = fitted.data.transpose(2, 0, 1)
+    return amounts_and_errors[:elements], amounts_and_errors[elements:]
 
 
 def fit_block(
@@ -219,14 +220,14 @@ def fit_block(
     elements: int,
     block_info: Any = None,
 ) -> NDArray[np.float64]:
-    """Amounts, then errors (2·element, row, column) of a block (row, column, energy)."""
+    """Amounts, then errors (row, column, 2·element) of a block (row, column, energy)."""
     place = tuple(slice(*ends) for ends in block_info[0]["array-location"][:2])
     pixels = cube.reshape(-1, cube.shape[2]).astype(np.float64)
     extents = np.array([extent_of(pattern) for pattern in patterns])
     amounts, errors = np.empty((len(pixels), len(patterns))), np.empty((len(pixels), elements))
     kernels.fit_pixels(pixels, patterns, extents, noise[place].ravel(), amounts, errors)
     found = np.concatenate([amounts[:, :elements], errors], axis=1)
-    return found.T.reshape(-1, *cube.shape[:2]) / seconds[place]
+    return found.reshape(*cube.shape[:2], -1) / seconds[place][..., None]
 
 
 def extent_of(pattern: NDArray[np.float64]) -> tuple[int, int]:

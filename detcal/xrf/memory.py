@@ -8,11 +8,17 @@ from detcal.frames.needs import Needs
 from detcal.xrf.tiles import PIXELS_AT_ONCE
 
 BYTES_A_SPECTRUM = 150  # of a scan, beside the spectrum itself
+SUMMARY_CHANNEL = 3 * 8  # bytes
 
 
 def smooth_spectra_bytes(spectra: int, channels: int, itemsize: int) -> int:
     """Smoothing blocks of so many spectra: as they are read, and the float32 result, which is also encoded."""
     return spectra * channels * (2 * itemsize + 2 * 4)
+
+
+def summary_bytes(spectra: int, channels: int, itemsize: int) -> Needs:
+    """Sums, maxima and numbers of blocks of so many spectra, which are kept until they are merged."""
+    return Needs(task=2 * spectra * channels * itemsize + SUMMARY_CHANNEL * channels, begun=SUMMARY_CHANNEL * channels)
 
 
 def regrid_bytes(pixels: int, spectra: int, channels: int, itemsize: int, *, smoothed: bool = False) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from detcal.errors import DetcalError, InputError
+from detcal.frames.once import is_found
 from detcal.frames.stack import DIMS
 from detcal.stores import check_apart, check_output, check_path, find_paths
 from detcal_pipelines.recipe import Recipe
@@ -43,7 +44,8 @@ def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stag
         with named(step):
             suited = step.for_data(data)
             ready = prepared(suited)
-            result = suited.in_blocks(depth, begun).build(data, ready)
+            placed = suited.in_blocks(depth, begun)
+            result = found_once(recipe, [*(stage.step for stage in stages), placed], placed.build(data, ready))
             check_frames(suited, result)
         stages.append(Stage(suited, data, ready, result))
         data = result
@@ -105,6 +107,31 @@ def prepared(step: Step[Any]) -> Any:
 def prepare_once(preparation: Preparation) -> Any:
     """What a step prepares."""
     return preparation.step.prepare()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a result is made of; equal to others of the same steps and files, in whatever blocks these are read."""
+
+    frames: str
+    steps: tuple[str, ...]
+    modified: tuple[int, ...]
+    result: Any = field(compare=False)
+
+
+def found_once(recipe: Recipe, steps: list[Step[Any]], result: Any) -> Any:
+    """The result itself, or, if it is found on its first use, the one that was built first: a run builds its steps to check them, to
+    plan, and to run, and what decides the shape of a result is found once for all of these."""
+    if is_found(result):
+        return result
+    frames = "" if recipe.input is None else recipe.input.model_dump_json()
+    return first_of(Origin(frames, tuple(step.model_dump_json() for step in steps), modified_times(recipe), result))
+
+
+@lru_cache(maxsize=1)
+def first_of(origin: Origin) -> Any:
+    """The first result of several of one origin."""
+    return origin.result
 
 
 def check_target(recipe: Recipe) -> None:

@@ -110,9 +110,15 @@ def main() -> None:
 @clear_exit
 def steps(name: str | None) -> None:
     """List all steps of recipes, or show the keys of one."""
-    from detcal_pipelines.catalogue import list_steps, show_step
+    if name is None:
+        from detcal_pipelines.listing import list_steps
 
-    for line in list_steps() if name is None else show_step(name):
+        lines = list_steps()
+    else:
+        from detcal_pipelines.catalogue import show_step
+
+        lines = show_step(name)
+    for line in lines:
         click.echo(line)
 
 

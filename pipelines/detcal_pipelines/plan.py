@@ -59,6 +59,11 @@ class Plan:
     places: tuple[Place, ...]
     bytes_in: int
 
+    def _repr_html_(self) -> str:
+        from detcal_pipelines.display import as_html  # here, because it shows plans
+
+        return as_html(self)
+
     @property
     def blocks(self) -> int:
         """How many blocks or tiles there are."""

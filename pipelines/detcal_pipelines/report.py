@@ -2,25 +2,39 @@
 
 from rich.table import Table
 
-from detcal_pipelines.plan import Plan, size
+from detcal_pipelines.plan import Plan, PlannedStep, size
 from detcal_pipelines.run import Outcome
+
+HEADINGS = ("step", "in", "out", "bytes out", "memory a task")
 
 
 def plan_table(planned: Plan) -> Table:
     """Each step with what goes in, what comes out and what a task of it holds."""
     table = Table(title="Plan", title_justify="left", caption_justify="left")
-    for heading in ("step", "in", "out", "bytes out", "memory a task"):
+    for heading in HEADINGS:
         table.add_column(heading, no_wrap=heading == "step")
     for step in planned.steps:
-        table.add_row(step.operation, step.takes, step.gives, size(step.bytes_out), size(step.needs.task))
+        table.add_row(*cells_of(step))
+    table.caption = f"{work_in_words(planned)}\n{peak_in_words(planned)}"
+    return table
+
+
+def cells_of(step: PlannedStep) -> tuple[str, ...]:
+    """A step under the headings."""
+    return step.operation, step.takes, step.gives, size(step.bytes_out), size(step.needs.task)
+
+
+def work_in_words(planned: Plan) -> str:
+    """How much there is to do, and in how many blocks."""
     blocks = f"{planned.blocks} × {planned.depth} {planned.cut.unit}"
+    return f"{blocks}, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)"
+
+
+def peak_in_words(planned: Plan) -> str:
+    """Memory at the peak, and how much there may be."""
     tasks = f"{planned.tasks} task{'s' if planned.tasks > 1 else ''} at once"
     where = "" if len(planned.places) == 1 else f" of the fullest of {len(planned.places)} workers"
-    table.caption = (
-        f"{blocks}, {size(planned.bytes_in)} in, {size(planned.bytes_out)} out (uncompressed)\n"
-        f"{tasks}: peak{where} {size(planned.peak_bytes)} of {size(planned.budget)}"
-    )
-    return table
+    return f"{tasks}: peak{where} {size(planned.peak_bytes)} of {size(planned.budget)}"
 
 
 def outcome_table(outcome: Outcome) -> Table:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel
 
+from detcal_pipelines.listing import first_line
 from detcal_pipelines.recipe import Compute, Input, Output
 from detcal_pipelines.steps.registry import find_step, own_steps
 from detcal_pipelines.steps.step import Step
@@ -22,7 +23,7 @@ def render(name: str) -> str:
     """The text of the ready recipe of a step."""
     kind = find_step(name)
     ready = kind.ready_recipe
-    purpose = ready.purpose or summary(kind)
+    purpose = ready.purpose or first_line(kind.__doc__)
     parts = [
         f"# {purpose}\n# Paths are as seen from this file. Lines that are commented out show the defaults, or an example.\n",
         *([section("[input]", Input, {"path": ready.input})] if kind.takes == "frames" else []),
@@ -31,11 +32,6 @@ def render(name: str) -> str:
         section("[compute]", Compute, {}),
     ]
     return "\n".join(parts)
-
-
-def summary(kind: type[BaseModel]) -> str:
-    """The first line of a docstring."""
-    return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
 def output_of(kind: type[Step[Any]]) -> str:
@@ -52,7 +48,7 @@ def example(table: type[BaseModel], key: str) -> Any:
 def section(header: str, table: type[BaseModel], values: dict[str, Any]) -> str:
     """One table of a recipe, a line a key."""
     lines = [line(table, name, values) for name in table.model_fields]
-    return f"# {summary(table)}\n{header}\n" + "".join(lines)
+    return f"# {first_line(table.__doc__)}\n{header}\n" + "".join(lines)
 
 
 def line(table: type[BaseModel], name: str, values: dict[str, Any]) -> str:
@@ -70,7 +66,7 @@ def table_of_steps() -> str:
     """The table of pipelines/README.md."""
     lines = ["| job | recipe | output |", "|---|---|---|"]
     for name, kind in own_steps().items():
-        job = summary(kind).partition(";")[0].rstrip(".")
+        job = first_line(kind.__doc__).partition(";")[0].rstrip(".")
         lines.append(f"| {job} | `{name}` | `{output_of(kind)}`: {kind.ready_recipe.writes} |")
     return "\n".join(lines) + "\n"
 

@@ -13,8 +13,9 @@ from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.template import render
 
 from detcal import load, save
-from detcal.azimuthal import blocks, build_bins, integrate, quantile_filter, sigma_clip
-from detcal.azimuthal.memory import profiles_bytes, rings_bytes
+from detcal.azimuthal import blocks, build_bins, integrate, outlier_mask, quantile_filter, radial_background, sigma_clip
+from detcal.azimuthal.kernels import AZIMUTHAL
+from detcal.azimuthal.memory import drawn_bytes, outlier_bytes, profiles_bytes, rings_bytes
 from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
@@ -24,7 +25,10 @@ from tests.reference.sparse import allocate
 from tests.sensor.test_sensor_run import PONI, SENSOR, SHAPE
 
 MIB = 2**20
-RECIPES = {"sigma_clip": "profiles", "median_filter": "medians", "quantile_filter": "quantiles", "integrate": "integrated"}
+RECIPES = {
+    "sigma_clip": "profiles", "median_filter": "medians", "quantile_filter": "quantiles", "integrate": "integrated",
+    "outlier_mask": "outliers", "radial_background": "background",
+}  # fmt: skip
 NO_MODEL = PONI.replace("Pilatus100k", "Detector").replace(SENSOR, '"pixel1": 1.72e-4, "pixel2": 1.72e-4')
 
 
@@ -104,6 +108,21 @@ def test_clipping_and_errors_by_other_models(folder, frames):
     xr.testing.assert_equal(made_by(folder / "sigma_clip.toml").drop_attrs(), wanted.drop_attrs())
 
 
+def test_outliers_and_backgrounds_are_those_of_the_library(folder, frames):
+    bins = build_bins(folder / "detector.poni", npt=200)
+    for name in ("outlier_mask", "radial_background"):
+        change(folder, f"{name}.toml", "# npt = 1000", "npt = 200")
+    change(folder, "outlier_mask.toml", "# threshold = 5.0", "threshold = 4")
+    change(folder, "outlier_mask.toml", "# max_iterations = 5", "max_iterations = 2")
+    change(folder, "outlier_mask.toml", '# error_model = "azimuthal"', 'error_model = "poisson"')
+    change(folder, "radial_background.toml", "# quantiles = [0.4, 0.6]", "quantiles = [0.3, 0.6]")
+    found = made_by(folder / "outlier_mask.toml")
+    xr.testing.assert_equal(found, outlier_mask(frames, bins, threshold=4, max_iterations=2, error_model="poisson").compute())
+    assert found.values[:, ::40, ::30].any()
+    wanted = radial_background(quantile_filter(frames, bins, quantiles=(0.3, 0.6)).intensity, bins)
+    xr.testing.assert_equal(made_by(folder / "radial_background.toml"), wanted.compute())
+
+
 def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(folder, frames):
     save(Response.from_gain(np.full(SHAPE, 2.0)), folder / "response.zarr")
     save(build_psf(folder / "detector.poni"), folder / "psf.zarr")
@@ -133,7 +152,7 @@ def scans(tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("name", ["sigma_clip", "integrate", "median_filter"])
+@pytest.mark.parametrize("name", ["sigma_clip", "integrate", "median_filter", "outlier_mask", "radial_background"])
 def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(scans, name):
     peaks = []
     for folder in scans:
@@ -159,6 +178,29 @@ def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
     own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt).task - 2 * frames.nbytes
     assert sum(array.nbytes for array in rings) < rings_bytes(SHAPE, int(counts.sum())) + 2**16
     assert peak < own
+
+
+@pytest.mark.parametrize("split", ["no", "full"])
+def test_masks_and_backgrounds_hold_no_more_than_is_planned_besides(folder, frames, split):
+    bins = build_bins(folder / "detector.poni", npt=100, split=split)
+    rings, counts = bins.in_memory.compute(), np.diff(bins.indptr)
+    entries, longest = int(counts.sum()), int(counts.max())
+    options = {"rings": rings, "valid": ALL_NUMBERS, "noise_valid": ALL_NUMBERS, "model": AZIMUTHAL, "threshold": 5.0, "most": 5}
+    profiles = np.random.default_rng(0).uniform(1, 9, (40, 100)).astype(np.float32)
+    masks, drawn = outlier_bytes(SHAPE, 40, entries, longest, 100).task, drawn_bytes(SHAPE, 40).task
+    rest = profiles_bytes(SHAPE, 40, 4, entries, longest, 100).task - 2 * frames.nbytes
+    assert 0.9 * masks < traced(blocks.outlier_block, frames, **options) < masks + rest
+    assert 0.9 * drawn < traced(blocks.draw, profiles, images=bins.images_in_memory.compute()) < drawn
+
+
+def traced(kernel, *arrays, **options):
+    """Bytes that a kernel holds at its peak, once it is compiled."""
+    kernel(*(array[:1] for array in arrays), **options)
+    tracemalloc.start()
+    kernel(*arrays, **options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
 
 
 def test_lanes_are_filled_before_workers_are_added(folder):

@@ -50,6 +50,13 @@ def test_background_takes_the_rings_away_and_leaves_the_spots(pilatus):
     assert np.abs(rest[spotless]).max() < 0.05 * smooth.max()  # beside the beam a ring is a few pixels
 
 
+def test_background_is_corrected_as_its_frames_are():
+    bins = make_bins(np.arange(24).reshape(4, 6) // 8, np.ones((4, 6)), np.zeros((4, 6)))
+    frames = xr.DataArray(np.ones((2, 4, 6), np.float32), dims=("frame", "y", "x"), attrs={"corrections": ["flat"]})
+    assert radial_background(median_filter(frames, bins).intensity, bins).attrs["corrections"] == ["flat"]
+    assert "corrections" not in radial_background(median_filter(frames.drop_attrs(), bins).intensity, bins).attrs
+
+
 def test_background_is_the_profile_in_counts():
     """Linear between the bins' centres, with norm and dark, and nothing beyond them."""
     rng = np.random.default_rng(9)

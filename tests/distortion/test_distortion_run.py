@@ -1,21 +1,25 @@
 """Calibration and correction from the command line."""
 
 import re
-from functools import wraps
+import tracemalloc
 
 import numpy as np
 import pyFAI
 import pytest
 import xarray as xr
-from detcal_pipelines.chain import build
+from detcal_pipelines.chain import build, first_of
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.run import run
-from detcal_pipelines.steps import distortion as steps
+from detcal_pipelines.template import render
 from rich.console import Console
 
 from detcal import load, open_frames, save
 from detcal.azimuthal import build_bins, sigma_clip
-from detcal.distortion import correct_distortion, fit_distortion
+from detcal.distortion import build_overlaps, correct_distortion, find_grid_points, fit_distortion, geometry, uncorrect
+from detcal.distortion.memory import uncorrect_bytes
+from detcal.distortion.resampling import unresample_frames
+from detcal.frames.once import is_found
+from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from tests.azimuthal.test_azimuthal_run import NO_MODEL
 from tests.distortion.runs import PITCH_M, SHAPE, assert_same_map, computed, shown_by
@@ -24,18 +28,17 @@ from tests.pipelines.commands import change, change_step, detcal
 
 @pytest.fixture
 def fits(monkeypatch):
-    """The images that are fitted, from now on."""
-    steps.fit_once.cache_clear()
-    images = []
+    """The shapes of the images that are fitted, from now on."""
+    first_of.cache_clear()
+    shapes, fit = [], geometry.map_of_points
 
-    @wraps(fit_distortion)  # whose options are found by its signature
-    def fit(image, *pitch, **options):
-        if image.shape[-1] in SHAPE:  # and not the small one on which kernels are tried
-            images.append(image)
-        return fit_distortion(image, *pitch, **options)
+    def counted(points, **options):
+        if points.shape[-1] in SHAPE:  # and not the small one on which kernels are tried
+            shapes.append(points.shape)
+        return fit(points, **options)
 
-    monkeypatch.setattr(steps, "fit_distortion", fit)
-    return images
+    monkeypatch.setattr(geometry, "map_of_points", counted)
+    return shapes
 
 
 def test_a_run_fits_once(folder, fits, grid):
@@ -53,13 +56,25 @@ def test_a_run_fits_once(folder, fits, grid):
 
 def test_what_has_changed_is_fitted_again(folder, fits, grid):
     recipe = read_recipe(folder / "fit_distortion.toml")
-    assert build(recipe) is build(recipe)
+    assert build(recipe) is build(recipe, 4)
+    assert not is_found(build(recipe))
+    maps = [build(recipe).compute()]
     change(folder, "fit_distortion.toml", "pitch_m = 0.005", "pitch_m = 0.004")
-    build(read_recipe(folder / "fit_distortion.toml"))
+    maps.append(build(read_recipe(folder / "fit_distortion.toml")).compute())
     save(np.rot90(grid.image)[None], folder / "other.edf")
     change(folder, "fit_distortion.toml", '"grid.edf"', '"other.edf"')
-    assert build(read_recipe(folder / "fit_distortion.toml")).shape == SHAPE[::-1]
+    maps.append(build(read_recipe(folder / "fit_distortion.toml")).compute())
+    assert [(each.pitch_m, each.shape) for each in maps] == [(0.005, SHAPE), (0.004, SHAPE), (0.004, SHAPE[::-1])]
     assert len(fits) == 3
+
+
+def test_dots_that_were_found_before_are_fitted_at_the_first_use_too(folder, fits, grid):
+    points = find_grid_points(grid.image)
+    save(points, folder / "points.zarr")
+    change(folder, "fit_distortion.toml", '# points = "points.zarr"', 'points = "points.zarr"')
+    warp = build(read_recipe(folder / "fit_distortion.toml"))
+    assert (is_found(warp), fits) == (False, [])
+    assert_same_map(warp, fit_distortion(grid.image, PITCH_M, points=points))
 
 
 def test_runs_give_what_the_library_gives(finished, grid, frames):
@@ -125,6 +140,22 @@ def test_a_detector_file_is_a_map_and_edf_an_output(folder, frames):
     np.testing.assert_allclose(found, ours, atol=0.5)
 
 
+def test_a_way_back_gives_what_the_library_gives(folder, frames):
+    warp = load(folder / "distortion.zarr")
+    save(correct_distortion(frames[:3], warp, conserve="mean"), folder / "straight.zarr")
+    (folder / "uncorrect.toml").write_text(render("uncorrect"))
+    for old, new in (
+        ('# conserve = "counts"', 'conserve = "mean"'), ("# max_iterations = 200", "max_iterations = 5"), ("# dummy = -1", "dummy = -7"),
+        ("# tolerance = 1e-06", "tolerance = 1e-3"),
+    ):  # fmt: skip
+        change_step(folder, "uncorrect.toml", old, new)
+    found = xr.open_zarr(computed(folder, "uncorrect"), mask_and_scale=False).uncorrected
+    wanted = uncorrect(xr.open_zarr(folder / "straight.zarr").corrected, warp, conserve="mean", max_iterations=5, tolerance=1e-3, dummy=-7)
+    np.testing.assert_array_equal(found, wanted)
+    assert (found == -7).any()
+    assert "corrections" not in found.attrs
+
+
 def test_gains_distortion_and_rings_in_one_recipe(folder, frames):
     gains = np.random.default_rng(1).normal(1, 0.1, SHAPE)
     gains[20, 30:50] = np.nan
@@ -155,3 +186,17 @@ path = "profiles.zarr"
     )
     wanted = sigma_clip(straight, build_bins(folder / "detector.poni", npt=100, shape=SHAPE))
     xr.testing.assert_allclose(xr.open_zarr(folder / "profiles.zarr").drop_attrs(), wanted.compute().drop_attrs(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_task_that_goes_back_holds_no_more_than_is_planned(grid, frames, count, mean):
+    """Blocks apart, which are planned twice."""
+    matrix = build_overlaps(fit_distortion(grid.image, PITCH_M))
+    straight, resampling = frames[:count].astype(np.float32), matrix.in_memory.compute()
+    tracemalloc.start()
+    unresample_frames(straight, resampling, ALL_NUMBERS, mean, iterations=5, tolerance=1e-6)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    own = uncorrect_bytes(SHAPE, SHAPE, count, 4, matrix.data.size).task - 2 * straight.nbytes
+    assert own / 2 < peak < own

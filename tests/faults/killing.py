@@ -114,5 +114,11 @@ def same(one: Path, other: Path) -> bool:
 
     found: list[bool] = []
     with h5py.File(one) as first, h5py.File(other) as second:
-        first.visititems(lambda name, item: found.append(np.array_equal(item[()], second[name][()], equal_nan=item.dtype.kind == "f")) if isinstance(item, h5py.Dataset) else None)
+        first.visititems(
+            lambda name, item: (
+                found.append(np.array_equal(item[()], second[name][()], equal_nan=item.dtype.kind == "f"))
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
     return all(found)

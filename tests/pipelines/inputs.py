@@ -24,6 +24,11 @@ OPTIONS = {
     "integrate": "",
     "median_filter": "",
     "quantile_filter": "",
+    "outlier_mask": "",
+    "radial_background": "",
+    "uncorrect": "",
+    "smooth_spectra": "chunk_spectra = 128\n",
+    "summary_spectra": "chunk_spectra = 128\n",
     "convert_crono": "chunk_spectra = 128\n",
     "regrid_xrf": "tile_rows = 2\n",
 }
@@ -59,12 +64,6 @@ def write_inputs(folder: Path, side: int, frames: int, lines: int) -> None:
     (folder / "detector.poni").write_text(PONI.format(side))
     write_crono(simulate.maxrf_scan(lines, 60, channels=2048, counts=0.3), folder / "scan.h5")
     for name, options in OPTIONS.items():
-        text = render(name)
-        if name not in ("convert_crono", "regrid_xrf"):
-            text = re.sub(r'"(sweep|ct|scan)\.h5"', '"raw.h5"', text)
-        text = (
-            text.replace("grid.edf", "grid.h5")
-            .replace("# chunk_frames = 16", "chunk_frames = 8 ")
-            .replace("[output]", options + "[output]")
-        )
+        text = re.sub(r'(\[input]\npath = )"(?!grid)[^"]+"', r'\1"raw.h5"', render(name)).replace("grid.edf", "grid.h5")
+        text = text.replace("# chunk_frames = 16", "chunk_frames = 8 ").replace("[output]", options + "[output]")
         (folder / f"{name}.toml").write_text(re.sub(r'path = "(\w+)\.zarr"', r'path = "new_\1.zarr"', text))

@@ -19,7 +19,8 @@ from tests.pipelines.inputs import write_inputs
 from tests.pipelines.packages import found_in, install
 
 SIDE, FRAMES, DEPTH = 48, 12, 4
-FIRST = ("correct_response", "deconvolve", "correct_distortion", "subtract_background")  # that give frames
+# Those that give frames
+FIRST = ("correct_response", "deconvolve", "correct_distortion", "uncorrect", "radial_background", "subtract_background")
 HEAD = "[[steps]]\n"
 
 

@@ -25,6 +25,7 @@ from tests.pipelines.inputs import OPTIONS, write_inputs
 MIB = 2**20
 SIDE = 512
 HELD_SECONDS = 3
+ALIKE = {"integrate", "median_filter", "quantile_filter", "outlier_mask", "smooth_spectra"}  # as sigma_clip and convert_crono
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def held_back(folder: Path, workers: list[psutil.Process], number: int) -> Itera
 
 
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"integrate", "median_filter", "quantile_filter"}))  # as sigma_clip
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - ALIKE))
 def test_no_worker_outgrows_the_plan_where_others_are_held_back(folder, cluster, name, number):
     """They are stopped until the others can go no further: what these do not do waits there."""
     with held_back(folder, processes_of(cluster), number) as seen:

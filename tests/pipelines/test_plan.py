@@ -1,10 +1,12 @@
 """Plans: a pure function of shapes and limits, which refuses what does not fit before the first task."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from detcal_pipelines.chain import build
+from detcal_pipelines.display import TOO_MUCH
 from detcal_pipelines.plan import PROCESS_BYTES, Plan, plan, size
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.template import render
@@ -12,8 +14,9 @@ from detcal_pipelines.template import render
 from detcal import save
 from detcal.errors import PlanError
 from detcal.sensor import PlanarGeometry, build_psf
+from detcal.sensor.matrix import BAND_PIXELS
 from detcal.sensor.memory import build_psf_bytes
-from detcal.sensor.operations import BAND_PIXELS, METHODS
+from detcal.sensor.operations import METHODS
 from tests.reference.sparse import allocate
 
 MIB, GIB = 2**20, 2**30
@@ -170,3 +173,25 @@ def test_methods_cost_what_they_hold(thick):
 
 def test_sizes_are_for_people():
     assert [size(n) for n in (0, 1023, 2**20, 1536 * 2**20, 2**50)] == ["0 B", "1023 B", "1 MiB", "1.5 GiB", "1024 TiB"]
+
+
+# --------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_a_plan_shows_itself_as_its_steps_and_the_budget(folder):
+    found = planned_correction(folder)
+    shown = found._repr_html_()
+    assert "<td style='text-align:left'>correct_response</td><td style='text-align:left'>(20000, 2048, 2048) uint16</td>" in shown
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", shown)]
+    assert widths[0] == pytest.approx(100 * PROCESS_BYTES / (4 * GIB), abs=0.1)
+    assert sum(widths) == pytest.approx(100 * found.peak_bytes / (4 * GIB), abs=0.2)
+    assert f"2 tasks at once: peak {size(found.peak_bytes)} of 4 GiB" in shown
+    too_large = replace(found, places=(replace(found.places[0], limit=found.peak_bytes - 1),))._repr_html_()
+    assert [TOO_MUCH in each for each in (shown, too_large)] == [False, True]
+
+
+def test_the_picture_of_a_plan_has_no_text_that_is_taken_for_tags(folder):
+    found = planned_correction(folder)
+    named = replace(found, steps=(replace(found.steps[0], gives="<b>"),))._repr_html_()
+    assert "&lt;b&gt;" in named
+    assert "<b>" not in named

@@ -24,7 +24,7 @@ from tests.pipelines.commands import change, detcal, fails
 from tests.xrf.files import spoil
 
 MIB = 2**20
-RECIPES = {"convert_crono": "converted", "regrid_xrf": "cube"}
+RECIPES = {"convert_crono": "converted", "regrid_xrf": "cube", "smooth_spectra": "smoothed", "summary_spectra": "summary"}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,19 @@ def test_a_conversion_gives_what_the_library_gives(folder):
     assert found.maxrf_cube.shape == (12, 15, 1024)
     assert found.attrs["sigma_channels"] == 5
     np.testing.assert_array_equal(library.get_array(folder / "converted.zarr", "maxrf_cube"), wanted.maxrf_cube)
+
+
+def test_smoothed_scans_and_their_sums_are_those_of_the_library(folder):
+    options = {"sigma_channels": ("7.0", "3.0"), "boundary": ('"reflect"', '"mirror"'), "truncate": ("4.0", "3.0")}
+    for key, (old, new) in options.items():
+        change(folder, "smooth_spectra.toml", f"# {key} = {old}", f"{key} = {new}")
+    change(folder, "smooth_spectra.toml", "# chunk_spectra = 512", "chunk_spectra = 100")
+    change(folder, "summary_spectra.toml", "# chunk_spectra = 512", "chunk_spectra = 100")
+    scan, smoothed = library.open_crono(folder / "scan.h5"), result_of(folder, "smooth_spectra")
+    assert_same(smoothed.spectra, xrf.smooth_spectra(scan.spectra, sigma_channels=3.0, boundary="mirror", truncate=3.0))
+    assert_same(smoothed.drop_vars("spectra"), scan.drop_vars("spectra"))
+    assert xrf.regrid_rate(smoothed, xrf.build_scan_grid(smoothed)).rate.sizes["energy"] == 1024
+    assert_same(result_of(folder, "summary_spectra"), xrf.summary_spectra(scan.spectra))
 
 
 def test_a_grid_gives_what_the_library_gives(folder):
@@ -153,7 +166,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path
         plans.append(planned_peak(output))
     assert plans[1] < 1.02 * plans[0]
     # The few blocks of a short conversion are not all at their peak together; those of a long one are, and are in its plan.
-    assert name == "convert_crono" or peaks[1] < 1.05 * peaks[0]
+    assert name in ("convert_crono", "smooth_spectra") or peaks[1] < 1.05 * peaks[0]
 
 
 def write_scan(path, rows, columns, channels):

@@ -8,9 +8,18 @@ from pydantic import Field
 from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry
 
-from detcal.azimuthal import AzimuthalBins, build_bins, integrate, median_filter, quantile_filter, sigma_clip
+from detcal.azimuthal import (
+    AzimuthalBins,
+    build_bins,
+    integrate,
+    median_filter,
+    outlier_mask,
+    quantile_filter,
+    radial_background,
+    sigma_clip,
+)
 from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, profiles_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, outlier_bytes, profiles_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -30,37 +39,44 @@ from detcal_pipelines.steps.step import (
 )
 
 PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
-VARIANCE = "of the frames, as many: a path, or { path, dataset, frames, flip }"
+VARIANCE = "variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }"
 
 
 class Rings(Step[AzimuthalBins]):
-    """What all steps have in common that bring frames to profiles."""
+    """What all steps have in common that look at frames in rings."""
 
     fills_lanes = True
 
     geometry: GeometrySource = Field(description=".poni file", examples=["detector.poni"])
     npt: int = Field(1000, gt=0)
-    unit: str = Field("q_nm^-1", description="of the radius: q_nm^-1, q_A^-1, 2th_deg, 2th_rad, r_mm, …")
+    unit: str = Field("q_nm^-1", description="unit of the radius: q_nm^-1, q_A^-1, 2th_deg, 2th_rad, r_mm, …")
     split: Literal["no", "bbox", "full"] = Field(
-        "no", description="no: a pixel belongs to the ring of its centre; bbox, full: to all that it lies in, with shares"
+        "no",
+        description="no: a pixel belongs to the ring of its centre; bbox, full: to all that its bounding box or outline lies in, by area",
     )
     npt_azimuth: int | None = Field(None, gt=0, examples=[36])
-    radial_range: Ends | None = Field(None, description="in the unit", examples=[[1.0, 50.0]])
-    azimuth_range: Ends | None = Field(None, description="degrees, from −180 to 180 or from 0 to 360", examples=[[-90.0, 90.0]])
+    radial_range: Ends | None = Field(None, examples=[[1.0, 50.0]])
+    azimuth_range: Ends | None = Field(None, examples=[[-90.0, 90.0]])
     mask: MaskSource | None = Field(
         None, description="bad pixels: an image (not 0: bad), or a response; default: the detector's", examples=["mask.edf"]
     )
     dark: DarkSource | None = Field(
         None, description="dark image or frames: a path, or { path, dataset, frames, flip }", examples=["dark.h5"]
     )
-    flat: FlatSource | None = Field(None, description="flat image or frames, dark taken off", examples=["flat.h5"])
+    flat: FlatSource | None = Field(
+        None,
+        description="flat image or frames, of which the dark was taken off: a path, or { path, dataset, frames, flip }",
+        examples=["flat.h5"],
+    )
     polarization: float | None = Field(None, ge=-1, le=1, examples=[0.99])
     solid_angle: bool = Field(True)
     shape: Shape | None = Field(None, description="rows, columns of a detector that the geometry gives no model for", examples=[[195, 487]])
     parallax: bool | None = Field(
-        None, description="whether radii are corrected for the depth in the sensor; default: if the geometry says so", examples=[False]
+        None,
+        description="whether radii are corrected for the depth at which the sensor absorbs; default: if the geometry says so",
+        examples=[False],
     )
-    dummy: float | None = Field(None, description="stands for no reading, in place of all other flags", examples=[4294967295])
+    dummy: float | None = Field(None, description="number that stands for no reading, in place of all other flags", examples=[4294967295])
 
     @property
     def gives(self) -> Kind:
@@ -99,22 +115,50 @@ class Rings(Step[AzimuthalBins]):
         return found
 
 
-class SigmaClip(Rings):
+class Clipping(Rings):
+    """What the steps have in common that look for outliers."""
+
+    threshold: float = Field(5.0, gt=0, description="pixels further from the mean than so many standard deviations are left out")
+    max_iterations: int = Field(5, ge=0)
+    error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
+        "azimuthal",
+        description="azimuthal: variance from the spread in the ring; poisson; hybrid: clips by the spread, gives the errors of poisson",
+    )
+    variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+
+
+class SigmaClip(Clipping):
     """Average in rings without outliers."""
 
     operation: Literal["sigma_clip"] = "sigma_clip"
     mirrors = (build_bins, sigma_clip)
     ready_recipe = ReadyRecipe("From diffraction frames to profiles without spots and hot pixels.", output="profiles.zarr", writes=PROFILES)
 
-    threshold: float = Field(5.0, gt=0, description="further from the mean than so many standard deviations: left out")
-    max_iterations: int = Field(5, ge=0, description="up to so many times; 0 leaves nothing out")
-    error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
-        "azimuthal", description="azimuthal: by the spread in the ring; poisson; hybrid: clips by the spread, errors of poisson"
-    )
-    variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
-
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         return sigma_clip(data, ready, **self.options_of(sigma_clip) | {"variance": opened(self.variance)})
+
+
+class OutlierMask(Clipping):
+    """Find the pixels that sigma_clip leaves out: spots and hot pixels."""
+
+    operation: Literal["outlier_mask"] = "outlier_mask"
+    mirrors = (build_bins, sigma_clip, outlier_mask)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to masks of their spots and hot pixels.", output="outliers.zarr",
+        writes="outlier, bool (frame, y, x): True in what `sigma_clip` leaves out",
+    )  # fmt: skip
+
+    @property
+    def product(self) -> str:
+        return "masks"
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.DataArray:
+        return outlier_mask(data, ready, **self.options_of(outlier_mask) | {"variance": opened(self.variance)})
+
+    def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
+        counts = np.diff(ready.indptr)
+        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts))
+        return super().task_bytes(block, ready) + masks
 
 
 class MedianFilter(Rings):
@@ -130,7 +174,17 @@ class MedianFilter(Rings):
         return median_filter(data, ready, **self.options_of(median_filter))
 
 
-class QuantileFilter(Rings):
+class Quantiles(Rings):
+    """What the steps have in common that take the mean between two quantiles."""
+
+    quantiles: Ends = Field([0.4, 0.6])
+
+    def filtered(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
+        """The mean in each ring."""
+        return quantile_filter(data, ready, **self.options_of(quantile_filter))
+
+
+class QuantileFilter(Quantiles):
     """The mean between two quantiles of each ring."""
 
     operation: Literal["quantile_filter"] = "quantile_filter"
@@ -139,10 +193,29 @@ class QuantileFilter(Rings):
         "From diffraction frames to the mean between two quantiles of each ring.", output="quantiles.zarr", writes="as `medians.zarr`"
     )
 
-    quantiles: Ends = Field([0.4, 0.6], description="rising, from 0 to 1; two equal ones: the quantile itself")
-
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        return quantile_filter(data, ready, **self.options_of(quantile_filter))
+        return self.filtered(data, ready)
+
+
+class RadialBackground(Quantiles):
+    """Draw the mean between two quantiles of each ring back on the detector: the frames without their spots."""
+
+    operation: Literal["radial_background"] = "radial_background"
+    mirrors = (build_bins, quantile_filter, radial_background)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to what they would be if they were the same all around.", output="background.zarr",
+        writes="background, float32 (frame, y, x): frames less this are the spots",
+    )  # fmt: skip
+
+    @property
+    def gives(self) -> Kind:
+        return "frames"
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.DataArray:
+        return radial_background(self.filtered(data, ready).intensity, ready)
+
+    def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
+        return super().task_bytes(block, ready) + drawn_bytes(block.image_shape, block.depth)
 
 
 class Integrate(Rings):

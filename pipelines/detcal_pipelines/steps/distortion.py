@@ -1,29 +1,31 @@
 """Steps of the distortion of a detector's optics."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from pydantic import Field
 
-from detcal.distortion import DistortionMap, GridPoints, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion
-from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes
-from detcal.distortion.points import as_picture
+from detcal.distortion import DistortionMap, GridPoints, OverlapMatrix, build_overlaps, correct_distortion, fit_distortion, uncorrect
+from detcal.distortion.memory import correct_distortion_bytes, fit_distortion_bytes, uncorrect_bytes
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.simulate import hole_grid
 from detcal.stores import load
-from detcal_pipelines.steps.sources import Ends, FramesSource, Shape, Variance, modified_times
+from detcal_pipelines.steps.sources import Ends, FramesSource, Shape, Variance
 from detcal_pipelines.steps.step import Block, CalibrationSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
 GRID = ("mask", "shape", "pixel_size_m", "origin_m")  # options that decide the matrix
 
 
-class FitDistortion(Step[GridPoints | None]):
+class Known(NamedTuple):
+    """What is known of the image of a grid: its dots, and pixels that are not looked at."""
+
+    points: GridPoints | None
+    mask: Any
+
+
+class FitDistortion(Step[Known]):
     """Find the distortion of a detector from an image of a hole grid."""
 
     operation: Literal["fit_distortion"] = "fit_distortion"
@@ -50,16 +52,14 @@ class FitDistortion(Step[GridPoints | None]):
     def gives(self) -> Kind:
         return "calibration"
 
-    def prepare(self) -> GridPoints | None:
-        return None if self.points is None else self.points.load(GridPoints, "dots", "detcal.save(find_grid_points(…))")
+    def prepare(self) -> Known:
+        points = None if self.points is None else self.points.load(GridPoints, "dots", "detcal.save(find_grid_points(…))")
+        return Known(points, opened(self.mask))
 
-    def build(self, data: Any, ready: GridPoints | None) -> DistortionMap:
-        options = self.options_of(fit_distortion) | {"points": ready, "mask": None}
-        picture = as_picture(data, opened(self.mask))
-        key = tokenize(picture, self.model_dump_json(), modified_times(self))
-        return fit_once(Fit(key, picture, options))
+    def build(self, data: Any, ready: Known) -> DistortionMap:
+        return fit_distortion(data, **self.options_of(fit_distortion) | ready._asdict())
 
-    def task_bytes(self, block: Block, ready: GridPoints | None) -> Needs:
+    def task_bytes(self, block: Block, ready: Known) -> Needs:
         return fit_distortion_bytes(block.image_shape, block.source.data.chunksize[0], block.itemsize)
 
     def contents(self, result: DistortionMap) -> str:
@@ -71,22 +71,33 @@ class FitDistortion(Step[GridPoints | None]):
         return fit_distortion(grid.image.astype(data.dtype), 1.0, **options).corners_m
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What is fitted: the mean of the frames, whatever their blocks, NaN where nothing is known; equal to others of the same content."""
+class Overlaps(Step[OverlapMatrix]):
+    """What the steps have in common that take frames through a map of distortion, or back."""
 
-    content: str
-    picture: Any = field(compare=False)
-    options: Mapping[str, Any] = field(compare=False)
+    distortion: CalibrationSource = Field(
+        description="what fit_distortion wrote, a NeXus detector file, or a Fit2D .spline", examples=["distortion.zarr"]
+    )
+    conserve: Literal["counts", "mean"] = Field(
+        "counts", description="counts: none of the counts is lost or added; mean: the mean of the readings over the covered area"
+    )
+    mask: MaskSource | None = Field(None, description="bad pixels: an image (not 0: bad), or a response", examples=["mask.edf"])
+    shape: Literal["cover"] | Shape | None = Field(
+        None, description='rows and columns of the result; "cover": as many as hold all pixels', examples=["cover"]
+    )
+    pixel_size_m: Ends | None = Field(
+        None, description="size of the result's pixels (y, x), m; default: the map's", examples=[[5e-5, 5e-5]]
+    )
+    origin_m: Ends | None = Field(None, description="outer corner of the grid's first pixel (y, x), m", examples=[[0.0, 0.0]])
+    dummy: float | None = Field(
+        None, description="number that stands for no reading in the frames, and in the result for NaN", examples=[-1]
+    )
+
+    def prepare(self) -> OverlapMatrix:
+        warp = self.distortion.load(DistortionMap, "a distortion of a detector", "fit_distortion", load)  # detectors of other programs too
+        return find_now(build_overlaps(warp, **self.options_of(build_overlaps) | {"mask": opened(self.mask)}))
 
 
-@lru_cache(maxsize=1)
-def fit_once(fit: Fit) -> DistortionMap:
-    """The map of an image: a run builds its steps to check them, to plan, and to run, and a fit of a large image takes half a minute."""
-    return fit_distortion(fit.picture, **fit.options)
-
-
-class CorrectDistortion(Step[OverlapMatrix]):
+class CorrectDistortion(Overlaps):
     """Bring frames to where an ideal detector would have them."""
 
     operation: Literal["correct_distortion"] = "correct_distortion"
@@ -97,25 +108,12 @@ class CorrectDistortion(Step[OverlapMatrix]):
         writes="float32 (frame, y, x); variance, coverage and mask on request; also `.edf`",
     )  # fmt: skip
 
-    distortion: CalibrationSource = Field(
-        description="what fit_distortion wrote, a NeXus detector file, or a Fit2D .spline", examples=["distortion.zarr"]
-    )
-    conserve: Literal["counts", "mean"] = Field(
-        "counts", description="counts: none of the counts is lost or added; mean: of the readings over the covered area"
-    )
     variance: Variance | None = Field(
         None,
-        description='"poisson": the counts; or of the frames, as many: a path, or { path, dataset, frames, flip }',
+        description='"poisson": the counts; or variances, a frame for each frame: a path, or { path, dataset, frames, flip }',
         examples=["poisson"],
     )
     coverage: bool = Field(False, description="give coverage too, the part of the area of a pixel that is covered, and a mask")
-    mask: MaskSource | None = Field(None, description="bad pixels: an image (not 0: bad), or a response", examples=["mask.edf"])
-    shape: Literal["cover"] | Shape | None = Field(
-        None, description='rows and columns of the result; "cover": as many as hold all pixels', examples=["cover"]
-    )
-    pixel_size_m: Ends | None = Field(None, description="(y, x) of the result, m; default: the map's", examples=[[5e-5, 5e-5]])
-    origin_m: Ends | None = Field(None, description="(y, x) of the outer corner of the first pixel, m", examples=[[0.0, 0.0]])
-    dummy: float | None = Field(None, description="stands for no reading, and in the corrected frames for NaN", examples=[-1])
 
     @property
     def gives(self) -> Kind:
@@ -124,10 +122,6 @@ class CorrectDistortion(Step[OverlapMatrix]):
     @property
     def product(self) -> str:
         return "variance or coverage"
-
-    def prepare(self) -> OverlapMatrix:
-        warp = self.distortion.load(DistortionMap, "a distortion of a detector", "fit_distortion", load)  # detectors of other programs too
-        return find_now(build_overlaps(warp, **self.options_of(build_overlaps) | {"mask": opened(self.mask)}))
 
     def build(self, data: Any, ready: OverlapMatrix) -> Any:
         variance = opened(self.variance) if isinstance(self.variance, FramesSource) else self.variance
@@ -145,7 +139,34 @@ class CorrectDistortion(Step[OverlapMatrix]):
         return own + Needs(task=apart + given)
 
     def try_out(self, data: Any) -> Any:
-        corners = np.stack(np.meshgrid(*2 * [np.arange(5.0)], indexing="ij"), axis=-1)
-        even = DistortionMap.of_corners(corners, (1.0, 1.0), np.zeros((4, 4), np.bool_))
         given = data if isinstance(self.variance, FramesSource) else self.variance
-        return correct_distortion(data, even, **self.options_of(correct_distortion, *GRID) | {"variance": given})
+        return correct_distortion(data, few_pixels(), **self.options_of(correct_distortion, *GRID) | {"variance": given})
+
+
+class Uncorrect(Overlaps):
+    """Bring frames of an ideal detector back to where the distorting one would have recorded them."""
+
+    operation: Literal["uncorrect"] = "uncorrect"
+    mirrors = (uncorrect, build_overlaps)
+    ready_recipe = ReadyRecipe(
+        "From frames of an ideal camera back to those of the distorting one.", "straight.zarr", "uncorrected.zarr",
+        writes="float32 (frame, y, x), on the pixels of the distorting detector; also `.edf`",
+    )  # fmt: skip
+
+    max_iterations: int = Field(200, gt=0)
+    tolerance: float = Field(1e-6, gt=0, lt=1)
+
+    def build(self, data: Any, ready: OverlapMatrix) -> Any:
+        return uncorrect(data, ready, **self.options_of(uncorrect, *GRID))
+
+    def task_bytes(self, block: Block, ready: OverlapMatrix) -> Needs:
+        return uncorrect_bytes(block.image_shape, ready.camera_shape, block.depth, block.itemsize, ready.data.size)
+
+    def try_out(self, data: Any) -> Any:
+        return uncorrect(data, few_pixels(), **self.options_of(uncorrect, *GRID))
+
+
+def few_pixels() -> DistortionMap:
+    """The map of a detector of a few pixels without distortion."""
+    corners = np.stack(np.meshgrid(*2 * [np.arange(5.0)], indexing="ij"), axis=-1)
+    return DistortionMap.of_corners(corners, (1.0, 1.0), np.zeros((4, 4), np.bool_))

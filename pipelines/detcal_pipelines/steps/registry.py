@@ -9,11 +9,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from detcal.errors import DetcalError
+from detcal_pipelines.listing import GROUP, SUBJECTS
 from detcal_pipelines.steps.declaration import is_declared
 from detcal_pipelines.steps.step import Step
-
-SUBJECTS = ("response", "sensor", "distortion", "azimuthal", "xrf")  # modules of this package, in the order in which steps are listed
-GROUP = "detcal.steps"  # of entry points, which have the names of the operations
 
 
 class UnknownStep(DetcalError, ValueError):
@@ -32,11 +30,11 @@ class Package(NamedTuple):
 
 @dataclass(frozen=True)
 class Listed:
-    """A step as `detcal steps` lists it: its class, or why there is none; and whose it is, if not ours."""
+    """A step of another package as `detcal steps` lists it: its class, or why there is none."""
 
     operation: str
     kind: type[Step[Any]] | None
-    package: Package | None = None
+    package: Package
     fault: str = ""
 
 
@@ -95,10 +93,8 @@ def package_of(operation: str) -> Package | None:
     return owner(entries[0]) if entries else None
 
 
-def all_steps() -> Iterator[Listed]:
-    """Every step, and what is wrong with those that cannot be used; other packages are imported."""
-    for operation, kind in own_steps().items():
-        yield Listed(operation, kind)
+def other_steps() -> Iterator[Listed]:
+    """The steps of other packages, which are imported, and what is wrong with those that cannot be used."""
     for operation, entries in others().items():
         yield look_at(operation, entries)
 

@@ -24,7 +24,7 @@ class ResponseSource(ImageSource):
         return Response.from_gain(self.open_image("a response or gains")) if response is None else response
 
 
-class FitResponse(Step[None]):
+class FitResponse(Step[Any]):
     """Fit the pixels' gains to a beam sweep."""
 
     operation: Literal["fit_response"] = "fit_response"
@@ -38,7 +38,7 @@ class FitResponse(Step[None]):
     mask: MaskSource | None = Field(
         None, description="known bad pixels: an image (not 0: bad), or an earlier response", examples=["first.zarr"]
     )
-    sigma: float = Field(50.0, gt=0, description="of the gaussian that smooths each frame, pixels")
+    sigma: float = Field(50.0, gt=0)
     cutoff: float = Field(300.0)
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
     intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
@@ -51,18 +51,19 @@ class FitResponse(Step[None]):
     def gives(self) -> Kind:
         return "calibration"
 
-    def prepare(self) -> None:
-        """Nothing: the dark is part of the graph."""
+    def prepare(self) -> Any:
+        """The mask; the dark is part of the graph."""
+        return opened(self.mask)
 
     def in_blocks(self, depth: int | None, begun: int) -> Self:
         """No more partial sums than blocks that are begun, which the plan counts with."""
         return self if self.partial_sums else self.model_copy(update={"partial_sums": begun})
 
-    def build(self, data: Any, ready: None) -> Response:
+    def build(self, data: Any, ready: Any) -> Response:
         dark = opened(self.dark, frames_a_block(data))
-        return fit_response(data, dark, **self.options_of(fit_response) | {"mask": opened(self.mask)})
+        return fit_response(data, dark, **self.options_of(fit_response) | {"mask": ready})
 
-    def task_bytes(self, block: Block, ready: None) -> Needs:
+    def task_bytes(self, block: Block, ready: Any) -> Needs:
         own = fit_response_bytes(block.image_shape, block.depth, block.itemsize, self.order)
         if self.partial_sums:  # so many at once, however many blocks are begun
             height, width = block.image_shape

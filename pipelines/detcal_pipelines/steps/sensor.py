@@ -39,7 +39,7 @@ PlaneOrFile = Annotated[
 ]
 
 
-class BuildPSF(Step[None]):
+class BuildPSF(Step[Any]):
     """The blur of a thick sensor as a sparse matrix; there are no frames, and so no [input]."""
 
     operation: Literal["build_psf"] = "build_psf"
@@ -52,11 +52,15 @@ class BuildPSF(Step[None]):
     )  # fmt: skip
 
     geometry: PlaneOrFile = Field(description=".poni file, or { shape, pixel_size_m, distance_m, poni_m }", examples=["detector.poni"])
-    thickness_m: float | None = Field(None, gt=0, description="of the sensor, m; default: what the geometry says", examples=[450e-6])
-    material: str | None = Field(
-        None, description="of the sensor: Si, CdTe, … or a formula, with its density; default: what the geometry says", examples=["Si"]
+    thickness_m: float | None = Field(
+        None, gt=0, description="thickness of the sensor, m; default: what the geometry says", examples=[450e-6]
     )
-    energy_kev: float | None = Field(None, gt=0, description="default: the geometry's", examples=[17.4])
+    material: str | None = Field(
+        None,
+        description="material of the sensor: Si, CdTe, … or a formula, with its density; default: what the geometry says",
+        examples=["Si"],
+    )
+    energy_kev: float | None = Field(None, gt=0, description="photon energy, keV; default: the geometry's", examples=[17.4])
     attenuation_per_m: float | None = Field(None, gt=0, examples=[1500.0])
     absorption: Literal["total", "energy"] = Field(
         "total", description="total: µ, all that leaves the beam; energy: µ_en, what stays in the sensor"
@@ -73,18 +77,19 @@ class BuildPSF(Step[None]):
     def gives(self) -> Kind:
         return "calibration"
 
-    def prepare(self) -> None:
-        """Nothing: all of the matrix is part of the graph."""
+    def prepare(self) -> Any:
+        """The mask; all of the matrix is part of the graph."""
+        return opened(self.mask)
 
-    def build(self, data: None, ready: None) -> SensorPSF:
+    def build(self, data: None, ready: Any) -> SensorPSF:
         geometry = PlanarGeometry(**dict(self.geometry)) if isinstance(self.geometry, Plane) else self.geometry
-        return build_psf(**self.options_of(build_psf) | {"geometry": geometry, "mask": opened(self.mask)})
+        return build_psf(**self.options_of(build_psf) | {"geometry": geometry, "mask": ready})
 
-    def task_bytes(self, block: Block, ready: None) -> Needs:
+    def task_bytes(self, block: Block, ready: Any) -> Needs:
         pixels = block.depth * block.result.shape[1]
         return build_psf_bytes(pixels, int(most_coefficients(block.result) * pixels))
 
-    def work(self, data: None, ready: None, result: SensorPSF) -> Work:
+    def work(self, data: None, ready: Any, result: SensorPSF) -> Work:
         rows, columns = result.shape
         band = result.indptr.chunks[0][1] // columns
         smallest = max(1, band // 8)  # smaller tiles take longer to hand out than to fill
@@ -112,14 +117,18 @@ class Deconvolve(Step[SensorPSF]):
     method: Literal["direct", "lsmr", "mlem"] = Field(
         "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
     )
-    max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer are smoother", examples=[20])
+    max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer give a smoother result", examples=[20])
     tolerance: float | None = Field(
         None, gt=0, lt=1, description="lsmr: its atol and btol; mlem: ends once no pixel changes by more", examples=[1e-4]
     )
     variance: FramesSource | None = Field(
-        None, description="of the frames, as many: a path, or { path, dataset, frames, flip }", examples=["variance.h5"]
+        None,
+        description="variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }",
+        examples=["variance.h5"],
     )
-    dummy: float | None = Field(None, description="stands for no reading, and in the result for NaN", examples=[-1])
+    dummy: float | None = Field(
+        None, description="number that stands for no reading in the frames, and in the result for NaN", examples=[-1]
+    )
 
     @property
     def gives(self) -> Kind:

@@ -101,8 +101,8 @@ PLAIN: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool
 
 def goes_through(kind: type[Step[Any]]) -> str:
     """What a step takes and gives."""
-    given = kind.model_construct(operation="").gives
-    return f"takes {KINDS[kind.takes]}, gives {KINDS[given]}"
+    made = kind.model_construct()
+    return f"takes {KINDS[kind.takes]}, gives {'frames' if made.gives == 'frames' else made.product}"
 
 
 def type_in_words(annotation: Any) -> str:

@@ -1,6 +1,6 @@
 """Steps that begin with an X-ray fluorescence scan, in place of frames."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal
 
 import dask.array as da
 import numpy as np
@@ -10,26 +10,45 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from detcal import convert_crono, open_crono
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
-from detcal.xrf import ScanGrid, build_scan_grid, convert_scan, element_maps, regrid, regrid_rate
-from detcal.xrf.memory import BYTES_A_SPECTRUM, convert_scan_bytes, fit_bytes, matrix_bytes, regrid_bytes
+from detcal.xrf import (
+    ScanGrid,
+    build_scan_grid,
+    convert_scan,
+    element_maps,
+    regrid,
+    regrid_rate,
+    smooth_spectra,
+    summary_spectra,
+)
+from detcal.xrf.memory import (
+    BYTES_A_SPECTRUM,
+    convert_scan_bytes,
+    fit_bytes,
+    matrix_bytes,
+    regrid_bytes,
+    smooth_spectra_bytes,
+    summary_bytes,
+)
 from detcal.xrf.tiles import lines_a_tile, lines_are_rows, most_spectra
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
 from detcal_pipelines.steps.sources import Ends
-from detcal_pipelines.steps.step import ArraySource, Kind, ReadyRecipe, ScanSource, Step, opened
+from detcal_pipelines.steps.step import ArraySource, Kind, Ready, ReadyRecipe, ScanSource, Step, opened
 
 ARRAY = "in place of the file's own: { path, dataset }"
 
 
-class Scan(Step[ScanGrid]):
+class Scan(Step[Ready], Generic[Ready]):
     """What all steps have in common that begin with a scan."""
 
     takes = "scan"
 
     scan: ScanSource = Field(description="HDF5 file of a Crono scanner", examples=["scan.h5"])
     motor_step_um: float = Field(1.0, gt=0)
-    live_time_s: ArraySource | None = Field(None, description=f"(spectrum,), {ARRAY}", examples=[{"path": "times.h5", "dataset": "/times"}])
+    live_time_s: ArraySource | None = Field(
+        None, description=f"live times (spectrum,), s, {ARRAY}", examples=[{"path": "times.h5", "dataset": "/times"}]
+    )
     energy_kev: ArraySource | None = Field(
-        None, description=f"(energy,), {ARRAY}", examples=[{"path": "energies.h5", "dataset": "/energies"}]
+        None, description=f"energies of the channels (energy,), keV, {ARRAY}", examples=[{"path": "energies.h5", "dataset": "/energies"}]
     )
 
     @property
@@ -46,25 +65,101 @@ class Scan(Step[ScanGrid]):
         return self.open_scan(None)
 
 
-class ConvertCrono(Scan):
+class Spectra(Scan[Ready], Generic[Ready]):
+    """What the steps have in common of which a task takes some spectra."""
+
+    cut = "spectra"
+
+    chunk_spectra: int | None = Field(None, gt=0, description="spectra a task; default: chosen from the memory budget", examples=[512])
+
+    def open_input(self) -> xr.Dataset:
+        return self.open_scan(self.chunk_spectra)
+
+    def work(self, data: xr.Dataset, ready: Ready, result: Any) -> Work:
+        smallest = self.open_scan(1).spectra.data.chunksize[0]
+        length, block = data.spectra.data.shape[0], data.spectra.data.chunksize[0]
+        sizes = [self.chunk_spectra] if self.chunk_spectra else halvings(block, smallest)
+        return Work("spectra", "chunk_spectra", length, smallest, [rounded(each, smallest, length) for each in sizes])
+
+
+class SmoothSpectra(Spectra[None]):
+    """Smooth the spectra of a scan along their energy; there are no frames, and so no [input]."""
+
+    operation: Literal["smooth_spectra"] = "smooth_spectra"
+    mirrors = (open_crono, smooth_spectra)
+    ready_recipe = ReadyRecipe(
+        "From an X-ray fluorescence scan to the same scan with smoothed spectra.", output="smoothed.zarr",
+        writes="the scan: spectra, float32 (spectrum, energy), its positions, live times and whatever else it has",
+    )  # fmt: skip
+
+    sigma_channels: float = Field(7.0, gt=0, description="standard deviation of the gaussian along the energy, in channels")
+    boundary: Literal["reflect", "nearest", "mirror", "wrap"] = Field("reflect")
+    truncate: float = Field(4.0, gt=0)
+
+    @property
+    def gives(self) -> Kind:
+        return "scan"
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def build(self, data: xr.Dataset, ready: None) -> xr.Dataset:
+        return data.assign(spectra=smooth_spectra(data.spectra, **self.options_of(smooth_spectra)))
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        own = smooth_spectra_bytes(block.depth, block.data.sizes["energy"], block.itemsize)
+        return Needs(once=BYTES_A_SPECTRUM * block.data.sizes["spectrum"], task=own)
+
+    def try_out(self, data: xr.Dataset) -> Any:
+        return smooth_spectra(few_spectra(data).spectra, **self.options_of(smooth_spectra))
+
+
+class SummarySpectra(Spectra[None]):
+    """Sum, mean and largest value of each channel over all spectra of a scan; there are no frames, and so no [input]."""
+
+    operation: Literal["summary_spectra"] = "summary_spectra"
+    mirrors = (open_crono, summary_spectra)
+    ready_recipe = ReadyRecipe(
+        "From an X-ray fluorescence scan to its sum, mean and maximum spectra.", output="summary.zarr",
+        writes="sum, mean, max, float64 (energy,)",
+    )  # fmt: skip
+
+    @property
+    def gives(self) -> Kind:
+        return "table"
+
+    @property
+    def product(self) -> str:
+        return "spectra"
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def build(self, data: xr.Dataset, ready: None) -> xr.Dataset:
+        return summary_spectra(data.spectra)
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        own = summary_bytes(block.depth, block.data.sizes["energy"], block.itemsize)
+        return own + Needs(once=BYTES_A_SPECTRUM * block.data.sizes["spectrum"])
+
+    def try_out(self, data: xr.Dataset) -> Any:
+        return summary_spectra(few_spectra(data).spectra)
+
+
+class ConvertCrono(Spectra[ScanGrid]):
     """Smooth the spectra of a scan, and lay out those that its instrument selected; there are no frames, and so no [input]."""
 
     operation: Literal["convert_crono"] = "convert_crono"
-    cut = "spectra"
     mirrors = (open_crono, convert_scan, convert_crono)
     ready_recipe = ReadyRecipe(
         "From the file of a Crono scanner to smoothed spectra, and the cube of those that it selected.", output="converted.zarr",
         writes="maxrf_all_spectra (spectrum, energy), maxrf_cube (row, column, energy), its max and sum (mean) spectra, energies",
     )  # fmt: skip
 
-    sigma_channels: float = Field(7.0, gt=0, description="of the gaussian along the energy, channels")
-    chunk_spectra: int | None = Field(None, gt=0, description="spectra a task; default: chosen from the memory budget", examples=[512])
+    sigma_channels: float = Field(7.0, gt=0, description="standard deviation of the gaussian along the energy, in channels")
 
     def prepare(self) -> ScanGrid:
         return build_scan_grid(self.open_scan(None), method="selected")
-
-    def open_input(self) -> xr.Dataset:
-        return self.open_scan(self.chunk_spectra)
 
     def build(self, data: xr.Dataset, ready: ScanGrid) -> xr.Dataset:
         lines = None if self.chunk_spectra is None else selected_lines(ready, self.chunk_spectra)
@@ -75,12 +170,6 @@ class ConvertCrono(Scan):
         spectra = most_spectra(ready, lines, da.core.normalize_chunks(block.depth, (ready.spectra,))[0])
         own = convert_scan_bytes(block.depth, lines * pixels_a_line(ready), spectra, channels, block.itemsize)
         return own + Needs(once=BYTES_A_SPECTRUM * ready.spectra)
-
-    def work(self, data: xr.Dataset, ready: ScanGrid, result: Any) -> Work:
-        smallest = self.open_scan(1).spectra.data.chunksize[0]
-        length, block = data.spectra.data.shape[0], data.spectra.data.chunksize[0]
-        sizes = [self.chunk_spectra] if self.chunk_spectra else halvings(block, smallest)
-        return Work("spectra", "chunk_spectra", length, smallest, [rounded(each, smallest, length) for each in sizes])
 
     def try_out(self, data: xr.Dataset) -> Any:
         return convert_scan(few_spectra(data), sigma_channels=self.sigma_channels)
@@ -93,25 +182,28 @@ Lag = Annotated[
 ]
 
 
-class RegridXRF(Scan):
+class RegridXRF(Scan[ScanGrid]):
     """Put all spectra of a scan on a regular grid, by their true positions; there are no frames, and so no [input]."""
 
     operation: Literal["regrid_xrf"] = "regrid_xrf"
     cut = "lines"
-    mirrors = (open_crono, build_scan_grid, regrid_rate, element_maps)
+    mirrors = (open_crono, build_scan_grid, regrid_rate, regrid, element_maps)
     ready_recipe = ReadyRecipe(
         "From an X-ray fluorescence scan to a calibrated cube on a regular grid, and maps of elements.", output="cube.zarr",
         writes="rate (row, column, energy), live_time_s, coverage, effective_spectra (row, column); maps of elements",
     )  # fmt: skip
 
     method: Literal["drizzle", "linear", "nearest", "gaussian", "selected"] = Field(
-        "drizzle", description="drizzle: every count kept; linear, nearest, gaussian; selected: those that the instrument chose"
+        "drizzle",
+        description="drizzle: every count kept; linear, nearest, gaussian: interpolated; selected: those that the instrument chose",
     )
     step: Ends | None = Field(
-        None, description="(y, x) of a pixel, µm; default: the distance of the lines and spectra", examples=[[500.0, 800.0]]
+        None, description="size of a pixel (y, x), µm; default: the distance of the lines and spectra", examples=[[500.0, 800.0]]
     )
-    line_lag: Lag | None = Field(None, description="columns that positions lag behind; auto: all spectra are read", examples=["auto"])
-    sigma_channels: float | None = Field(None, gt=0, description="also smooth along the energy, channels", examples=[7.0])
+    line_lag: Lag | None = Field(
+        None, description="by how many columns positions lag behind; auto: found from all spectra", examples=["auto"]
+    )
+    sigma_channels: float | None = Field(None, gt=0, examples=[7.0])
     quantity: Literal["rate", "counts"] = Field("rate", description="rate: a live second; counts: where the file has no live times")
     variance: bool = Field(False, description="write the variances of rates too")
     elements: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -119,7 +211,9 @@ class RegridXRF(Scan):
     )
     element_method: Literal["fit", "window"] = Field("fit", description="fit: patterns of all lines; window: about the strongest")
     fwhm_kev: float = Field(0.14, gt=0)
-    energy_range_kev: Ends | None = Field(None, description="energies to fit; default: about the strongest lines", examples=[[1.0, 18.0]])
+    energy_range_kev: Ends | None = Field(
+        None, description="which energies to fit, keV; default: about the strongest lines", examples=[[1.0, 18.0]]
+    )
     background_kev: float = Field(2.0, gt=0)
     tile_rows: int | None = Field(None, gt=0, description="lines of the map a task; default: chosen from the memory budget", examples=[4])
 
