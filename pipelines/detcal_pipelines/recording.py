@@ -6,7 +6,7 @@ from typing import Any
 
 from detcal_pipelines.graph import Stage, Window
 from detcal_pipelines.ledger import Ledger, as_list
-from detcal_pipelines.sums import SAVE, keep_only
+from detcal_pipelines.sums import share_saved
 from detcal_pipelines.unfinished import Places
 
 SECONDS_BETWEEN_SIGNS = 5.0
@@ -21,8 +21,6 @@ class Recorder:
         Of the run.
     windows
         How many there are.
-    parts
-        Of a sum over all frames; 0 if there is none.
     held
         Bytes that the process holds, and held at most.
     show
@@ -30,11 +28,11 @@ class Recorder:
     """
 
     def __init__(
-        self, ledger: Ledger, places: Places, windows: int, parts: int, held: Callable[[], tuple[int, int]], show: Callable[[float], None]
+        self, ledger: Ledger, places: Places, windows: int, held: Callable[[], tuple[int, int]], show: Callable[[float], None]
     ) -> None:
-        self.ledger, self.places, self.parts, self.held, self.show = ledger, places, parts, held, show
+        self.ledger, self.places, self.held, self.show = ledger, places, held, show
         self.before, self.windows, self.window = ledger.history.share, windows, -1
-        self.signed = 0.0
+        self.signed = self.summed = 0.0
         show(self.before)
 
     def enter(self, window: Window, stages: list[Stage], tasks: int) -> None:
@@ -47,9 +45,8 @@ class Recorder:
     def begun(self, key: Any) -> None:
         """A task is handed out: with the first one of a block, that is begun."""
         ends = self.waiting.pop(self.turns.get(key, -1), [])
-        blocks = [as_list(self.ends[end]) for end in ends if self.ends[end][0] != SAVE]
-        if blocks:
-            self.ledger.note(begun=blocks)
+        if ends:
+            self.ledger.note(begun=[as_list(self.ends[end]) for end in ends])
 
     def finished(self, key: Any, result: Any) -> None:
         """A task of this process has ended."""
@@ -58,16 +55,11 @@ class Recorder:
         self.live()
 
     def noted(self, key: Any, result: Any) -> None:
-        """What a task has given, if it is one that ends a block, or saves sums."""
+        """What a task has given, if it is one that ends a block."""
         if key not in self.ends:
             return
-        name, place = self.ends[key]
-        if name != SAVE:
-            seal = result.ravel()[0]
-            self.ledger.note(block=as_list((name, place)), seal=[int(seal["bytes"]), int(seal["checksum"])])
-        elif result is not None:
-            self.ledger.note(sums={**result, "parts": self.parts, "share": round((result["part"] + 1) / self.parts, 4)})
-            keep_only(self.places.sums, result)
+        seal = result.ravel()[0]
+        self.ledger.note(block=as_list(self.ends[key]), seal=[int(seal["bytes"]), int(seal["checksum"])])
 
     def count(self, *_: Any) -> None:
         """A task has ended, here or on a worker: show how far the run is. It may be called by any thread."""
@@ -82,3 +74,11 @@ class Recorder:
             held, peak = self.held()
             self.ledger.note(memory={"held": held, "peak": peak})
             os.utime(self.places.lock)
+            self.note_sums()
+
+    def note_sums(self) -> None:
+        """Note how much of a sum is saved, if it is more than before."""
+        share = share_saved(self.places.sums)
+        if share > self.summed:
+            self.summed = share
+            self.ledger.note(sums={"share": round(share, 4)})

@@ -35,7 +35,7 @@ from detcal_pipelines.progress import block_bar
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
 from detcal_pipelines.steps.registry import package_of
-from detcal_pipelines.sums import largest_fold, read_sums, with_saved, with_saving
+from detcal_pipelines.sums import largest_fold, read_sums, share_saved, with_saved, with_saving
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
 from detcal_pipelines.unfinished import Places, go_on, header_of, percent, settle, to_go_on
 
@@ -200,15 +200,12 @@ class Job:
         ends = in_windows(writes, ledger.history.done)
         fold = largest_fold(graph) if len(ends) == 1 else None
         if fold is not None:
-            saved = read_sums(self.places.sums, ledger.history.sums, fold.parts)
-            graph, saves = with_saving(graph, fold, self.places.sums)
-            if saved is not None:
-                graph = with_saved(graph, fold, ledger.history.sums["part"], saved)
-            first = 0 if saved is None else ledger.history.sums["part"] + 1
-            ends[0] |= {key: key for key in saves[first:]}
+            graph = with_saving(graph, fold, self.places.sums)
+            if (last := read_sums(self.places.sums, fold.parts)) is not None:
+                graph = with_saved(graph, fold, *last)
         label = " → ".join(step.operation for step in self.recipe.steps)
         with block_bar(label, planned.blocks, self.console) as show:
-            recorder = Recorder(ledger, self.places, len(ends), fold.parts if fold else 0, held, show)
+            recorder = Recorder(ledger, self.places, len(ends), held, show)
             for window in windows(graph, ends):
                 compute(recorder, window)
 
@@ -237,6 +234,8 @@ class Job:
             In place of another one, with what is true of the output.
         """
         history = history if ledger is None else ledger.history
+        if history is not None and (share := share_saved(self.places.sums)):
+            history.sums = {"share": share}
         if history is not None and history.commit is not None and not self.places.store.exists() and isinstance(error, KeyboardInterrupt):
             self.places.ledger.replace(self.places.last_ledger)
             said = f"{self.places.output} was written"

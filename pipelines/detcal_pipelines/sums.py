@@ -12,13 +12,10 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from numpy.typing import NDArray
 
 from detcal.frames.graph import FOLD, TOTAL
-from detcal_pipelines.ledger import Event
 
 SECONDS_BETWEEN_SAVES = 2.0
 SAVED_A_SECOND = 200e6  # bytes, on a slow disk
 SHARE_OF_TIME = 0.03  # that saving may take
-
-SAVE = "save-sums"
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,12 @@ def largest_fold(graph: HighLevelGraph) -> Fold | None:
     return largest if largest is not None and largest.parts > 1 else None
 
 
-def with_saving(graph: HighLevelGraph, fold: Fold, folder: Path) -> tuple[HighLevelGraph, list[Any]]:
-    """The graph with tasks that save the sum so far, if it is time to; and their keys."""
-    saves = {(SAVE, part): (save_sums, (fold.layer, TOTAL, part), folder, part) for part in range(fold.parts - 1)}
-    layers = {**graph.layers, SAVE: MaterializedLayer(saves)}
-    return HighLevelGraph(layers, {**graph.dependencies, SAVE: {fold.layer}}), list(saves)
+def with_saving(graph: HighLevelGraph, fold: Fold, folder: Path) -> HighLevelGraph:
+    """The graph in which the task that makes a sum saves it too, if it is time to: a task of its own would keep sums waiting in memory."""
+    layer: Mapping[Any, Any] = graph.layers[fold.layer]
+    keys = {(fold.layer, TOTAL, part): part for part in range(fold.parts - 1)}
+    saving = {key: (saved, layer[key], folder, part, fold.parts) for key, part in keys.items()}
+    return HighLevelGraph({**graph.layers, fold.layer: MaterializedLayer({**layer, **saving})}, graph.dependencies)
 
 
 def with_saved(graph: HighLevelGraph, fold: Fold, part: int, total: NDArray[Any]) -> HighLevelGraph:
@@ -50,33 +48,41 @@ def with_saved(graph: HighLevelGraph, fold: Fold, part: int, total: NDArray[Any]
     return HighLevelGraph({**graph.layers, fold.layer: MaterializedLayer({**layer, (fold.layer, TOTAL, part): total})}, graph.dependencies)
 
 
-def save_sums(total: NDArray[Any], folder: Path, part: int) -> Event | None:
-    """Save a sum if the last one was saved long enough ago; what to note of it."""
+def saved(total: NDArray[Any], folder: Path, part: int, parts: int) -> NDArray[Any]:
+    """The sum itself, which is saved if the last one was long enough ago, in place of that."""
     folder.mkdir(exist_ok=True)
-    last = max((file.stat().st_mtime for file in folder.iterdir()), default=folder.stat().st_mtime)
+    before = list(folder.glob("*.npy"))
+    last = max((file.stat().st_mtime for file in before), default=folder.stat().st_mtime)
     if time() - last < max(SECONDS_BETWEEN_SAVES, total.nbytes / SAVED_A_SECOND / SHARE_OF_TIME):
-        return None
-    file = folder / f"{part}.npy"
-    new = folder / f".{part}.npy"
+        return total
+    new = folder / f".{part}.new"
     with open(new, "wb") as target:
         np.save(target, total, allow_pickle=False)
-    new.replace(file)
-    return {"part": part, "file": file.name, "checksum": google_crc32c.value(total.tobytes())}
+    new.replace(folder / f"{part}-{parts}-{google_crc32c.value(total.tobytes())}.npy")
+    for file in before:
+        file.unlink(missing_ok=True)
+    return total
 
 
-def read_sums(folder: Path, event: Event | None, parts: int) -> NDArray[Any] | None:
-    """A sum as it was saved; None if there is none, or it is not whole."""
-    if event is None or event["parts"] != parts:
-        return None
-    try:
-        total: NDArray[Any] = np.load(folder / event["file"], allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    return total if google_crc32c.value(total.tobytes()) == event["checksum"] else None
+def share_saved(folder: Path) -> float:
+    """Of a sum, how much is saved."""
+    return max(((part + 1) / parts for part, parts, _ in map(named, folder.glob("*.npy"))), default=0.0)
 
 
-def keep_only(folder: Path, event: Event) -> None:
-    """Remove sums that were saved before."""
-    for file in folder.glob("*.npy"):
-        if file.name != event["file"]:
-            file.unlink(missing_ok=True)
+def read_sums(folder: Path, parts: int) -> tuple[int, NDArray[Any]] | None:
+    """The last sum that was saved whole, of so many parts, and up to which part it goes; None if there is none."""
+    for file in sorted(folder.glob("*.npy"), key=lambda file: -named(file)[0]):
+        part, of, checksum = named(file)
+        try:
+            total: NDArray[Any] = np.load(file, allow_pickle=False)
+        except (OSError, ValueError):
+            continue
+        if of == parts and google_crc32c.value(total.tobytes()) == checksum:
+            return part, total
+    return None
+
+
+def named(file: Path) -> tuple[int, int, int]:
+    """What the name of a sum says: its part, of how many, and its checksum."""
+    part, parts, checksum = map(int, file.stem.split("-"))
+    return part, parts, checksum

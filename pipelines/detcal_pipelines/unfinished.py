@@ -18,6 +18,7 @@ from detcal.stores.targets.replacing import remove
 from detcal.stores.targets.zarr_store import METADATA, chunk_file
 from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger
+from detcal_pipelines.sums import share_saved
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | 
     if restart or not places.ledger.is_file() or not (places.store / METADATA).is_file():
         return None
     history = read_ledger(places.ledger)
+    if share := share_saved(places.sums):
+        history.sums = {"share": share}
     if history.commit is None:
         check_unchanged(places, history, basis)
     return history

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import h5py
 import numpy as np
 from click.testing import CliRunner
 from detcal_pipelines.cli import main
@@ -110,15 +111,8 @@ def times_done(output: Path) -> Counter[tuple[object, ...]]:
 
 def same(one: Path, other: Path) -> bool:
     """Whether two HDF5 files hold the same."""
-    import h5py
-
-    found: list[bool] = []
     with h5py.File(one) as first, h5py.File(other) as second:
-        first.visititems(
-            lambda name, item: (
-                found.append(np.array_equal(item[()], second[name][()], equal_nan=item.dtype.kind == "f"))
-                if isinstance(item, h5py.Dataset)
-                else None
-            )
-        )
-    return all(found)
+        names: list[str] = []
+        first.visit(names.append)
+        pairs = [(first[name], second[name]) for name in names if isinstance(first[name], h5py.Dataset)]
+        return bool(pairs) and all(np.array_equal(one[()], two[()], equal_nan=one.dtype.kind == "f") for one, two in pairs)

@@ -13,8 +13,22 @@ from tests.pipelines.inputs import write_inputs
 SEED = 20261129
 KILLS = int(os.environ.get("DETCAL_KILLS", "2"))  # of each recipe; python -m tests.faults.series takes more
 
-SHARDED = '[input]\npath = "raw.h5"\nchunk_frames = 4\n[[steps]]\noperation = "correct_response"\nresponse = "response.zarr"\n[output]\npath = "new_sharded.zarr"\nshard_frames = 8\n'
-CHAIN = '[input]\npath = "raw.h5"\nchunk_frames = 8\n[[steps]]\noperation = "correct_response"\nresponse = "response.zarr"\n[[steps]]\noperation = "sigma_clip"\ngeometry = "detector.poni"\nnpt = 64\n[output]\npath = "new_chain.zarr"\n'
+RESPONSE = """\
+[input]
+path = "raw.h5"
+chunk_frames = 4
+[[steps]]
+operation = "correct_response"
+response = "response.zarr"
+"""
+RINGS = """\
+[[steps]]
+operation = "sigma_clip"
+geometry = "detector.poni"
+npt = 64
+"""
+SHARDED = f'{RESPONSE}[output]\npath = "new_sharded.zarr"\nshard_frames = 8\n'
+CHAIN = f'{RESPONSE}{RINGS}[output]\npath = "new_chain.zarr"\n'
 KINDS = ["correct_response", "sigma_clip", "fit_response", "build_psf", "regrid_xrf", "chain", "sharded", "exported"]
 
 
