@@ -12,7 +12,7 @@ def plan_table(planned: Plan) -> Table:
     for heading in ("step", "in", "out", "bytes out", "memory a task"):
         table.add_column(heading, no_wrap=heading == "step")
     for step in planned.steps:
-        table.add_row(step.operation, step.takes, step.gives, size(step.bytes_out), size(step.needs.task))
+        table.add_row(*step.describe())
     blocks = f"{planned.blocks} × {planned.depth} {planned.cut.unit}"
     tasks = f"{planned.tasks} task{'s' if planned.tasks > 1 else ''} at once"
     where = "" if len(planned.places) == 1 else f" of the fullest of {len(planned.places)} workers"
@@ -32,4 +32,5 @@ def outcome_table(outcome: Outcome) -> Table:
     table.add_row("bytes out", f"{size(outcome.plan.bytes_out)}, {size(outcome.stored_bytes)} on disk")
     table.add_row("peak memory, planned", f"{size(outcome.plan.peak_bytes)} of {size(outcome.plan.budget)}")
     table.add_row("peak memory, measured", "on other machines" if outcome.peak_bytes is None else size(outcome.peak_bytes))
+    table.add_row("report", "none: see the warning" if outcome.report is None else str(outcome.report))
     return table
