@@ -32,6 +32,7 @@ from rich.console import Console
 
 from detcal import open_frames, save
 from detcal.response import Response
+from detcal.version import __version__
 from tests.pipelines.inputs import OPTIONS, write_inputs
 from tests.pipelines.test_run import in_process
 
@@ -143,16 +144,10 @@ def test_calibrations_are_traced_back_to_raw_files(folder):
     tree = as_text(report_of(folder / "new_corrected.zarr")).partition("WHERE INPUTS COME FROM\n")[2].splitlines()
     start = next(number for number, line in enumerate(tree) if line.startswith("new_response.zarr: Response, fit_response, detcal "))
     assert {line.strip() for line in tree[start + 1 : start + 3]} == {
-        "dark.h5: data, saved from Python, detcal " + version(),
+        f"dark.h5: data, saved from Python, detcal {__version__}",
         "raw.h5: raw",
     }
     assert all(line.startswith("  ") for line in tree[start + 1 : start + 3])
-
-
-def version() -> str:
-    from detcal.version import __version__
-
-    return __version__
 
 
 def test_without_its_ledger_the_attributes_still_tell(folder, tmp_path):

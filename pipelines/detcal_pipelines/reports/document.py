@@ -57,6 +57,6 @@ def caption_of(picture: Picture) -> str:
 def lacking(picture: Image) -> str:
     """How much of an image is NaN."""
     size = picture.shape[0] * picture.shape[1]
-    return (
-        f"{picture.missing} of {size} masked or not measured ({100 * picture.missing / size:.3g} %)" if picture.missing else "none masked"
-    )
+    if not picture.missing:
+        return "none masked"
+    return f"{picture.missing} of {size} masked or not measured ({100 * picture.missing / size:.3g} %)"

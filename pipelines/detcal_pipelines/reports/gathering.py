@@ -138,9 +138,7 @@ def steps_of(history: History) -> Section:
         seconds.update(process.times)  # type: ignore[arg-type]  # seconds are no whole numbers
     total = sum(seconds.values())
     if not total:
-        return Section(
-            "Steps", [planned, "Where the time went was not measured: the run was too short, or its tasks ran on other machines."]
-        )
+        return Section("Steps", [planned, "Where the time went was not measured: the run was short, or its tasks ran on other machines."])
     rows = [(name, f"{spent:.1f} s", f"{100 * spent / total:.0f} %") for name, spent in seconds.items()]
     told = f"Time of all threads together, seen by looking at what they were at 50 times a second; {OTHER}: between the steps."
     return Section("Steps", [planned, told, Table(rows, ("", "time", "share"))])

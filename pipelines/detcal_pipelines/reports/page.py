@@ -15,8 +15,9 @@ h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 0.6rem; padding-top: 0.8rem; border-top: 1px solid #ddd; }
 p { margin: 0.4rem 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; margin: 0.6rem 0; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.8rem 0.25rem 0; border-bottom: 1px solid #e4e4e4; overflow-wrap: anywhere; }
-th { font-weight: 600; color: #555; overflow-wrap: normal; }
+th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.8rem 0.25rem 0; border-bottom: 1px solid #e4e4e4; }
+td { overflow-wrap: anywhere; }
+th { font-weight: 600; color: #555; }
 td:first-child { color: #555; }
 pre { background: #f6f6f4; padding: 0.8rem; font-size: 0.85rem; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }

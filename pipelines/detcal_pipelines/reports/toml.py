@@ -11,11 +11,10 @@ def as_toml(recipe: dict[str, Any]) -> str:
     parts = []
     for name in (*TABLES, *(each for each in recipe if each not in TABLES)):
         found = recipe.get(name)
-        tables = found if isinstance(found, list) else [found] if isinstance(found, dict) else []
-        head = f"[[{name}]]" if isinstance(found, list) else f"[{name}]"
-        parts += [
-            "\n".join([head, *(f"{key} = {as_value(value)}" for key, value in known(table).items())]) for table in tables if known(table)
-        ]
+        tables, head = (found, f"[[{name}]]") if isinstance(found, list) else ([found], f"[{name}]")
+        for table in tables:
+            if isinstance(table, dict) and known(table):
+                parts.append("\n".join([head, *(f"{key} = {as_value(value)}" for key, value in known(table).items())]))
     return "\n\n".join(parts)
 
 
