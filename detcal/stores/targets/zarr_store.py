@@ -38,7 +38,7 @@ Layouts = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]  # sizes of a ch
 
 
 def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None, shards: Sizes | None = None) -> dict[str, da.Array]:
-    """Create a store, unless it was begun before, and return the lazy writes of its numbers, by their names.
+    """Create a store, unless it was begun before, and return the lazy writes of its numbers, by their names; what is empty takes none.
 
     Coords, and variables of texts or times, are written at once. The store is marked as incomplete, see `complete`.
 
@@ -53,7 +53,7 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     if not (path / METADATA).exists():
         begin_store(in_memory(dataset, set(numbers)).assign(blocks), path, layouts, sharded=bool(shards))
     group = zarr.open_group(path, mode="r+")
-    return {name: lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items()}
+    return {name: lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items() if variable.size}
 
 
 def begin_store(dataset: xr.Dataset, path: Path, layouts: Layouts, *, sharded: bool) -> None:
