@@ -81,6 +81,15 @@ def connect(address: str) -> Client:
     raise InputError(f"no scheduler answers at {address}: {' '.join(str(answer).split())}") from answer
 
 
+def dashboard_of(client: Client) -> str | None:
+    """Where a cluster shows what it does; None if it does not."""
+    try:
+        link: str | None = client.dashboard_link
+    except KeyError:  # its scheduler has none
+        return None
+    return link
+
+
 def loaded_kernels(client: Client, recipe: Recipe) -> dict[str, int]:
     """Load a recipe's kernels on every worker; the bytes that each holds then, by its address, without workers that go away meanwhile.
 

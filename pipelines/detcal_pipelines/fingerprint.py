@@ -4,8 +4,10 @@ import json
 import os
 from collections.abc import Iterable
 from hashlib import blake2b
+from importlib.metadata import version
 from os.path import relpath
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 from detcal.version import __version__
@@ -14,6 +16,7 @@ from detcal_pipelines.steps.registry import package_of
 
 END_BYTES, SAMPLE_BYTES, SAMPLES = 2**16, 2**12, 16  # of a file: its ends whole, and samples in between
 SAMPLED_FILES = 32  # of a folder
+LIBRARIES = ("dask", "distributed", "h5py", "numba", "numpy", "pyFAI", "scipy", "xarray", "zarr")
 
 Fingerprint = dict[str, Any]
 
@@ -28,6 +31,11 @@ def fingerprint(recipe: Recipe, files: Iterable[str]) -> Fingerprint:
         "inputs": {relpath(file, folder): state_of(Path(file)) for file in sorted(set(files))},
         "steps": steps,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on, beside the steps."""
+    return {"detcal": __version__, "python": python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 def seen_from(folder: Path, value: Any) -> Any:

@@ -15,6 +15,7 @@ from zlib import crc32
 
 from detcal.errors import OutputError
 from detcal.stores.checksums import Seal
+from detcal_pipelines.logs import log_event
 
 VERSION = 1
 SECONDS_BETWEEN_SYNCS = 5.0
@@ -48,6 +49,8 @@ class Process:
         Of its last sign of life: since it began, bytes held, most bytes held.
     done
         Blocks that it did.
+    times
+        Seconds of its threads on reading, each step and writing.
     """
 
     begun: Event
@@ -57,6 +60,7 @@ class Process:
     memory: int = 0
     peak: int = 0
     done: int = 0
+    times: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,6 +102,8 @@ class History:
                 self.sums = sums
             case {"memory": memory}:
                 self.processes[-1].memory, self.processes[-1].peak = memory["held"], memory["peak"]
+            case {"times": times}:
+                self.processes[-1].times = times
             case {"end": end}:
                 self.processes[-1].end = end
             case {"commit": commit}:
@@ -159,6 +165,7 @@ class Ledger:
         event["s"] = round(self.seconds, 3)
         self.history.add(event)
         self.file.write(as_line(event))
+        log_event(event, self.history.share)
         if monotonic() - self.synced > SECONDS_BETWEEN_SYNCS:
             self.sync()
 

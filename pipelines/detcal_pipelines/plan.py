@@ -47,6 +47,10 @@ class PlannedStep:
     bytes_out: int
     needs: Needs
 
+    def describe(self) -> tuple[str, str, str, str, str]:
+        """Its name, what goes in, what comes out, how much, and the memory of a task, in words."""
+        return self.operation, self.takes, self.gives, size(self.bytes_out), size(self.needs.task)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -98,6 +102,11 @@ class Plan:
     def fits(self) -> bool:
         """Whether no process outgrows its memory."""
         return self.peak_bytes <= self.budget
+
+    def describe(self) -> str:
+        """In a line."""
+        tasks = f"{self.tasks} task{'s' if self.tasks > 1 else ''} at once"
+        return f"{self.blocks} × {self.depth} {self.cut.unit}, {tasks}, peak {size(self.peak_bytes)} of {size(self.budget)}"
 
     def peak_in(self, place: Place) -> int:
         """Peak of one process, whatever the order of the tasks: all blocks that are begun may lie there."""

@@ -70,11 +70,15 @@ class Recorder:
     def live(self) -> None:
         """Give a sign of life now and then, with what the process holds."""
         if self.ledger.seconds - self.signed > SECONDS_BETWEEN_SIGNS:
-            self.signed = self.ledger.seconds
-            held, peak = self.held()
-            self.ledger.note(memory={"held": held, "peak": peak})
-            os.utime(self.places.lock)
-            self.note_sums()
+            self.sign()
+
+    def sign(self) -> None:
+        """Give a sign of life, with what the process holds."""
+        self.signed = self.ledger.seconds
+        held, peak = self.held()
+        self.ledger.note(memory={"held": held, "peak": peak})
+        os.utime(self.places.lock)
+        self.note_sums()
 
     def note_sums(self) -> None:
         """Note how much of a sum is saved, if it is more than before."""

@@ -25,19 +25,22 @@ from detcal_pipelines.chain import build, check_result, check_target
 from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.disk import check_room, wait_for_room
-from detcal_pipelines.fingerprint import fingerprint
+from detcal_pipelines.fingerprint import fingerprint, versions
 from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import History, Ledger, now
 from detcal_pipelines.lock import only_run
+from detcal_pipelines.logs import LOG
 from detcal_pipelines.plan import PROCESS_BYTES, WORKER_BYTES, Place, Plan, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
+from detcal_pipelines.reports.writing import write_report_if_possible
 from detcal_pipelines.steps.registry import package_of
+from detcal_pipelines.stopwatch import Stopwatch
 from detcal_pipelines.sums import largest_fold, read_sums, share_saved, with_saved, with_saving
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
-from detcal_pipelines.unfinished import Places, go_on, header_of, percent, settle, to_go_on
+from detcal_pipelines.unfinished import Places, go_on, header_of, percent, settle, stored_bytes, to_go_on
 
 Compute = Callable[[Recorder, Window], None]
 
@@ -51,6 +54,7 @@ class Outcome:
     seconds: float
     stored_bytes: int
     peak_bytes: int | None  # of anonymous memory of this process; None if the tasks ran elsewhere
+    report: Path | None  # None if it could not be written
 
     @property
     def rate(self) -> float:
@@ -91,12 +95,14 @@ class Job:
     console: Console
     stop_if_interrupted: Callable[[], None]
     restart: bool
+    times: Callable[[], dict[str, float]] = dict  # seconds on reading, each step and writing
 
     def run_here(self, limits: tuple[int, int]) -> Outcome:
         """Run on threads of this process."""
         give_back_large_blocks()
         history, planned = with_kernels(self.recipe, lambda: self.prepare([Place(limits[0], limits[1], PROCESS_BYTES)]), self.console)
-        with MemoryWatch() as watch:
+        with MemoryWatch() as watch, Stopwatch(self.recipe.steps) as stopwatch:
+            self.times = stopwatch.times
             results: dict[Any, Any] = {}
 
             def compute(recorder: Recorder, window: Window) -> None:
@@ -124,12 +130,14 @@ class Job:
         """Run on a cluster as it stands."""
         from detcal_pipelines.cluster import (
             ClusterRun,
+            dashboard_of,
             loaded_kernels,
             remote_cluster,
         )  # here, because a run on one machine needs none of it
 
         check_result(self.recipe, build(self.recipe), overwrite=self.recipe.output.overwrite)
         with remote_cluster(address) as client:
+            self.say_where_to_look(dashboard_of(client))
             with self.console.status("loading kernels on the workers"):
                 held = loaded_kernels(client, self.recipe)
             history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
@@ -176,8 +184,9 @@ class Job:
                     self.places.remove()
                 writes = prepare_zarr(dataset, self.places.store, shards=None if shards is None else {"frame": shards})
                 ledger = Ledger.begin(self.places.ledger, header_of(self.basis, planned, writes)) if history is None else go_on(self.places)
-                ledger.note(process=self.process(planned))
+                ledger.note(process=self.process(planned, ledger.history.share))
                 self.compute_all(ledger, planned, writes, compute, held)
+                ledger.note(times=self.times())
                 ledger.note(commit={"time": now()})
                 ledger.sync()
                 publish(dataset, self.places.store, target, overwrite=self.recipe.output.overwrite)
@@ -208,6 +217,7 @@ class Job:
             recorder = Recorder(ledger, self.places, len(ends), held, show)
             for window in windows(graph, ends):
                 compute(recorder, window)
+            recorder.sign()
 
     def pause_or_stop(self, planned: Plan) -> None:
         """End the run at Ctrl-C; wait while the disk is nearly full."""
@@ -218,12 +228,19 @@ class Job:
         """One line above the progress."""
         self.console.print(text, soft_wrap=True)
 
-    def process(self, planned: Plan) -> dict[str, Any]:
-        """What this process says of itself in the ledger."""
+    def process(self, planned: Plan, share: float) -> dict[str, Any]:
+        """What this process says of itself in the ledger, with the share that was done before."""
         return {
             "host": gethostname(), "pid": os.getpid(), "time": now(), "tasks": planned.tasks, "budget": planned.budget,
-            "planned": planned.peak_bytes, "workers": len(planned.places), "scheduler": self.recipe.compute.scheduler,
+            "planned": planned.peak_bytes, "workers": len(planned.places), "scheduler": self.recipe.compute.scheduler, "share": share,
+            "plan": planned.describe(), "steps": [step.describe() for step in planned.steps], "versions": versions(),
         }  # fmt: skip
+
+    def say_where_to_look(self, dashboard: str | None) -> None:
+        """Tell of the cluster's dashboard, if it has one."""
+        if dashboard is not None:
+            LOG.info("dashboard of the cluster: %s", dashboard)
+            self.console.print(f"dashboard of the cluster: {dashboard}", soft_wrap=True)
 
     def break_off(self, ledger: Ledger | None, history: History | None, error: BaseException) -> None:
         """Keep what is done, if anything is, here or by an earlier process, and say so.
@@ -254,7 +271,8 @@ class Job:
 
     def outcome(self, planned: Plan, seconds: float, peak: int | None) -> Outcome:
         """What the run did."""
-        return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak)
+        report = write_report_if_possible(self.recipe, self.places.output)
+        return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report)
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:
@@ -276,9 +294,3 @@ def places_for(workers: dict[str, dict[str, Any]], held: dict[str, int]) -> list
 def sources_of(recipe: Recipe, result: Any) -> list[str]:
     """All files that a run reads: those that the recipe names, and those that they take data from."""
     return [*(file for path in recipe.inputs() for file in find_paths(path)), *origins(as_dataset(result))]
-
-
-def stored_bytes(path: Path) -> int:
-    """Size on disk of a file or of all files in a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)

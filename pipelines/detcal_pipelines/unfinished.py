@@ -2,7 +2,7 @@
 
 Nothing appears under the output's own name before it is whole. What is beside it, hidden, while the run lasts and if it breaks off:
 the store that is written (for an .h5 or .tif too), the ledger, saved sums and the lock. With the end of the run the store, or what is
-exported from it, takes the output's name, and the ledger becomes NAME.ledger.
+exported from it, takes the output's name, and the ledger becomes NAME.ledger; beside it NAME.html is a report.
 """
 
 from dataclasses import dataclass
@@ -31,13 +31,14 @@ class Places:
     sums: Path
     lock: Path
     last_ledger: Path  # of an output that is whole
+    report: Path
 
     @classmethod
     def of(cls, output: str | Path) -> "Places":
         """Beside an output."""
         path = Path(output).absolute()
         hidden = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "ledger", "sums", "lock"))
-        return cls(path, *hidden, path.with_name(f"{path.name}.ledger"))
+        return cls(path, *hidden, *(path.with_name(f"{path.name}.{kind}") for kind in ("ledger", "html")))
 
     def remove(self) -> None:
         """Remove what a run has left; not its output."""
@@ -123,6 +124,12 @@ def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any]) -> Event:
 def percent(share: float) -> str:
     """A share in words: never 100 % of what is not done."""
     return f"{min(99, int(100 * share)) if share < 1 else 100} %"
+
+
+def stored_bytes(path: Path) -> int:
+    """Size on disk of a file or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def settle(places: Places) -> None:
