@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what takes its time to import is not for `detcal --help`: c
 
 FAILED = 1
 BAD_INPUT = 2
+QUARANTINED = 3
 INTERRUPTED, TERMINATED = 130, 143
 SECONDS_TO_END = 1  # that tasks are given which nobody waits for
 
@@ -171,9 +172,23 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 @SCHEDULER
 @OVERWRITE
 @click.option("--restart", is_flag=True, help="Begin anew, whatever a run that broke off has done.")
+@click.option("--max-bad", type=click.IntRange(min=0), help="Frames or spectra that may be unreadable; default: any number, but not all.")
+@click.option("--strict", is_flag=True, help="As --max-bad 0.")
 @clear_exit
-def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool, restart: bool) -> None:
-    """Run a recipe; one that broke off goes on where it stopped."""
+def run(
+    recipe: Path,
+    memory: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    overwrite: bool,
+    restart: bool,
+    max_bad: int | None,
+    strict: bool,
+) -> None:
+    """Run a recipe; one that broke off goes on where it stopped.
+
+    Frames and spectra of the input that cannot be read become NaN, are listed in the ledger, and make the exit code 3.
+    """
     from rich.console import Console
 
     from detcal_pipelines.recipe import read_recipe
@@ -183,7 +198,11 @@ def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | 
     given = changes(memory=memory, workers=workers, scheduler=scheduler)
     found = read_recipe(recipe, {**given, "output": {"overwrite": True}} if overwrite else given)
     console = Console()
-    console.print(outcome_table(run_recipe(found, limits(found), console, restart=restart)))
+    outcome = run_recipe(found, limits(found), console, restart=restart, most_bad=0 if strict else max_bad)
+    console.print(outcome_table(outcome))
+    if outcome.quarantine.noted:
+        click.echo(f"warning: {outcome.quarantine.describe()}; these are NaN in {outcome.output}", err=True)
+        sys.exit(QUARANTINED)
 
 
 @main.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 from detcal_pipelines.graph import Stage, Window
 from detcal_pipelines.ledger import Ledger, as_list
+from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.sums import SAVE, keep_only
 from detcal_pipelines.unfinished import Places
 
@@ -27,12 +28,21 @@ class Recorder:
         Bytes that the process holds, and held at most.
     show
         Shows the share that is done.
+    quarantine
+        What of the input cannot be read: before a block is noted as done, what is damaged of it is.
     """
 
     def __init__(
-        self, ledger: Ledger, places: Places, windows: int, parts: int, held: Callable[[], tuple[int, int]], show: Callable[[float], None]
+        self,
+        ledger: Ledger,
+        places: Places,
+        windows: int,
+        parts: int,
+        held: Callable[[], tuple[int, int]],
+        show: Callable[[float], None],
+        quarantine: Quarantine,
     ) -> None:
-        self.ledger, self.places, self.parts, self.held, self.show = ledger, places, parts, held, show
+        self.ledger, self.places, self.parts, self.held, self.show, self.quarantine = ledger, places, parts, held, show, quarantine
         self.before, self.windows, self.window = ledger.history.share, windows, -1
         self.signed = 0.0
         show(self.before)
@@ -61,6 +71,7 @@ class Recorder:
         """What a task has given, if it is one that ends a block, or saves sums."""
         if key not in self.ends:
             return
+        self.quarantine.note_in(self.ledger)
         name, place = self.ends[key]
         if name != SAVE:
             seal = result.ravel()[0]

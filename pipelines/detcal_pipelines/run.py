@@ -14,21 +14,23 @@ import dask.array as da
 from dask.highlevelgraph import HighLevelGraph
 from rich.console import Console
 
-from detcal.errors import DetcalError, PlanError
+from detcal.errors import DetcalError, PlanError, RunError
 from detcal.stores import find_paths
 from detcal.stores.apart import origins
-from detcal.stores.targets.replacing import clear_write_errors
+from detcal.stores.damage import DamageFound
+from detcal.stores.targets.replacing import clear_write_errors, remove
 from detcal.stores.targets.save import as_dataset, publish, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
 from detcal_pipelines.compiling import with_kernels
-from detcal_pipelines.fingerprint import fingerprint
+from detcal_pipelines.fingerprint import check_kept, fingerprint
 from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import Ledger, now
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.plan import PROCESS_BYTES, WORKER_BYTES, Place, Plan, plan_in
 from detcal_pipelines.progress import block_bar
+from detcal_pipelines.quarantine import Quarantine, types_differ
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
 from detcal_pipelines.steps.registry import package_of
@@ -48,6 +50,7 @@ class Outcome:
     seconds: float
     stored_bytes: int
     peak_bytes: int | None  # of anonymous memory of this process; None if the tasks ran elsewhere
+    quarantine: Quarantine
 
     @property
     def rate(self) -> float:
@@ -55,13 +58,17 @@ class Outcome:
         return self.plan.cut.length / self.seconds
 
 
-def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: bool = False) -> Outcome:
+def run(
+    recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: bool = False, most_bad: int | None = None
+) -> Outcome:
     """Plan within `limits` (bytes, tasks at once), run, and measure; what an earlier run that broke off has done is kept.
 
     Parameters
     ----------
     restart
         Begin anew, whatever an earlier run has done.
+    most_bad
+        Frames or spectra of the input that may be unreadable, and become NaN; None: any number, but not all.
 
     Raises
     ------
@@ -75,8 +82,8 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: b
     places = Places.of(recipe.output.path)
     with only_run(places.lock, places.output), noticed_interrupts() as stop_if_interrupted:
         settle(places)
-        job = Job(recipe, places, console, stop_if_interrupted, restart)
-        return job.run_here(limits) if recipe.compute.scheduler is None else job.run_on_cluster(recipe.compute.scheduler)
+        quarantine = Quarantine.of_run(recipe, places, most_bad, restart=restart)
+        return Job(recipe, places, console, stop_if_interrupted, restart, quarantine).run(limits)
 
 
 @dataclass
@@ -88,6 +95,22 @@ class Job:
     console: Console
     stop_if_interrupted: Callable[[], None]
     restart: bool
+    quarantine: Quarantine
+
+    def run(self, limits: tuple[int, int]) -> Outcome:
+        """Run; and go on, with frames of a type that has NaN, from where the first damage of whole numbers was found."""
+        self.recipe.guard = self.quarantine.guard
+        address = self.recipe.compute.scheduler
+        try:
+            return self.run_here(limits) if address is None else self.run_on_cluster(address)
+        except DamageFound as error:
+            self.quarantine.go_on(self.recipe, error)
+        finally:
+            if not self.places.ledger.is_file():
+                remove(self.places.bad)
+        self.console.print(f"{self.quarantine.describe()}; what cannot be read becomes NaN, and the run goes on", soft_wrap=True)
+        self.restart = False
+        return self.run(limits)
 
     def run_here(self, limits: tuple[int, int]) -> Outcome:
         """Run on threads of this process."""
@@ -146,7 +169,8 @@ class Job:
         result = build(self.recipe)
         check_result(self.recipe, result, overwrite=self.recipe.output.overwrite)
         self.basis = fingerprint(self.recipe, sources_of(self.recipe, result))
-        ledger = to_go_on(self.places, self.basis, restart=self.restart)
+        restart = self.restart or (bool(self.quarantine.noted) and types_differ(self.places, result))
+        ledger = to_go_on(self.places, self.basis, restart=restart)
         if ledger is None:
             return None, plan_in(self.recipe, places)
         depth = ledger.history.header["cut"]["depth"]
@@ -168,6 +192,7 @@ class Job:
                 ledger = ledger or Ledger.begin(self.places.ledger, header_of(self.basis, planned, writes))
                 ledger.note(process=self.process(planned))
                 self.compute_all(ledger, planned, writes, compute, held)
+                self.check_kept()
                 ledger.note(commit={"time": now()})
                 ledger.sync()
                 publish(dataset, self.places.store, target, overwrite=self.recipe.output.overwrite)
@@ -198,9 +223,20 @@ class Job:
             ends[0] |= {key: key for key in saves[first:]}
         label = " → ".join(step.operation for step in self.recipe.steps)
         with block_bar(label, planned.blocks, self.console) as show:
-            recorder = Recorder(ledger, self.places, len(ends), fold.parts if fold else 0, held, show)
-            for window in windows(graph, ends):
-                compute(recorder, window)
+            recorder = Recorder(ledger, self.places, len(ends), fold.parts if fold else 0, held, show, self.quarantine)
+            with self.quarantine.judged():
+                for window in windows(graph, ends):
+                    compute(recorder, window)
+        self.quarantine.look_again()
+        self.quarantine.note_in(ledger)
+
+    def check_kept(self) -> None:
+        """Refuse a result of files that have changed meanwhile, of which some may be of the one and some of the other: nobody knows which."""
+        try:
+            check_kept(self.recipe, self.basis)
+        except RunError:
+            self.places.remove()
+            raise
 
     def process(self, planned: Plan) -> dict[str, Any]:
         """What this process says of itself in the ledger."""
@@ -221,7 +257,7 @@ class Job:
         if history is not None and history.commit is not None and not self.places.store.exists():
             self.places.ledger.replace(self.places.last_ledger)
             said = f"{self.places.output} was written"
-        elif history is None or not history.share:
+        elif history is None or not history.share or not self.places.store.exists():
             self.places.remove()
             said = ""
         else:
@@ -236,7 +272,7 @@ class Job:
 
     def outcome(self, planned: Plan, seconds: float, peak: int | None) -> Outcome:
         """What the run did."""
-        return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak)
+        return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, self.quarantine)
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:

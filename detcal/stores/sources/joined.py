@@ -69,6 +69,11 @@ class Joined:
     def attrs(self) -> dict[str, Any]:
         return self.readers[0].attrs()
 
+    def files(self, start: int, stop: int) -> list[str]:
+        begins = (0, *self.ends)
+        places = ((reader, max(start, first) - first, min(stop, last) - first) for reader, first, last in zip(self.readers, begins, self.ends, strict=False))
+        return [file for reader, low, high in places if low < high for file in reader.files(low, high)]
+
     def read(self, start: int, stop: int) -> Block:
         block = np.empty((0, *self.shape[1:]), self.dtype)
         for reader, end in zip(self.readers, self.ends, strict=True):
