@@ -84,7 +84,7 @@ def state_of(file: str) -> State:
 
 @dataclass(frozen=True)
 class Guarded:
-    """The frames of another reader: NaN where they cannot be read, which is noted; an error if a file is not as it was when it was opened."""
+    """The frames of another reader: NaN where they cannot be read, which is noted; an error if a file is not as it was at opening."""
 
     reader: Reader
     guard: Guard

@@ -22,7 +22,7 @@ from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.unfinished import Places
 
 MOST_DEATHS = 3  # of processes, while they worked at a block
-DEATHS = "deaths"  # in a note: how many there were, of frames that are not damaged in their file
+DEATHS = "deaths"  # in a note: how many there were; these frames are not read again
 
 
 @dataclass
@@ -172,12 +172,14 @@ def deadly_frames(recipe: Recipe, history: History) -> list[Event]:
     paths = recipe.input.path if isinstance(recipe.input.path, list) else [recipe.input.path]
     return [
         {
-            "file": str(paths[0]), "unit": cut["unit"], DEATHS: max(history.deaths(block) for block in deadly if block[1][0] == number),
+            "file": str(paths[0]),
+            "unit": cut["unit"],
             "frames": [number * cut["depth"], min((number + 1) * cut["depth"], cut["length"]) - 1],
             "reason": f"{MOST_DEATHS} processes were killed while they worked at these",
+            DEATHS: MOST_DEATHS,
         }
         for number in sorted({block[1][0] for block in deadly})
-    ]  # fmt: skip
+    ]
 
 
 def is_of_frames(block: Block, history: History) -> bool:

@@ -191,6 +191,8 @@ def read_recipe(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = No
         values = tomllib.loads(text)
     except FileNotFoundError:
         raise RecipeError(f"no such recipe: {path} (detcal init NAME writes one)") from None
+    except RecursionError:
+        raise RecipeError(f"{path} is no recipe: its arrays or tables lie hundreds of levels inside each other") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from None
     for table, given in (changes or {}).items():

@@ -58,9 +58,7 @@ class Outcome:
         return self.plan.cut.length / self.seconds
 
 
-def run(
-    recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: bool = False, most_bad: int | None = None
-) -> Outcome:
+def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: bool = False, most_bad: int | None = None) -> Outcome:
     """Plan within `limits` (bytes, tasks at once), run, and measure; what an earlier run that broke off has done is kept.
 
     Parameters
@@ -231,7 +229,7 @@ class Job:
         self.quarantine.note_in(ledger)
 
     def check_kept(self) -> None:
-        """Refuse a result of files that have changed meanwhile, of which some may be of the one and some of the other: nobody knows which."""
+        """Keep nothing that is made of files that have changed meanwhile: nobody knows which blocks are of which."""
         try:
             check_kept(self.recipe, self.basis)
         except RunError:

@@ -54,7 +54,7 @@ def save_sums(total: NDArray[Any], folder: Path, part: int) -> Event | None:
     """Save a sum if the last one was saved long enough ago; what to note of it."""
     folder.mkdir(exist_ok=True)
     last = max((file.stat().st_mtime for file in folder.iterdir()), default=folder.stat().st_mtime)
-    if time() - last < max(SECONDS_BETWEEN_SAVES, total.nbytes / SAVED_A_SECOND / SHARE_OF_TIME):
+    if 0 <= time() - last < max(SECONDS_BETWEEN_SAVES, total.nbytes / SAVED_A_SECOND / SHARE_OF_TIME):  # clocks may go back
         return None
     file = folder / f"{part}.npy"
     new = folder / f".{part}.npy"

@@ -1,8 +1,8 @@
 """The output of a run that has not ended: where it lies, whether the run can go on, and how it becomes the output.
 
 Nothing appears under the output's own name before it is whole. What is beside it, hidden, while the run lasts and if it breaks off:
-the store that is written (for an .h5 or .tif too), the ledger, saved sums, notes of damaged input and the lock. With the end of the run the store, or what is
-exported from it, takes the output's name, and the ledger becomes NAME.ledger.
+the store that is written (for an .h5 or .tif too), the ledger, saved sums, notes of damaged input and the lock. With the end of the run
+the store, or what is exported from it, takes the output's name, and the ledger becomes NAME.ledger.
 """
 
 from dataclasses import dataclass

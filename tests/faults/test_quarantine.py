@@ -163,7 +163,7 @@ def write_cbfs(folder: Path, bad: Sequence[int]) -> str:
 
 
 def write_zarr(folder: Path, bad: Sequence[int]) -> str:
-    save(xr.DataArray(stack(), dims=("frame", "y", "x")), folder / "raw.zarr", chunks={"frame": 1})
+    save(xr.DataArray(stack(), dims=("frame", "y", "x")), folder / "raw.zarr", chunks={"frame": 1}, overwrite=True)
     for number in bad:
         chunk = folder / "raw.zarr" / "data" / "c" / str(number) / "0" / "0"
         flip_bytes(chunk, chunk.stat().st_size // 2, 1)
@@ -582,8 +582,9 @@ def test_every_reader_names_its_files(folder: Path) -> None:
         with h5py.File(folder / name, "w") as file:
             file["data"] = part
     layout = h5py.VirtualLayout(frames.shape, np.uint16)
-    layout[:10], layout[10:] = h5py.VirtualSource(folder / "a.h5", "data", (10, SIDE, SIDE)), h5py.VirtualSource(
-        folder / "b.h5", "data", (30, SIDE, SIDE)
+    layout[:10], layout[10:] = (
+        h5py.VirtualSource(folder / "a.h5", "data", (10, SIDE, SIDE)),
+        h5py.VirtualSource(folder / "b.h5", "data", (30, SIDE, SIDE)),
     )
     with h5py.File(folder / "v.h5", "w") as file:
         file.create_virtual_dataset("data", layout)
@@ -602,9 +603,8 @@ def test_every_reader_names_its_files(folder: Path) -> None:
             shift = 1 if "frames" in options else 0
             with guarding(Guard(str(folder / "notes"))):
                 found = open_frames(list(path) if isinstance(path, tuple) else path, **options)
-            reader = next(
-                layer[key].reader for name, layer in found.data.__dask_graph__().layers.items() if name.startswith("original-") for key in layer
-            )
+            layers = found.data.__dask_graph__().layers
+            reader = next(layer[key].reader for name, layer in layers.items() if name.startswith("original-") for key in layer)
             for number, files in zip((9, 12), expected, strict=True):
                 assert [Path(file).name for file in reader.files(number - shift, number - shift + 1)] == files
             assert set(reader.states) >= set(reader.files(0, 20))

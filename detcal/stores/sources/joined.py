@@ -71,7 +71,10 @@ class Joined:
 
     def files(self, start: int, stop: int) -> list[str]:
         begins = (0, *self.ends)
-        places = ((reader, max(start, first) - first, min(stop, last) - first) for reader, first, last in zip(self.readers, begins, self.ends, strict=False))
+        places = (
+            (reader, max(start, first) - first, min(stop, last) - first)
+            for reader, first, last in zip(self.readers, begins, self.ends, strict=False)
+        )
         return [file for reader, low, high in places if low < high for file in reader.files(low, high)]
 
     def read(self, start: int, stop: int) -> Block:
