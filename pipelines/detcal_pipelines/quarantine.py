@@ -22,6 +22,7 @@ from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.unfinished import Places
 
 MOST_DEATHS = 3  # of processes, while they worked at a block
+ONE = {"frames": "frame", "spectra": "spectrum"}
 DEATHS = "deaths"  # in a note: how many there were; these frames are not read again
 
 
@@ -135,17 +136,20 @@ class Quarantine:
         self.look_again()
         self.gather()
         self.check()
-        if not self.noted:
+        if not self.noted or (recipe.guard is not None and recipe.guard.found):
             raise InputError(f"{error} The note of it is not in {self.places.bad}: can workers write there?") from error
-        recipe.guard = self.guard
+
+    def count(self) -> str:
+        """How much there is."""
+        unit = self.noted[0]["unit"]
+        return f"1 {ONE.get(unit, unit)}" if self.frames == 1 else f"{self.frames} {unit}"
 
     def describe(self) -> str:
         """How much there is, and of which file what and why: a line."""
-        unit = self.noted[0]["unit"] if self.noted else "frames"
         kinds = groupby(sorted(self.noted, key=file_of), file_of)
         files = [f"{runs_of(list(notes))} of {file}" for file, notes in kinds]
         more = f" and of {len(files) - 3} more files" if len(files) > 3 else ""
-        return f"{self.frames} {unit} cannot be read: {'; '.join(files[:3])}{more} ({self.noted[0]['reason']})"
+        return f"{self.count()} cannot be read: {'; '.join(files[:3])}{more} ({self.noted[0]['reason']})"
 
 
 def file_of(note: Event) -> str:
@@ -192,6 +196,6 @@ def types_differ(places: Places, result: Any) -> bool:
     """Whether the store of a run that broke off has no room for the NaN that the result has now."""
     if not (places.store / METADATA).is_file():
         return False
-    group = zarr.open_group(places.store, mode="r")
+    stored = dict(zarr.open_group(places.store, mode="r").arrays())
     numbers = {str(name): variable.dtype for name, variable in as_dataset(result).items() if variable.dtype.kind in NUMBERS}
-    return any(group[name].dtype != dtype for name, dtype in numbers.items())
+    return any(stored[name].dtype != dtype for name, dtype in numbers.items())

@@ -33,5 +33,5 @@ def outcome_table(outcome: Outcome) -> Table:
     table.add_row("peak memory, planned", f"{size(outcome.plan.peak_bytes)} of {size(outcome.plan.budget)}")
     table.add_row("peak memory, measured", "on other machines" if outcome.peak_bytes is None else size(outcome.peak_bytes))
     if outcome.quarantine.noted:
-        table.add_row("quarantined", f"{outcome.quarantine.frames} {outcome.quarantine.noted[0]['unit']}")
+        table.add_row("quarantined", outcome.quarantine.count())
     return table

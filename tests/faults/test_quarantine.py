@@ -20,6 +20,7 @@ from click.testing import Result
 from detcal_pipelines.ledger import Ledger, read_ledger
 from detcal_pipelines.recording import Recorder
 from detcal_pipelines.unfinished import Places
+from distributed import LocalCluster
 from fabio.cbfimage import CbfImage
 
 from detcal import open_frames, save, simulate
@@ -27,22 +28,12 @@ from detcal.errors import InputError
 from detcal.response import Response
 from detcal.stores.damage import Guard, guarding, read_notes
 from detcal.stores.targets.crono_writer import write_crono
+from tests.benchmarks.sampling import assert_within_plan, peak_of_run
+from tests.faults.conftest import SIDE
 from tests.pipelines.packages import found_in, pretend
 from tests.pipelines.test_run import in_process
 
-FRAMES, SIDE, DEPTH = 40, 48, 8
-PONI = """\
-poni_version: 2.1
-Detector: Detector
-Detector_config: {{"pixel1": 1e-4, "pixel2": 1e-4, "max_shape": [{0}, {0}], "orientation": 3}}
-Distance: 0.1
-Poni1: 0.002
-Poni2: 0.002
-Rot1: 0
-Rot2: 0
-Rot3: 0
-Wavelength: 7e-11
-"""
+FRAMES, DEPTH = 40, 8
 RESPONSE = '[[steps]]\noperation = "correct_response"\nresponse = "gain.npy"\n'
 CLIP = '[[steps]]\noperation = "sigma_clip"\ngeometry = "detector.poni"\nnpt = 20\n'
 STEPS = {
@@ -67,13 +58,6 @@ def with_nan(bad: Sequence[int]) -> np.ndarray:
     frames[frames == 65535] = np.nan
     frames[list(bad)] = np.nan
     return frames
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    np.save(tmp_path / "gain.npy", np.linspace(0.5, 2, SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE))
-    (tmp_path / "detector.poni").write_text(PONI.format(SIDE))
-    return tmp_path
 
 
 def write_recipe(folder: Path, steps: str, path: str, output: str = "out.zarr") -> None:
@@ -158,7 +142,7 @@ def write_cbfs(folder: Path, bad: Sequence[int]) -> str:
         if number in bad[:1]:
             file.write_bytes(b"")
         elif number in bad:
-            flip_bytes(file, file.stat().st_size - 3000, 10)
+            flip_bytes(file, file.read_bytes().index(CbfImage.STARTER) + 100, 10)
     return "scan_*.cbf"
 
 
@@ -377,6 +361,7 @@ def test_damage_in_what_results_rest_on_is_an_error(folder: Path, what: str) -> 
         steps += f'{what} = "bad.h5"\n'
     write_recipe(folder, steps, "raw.npy")
     done = run(folder, code=2)
+    assert done.stderr.startswith("error: cannot read ")
     assert "bad." in done.stderr
     assert not list(folder.glob(".out*"))
 
@@ -388,7 +373,9 @@ def test_a_mask_of_the_input_that_is_damaged_is_an_error(folder: Path) -> None:
     damage_chunk(folder / "bad.h5", "data", 0)
     write_recipe(folder, RESPONSE, "raw.npy")
     (folder / "r.toml").write_text((folder / "r.toml").read_text().replace("chunk_frames", 'mask = "bad.h5"\nchunk_frames'))
-    assert "bad.h5" in run(folder, code=2).stderr
+    done = run(folder, code=2)
+    assert f"error: cannot read the chunk of row 0 to {SIDE - 1} in {folder / 'bad.h5'}" in done.stderr
+    assert "becomes NaN" not in done.output
 
 
 # ---------------------------------------------------------------------------------------------------------- resuming
@@ -418,7 +405,9 @@ def test_a_run_that_goes_on_keeps_the_list(folder: Path) -> None:
     expected = result_of(folder, RESPONSE, write_gzip(folder, bad), "expected.zarr", code=3)
     write_recipe(folder, RESPONSE, "raw.h5")
     kill_after(folder, 2)
-    assert frames_in(read_ledger(Places.of(folder / "out.zarr").ledger).quarantine) == [3]
+    places = Places.of(folder / "out.zarr")
+    assert frames_in(read_ledger(places.ledger).quarantine) == [3]
+    shutil.rmtree(places.bad)  # the ledger has them
     run(folder, code=3)
     assert frames_in(bad_in(folder)) == bad
     assert len(bad_in(folder)) == 2
@@ -608,3 +597,32 @@ def test_every_reader_names_its_files(folder: Path) -> None:
             for number, files in zip((9, 12), expected, strict=True):
                 assert [Path(file).name for file in reader.files(number - shift, number - shift + 1)] == files
             assert set(reader.states) >= set(reader.files(0, 20))
+
+
+# ------------------------------------------------------------------------------------------------- clusters, and memory
+
+
+def test_workers_of_a_cluster_note_damage_too(folder: Path) -> None:
+    expected = result_of(folder, STEPS["chain"], write_gzip(folder, [3, 17]), "expected.zarr", code=3)
+    write_recipe(folder, STEPS["chain"], "raw.h5")
+    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1.2GiB", dashboard_address="127.0.0.1:0") as cluster:
+        done = in_process(folder, "run", "r.toml", "--scheduler", cluster.scheduler_address)
+    assert done.exit_code == 3, f"{done.output} {done.exception!r}"
+    assert frames_in(bad_in(folder)) == [3, 17]
+    xr.testing.assert_identical(xr.open_zarr(folder / "out.zarr").load().drop_attrs(), expected.drop_attrs())
+    assert not list(folder.glob(".out*"))
+
+
+@pytest.mark.parametrize("name", ["correct_response", "fit_response"])
+def test_damage_keeps_to_the_plan(folder: Path, name: str) -> None:
+    """Whole numbers become reals of twice their size from where damage is found, and kernels are compiled for these elsewhere."""
+    side, depth = 1024, 8
+    frames = np.random.default_rng(0).poisson(1000, (10 * depth, side, side)).astype(np.uint16)
+    with h5py.File(folder / "raw.h5", "w") as file:
+        file.create_dataset("data", data=frames, chunks=(1, side, side), **hdf5plugin.Bitshuffle(cname="lz4"))
+    for number in (0, 1, 30, 31, 32, 79):
+        damage_chunk(folder / "raw.h5", "data", number)
+    np.save(folder / "gain.npy", np.ones((side, side), np.float32))
+    write_recipe(folder, STEPS[name], "raw.h5")
+    peak, told = peak_of_run(["run", "r.toml", "--workers", "2", "--memory", "1GiB"], folder, code=3)
+    assert_within_plan(peak, told)
