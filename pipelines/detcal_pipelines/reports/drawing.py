@@ -30,7 +30,7 @@ def as_png(picture: Picture) -> bytes:
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         drawn = draw_image(left, picture)
-        figure.colorbar(drawn, ax=left, label=picture.unit, shrink=0.9)
+        figure.colorbar(drawn, ax=left, shrink=0.9).ax.tick_params(labelsize=8, colors=GREY)
         draw_histogram(right, picture)
     file = BytesIO()
     figure.savefig(file, format="png", dpi=100)
@@ -60,11 +60,19 @@ def draw_image(axis: "Axes", picture: Image) -> Any:
 def draw_histogram(axis: "Axes", picture: Image) -> None:
     """How often values occur."""
     known = picture.values[np.isfinite(picture.values)]
-    low, high = percentiles(picture.values, 0.5, 99.5)
-    axis.hist(known, bins=BINS, range=(low, high), color=INK)
+    axis.hist(known, bins=edges_of(known), color=INK)
     axis.set_xlabel(picture.unit or "value", fontsize=8)
     axis.set_ylabel("values that are drawn", fontsize=8)
     plain(axis)
+
+
+def edges_of(known: NDArray[Any]) -> NDArray[Any]:
+    """Edges of the bars of a histogram; of whole numbers each bar has as many."""
+    low, high = percentiles(known, 0.5, 99.5)
+    if not (known == np.round(known)).all():
+        return np.linspace(low, high, BINS + 1)
+    width = max(1.0, np.ceil((high - low) / BINS))
+    return np.arange(np.floor(low), high + 1 + width, width) - 0.5
 
 
 def draw_lines(axis: "Axes", picture: Lines) -> None:

@@ -25,7 +25,6 @@ from detcal_pipelines.reports.document import Document, Listing, Section, Table,
 from detcal_pipelines.reports.provenance import files_of, inputs_of, provenance_of, recipe_in
 from detcal_pipelines.reports.toml import as_toml
 from detcal_pipelines.status import as_duration, ending_of
-from detcal_pipelines.stopwatch import OTHER
 from detcal_pipelines.unfinished import Places, percent, stored_bytes
 
 MOST_ROWS = 20
@@ -140,7 +139,7 @@ def steps_of(history: History) -> Section:
     if not total:
         return Section("Steps", [planned, "Where the time went was not measured: the run was short, or its tasks ran on other machines."])
     rows = [(name, f"{spent:.1f} s", f"{100 * spent / total:.0f} %") for name, spent in seconds.items()]
-    told = f"Time of all threads together, seen by looking at what they were at 50 times a second; {OTHER}: between the steps."
+    told = "Time of all threads together, by looking 50 times a second at what they do. What takes less than a hundredth may not be seen."
     return Section("Steps", [planned, told, Table(rows, ("", "time", "share"))])
 
 
