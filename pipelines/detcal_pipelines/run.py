@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from rich.console import Console
 from detcal.errors import DetcalError, PlanError
 from detcal.stores import find_paths
 from detcal.stores.apart import origins
-from detcal.stores.targets.replacing import clear_write_errors
-from detcal.stores.targets.save import as_dataset, publish, stored_form
+from detcal.stores.checksums import checksum_of
+from detcal.stores.soundness import other_files
+from detcal.stores.targets.replacing import clear_write_errors, put_in_place
+from detcal.stores.targets.save import as_dataset, finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
 from detcal_pipelines.compiling import with_kernels
@@ -165,12 +167,13 @@ class Job:
         try:
             with clear_write_errors(target, self.places.store):
                 writes = prepare_zarr(dataset, self.places.store, shards=None if shards is None else {"frame": shards})
-                ledger = ledger or Ledger.begin(self.places.ledger, header_of(self.basis, planned, writes))
+                ledger = ledger or Ledger.begin(self.places.ledger, self.header(planned, writes))
                 ledger.note(process=self.process(planned))
                 self.compute_all(ledger, planned, writes, compute, held)
-                ledger.note(commit={"time": now()})
-                ledger.sync()
-                publish(dataset, self.places.store, target, overwrite=self.recipe.output.overwrite)
+                with finished(dataset, self.places.store, target) as whole:
+                    ledger.note(commit=commit_of(self.places.store, whole, writes))
+                    ledger.sync()
+                    put_in_place(whole, target, self.recipe.output.overwrite)
                 ledger.note(end={"how": "done"})
                 self.places.ledger.replace(self.places.last_ledger)
         except BaseException as error:
@@ -201,6 +204,10 @@ class Job:
             recorder = Recorder(ledger, self.places, len(ends), fold.parts if fold else 0, held, show)
             for window in windows(graph, ends):
                 compute(recorder, window)
+
+    def header(self, planned: Plan, writes: dict[str, da.Array]) -> dict[str, Any]:
+        """The first line of the ledger."""
+        return header_of(self.basis, planned, writes, self.places.store, provenance(self.recipe))
 
     def process(self, planned: Plan) -> dict[str, Any]:
         """What this process says of itself in the ledger."""
@@ -237,6 +244,12 @@ class Job:
     def outcome(self, planned: Plan, seconds: float, peak: int | None) -> Outcome:
         """What the run did."""
         return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak)
+
+
+def commit_of(store: Path, whole: Path, arrays: Collection[str]) -> dict[str, Any]:
+    """What is noted of an output that is whole: checksums of all that is in its store beside blocks, and of it, if it is one file."""
+    one_file = {"output": checksum_of(whole)} if whole.is_file() else {}
+    return {"time": now(), "files": other_files(store, arrays), **one_file}
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:
