@@ -157,6 +157,14 @@ def test_other_outputs_and_inputs(folder):
     np.testing.assert_array_equal(open_frames(folder / "corrected.tif"), wanted)
 
 
+def test_a_fit_needs_no_dark(folder):
+    change_step(folder, "fit_response.toml", 'dark = "dark.h5"', "")
+    change(folder, "fit_response.toml", '"response.zarr"', '"without.zarr"')
+    detcal(folder, "run", "fit_response.toml")
+    found, wanted = load(folder / "without.zarr"), fit_response(open_frames(folder / "sweep.h5")).compute()
+    np.testing.assert_array_equal(found.gain, wanted.gain)
+
+
 def test_a_second_fit_can_leave_out_the_bad_pixels_of_the_first(folder):
     change(folder, "fit_response.toml", '# mask = "first.zarr"', 'mask = "response.zarr"')
     change(folder, "fit_response.toml", 'path = "response.zarr"', 'path = "second.zarr"')

@@ -456,6 +456,8 @@ def test_flags_are_still_those_of_the_type_that_was_recorded(tmp_path: Path) -> 
         file.create_dataset("data", stack.shape, stack.dtype, chunks=(1, 4, 5))[:3] = stack[:3]
     save(da.from_array(stack, chunks=(1, 4, 5)), tmp_path / "a.zarr")
     (tmp_path / "a.zarr" / "data" / "c" / "3" / "0" / "0").unlink()
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["data"] = stack
     for name in ("a.h5", "a.zarr"):
         with pytest.warns(MissingWarning):
             frames = open_frames(tmp_path / name)
@@ -463,6 +465,10 @@ def test_flags_are_still_those_of_the_type_that_was_recorded(tmp_path: Path) -> 
         assert np.isnan(found[3]).all()
         assert np.isnan(found[:3, 1, 2]).all()
         assert np.nansum(found[:3]) == 3 * 19 * 100
+        with pytest.warns(MissingWarning):
+            joined = open_frames([tmp_path / "whole.h5", tmp_path / "a.h5"])
+        found = response.correct_response(joined, response.Response.from_gain(np.ones((4, 5)))).values
+        assert np.nansum(found) == 7 * 19 * 100
 
 
 def test_a_mask_of_which_a_part_is_missing(tmp_path: Path) -> None:
