@@ -1,6 +1,7 @@
 """What a file lacks is NaN with a warning that counts it, or an error where all results rest on it: never a number."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -446,6 +447,25 @@ def test_a_recipe_with_an_image_of_which_parts_are_missing(
     result = CliRunner().invoke(main, ["check", "r.toml"])
     assert result.exit_code == 2, result.output
     assert "lost." in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+@pytest.mark.parametrize("key", ["response", "mask"])
+@pytest.mark.parametrize("image", ["gain", "mask"])
+def test_a_flipped_byte_in_a_response_is_told_by_every_command(
+    command: str, key: str, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("frames.npy", STACK)
+    np.save("gain.npy", np.ones((20, 30), np.float32))
+    save(response.Response.from_gain(np.ones((20, 30))), "response.zarr")
+    flip_a_byte(Path("response.zarr", image, "c/0/0"))
+    text = RECIPE.format(response="response.zarr" if key == "response" else "gain.npy", more="")
+    Path("r.toml").write_text(text if key == "response" else text.replace("[[steps]]", 'mask = "response.zarr"\n[[steps]]'))
+    result = CliRunner().invoke(main, [command, "r.toml"])
+    assert result.exit_code == 2, result.output
+    assert re.search(rf"cannot read {image} in .*response\.zarr: .*checksum", result.output.splitlines()[-1])
+    assert not Path("out.zarr").exists()
 
 
 def test_flags_are_still_those_of_the_type_that_was_recorded(tmp_path: Path) -> None:
