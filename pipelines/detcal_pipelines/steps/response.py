@@ -60,7 +60,7 @@ class FitResponse(Step[None]):
 
     def build(self, data: Any, ready: None) -> Response:
         dark = opened(self.dark, frames_a_block(data))
-        return fit_response(data, dark, **self.options_of(fit_response) | {"mask": opened(self.mask)})
+        return fit_response(data, dark, **self.options_of(fit_response, "dark") | {"mask": opened(self.mask)})
 
     def task_bytes(self, block: Block, ready: None) -> Needs:
         own = fit_response_bytes(block.image_shape, block.depth, block.itemsize, self.order)
