@@ -133,8 +133,9 @@ class Mending:
 
     @cached_property
     def dataset(self) -> xr.Dataset:
-        """What is to be stored, lazily."""
-        return stored_form(build(self.recipe, self.planned.depth, begun=self.planned.begun), self.history.header["provenance"])
+        """What is to be stored, lazily; the partial sums of a fit are as many as then, since the order of sums depends on them."""
+        cut = self.history.header["cut"]
+        return stored_form(build(self.recipe, cut["depth"], begun=cut["begun"]), self.history.header["provenance"])
 
     def writes(self, store: Path) -> dict[str, da.Array]:
         """The lazy writes of a store, which is begun if it is not there."""

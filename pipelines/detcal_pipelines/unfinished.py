@@ -106,7 +106,7 @@ def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path
     return {
         "fingerprint": basis,
         "provenance": provenance,
-        "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth},
+        "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth, "begun": plan.begun},
         "arrays": {
             name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(group[name])}
             for name, array in writes.items()

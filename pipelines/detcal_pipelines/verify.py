@@ -24,6 +24,7 @@ from detcal_pipelines.lock import is_held
 from detcal_pipelines.unfinished import Places, percent
 
 PIECE_BYTES = 2**26  # of a dataset that are read at once
+CUT = ("depth", "begun")  # of the header: frames or rows a block, and blocks begun at once
 MOST_LINES = 50  # that are printed of what is bad
 
 
@@ -154,8 +155,8 @@ def check_usable(history: History) -> None:
     """Raise one of `MALFORMED` if a ledger does not say what is needed of it."""
     add_noted(Contents(), history)
     header = history.header
-    if not (isinstance(header["provenance"]["detcal_recipe"], str) and isinstance(header["cut"]["depth"], int)):
-        raise TypeError("expected a recipe and a block size")
+    if not isinstance(header["provenance"]["detcal_recipe"], str) or not all(isinstance(header["cut"][name], int) for name in CUT):
+        raise TypeError("expected a recipe, and how it is cut")
     if header["fingerprint"].keys() != {"recipe", "inputs", "steps"}:
         raise ValueError("expected a fingerprint")
 
