@@ -5,9 +5,7 @@ import random
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -22,6 +20,7 @@ from detcal_pipelines.verify import verify
 from rich.console import Console
 
 from detcal import save
+from detcal.errors import OutputError
 from detcal.response import Response
 from tests.pipelines.inputs import PONI
 
@@ -37,8 +36,20 @@ STEPS = {
     "frames.h5": 'operation = "correct_response"\nresponse = "response.zarr"',
     "fitted.zarr": 'operation = "fit_response"\nsigma = 2.0\ncutoff = 1.0',
 }
-CORRUPTIONS = {"plain.zarr": 80, "sharded.zarr": 50, "packed.zip": 40, "table.zarr": 40, "frames.h5": 30, "fitted.zarr": 30, "saved.zarr": 30}
+# 300 in all, of each output so many, up to four at once
+CORRUPTIONS = {
+    "plain.zarr": 80,
+    "sharded.zarr": 50,
+    "packed.zip": 40,
+    "table.zarr": 40,
+    "frames.h5": 30,
+    "fitted.zarr": 30,
+    "saved.zarr": 30,
+}
 MOST_AT_ONCE = 4
+ANY = ("flip", "truncate", "extend", "delete", "zero", "swap", "replace", "zero_block", "edit", "foreign")
+OF_ITSELF = ("flip", "truncate", "extend", "delete", "zero", "foreign")  # what a store without a ledger shows
+OF_A_FILE = ("flip", "truncate", "extend", "zero", "swap", "zero_block", "edit", "foreign")
 
 
 def write_recipe(folder: Path, output: str) -> Path:
@@ -74,4 +85,228 @@ def contents(path: Path) -> dict[str, bytes]:
 
 def times(path: Path) -> dict[str, int]:
     """When the files of a store were written."""
-    return {file.relative_to(path).as_posix(): file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
+    return {file.relative_to(path).as_posix(): file.lstat().st_mtime_ns for file in path.rglob("*") if not file.is_dir()}
+
+
+@dataclass
+class Damage:
+    """What damages a store in a folder; `touched` are the files that it did."""
+
+    store: Path
+    older: Path  # the same of another run
+    chance: random.Random
+    touched: set[str] = field(default_factory=set)
+
+    def chunks(self) -> list[str]:
+        """Files of chunks that are whole still."""
+        return [name for name in self.files() if not name.endswith("zarr.json")]
+
+    def files(self) -> list[str]:
+        """All files that are whole still."""
+        names = (file.relative_to(self.store).as_posix() for file in sorted(self.store.rglob("*")) if file.is_file())
+        return [name for name in names if name not in self.touched]
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, and note it if it is another one then."""
+        if (self.store / name).read_bytes() != content:
+            self.touched.add(name)
+            (self.store / name).write_bytes(content)
+
+    def flip(self) -> None:
+        name = self.chance.choice(self.chunks())
+        content = bytearray((self.store / name).read_bytes())
+        content[self.chance.randrange(len(content))] ^= 1 << self.chance.randrange(8)
+        self.write(name, content)
+
+    def truncate(self) -> None:
+        name = self.chance.choice(self.files())
+        content = (self.store / name).read_bytes()
+        self.write(name, content[: self.chance.randrange(len(content))])
+
+    def extend(self) -> None:
+        name = self.chance.choice(self.files())
+        self.write(name, (self.store / name).read_bytes() + self.chance.randbytes(self.chance.randint(1, 40)))
+
+    def delete(self) -> None:
+        name = self.chance.choice(self.files())
+        self.touched.add(name)
+        (self.store / name).unlink()
+
+    def zero(self) -> None:
+        name = self.chance.choice(self.files())
+        self.write(name, bytes((self.store / name).stat().st_size))
+
+    def swap(self) -> None:
+        """Two chunks of an array, both sound, change places."""
+        first = self.chance.choice(self.chunks())
+        second = self.chance.choice([name for name in self.chunks() if name.split("/")[0] == first.split("/")[0]])
+        contents = [(self.store / name).read_bytes() for name in (first, second)]
+        self.write(first, contents[1])
+        if first in self.touched:
+            self.write(second, contents[0])
+
+    def replace(self) -> None:
+        """A sound chunk of another run takes the place of one."""
+        name = self.chance.choice(self.chunks())
+        self.write(name, (self.older / name).read_bytes())
+
+    def zero_block(self) -> None:
+        """Another program writes zeros, with checksums that are right."""
+        name = self.chance.choice(self.chunks())
+        before = (self.store / name).read_bytes()
+        array, _, *place = name.split("/")
+        metadata = self.store / array / "zarr.json"
+        if f"{array}/zarr.json" in self.touched or not metadata.exists():
+            return
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            stored = zarr.open_array(self.store / array, mode="r+")
+            units = stored.shards or stored.chunks
+            stored[tuple(slice(int(number) * size, (int(number) + 1) * size) for number, size in zip(place, units, strict=True))] = 0
+        if (self.store / name).read_bytes() != before:
+            self.touched.add(name)
+
+    def edit(self) -> None:
+        """Metadata say something else."""
+        name = self.chance.choice([name for name in self.files() if name.endswith("zarr.json")] or self.files())
+        text = (self.store / name).read_bytes()
+        if name.endswith("zarr.json"):
+            metadata = json.loads(text)
+            metadata["attributes"] = {**metadata["attributes"], "units": "furlongs"}
+            text = json.dumps(metadata).encode()
+        self.write(name, text)
+
+    def foreign(self) -> None:
+        folder = self.chance.choice([file.parent for file in self.store.rglob("*") if file.is_file()])
+        file = folder / f"{self.chance.randrange(10**6)}"
+        self.touched.add(file.relative_to(self.store).as_posix())
+        file.write_bytes(self.chance.randbytes(20))
+
+    def several(self, kinds: tuple[str, ...], most: int) -> list[str]:
+        """Damage at random, up to so many times; of which kinds."""
+        done: list[str] = []
+        for kind in self.chance.choices(kinds, k=self.chance.randint(1, most)):
+            before = len(self.touched)
+            if self.chunks():
+                getattr(self, kind)()
+            done += [kind] * (len(self.touched) > before)
+        return done
+
+
+def damage_file(path: Path, kind: str, chance: random.Random) -> None:
+    """Damage an HDF5 file, or any other one whose inside is not looked at."""
+    content = bytearray(path.read_bytes())
+    place = chance.randrange(len(content))
+    match kind:
+        case "flip":
+            content[place] ^= 1 << chance.randrange(8)
+        case "truncate":
+            del content[place:]
+        case "extend":
+            content += chance.randbytes(20)
+        case "zero":
+            content[place : place + 4096] = bytes(len(content[place : place + 4096]))
+    path.write_bytes(content)
+    if kind in ("swap", "zero_block", "edit", "foreign"):
+        with h5py.File(path, "r+") as file:
+            stored = file["entry/corrected/corrected"]
+            if kind == "swap":
+                stored[:2] = stored[:2][::-1]
+            elif kind == "zero_block":
+                stored[4:8] = 0
+            elif kind == "edit":
+                stored.attrs["units"] = "furlongs"
+            else:
+                file["entry/corrected/foreign"] = 1
+
+
+def check_repaired(output: Path, pristine: dict[str, bytes]) -> None:
+    """A repair brings every bit back, and verify agrees."""
+    before, after = repair(output, LIMITS, QUIET)
+    assert not before.sound
+    assert after.sound, list(after.lines())
+    assert contents(output) == pristine
+    assert verify(output).sound
+
+
+def rounds(output: str) -> tuple[random.Random, Counter[str]]:
+    """Chance, and a count of what was done."""
+    return random.Random(f"{SEED} {output}"), Counter()
+
+
+@pytest.mark.parametrize("output", ["plain.zarr", "sharded.zarr", "table.zarr", "fitted.zarr"])
+def test_stores_of_runs(outputs, output):
+    folder, older = outputs
+    chance, counts = rounds(output)
+    pristine = contents(folder / output)
+    assert verify(folder / output).sound
+    while (left := CORRUPTIONS[output] - counts.total()) > 0:
+        damage = Damage(folder / output, older / output, chance)
+        done = damage.several(ANY, min(left, MOST_AT_ONCE))
+        if not done:
+            continue
+        counts.update(done)
+        found = verify(folder / output)
+        assert {fault.file for fault in found.faults} == damage.touched, list(found.lines())
+        untouched = {name: time for name, time in times(folder / output).items() if name not in damage.touched}
+        check_repaired(folder / output, pristine)
+        assert {name: times(folder / output)[name] for name in untouched} == untouched, "what was sound is not written again"
+    print(f"{output}: {counts.total()} corruptions found and repaired: {dict(sorted(counts.items()))}")
+
+
+def test_zipped_stores_of_runs(outputs, tmp_path):
+    folder, older = outputs
+    output = folder / "packed.zip"
+    chance, counts = rounds(output.name)
+    pristine = contents(output)
+    for path, place in ((output, tmp_path / "here"), (older / output.name, tmp_path / "older")):
+        zipfile.ZipFile(path).extractall(place)
+    while (left := CORRUPTIONS[output.name] - counts.total()) > 0:
+        store = shutil.copytree(tmp_path / "here", tmp_path / f"{counts.total()}", dirs_exist_ok=True)
+        damage = Damage(store, tmp_path / "older", chance)
+        if chance.random() < 0.3:
+            kind = chance.choice(OF_A_FILE[:4])
+            damage_file(output, kind, chance)
+            if contents(output) == pristine:
+                continue
+            counts[kind] += 1
+            assert verify(output).faults
+        elif done := damage.several(ANY, min(left, MOST_AT_ONCE)):
+            counts.update(done)
+            with zipfile.ZipFile(output, "w") as archive:
+                for name in damage.files() + [name for name in damage.touched if (store / name).is_file()]:
+                    archive.write(store / name, name)
+            assert {fault.file for fault in verify(output).faults} == damage.touched
+        else:
+            continue
+        check_repaired(output, pristine)
+    print(f"{output.name}: {counts.total()} corruptions found and repaired: {dict(sorted(counts.items()))}")
+
+
+def test_hdf5_files_of_runs(outputs):
+    output = outputs[0] / "frames.h5"
+    chance, counts = rounds(output.name)
+    pristine = contents(output)
+    while counts.total() < CORRUPTIONS[output.name]:
+        kind = chance.choice(OF_A_FILE)
+        damage_file(output, kind, chance)
+        if contents(output) == pristine:
+            continue
+        counts[kind] += 1
+        assert [fault.file for fault in verify(output).faults] == ["."]
+        check_repaired(output, pristine)
+    print(f"{output.name}: {counts.total()} corruptions found and repaired: {dict(sorted(counts.items()))}")
+
+
+def test_calibrations_that_no_run_made(outputs, tmp_path):
+    chance, counts = rounds("saved.zarr")
+    while (left := CORRUPTIONS["saved.zarr"] - counts.total()) > 0:
+        store = shutil.copytree(outputs[0] / "saved.zarr", tmp_path / f"{counts.total()}.zarr", dirs_exist_ok=True)
+        damage = Damage(store, outputs[1] / "saved.zarr", chance)
+        done = damage.several(OF_ITSELF, min(left, MOST_AT_ONCE))
+        counts.update(done)
+        found = verify(store)
+        assert {fault.file for fault in found.faults} == damage.touched, list(found.lines())
+        with pytest.raises(OutputError, match="cannot be repaired: no ledger says"):
+            repair(store, LIMITS, QUIET)
+        shutil.rmtree(store)
+    print(f"saved.zarr: {counts.total()} corruptions found: {dict(sorted(counts.items()))}")
