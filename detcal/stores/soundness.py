@@ -186,12 +186,18 @@ def contents_by_metadata(files: Files, path: Path) -> tuple[Contents, list[Fault
         if INCOMPLETE in attributes:
             faults.append(Fault(METADATA, "what writes the store has not ended"))
     contents = Contents(others={METADATA: None})
-    for name, metadata in arrays_of(files, root, texts, faults).items():
+    arrays = arrays_of(files, root, texts, faults)
+    for name, metadata in arrays.items():
         contents.others[f"{name}/{METADATA}"] = None
         try:
             contents.chunks |= {file: (inside, None) for file, inside in chunk_files(name, metadata)}
         except MALFORMED as error:
             faults.append(Fault(f"{name}/{METADATA}", f"it does not describe an array of detcal, {error}"))
+    if listed_in(root) is None:  # chunks of which nothing is known may belong there
+        for file in files.names():
+            name, within, _ = file.partition(f"/{CHUNKS}/")
+            if within and name not in arrays:
+                contents.others |= {f"{name}/{METADATA}": None, file: None}
     return contents, faults
 
 

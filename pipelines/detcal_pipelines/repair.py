@@ -112,7 +112,7 @@ class Mending:
 
     def check_unchanged(self) -> None:
         """Refuse to mix what rests on different things."""
-        basis = fingerprint(self.recipe, sources_of(self.recipe, build(self.recipe)))
+        basis = with_kernels(self.recipe, lambda: fingerprint(self.recipe, sources_of(self.recipe, build(self.recipe))), self.console)
         changed = differences(self.history.header["fingerprint"], basis)
         if changed:
             raise OutputError(
@@ -127,7 +127,7 @@ class Mending:
         recipe = self.recipe.model_copy(update={"output": self.recipe.output.model_copy(update={"path": str(beside)})})
         depth = self.history.header["cut"]["depth"]
         try:
-            return with_kernels(recipe, lambda: plan_in(recipe, [Place(*self.limits, PROCESS_BYTES)], depth), self.console)
+            return plan_in(recipe, [Place(*self.limits, PROCESS_BYTES)], depth)
         except PlanError as error:
             raise PlanError(f"{self.places.output} has blocks of {depth}, and is repaired with these: {error}") from None
 
