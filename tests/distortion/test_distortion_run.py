@@ -23,7 +23,7 @@ from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from tests.azimuthal.test_azimuthal_run import NO_MODEL
 from tests.distortion.runs import PITCH_M, SHAPE, assert_same_map, computed, shown_by
-from tests.pipelines.commands import change, change_step, detcal
+from tests.pipelines.commands import AMPLE, change, change_step, detcal
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def fits(monkeypatch):
 def test_a_run_fits_once(folder, fits, grid):
     """Of one image, and of the mean of frames, whatever blocks they are checked, planned and run in."""
     console = Console(quiet=True)
-    outcome = run(read_recipe(folder / "fit_distortion.toml"), (2**30, 2), console)
+    outcome = run(read_recipe(folder / "fit_distortion.toml"), (AMPLE, 2), console)
     assert len(fits) == 1
     assert_same_map(load(outcome.output), fit_distortion(grid.image, PITCH_M))
     fits.clear()
     change(folder, "fit_distortion.toml", '"grid.edf"', '"scan.h5"')
     change(folder, "fit_distortion.toml", '"new.zarr"', '"mean.zarr"')
     change(folder, "fit_distortion.toml", "# chunk_frames = 16", "chunk_frames = 4")
-    run(read_recipe(folder / "fit_distortion.toml"), (2**30, 2), console)
+    run(read_recipe(folder / "fit_distortion.toml"), (AMPLE, 2), console)
     assert len(fits) == 1
 
 

@@ -13,6 +13,8 @@ from detcal_pipelines.recipe import read_recipe
 
 from tests.benchmarks.sampling import DETCAL
 
+AMPLE = 2**34  # bytes of memory: the process of many tests holds more than one of its own would
+
 
 def in_process(folder: Path, *arguments: str) -> Result:
     """A command in this process, without the seconds that one of its own takes to import all; it knows nothing of those before it."""

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from detcal.errors import RunError
 from detcal.stores import open_frames
-
-GIB = 2**30
+from tests.pipelines.commands import AMPLE
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def test_raw_frames_stay_when_a_later_part_fails(small, tmp_path, error):
 
     small.setattr(demo, "run_ready", fail)
     with pytest.raises(type(error), match=r"the raw frames stay in .*demo: `detcal run .*fit_response.toml` continues with them"):
-        run_demo(tmp_path / "demo", GIB, Console(quiet=True))
+        run_demo(tmp_path / "demo", AMPLE, Console(quiet=True))
     kept = {path.name for path in (tmp_path / "demo").iterdir()}
     assert kept == {"sweep.h5", "dark.h5", "flat.h5", "ct.h5", "fit_response.toml", "correct_response.toml"}
 
@@ -43,7 +42,7 @@ def test_half_a_simulation_is_removed(small, tmp_path):
 
     small.setattr(demo, "write_hdf5", fail)
     with pytest.raises(OSError, match="a full disk"):
-        run_demo(tmp_path / "demo", GIB, Console(quiet=True))
+        run_demo(tmp_path / "demo", AMPLE, Console(quiet=True))
     assert not (tmp_path / "demo").exists()
 
 
@@ -53,7 +52,7 @@ def test_in_small_it_ends_with_fewer_rings_and_a_picture(small, tmp_path, capsys
         "ANGLES": np.linspace(0, np.pi, 60, endpoint=False), "SLICE": 64,
     }.items():  # fmt: skip
         small.setattr(demo, name, value)
-    run_demo(tmp_path / "demo", GIB, Console(width=200))
+    run_demo(tmp_path / "demo", AMPLE, Console(width=200))
     printed = capsys.readouterr().out
     rings = {
         name: float(re.search(rf"ring amplitude, {re.escape(name)} .*?([0-9.]+) ‰", printed)[1])
