@@ -134,7 +134,7 @@ def steps_of(history: History) -> Section:
     planned = Table(steps, ("step", "in", "out", "bytes out", "memory a task"))
     seconds: Counter[str] = Counter()
     for process in history.processes:
-        seconds.update(process.times)  # type: ignore[arg-type]  # seconds are no whole numbers
+        seconds.update(process.times)
     total = sum(seconds.values())
     if not total:
         return Section("Steps", [planned, "Where the time went was not measured: the run was short, or its tasks ran on other machines."])
