@@ -121,7 +121,7 @@ def test_every_run_writes_a_page_with_pictures_of_what_went_in_and_came_out(fold
 def test_what_was_planned_and_measured_stands_side_by_side(folder):
     report = as_text(report_of(folder / "new_corrected.zarr"))
     for pattern in (
-        r"time +\d+\.\d s", r"frames a second +\d", r"blocks +2 × 8 frames +2 written", r"out +.* uncompressed +.* on disk",
+        r"time +\d+\.\d s", r"frames a second +\d", r"blocks +2 × 8 frames +2 of 2 written", r"out +.* uncompressed +.* on disk",
         r"peak memory +.* of 1 GiB +.* MiB", r"correct_response +\(12, 48, 48\) +\(12, 48, 48\) .*\n +uint16 +float32",
     ):  # fmt: skip
         assert re.search(pattern, report), (pattern, report)
