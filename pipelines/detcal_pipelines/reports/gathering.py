@@ -120,7 +120,11 @@ def plan_and_measurement(places: Places, history: History) -> Section:
     rows = [
         ("time", "", as_duration(seconds)),
         (f"{cut['unit']} a second", "", f"{history.share * cut['length'] / seconds:.4g}" if seconds else ""),
-        ("blocks", "" if last is None else last.begun["plan"].partition(", ")[0], f"{len(history.done)} of {history.blocks} written, in all arrays"),
+        (
+            "blocks",
+            "" if last is None else last.begun["plan"].partition(", ")[0],
+            f"{len(history.done)} of {history.blocks} written, in all arrays",
+        ),
         ("tasks at once", "" if last is None else str(last.begun["tasks"]), ""),
         ("in", size(header["bytes_in"]), ""),
         ("out", f"{size(header['bytes_out'])} uncompressed", on_disk),
