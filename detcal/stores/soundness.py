@@ -177,6 +177,8 @@ def contents_by_metadata(files: Files, path: Path) -> tuple[Contents, list[Fault
         A store of another program, whose chunks have no checksums.
     """
     texts = {name for name in files.names() if name == METADATA or name.endswith(f"/{METADATA}")}
+    if not texts:
+        raise InputError(f"expected a store that detcal wrote, got {path}, which holds no metadata")
     root, reason = read_json(files, METADATA) if METADATA in texts else (None, ABSENT)
     faults = [Fault(METADATA, reason)] if reason else []
     if root is not None:
