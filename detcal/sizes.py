@@ -7,7 +7,7 @@ from typing import Any
 from detcal.errors import InputError
 
 MOST_PIXELS = 2**28  # of a detector or an image: 16384 × 16384, above any that there is; an image of it in float64 has 2 GiB
-MOST_ROWS = 2**28  # frames or spectra of an array of which something is missing: a byte or more is kept of each
+MOST_ROWS = 2**28  # frames, or spectra of an array of which something is missing: a byte or more is kept of each
 MOST_CHUNKS = 2**24  # of an array in a file, each of which is looked for when it is opened
 MOST_RADIUS = 2**16  # of a gaussian, pixels or channels: four times the side of such an image, beyond which all is one mean
 

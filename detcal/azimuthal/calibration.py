@@ -76,14 +76,15 @@ class AzimuthalBins:
     def in_memory(self) -> Delayed:
         """The bins as the kernels take them, lazily: one copy for all tasks of a process. Bins that are not lazy are arranged once."""
         arrays = [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
-        if any(map(dask.is_dask_collection, arrays)):
-            return dask.delayed(as_rings)(*arrays)
-        return dask.delayed(Rings.from_arrays)(*as_rings(*arrays))
+        lazy = any(map(dask.is_dask_collection, arrays))
+        rings: Delayed = dask.delayed(as_rings)(*arrays) if lazy else dask.delayed(Rings.from_arrays)(*as_rings(*arrays))
+        return rings
 
     @cached_property
     def images_in_memory(self) -> Delayed:
         """The bins' centres, and the images radius, norm and dark, likewise."""
-        return dask.delayed(as_arrays)(*(image.data for image in (self.centres, self.radius, self.norm, self.dark)))
+        images: Delayed = dask.delayed(as_arrays)(*(image.data for image in (self.centres, self.radius, self.norm, self.dark)))
+        return images
 
     def to_scipy(self) -> sp.csr_matrix:
         """The matrix (bins × pixels) in memory."""

@@ -8,7 +8,7 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import draw, outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.profiles import as_bins, as_profiles, check_clipping, clipping_task, profiles_of, readings_for
+from detcal.azimuthal.profiles import as_bins, as_profiles, check_averaging, check_clipping, clipping_task, profiles_of, readings_for
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of
@@ -73,8 +73,7 @@ def integrate(
     >>> profile["count"].values[0].sum()
     np.float32(400.0)
     """
-    if error_model == "hybrid":
-        raise InputError('the "hybrid" error model is for sigma_clip: here take "poisson" or "azimuthal"')
+    check_averaging(error_model)
     return profiles_of(frames, bins, error_model, variance, dummy, threshold=1.0, most=0)
 
 

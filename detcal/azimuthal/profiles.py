@@ -29,6 +29,12 @@ def as_bins(bins: Any) -> AzimuthalBins:
     return bins
 
 
+def check_averaging(error_model: str) -> None:
+    """Refuse the model that is for clipping alone."""
+    if error_model == "hybrid":
+        raise InputError('the "hybrid" error model is for sigma_clip: here take "poisson" or "azimuthal"')
+
+
 def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
     """Refuse what clips nothing, or everything."""
     if not isinstance(threshold, Real) or not threshold > 0:

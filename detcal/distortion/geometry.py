@@ -124,7 +124,8 @@ def fit_distortion(
 def fit_later(fit: Callable[[GridPoints], DistortionMap], points: GridPoints) -> DistortionMap:
     """A fit to dots that are found before, both on the scheduler that is active."""
     found = replace(points)
-    return delayed(partial(fit, found), pure=False)().compute()
+    warp: DistortionMap = delayed(partial(fit, found), pure=False)().compute()
+    return warp
 
 
 def map_of_points(found: GridPoints, *, pitch_m: float, method: str, order: int | None) -> DistortionMap:

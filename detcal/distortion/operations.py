@@ -164,7 +164,7 @@ def uncorrect(
     warp, conserve, mask, shape, pixel_size_m, origin_m
         As for `correct_distortion`. Give those with which the frames were made.
     max_iterations
-        How many LSMR, which solves for each frame, may take.
+        How many iterations LSMR, which solves for each frame, may take.
     tolerance
         LSMR ends once the result explains the frame with a relative error below this.
     dummy : number, optional

@@ -225,7 +225,8 @@ def as_dark_image(dark: Any, mask: Any, shape: tuple[int, ...], dummy: float | N
     image = da.zeros(shape, dtype=np.float32, chunks=-1) if dark is None else as_image(dark, (height, width), "a dark", dummy=dummy)
     if mask is None:
         return image
-    return da.where(da.asarray(as_mask(mask, shape, "frames")).rechunk(-1), np.float32(np.nan), image)
+    masked: da.Array = da.where(da.asarray(as_mask(mask, shape, "frames")).rechunk(-1), np.float32(np.nan), image)
+    return masked
 
 
 def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:

@@ -29,7 +29,7 @@ def attenuation_per_m(
         chemical formula with its density.
     energy_kev : keV
     absorption : "total" or "energy"
-        µ, all that leaves the beam; or µ_en, the energy that stays in the sensor. µ_en is known for Si, Ge, CdTe, GaAs,
+        "total": µ, all that leaves the beam. "energy": µ_en, the energy that stays in the sensor. µ_en is known for Si, Ge, CdTe, GaAs,
         Gd2O2S and Se alone.
     density_g_cm3 : g/cm³, optional
         In place of the tabulated density.

@@ -141,7 +141,7 @@ def is_regular(detector: Any) -> bool:
 
 def energy_of(geometry: Any) -> float | None:
     """Photon energy in keV of a geometry that has a wavelength."""
-    wavelength = getattr(geometry, "wavelength", None)
+    wavelength: float | None = getattr(geometry, "wavelength", None)
     if wavelength is None:
         return None
     if not 0 < wavelength < np.inf:

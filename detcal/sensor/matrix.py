@@ -53,7 +53,7 @@ def build_psf(
     material : optional
         As for `attenuation_per_m` of detcal.sensor. By default that of the same sensor.
     density_g_cm3, absorption
-        As for `attenuation_per_m` of detcal.sensor: density in g/cm³ in place of the tabulated one, and "total" µ or "energy" µ_en.
+        As for `attenuation_per_m` of detcal.sensor.
     energy_kev : keV, optional
         Photon energy. By default the geometry's.
     attenuation_per_m : 1/m, optional

@@ -1,7 +1,7 @@
 """An output stays apart from what it is made of: it is never one of these files, nor around them, nor inside one of them."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from os import PathLike, fspath, stat
 from os.path import abspath, realpath
@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import xarray as xr
 from dask import is_dask_collection
+from dask._task_spec import DataNode, Task
 
 from detcal.errors import OutputError
 from detcal.stores.sources.hdf5 import Hdf5Reader
@@ -90,11 +91,24 @@ def files_in(source: str) -> list[str]:
 
 
 def read_by(graph: Any) -> Iterator[str]:
-    """The files that the readers in a graph read; dask keeps what it was made from in layers of their own."""
+    """The files that the readers in a graph read; dask keeps what arrays were made from in layers of their own, or fused with what a
+    delayed function takes."""
     for name, layer in getattr(graph, "layers", {}).items():
-        if str(name).startswith("original-"):
-            for each in dict(layer).values():
-                yield from files_of(each)
+        if str(name).startswith(("original-", "finalize-")):
+            yield from read_in(dict(layer))
+
+
+def read_in(tasks: Mapping[Any, Any]) -> Iterator[str]:
+    """The files that the readers among some tasks, and inside fused ones, read."""
+    for key, node in tasks.items():
+        if "original-" not in str(key):
+            continue
+        if not isinstance(node, Task):
+            yield from files_of(node.value if isinstance(node, DataNode) else node)
+            continue
+        for inner in node.args:
+            if isinstance(inner, Task | dict):
+                yield from read_in({inner.key: inner} if isinstance(inner, Task) else inner)
 
 
 def files_of(reader: Any) -> Iterator[str]:

@@ -166,7 +166,8 @@ def noise_of(grid: ScanGrid, spectra: NDArray[np.float64] | float = 1.0) -> NDAr
     weights = np.broadcast_to(spectra, grid.spectra)
     shares = grid.to_scipy()
     sums, squares = (np.asarray(matrix.sum(axis=1)).reshape(grid.shape) for matrix in (shares, shares.power(2).multiply(weights)))
-    return np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
+    noise: NDArray[np.float64] = np.divide(squares, sums, out=np.ones(grid.shape), where=sums > 0)
+    return noise
 
 
 def noise_of_spectra(scan: xr.Dataset) -> NDArray[np.float64] | float:

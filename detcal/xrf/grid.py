@@ -219,7 +219,7 @@ def lazy_rates(scan: xr.Dataset, line_lag: Any) -> xr.DataArray:
         raise InputError(f'expected line_lag as a number of columns, or "auto", got {line_lag!r}')
     if "spectra" not in scan:
         raise InputError('expected a scan with spectra for line_lag="auto", got one without: give line_lag= as a number')
-    sums = scan.spectra.astype(np.float64).sum("energy", min_count=1)
+    sums: xr.DataArray = scan.spectra.astype(np.float64).sum("energy", min_count=1)
     return sums / live_times_of(scan) if "live_time_s" in scan else sums
 
 

@@ -116,7 +116,7 @@ def window_of(lines: Lines, energy_kev: NDArray[np.float64], fwhm_kev: float) ->
     # a line through the two side windows' mean heights, summed over the window
     sides = [energy_kev[side].mean() for side in (below, above)]
     share = (energy_kev[window].mean() - sides[0]) / (sides[1] - sides[0])
-    weights = window.astype(np.float64)
+    weights: NDArray[np.float64] = window.astype(np.float64)
     weights[below] -= (1 - share) * window.sum() / below.sum()
     weights[above] -= share * window.sum() / above.sum()
     return weights

@@ -115,7 +115,7 @@ def thick(tmp_path):
     (tmp_path / "detector.poni").touch()
     text = render("build_psf").replace('"detector.poni"', large)
     for key in ("thickness_m", "material", "energy_kev"):
-        text = text.replace(f"# {key}", key)
+        text = text.replace(f"# {key} =", f"{key} =")
     (tmp_path / "build_psf.toml").write_text(text)
     psf = build_psf(PlanarGeometry((300, 400), (75e-6, 75e-6), 0.1, (0.01, 0.01)), thickness_m=450e-6, material="Si", energy_kev=17.4)
     save(psf, tmp_path / "psf.zarr")

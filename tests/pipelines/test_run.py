@@ -20,7 +20,7 @@ from distributed import LocalCluster
 from detcal import load, open_frames, save, simulate
 from detcal.response import Response, correct_response, fit_response
 from tests.benchmarks.sampling import DETCAL, assert_within_plan, peak_of_run
-from tests.pipelines.commands import change, detcal, detcal_alone, made_by
+from tests.pipelines.commands import change, change_step, detcal, detcal_alone, made_by
 
 MIB = 2**20
 
@@ -68,6 +68,14 @@ def test_other_outputs_and_inputs(folder):
     images = [open_frames(folder / name) for name in ("ct.h5", "dark.h5", "flat.h5")]
     wanted = correct_response(images[0], load(folder / "response.zarr"), dark=images[1], flat=images[2], residual_sigma=3)
     np.testing.assert_array_equal(open_frames(folder / "corrected.tif"), wanted)
+
+
+def test_a_fit_needs_no_dark(folder):
+    change_step(folder, "fit_response.toml", 'dark = "dark.h5"', "")
+    change(folder, "fit_response.toml", '"response.zarr"', '"without.zarr"')
+    detcal(folder, "run", "fit_response.toml")
+    found, wanted = load(folder / "without.zarr"), fit_response(open_frames(folder / "sweep.h5")).compute()
+    np.testing.assert_array_equal(found.gain, wanted.gain)
 
 
 def test_a_second_fit_can_leave_out_the_bad_pixels_of_the_first(folder):

@@ -1,5 +1,6 @@
 """What a calibration, a dark or a mask lacks is an error where all results rest on it, else NaN with a warning."""
 
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,25 @@ def test_a_recipe_with_an_image_of_which_parts_are_missing(
     assert "lost." in result.output.splitlines()[-1]
 
 
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+@pytest.mark.parametrize("key", ["response", "mask"])
+@pytest.mark.parametrize("image", ["gain", "mask"])
+def test_a_flipped_byte_in_a_response_is_told_by_every_command(
+    command: str, key: str, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("frames.npy", STACK)
+    np.save("gain.npy", np.ones((20, 30), np.float32))
+    save(response.Response.from_gain(np.ones((20, 30))), "response.zarr")
+    flip_a_byte(Path("response.zarr", image, "c/0/0"))
+    text = RECIPE.format(response="response.zarr" if key == "response" else "gain.npy", more="")
+    Path("r.toml").write_text(text if key == "response" else text.replace("[[steps]]", 'mask = "response.zarr"\n[[steps]]'))
+    result = CliRunner().invoke(main, [command, "r.toml"])
+    assert result.exit_code == 2, result.output
+    assert re.search(rf"cannot read {image} in .*response\.zarr: .*checksum", result.output.splitlines()[-1])
+    assert not Path("out.zarr").exists()
+
+
 def test_flags_are_still_those_of_the_type_that_was_recorded(tmp_path: Path) -> None:
     """Integers become reals where frames are missing; 65535 is no more a reading than before."""
     stack = np.full((4, 4, 5), 100, np.uint16)
@@ -127,6 +147,8 @@ def test_flags_are_still_those_of_the_type_that_was_recorded(tmp_path: Path) -> 
         file.create_dataset("data", stack.shape, stack.dtype, chunks=(1, 4, 5))[:3] = stack[:3]
     save(da.from_array(stack, chunks=(1, 4, 5)), tmp_path / "a.zarr")
     (tmp_path / "a.zarr" / "data" / "c" / "3" / "0" / "0").unlink()
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["data"] = stack
     for name in ("a.h5", "a.zarr"):
         with pytest.warns(MissingWarning):
             frames = open_frames(tmp_path / name)
@@ -134,6 +156,10 @@ def test_flags_are_still_those_of_the_type_that_was_recorded(tmp_path: Path) -> 
         assert np.isnan(found[3]).all()
         assert np.isnan(found[:3, 1, 2]).all()
         assert np.nansum(found[:3]) == 3 * 19 * 100
+        with pytest.warns(MissingWarning):
+            joined = open_frames([tmp_path / "whole.h5", tmp_path / "a.h5"])
+        found = response.correct_response(joined, response.Response.from_gain(np.ones((4, 5)))).values
+        assert np.nansum(found) == 7 * 19 * 100
 
 
 def test_a_mask_of_which_a_part_is_missing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from detcal_pipelines.steps.sources import DarkSource, InputFile, Table, paths_i
 from detcal_pipelines.template import output_of, render
 
 import detcal
-from detcal import open_frames, save
+from detcal import open_frames, response, save
 from detcal.errors import OutputError
 from tests.stores.recipes import CORRECT, SHAPE, refused, write
 
@@ -128,6 +128,19 @@ def test_save_spares_what_the_result_is_read_from(folder: Path) -> None:
         file.create_virtual_dataset("data", layout)
     with pytest.raises(OutputError, match=r"would take the place of the source .*part\.h5"):
         save(open_frames("whole.h5") + 1, "part.h5", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["gain.zarr", "dark.h5", "flat.tif", "raw.zarr"])
+def test_save_spares_the_calibration_the_dark_and_the_flat_of_a_result(folder: Path, name: str) -> None:
+    save(response.Response.from_gain(np.ones(SHAPE)), "gain.zarr", overwrite=True)
+    save(np.ones((3, *SHAPE), np.float32), "raw.zarr", overwrite=True)
+    save(np.zeros((2, *SHAPE), np.float32), "dark.h5", overwrite=True)
+    save(np.full((2, *SHAPE), 3, np.float32), "flat.tif", overwrite=True)
+    found = response.correct_response(
+        open_frames("raw.zarr"), detcal.load("gain.zarr"), dark=open_frames("dark.h5"), flat=open_frames("flat.tif")
+    )
+    with pytest.raises(OutputError, match=rf"would take the place of the source .*{name}"):
+        save(found, name, overwrite=True)
 
 
 # --------------------------------------------------------------------------------------------------------- names of kinds

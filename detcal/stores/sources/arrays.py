@@ -72,8 +72,10 @@ def lazy(array: ZarrArray | Hdf5Array | NDArray[Any]) -> da.Array:
         return over_dask(array)
     if isinstance(array, ZarrArray):
         meta = np.empty((0,) * array.ndim, array.dtype)
-        return da.from_array(array, chunks=array.chunks, name=f"zarr-{tokenize(array)}", meta=meta)
-    return da.from_array(array, chunks=-1)
+        stored: da.Array = da.from_array(array, chunks=array.chunks, name=f"zarr-{tokenize(array)}", meta=meta)
+        return stored
+    held: da.Array = da.from_array(array, chunks=-1)
+    return held
 
 
 def hdf5_array(shown: str, place: str, name: str) -> Hdf5Array | NDArray[Any]:

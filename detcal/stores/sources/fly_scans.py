@@ -167,7 +167,8 @@ def detectors_that_counted(
     ]
     if parts:
         warnings.warn(f"of {len(cubes)} detectors of {name}, {(timeless | silent).sum()} are left out: {' and '.join(parts)}", stacklevel=3)
-    return ~(timeless | silent)
+    alive: NDArray[np.bool_] = ~(timeless | silent)
+    return alive
 
 
 def is_silent(stored: h5py.Dataset) -> bool:

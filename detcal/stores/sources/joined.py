@@ -10,6 +10,7 @@ from dask.base import tokenize
 
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
+from detcal.frames.valid import RECORDED
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.readers import Block, Coords, Reader
 
@@ -67,7 +68,10 @@ class Joined:
         return joined
 
     def attrs(self) -> dict[str, Any]:
-        return self.readers[0].attrs()
+        """Those of the first; and which type was recorded, which one that lacks frames alone may say."""
+        lacking = (reader.attrs().get(RECORDED) for reader in self.readers if reader.lacks is not None)
+        recorded = next((kind for kind in lacking if kind is not None), None)
+        return self.readers[0].attrs() | ({} if recorded is None else {RECORDED: recorded})
 
     def read(self, start: int, stop: int) -> Block:
         block = np.empty((0, *self.shape[1:]), self.dtype)

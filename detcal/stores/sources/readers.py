@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import DetcalError, InputError, MissingWarning
 from detcal.frames.valid import RECORDED
-from detcal.sizes import check_pixels
+from detcal.sizes import MOST_ROWS, check_number, check_pixels
 from detcal.stores.absence import Lacks
 
 Block = NDArray[np.generic]
@@ -162,3 +162,4 @@ def check_ndim(shape: tuple[int, ...] | None, place: str) -> None:
     if shape is None or len(shape) not in (2, 3):
         raise InputError(f"expected an array of shape (frame, y, x) or (y, x), got {shape} in {place}")
     check_pixels(shape[-2:], f"frames in {place}")
+    check_number(stack_shape(shape)[0], MOST_ROWS, "frames", place)

@@ -61,7 +61,7 @@ class FitResponse(Step[Any]):
 
     def build(self, data: Any, ready: Any) -> Response:
         dark = opened(self.dark, frames_a_block(data))
-        return fit_response(data, dark, **self.options_of(fit_response) | {"mask": ready})
+        return fit_response(data, **self.options_of(fit_response) | {"dark": dark, "mask": ready})
 
     def task_bytes(self, block: Block, ready: Any) -> Needs:
         own = fit_response_bytes(block.image_shape, block.depth, block.itemsize, self.order)

@@ -180,6 +180,8 @@ class ImageSource(Source):
             raise InputError(f"expected a response in {self.path}, found {type(found).__name__}: fit_response writes one")
         if found is not None and (self.frames is not None or self.flip is not None):
             raise InputError(f"a response has no frames to choose or to turn over, as {self.path} is: leave frames and flip out")
+        if found is not None:
+            read_through(found.offset, found.gain, found.curvature, found.mask)
         return found
 
 
@@ -201,6 +203,12 @@ class ArraySource(Table):
     def open(self) -> NDArray[Any]:
         """The values."""
         return np.asarray(get_array(self.path, self.dataset))
+
+
+def read_through(*images: xr.DataArray | None) -> None:
+    """Read images of a calibration once, one at a time, so that damage to its file is found by a check already, and told by its name."""
+    for image in images:
+        np.asarray(image)
 
 
 def opened(source: Any, *how: Any) -> Any:

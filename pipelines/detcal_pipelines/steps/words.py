@@ -33,7 +33,7 @@ def meaning(kind: type[Step[Any]], key: str) -> str:
 def details(kind: type[Step[Any]], key: str) -> str:
     """All that the functions say of a key, if that is more than one line says."""
     _, text = told(kind, key)
-    return text if text and first_sentence(text) != first_sentence(f"{meaning(kind, key)}.") else ""
+    return "" if text.rstrip(".:").lower() in meaning(kind, key).lower() else text
 
 
 def told(kind: type[Step[Any]], key: str) -> tuple[str, str]:
