@@ -4,7 +4,7 @@ from detcal.distortion.resampling import TILE_COLUMNS, TILE_ROWS
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
 
-EVEN_VECTORS, CAMERA_VECTORS = 9, 7  # float64 images of the regular grid, and of the camera, that LSMR and what it calls hold
+REGULAR_VECTORS, CAMERA_VECTORS = 9, 7  # float64 images of the regular grid, and of the camera, that LSMR and what it calls hold
 
 
 def fit_distortion_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
@@ -50,7 +50,7 @@ def uncorrect_bytes(shape: tuple[int, int], camera: tuple[int, int], frames: int
     even, pixels = shape[0] * shape[1], camera[0] * camera[1]
     matrix = matrix_bytes(pixels, even, coefficients)
     block = frames * (2 * itemsize * even + 4 * pixels)
-    return Needs(prepared=2 * matrix, once=matrix, task=block + 16 * coefficients + 8 * (EVEN_VECTORS * even + CAMERA_VECTORS * pixels))
+    return Needs(prepared=2 * matrix, once=matrix, task=block + 16 * coefficients + 8 * (REGULAR_VECTORS * even + CAMERA_VECTORS * pixels))
 
 
 def matrix_bytes(pixels: int, even: int, coefficients: int) -> int:

@@ -215,7 +215,8 @@ class RadialBackground(Quantiles):
         return radial_background(self.filtered(data, ready).intensity, ready)
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        return super().task_bytes(block, ready) + drawn_bytes(block.image_shape, block.depth)
+        averaged, drawn = super().task_bytes(block, ready), drawn_bytes(block.image_shape, block.depth)
+        return averaged._replace(task=max(averaged.task, drawn.task))  # the frames are gone when their profiles are drawn
 
 
 class Integrate(Rings):
