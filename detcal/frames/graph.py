@@ -18,6 +18,8 @@ from numpy.typing import DTypeLike
 # Frames that are summed one after the other, before sums of sums: enough that adding two sums takes little of the time.
 FRAMES_A_PART = 16
 
+FOLD, TOTAL = "fold-", "total"  # how layers of sums are named, and in them the keys of sums of all parts up to one
+
 
 def map_frames(
     kernel: Callable[..., Any],
@@ -106,18 +108,18 @@ def fold_blocks(
     """
     most = max(1, partial_sums if partial_sums is not None else count_threads() + 1)
     graph, blocks = reading_tasks(stack)
-    name = f"fold-{tokenize(stack.name, add, merge, shared, most)}"
+    name = f"{FOLD}{tokenize(stack.name, add, merge, shared, most)}"
     length = ceil(FRAMES_A_PART / max(1, *stack.chunks[0]))
     parts = [range(start, min(start + length, len(blocks))) for start in range(0, len(blocks), length)]
     for part, numbers in enumerate(parts):
         for number in numbers:
             so_far = (name, "part", number - 1) if number > numbers[0] else None
-            turn = (name, "total", part - most) if part >= most and so_far is None else None
+            turn = (name, TOTAL, part - most) if part >= most and so_far is None else None
             graph[(name, "part", number)] = (add_in_turn, turn, add, so_far, blocks[number], *(each.key for each in shared))
         last = (name, "part", numbers[-1])
-        graph[(name, "total", part)] = (merge, (name, "total", part - 1), last) if part else (keep, last)
+        graph[(name, TOTAL, part)] = (merge, (name, TOTAL, part - 1), last) if part else (keep, last)
     whole = HighLevelGraph.from_collections(name, graph, dependencies=[stack, *shared])  # type: ignore[list-item]
-    return Delayed((name, "total", len(parts) - 1), whole, layer=name)
+    return Delayed((name, TOTAL, len(parts) - 1), whole, layer=name)
 
 
 def reading_tasks(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:

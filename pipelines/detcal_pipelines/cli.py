@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # what takes its time to import is not for `detcal --help`: c
 
 FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 SECONDS_TO_END = 1  # that tasks are given which nobody waits for
 
 
@@ -41,7 +41,7 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left to do is to end
             warnings.simplefilter("ignore")  # of what was cut off in the middle
             click.echo(f"stopped; {str(stop) or 'no output was written'}", err=True)
-            leave(INTERRUPTED)
+            leave(TERMINATED if type(stop).__name__ == "Terminated" else INTERRUPTED)
 
     return wrapped
 
@@ -53,7 +53,7 @@ def leave(code: int) -> NoReturn:
     ended = monotonic() + SECONDS_TO_END
     while tasks_run_on() and monotonic() < ended:  # those that write end soon, and clear away what they wrote
         sleep(0.05)
-    if code == INTERRUPTED or tasks_run_on():
+    if code in (INTERRUPTED, TERMINATED) or tasks_run_on():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -68,7 +68,10 @@ def show_plainly(message: Warning | str, *_: Any, **__: Any) -> None:
 @cache
 def show_once(warning: str) -> None:
     """What a run does several times, to plan it first, it warns of once."""
+    from detcal_pipelines.logs import LOG
+
     click.echo(f"warning: {warning}", err=True)
+    LOG.warning("%s", warning)
 
 
 class Bytes(click.ParamType):
@@ -176,11 +179,16 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 @WORKERS
 @SCHEDULER
 @OVERWRITE
+@click.option("--restart", is_flag=True, help="Begin anew, whatever a run that broke off has done.")
+@click.option("--log", type=click.Path(path_type=Path), help="Add to this file what is done, when.")
 @clear_exit
-def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool) -> None:
-    """Run a recipe."""
+def run(
+    recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool, restart: bool, log: Path | None
+) -> None:
+    """Run a recipe; one that broke off goes on where it stopped. Beside the output a report of it is written."""
     from rich.console import Console
 
+    from detcal_pipelines.logs import logged_to
     from detcal_pipelines.recipe import read_recipe
     from detcal_pipelines.report import outcome_table
     from detcal_pipelines.run import run as run_recipe
@@ -188,7 +196,52 @@ def run(recipe: Path, memory: int | None, workers: int | None, scheduler: str | 
     given = changes(memory=memory, workers=workers, scheduler=scheduler)
     found = read_recipe(recipe, {**given, "output": {"overwrite": True}} if overwrite else given)
     console = Console()
-    console.print(outcome_table(run_recipe(found, limits(found), console)))
+    if log is not None:
+        check_log(log, found)
+    with logged_to(log):
+        console.print(outcome_table(run_recipe(found, limits(found), console, restart=restart)))
+
+
+@main.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--watch", is_flag=True, help="Look again each second until the run ends.")
+@clear_exit
+def status(output: Path, watch: bool) -> None:
+    """Show how the run of an output is: at work, broken off, or whole."""
+    from rich.console import Console
+
+    from detcal_pipelines.status import describe, status_of
+    from detcal_pipelines.status import watch as watch_run
+
+    if watch:
+        watch_run(output, Console())
+        return
+    for line in describe(status_of(output)):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--text", is_flag=True, help="Show it here as text, in place of writing OUTPUT.html.")
+@clear_exit
+def report(output: Path, text: bool) -> None:
+    """Write the report of an output anew, as OUTPUT.html beside it: what made it, from what, at what cost, and how it looks."""
+    from detcal_pipelines.reports.gathering import report_of
+    from detcal_pipelines.reports.plain import as_text
+    from detcal_pipelines.reports.writing import write_report
+
+    click.echo(as_text(report_of(output)) if text else f"wrote {write_report(output)}")
+
+
+@main.command()
+@click.argument("place", type=click.Path(path_type=Path), default=".")
+@clear_exit
+def clean(place: Path) -> None:
+    """Remove what runs that broke off have left in a folder (default: this one), or of one output; they cannot go on then."""
+    from detcal_pipelines.clean import clean as remove_remains
+
+    for line in list(remove_remains(place)) or [f"nothing is left in {place}"]:
+        click.echo(line)
 
 
 @main.command()
@@ -222,6 +275,14 @@ def demo(memory: int, folder: Path) -> None:
 def changes(**compute: Any) -> dict[str, dict[str, Any]]:
     """What the command line sets in the recipe's [compute]."""
     return {"compute": {name: value for name, value in compute.items() if value is not None}}
+
+
+def check_log(log: Path, recipe: "Recipe") -> None:
+    """Refuse to add a log to what a run reads or writes."""
+    from detcal.stores import check_apart, find_paths
+
+    named = [*(file for path in recipe.inputs() for file in find_paths(path)), recipe.output.path]
+    check_apart(log, [*named, *([] if recipe.file is None else [recipe.file])], "file of the run")
 
 
 def limits(recipe: "Recipe") -> tuple[int, int]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import dask
@@ -22,6 +22,22 @@ WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
 LOOK_SECONDS = 2
 SECONDS_BETWEEN_LOOKS = 0.005
 SECONDS_BETWEEN_QUESTIONS = 0.1  # to the scheduler
+
+
+class Watcher(Protocol):
+    """Who is told of what a cluster does; all but `count` by the thread that drives the run."""
+
+    def begun(self, key: Any) -> None:
+        """A task is handed out."""
+
+    def noted(self, key: Any, result: Any) -> None:
+        """A write has ended."""
+
+    def count(self, event: Any) -> None:
+        """A task has ended."""
+
+    def live(self) -> None:
+        """Some time has passed."""
 
 
 @contextmanager
@@ -63,6 +79,15 @@ def connect(address: str) -> Client:
     if isinstance(answer, Client):
         return answer
     raise InputError(f"no scheduler answers at {address}: {' '.join(str(answer).split())}") from answer
+
+
+def dashboard_of(client: Client) -> str | None:
+    """Where a cluster shows what it does; None if it does not."""
+    try:
+        link: str | None = client.dashboard_link
+    except KeyError:  # its scheduler has none
+        return None
+    return link
 
 
 def loaded_kernels(client: Client, recipe: Recipe) -> dict[str, int]:
@@ -107,31 +132,66 @@ class FinishedTasks(SchedulerPlugin):
             self.scheduler.log_event(self.topic, 1)
 
 
-def compute_on_cluster(
-    client: Client, stages: list[Stage], at_once: int, finished: Callable[[], None], stop_if_interrupted: Callable[[], None]
-) -> None:
-    """Compute stages on a cluster, so many at once; `finished` is called after each task. On Ctrl-C or an error what is left is cancelled.
+class ClusterRun:
+    """A run on a cluster, window by window, with so many stages begun and not done; `stop_if_interrupted` is called often."""
 
-    Raises
-    ------
-    RunError
-        A worker was ended and its tasks with it, no worker or no scheduler is left.
-    """
+    def __init__(self, client: Client, at_once: int, stop_if_interrupted: Callable[[], None]) -> None:
+        self.client, self.at_once, self.stop_if_interrupted = client, at_once, stop_if_interrupted
+        self.there: dict[Any, Future] = {}  # results that the next window wants
+
+    def compute(self, stages: list[Stage], shared: list[Any], watcher: Watcher) -> None:
+        """Compute a window, and keep those of its results that the next one shares. On Ctrl-C or an error what is left is cancelled.
+
+        Raises
+        ------
+        RunError
+            A worker was ended and its tasks with it, no worker or no scheduler is left.
+        """
+        submitted = Submitted(self.client, stages, self.there, shared, watcher)
+        try:
+            with counted_tasks(self.client, watcher):
+                for _ in range(self.at_once):
+                    submitted.submit_next()
+                self.wait_for(submitted, watcher)
+        except KilledWorker as error:
+            raise RunError(f"workers were ended during {error.task}: they outgrew their memory, or their machines went away") from None
+        except BaseException:
+            with suppress(OSError, CancelledError):  # of a cluster that is not there any more
+                self.client.cancel(submitted.futures())
+                wait_until_idle(self.client)
+            raise
+        self.there = {key: submitted.there[key] for key in shared}
+
+    def wait_for(self, submitted: "Submitted", watcher: Watcher) -> None:
+        """Wait for all that is submitted, and for what is submitted meanwhile."""
+        looked = alive = monotonic()
+        while not submitted.left.is_empty():
+            self.stop_if_interrupted()
+            watcher.live()
+            ended = submitted.left.next_batch(block=False)
+            for future in ended:
+                raise_if_lost(future)
+            for future, result in zip(ended, self.client.gather(list(ended)), strict=True):
+                watcher.noted(future.key, result)
+                submitted.end(future.key)
+            if ended:
+                looked = alive = monotonic()
+            if monotonic() - looked > LOOK_SECONDS:
+                looked = monotonic()
+                alive = looked if has_workers(self.client) else alive
+                if looked - alive > WITHOUT_WORKERS_SECONDS:
+                    raise RunError("the cluster has no workers left: look at their logs, start some, then run again")
+            sleep(SECONDS_BETWEEN_LOOKS)
+
+
+@contextmanager
+def counted_tasks(client: Client, watcher: Watcher) -> Iterator[None]:
+    """Tell of tasks that end."""
     topic = f"detcal-{uuid4().hex}"
     client.register_plugin(FinishedTasks(topic))
-    client.subscribe_topic(topic, lambda _: finished())
-    submitted = Submitted(client, stages)
+    client.subscribe_topic(topic, watcher.count)
     try:
-        for _ in range(at_once):
-            submitted.submit_next()
-        wait_for(client, submitted, stop_if_interrupted)
-    except KilledWorker as error:
-        raise RunError(f"a worker was ended during {error.task}: it outgrew its memory, or its machine went away") from None
-    except BaseException:
-        with suppress(OSError, CancelledError):  # of a cluster that is not there any more
-            client.cancel(submitted.futures())
-            wait_until_idle(client)
-        raise
+        yield
     finally:
         with suppress(OSError, CancelledError):
             client.unsubscribe_topic(topic)
@@ -141,17 +201,17 @@ def compute_on_cluster(
 class Submitted:
     """What a cluster was told to do and has not done yet. What has ended is released: workers would keep each task to the end of the run.
 
-    Stages are submitted in their order, and share results: those that a later stage needs are wanted until that one has ended.
+    Stages are submitted in their order, and share results: those that a later stage needs are wanted until that one has ended, and those
+    that are `shared` with other windows until the end.
     """
 
-    def __init__(self, client: Client, stages: list[Stage]) -> None:
-        self.client = client
-        self.stages = stages
+    def __init__(self, client: Client, stages: list[Stage], there: dict[Any, Future], shared: list[Any], watcher: Watcher) -> None:
+        self.client, self.stages, self.there, self.watcher = client, stages, dict(there), watcher
         self.last_needs = {
             each: number for number, stage in enumerate(stages) for node in stage.tasks.values() for each in node.dependencies
         }
+        self.last_needs |= dict.fromkeys([*there, *shared], len(stages))
         self.number = 0  # of the next stage
-        self.shared: dict[Any, Future] = {}
         self.ends: dict[int, set[Any]] = {}  # that are waited for, by stage
         self.left = as_completed()
 
@@ -160,10 +220,13 @@ class Submitted:
         if self.number == len(self.stages):
             return
         stage, number = self.stages[self.number], self.number
-        shared = [key for key in stage.tasks if self.last_needs.get(key, number) > number]
+        tasks = {key: node for key, node in stage.tasks.items() if key not in self.there}
+        shared = [key for key in tasks if self.last_needs.get(key, number) > number]
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):  # masks and images may be among the tasks
-            futures = self.client.get(stage.tasks, [*stage.ends, *shared], sync=False)
-        self.shared |= dict(zip(shared, futures[len(stage.ends) :], strict=True))
+            futures = self.client.get(tasks, [*stage.ends, *shared], sync=False)
+        for key in stage.tasks:
+            self.watcher.begun(key)
+        self.there |= dict(zip(shared, futures[len(stage.ends) :], strict=True))
         self.number += 1
         if not stage.ends:
             self.submit_next()
@@ -178,29 +241,12 @@ class Submitted:
         if not self.ends[number]:
             del self.ends[number]
             oldest = min(self.ends, default=self.number)
-            self.shared = {key: future for key, future in self.shared.items() if self.last_needs[key] >= oldest}
+            self.there = {key: future for key, future in self.there.items() if self.last_needs[key] >= oldest}
             self.submit_next()
 
     def futures(self) -> list[Future]:
         """All that is not done, or not needed any more."""
-        return [*self.left.futures, *self.shared.values()]
-
-
-def wait_for(client: Client, submitted: Submitted, stop_if_interrupted: Callable[[], None]) -> None:
-    """Wait for all that is submitted, and for what is submitted meanwhile."""
-    looked = alive = monotonic()
-    while not submitted.left.is_empty():
-        stop_if_interrupted()
-        for future in submitted.left.next_batch(block=False):
-            raise_if_lost(future)
-            submitted.end(future.key)
-            looked = alive = monotonic()
-        if monotonic() - looked > LOOK_SECONDS:
-            looked = monotonic()
-            alive = looked if has_workers(client) else alive
-            if looked - alive > WITHOUT_WORKERS_SECONDS:
-                raise RunError("the cluster has no workers left: look at their logs, start some, then run again")
-        sleep(SECONDS_BETWEEN_LOOKS)
+        return [*self.left.futures, *self.there.values()]
 
 
 def raise_if_lost(ended: Future) -> None:

@@ -1,6 +1,9 @@
-"""The graph of a run: all outputs together, and none of its blocks begun long before its turn."""
+"""The graph of a run: all outputs together, in windows of blocks, and none of its blocks begun long before its turn."""
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 from typing import Any
 
 from dask._task_spec import DataNode, Task, TaskRef, convert_legacy_graph
@@ -11,13 +14,85 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.order import order
 
 Graph = dict[Any, Any]
+Ends = dict[Any, Any]  # what is asked of a graph: its keys, and what each stands for
+
+WINDOW_BLOCKS = 1000  # whose tasks exist at once
+MOST_WINDOWS = 100
 
 
 def optimise_together(arrays: list[Array]) -> tuple[Graph, list[Any]]:
     """The tasks of all arrays, and the keys of their blocks: dask would optimise each array alone, and run what several share for each."""
     keys = list(flatten([array.__dask_keys__() for array in arrays]))
-    graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
-    return convert_legacy_graph(dict(optimize(graph, keys))), keys
+    return tasks_for(HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays)), keys), keys
+
+
+def tasks_for(graph: HighLevelGraph, keys: list[Any]) -> Graph:
+    """The tasks that some keys take."""
+    return convert_legacy_graph(dict(optimize(graph, keys)))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a run: blocks that follow each other, and all tasks that they take.
+
+    Attributes
+    ----------
+    graph, ends
+        Tasks, and keys that are wanted of them, in the order of the data, with what each stands for.
+    shared
+        Keys that the next window wants too: a matrix, say.
+    """
+
+    graph: Graph
+    ends: Ends
+    shared: list[Any]
+
+
+def windows(graph: HighLevelGraph, ends: list[Ends]) -> Iterator[Window]:
+    """A graph in windows, of which no more than two exist at once; `ends` are those of each window."""
+    tasks = (tasks_for(graph, list(each)) for each in ends)
+    following: Iterator[tuple[Graph | None, Graph | None]] = pairwise(chain_end(tasks))
+    for (these, later), wanted in zip(following, ends, strict=True):
+        assert these is not None
+        yield Window(these, wanted, [] if later is None else shared_keys(these, later, set(wanted)))
+
+
+def chain_end(tasks: Iterator[Graph]) -> Iterator[Graph | None]:
+    """The same, and a last None."""
+    yield from tasks
+    yield None
+
+
+def shared_keys(these: Graph, later: Graph, wanted: Collection[Any]) -> list[Any]:
+    """Tasks of two windows whose results the later one wants for what is its own."""
+    both = {key for key in these.keys() & later.keys() if is_task(later[key])}
+    needed = {each for key, node in later.items() if key not in both for each in node.dependencies}
+    return [key for key in both & needed if key not in wanted]
+
+
+def with_results(graph: Graph, results: Mapping[Any, Any], ends: Collection[Any]) -> Graph:
+    """The tasks that are left to do where some results are there already."""
+    graph = {**graph, **{key: DataNode(key, value) for key, value in results.items() if key in graph}}
+    left, wanted = {}, list(ends)
+    while wanted:
+        key = wanted.pop()
+        if key not in left:
+            left[key] = graph[key]
+            wanted += graph[key].dependencies
+    return left
+
+
+def in_windows(names: Mapping[str, Array], done: Collection[Any]) -> list[Ends]:
+    """The blocks of several arrays that are not done yet, in windows: those of one lie at the same place of all arrays."""
+    count = max((array.npartitions for array in names.values()), default=0)
+    number = min(MOST_WINDOWS, ceil(count / WINDOW_BLOCKS)) or 1
+    found: list[Ends] = [{} for _ in range(number)]
+    for name, array in names.items():
+        keys = list(flatten(array.__dask_keys__()))
+        for turn, key in enumerate(keys):
+            if (name, key[1:]) not in done:
+                found[turn * number // len(keys)][key] = (name, key[1:])
+    return [ends for ends in found if ends]
 
 
 @dataclass(frozen=True)

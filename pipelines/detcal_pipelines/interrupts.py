@@ -1,4 +1,4 @@
-"""Ctrl-C: none is lost, and the second one does not wait."""
+"""Ctrl-C and SIGTERM, which batch systems send: none is lost, and the second one does not wait."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,29 +10,44 @@ from types import FrameType
 TASK = "detcal-task"  # how threads are named whose tasks may outlast a run that is given up
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does."""
+
+
 @contextmanager
 def noticed_interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C as before, and what raises it once more: Python drops one that comes while an object is deleted."""
+    """Ctrl-C as before, SIGTERM like it, and what raises them once more: Python drops one that comes while an object is deleted."""
     came, before = Event(), signal.getsignal(signal.SIGINT)
+    raised: list[type[KeyboardInterrupt]] = []
 
     def stop_if_interrupted() -> None:
         if came.is_set():
-            raise KeyboardInterrupt
+            raise raised[0]
 
-    if current_thread() is not main_thread() or not callable(before):  # it comes to another thread, or is ignored, as behind a shell's &
+    if current_thread() is not main_thread():  # they come to another one
         yield stop_if_interrupted
         return
-    handle = before
+    handle = before if callable(before) else None  # ignored, as behind a shell's &
 
     def notice(number: int, frame: FrameType | None) -> None:
+        raised.append(KeyboardInterrupt)
         came.set()
-        handle(number, frame)
+        if handle is not None:
+            handle(number, frame)
 
-    signal.signal(signal.SIGINT, notice)
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raised.append(Terminated)
+        came.set()
+        raise Terminated
+
+    replaced = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+    if handle is not None:
+        replaced[signal.SIGINT] = signal.signal(signal.SIGINT, notice)
     try:
         yield stop_if_interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
 
 
 def tasks_run_on() -> bool:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, product
 from math import ceil
 
@@ -46,6 +46,10 @@ class PlannedStep:
     gives: str
     bytes_out: int
     needs: Needs
+
+    def describe(self) -> tuple[str, str, str, str, str]:
+        """Its name, what goes in, what comes out, how much, and the memory of a task, in words."""
+        return self.operation, self.takes, self.gives, size(self.bytes_out), size(self.needs.task)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class Plan:
         """Whether no process outgrows its memory."""
         return self.peak_bytes <= self.budget
 
+    def describe(self) -> str:
+        """In a line."""
+        tasks = f"{self.tasks} task{'s' if self.tasks > 1 else ''} at once"
+        return f"{self.blocks} × {self.depth} {self.cut.unit}, {tasks}, peak {size(self.peak_bytes)} of {size(self.budget)}"
+
     def peak_in(self, place: Place) -> int:
         """Peak of one process, whatever the order of the tasks: all blocks that are begun may lie there."""
         needs = sum((step.needs for step in self.steps), Needs())
@@ -126,8 +135,10 @@ def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
     return plan_in(recipe, [Place(budget, most_tasks, PROCESS_BYTES)])
 
 
-def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
+def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None) -> Plan:
     """As `plan`, for the processes of a cluster: any order of tasks fits, also where one worker does nearly all of them.
+
+    With blocks of `depth`, if another run has begun with these.
 
     Raises
     ------
@@ -140,6 +151,8 @@ def plan_in(recipe: Recipe, places: Sequence[Place]) -> Plan:
     stages = trace(recipe)
     check_result(recipe, stages[-1].result, overwrite=True)  # one that exists is no obstacle to a plan
     cut = work_of(recipe, stages[0])
+    if depth is not None:
+        cut = replace(cut, sizes=[depth])
     most = sum(place.threads for place in places)
 
     def planned(depth: int, tasks: int) -> Plan:

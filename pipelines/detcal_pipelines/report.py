@@ -46,4 +46,5 @@ def outcome_table(outcome: Outcome) -> Table:
     table.add_row("bytes out", f"{size(outcome.plan.bytes_out)}, {size(outcome.stored_bytes)} on disk")
     table.add_row("peak memory, planned", f"{size(outcome.plan.peak_bytes)} of {size(outcome.plan.budget)}")
     table.add_row("peak memory, measured", "on other machines" if outcome.peak_bytes is None else size(outcome.peak_bytes))
+    table.add_row("report", "none: see the warning" if outcome.report is None else str(outcome.report))
     return table

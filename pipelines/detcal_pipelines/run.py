@@ -1,26 +1,48 @@
-"""Running a plan: on threads of this process or on a cluster, with progress, and what was measured."""
+"""Running a plan: on threads of this process or on a cluster, with progress, a ledger of what is done, and what was measured."""
 
 import json
-from contextlib import AbstractContextManager
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 from time import perf_counter
 from typing import Any
 
 import dask.array as da
+from dask.highlevelgraph import HighLevelGraph
 from rich.console import Console
 
-from detcal.errors import PlanError
-from detcal.stores import save
+from detcal.errors import DetcalError, PlanError
+from detcal.stores import find_paths
+from detcal.stores.apart import origins
+from detcal.stores.targets.replacing import clear_write_errors
+from detcal.stores.targets.save import as_dataset, publish, stored_form
+from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
+from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
-from detcal_pipelines.graph import count_tasks, in_stages, in_turn, optimise_together
+from detcal_pipelines.disk import check_room, wait_for_room
+from detcal_pipelines.fingerprint import fingerprint, versions
+from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
-from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, plan, plan_in
+from detcal_pipelines.ledger import History, Ledger, now
+from detcal_pipelines.lock import only_run
+from detcal_pipelines.logs import LOG
+from detcal_pipelines.plan import PROCESS_BYTES, WORKER_BYTES, Place, Plan, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.recipe import Recipe
+from detcal_pipelines.recording import Recorder
+from detcal_pipelines.reports.writing import write_report_if_possible
 from detcal_pipelines.steps.registry import package_of
+from detcal_pipelines.stopwatch import Stopwatch
+from detcal_pipelines.sums import largest_fold, read_sums, share_saved, with_saved, with_saving
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
+from detcal_pipelines.unfinished import Places, go_on, header_of, percent, settle, stored_bytes, to_go_on
+
+Compute = Callable[[Recorder, Window], None]
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,7 @@ class Outcome:
     seconds: float
     stored_bytes: int
     peak_bytes: int | None  # of anonymous memory of this process; None if the tasks ran elsewhere
+    report: Path | None  # None if it could not be written
 
     @property
     def rate(self) -> float:
@@ -39,94 +62,217 @@ class Outcome:
         return self.plan.cut.length / self.seconds
 
 
-def run(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
-    """Plan within `limits` (bytes, tasks at once), run, and measure.
+def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: bool = False) -> Outcome:
+    """Plan within `limits` (bytes, tasks at once), run, and measure; what an earlier run that broke off has done is kept.
+
+    Parameters
+    ----------
+    restart
+        Begin anew, whatever an earlier run has done.
 
     Raises
     ------
     DetcalError
-        An output that exists, a plan that does not fit, or input that cannot be used: then nothing was written.
+        An output that exists, a plan that does not fit, or input that cannot be used: then nothing was written; a run that cannot go on
+        from where another one broke off, or next to another one.
     KeyboardInterrupt
-        At Ctrl-C; it says if the output was written before.
+        At Ctrl-C and SIGTERM; it says what is there now.
     """
     check_target(recipe)
-    if recipe.compute.scheduler is None:
-        return run_here(recipe, limits, console)
-    return run_on_cluster(recipe, recipe.compute.scheduler, console)
+    places = Places.of(recipe.output.path)
+    with only_run(places.lock, places.output), noticed_interrupts() as stop_if_interrupted:
+        settle(places)
+        job = Job(recipe, places, console, stop_if_interrupted, restart)
+        return job.run_here(limits) if recipe.compute.scheduler is None else job.run_on_cluster(recipe.compute.scheduler)
 
 
-def run_here(recipe: Recipe, limits: tuple[int, int], console: Console) -> Outcome:
-    """Run on threads of this process."""
-    give_back_large_blocks()
+@dataclass
+class Job:
+    """A run that holds the lock of its output."""
 
-    def prepare() -> Plan:
-        check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
-        return plan(recipe, *limits)
+    recipe: Recipe
+    places: Places
+    console: Console
+    stop_if_interrupted: Callable[[], None]
+    restart: bool
+    times: Callable[[], dict[str, float]] = dict  # seconds on reading, each step and writing
 
-    planned = with_kernels(recipe, prepare, console)
-    with MemoryWatch() as watch:
+    def run_here(self, limits: tuple[int, int]) -> Outcome:
+        """Run on threads of this process."""
+        give_back_large_blocks()
+        history, planned = with_kernels(self.recipe, lambda: self.prepare([Place(limits[0], limits[1], PROCESS_BYTES)]), self.console)
+        with MemoryWatch() as watch, Stopwatch(self.recipe.steps) as stopwatch:
+            self.times = stopwatch.times
+            results: dict[Any, Any] = {}
 
-        def compute(writes: list[da.Array]) -> None:
-            graph, keys = optimise_together(writes)
-            graph = in_turn(in_stages(graph, keys), planned.begun)
-            with noticed_interrupts() as stop_if_interrupted, bar(recipe, planned, count_tasks(graph), console) as advance:
+            def compute(recorder: Recorder, window: Window) -> None:
+                graph = with_results(window.graph, results, [*window.ends, *window.shared])
+                stages = in_stages(graph, list(window.ends))
+                graph = in_turn(stages, planned.begun)
+                recorder.enter(window, stages, count_tasks(graph))
 
-                def finished() -> None:
-                    stop_if_interrupted()
-                    advance()
+                def finished(key: Any, result: Any) -> None:
+                    self.pause_or_stop(planned)
+                    recorder.finished(key, result)
 
                 def waiting() -> None:
-                    console.print("stopping after the tasks that have begun; Ctrl-C again stops at once", soft_wrap=True)
+                    self.say("stopping after the tasks that have begun; Ctrl-C again stops at once")
 
-                compute_on_threads(graph, keys, planned.tasks, planned.budget, watch, finished, waiting)
+                keys = [*window.ends, *window.shared]
+                found = compute_on_threads(graph, keys, planned.tasks, planned.budget, watch, recorder.begun, finished, waiting)
+                results.clear()
+                results.update(dict(zip(keys[len(window.ends) :], found[len(window.ends) :], strict=True)))
 
-        seconds = write(recipe, planned, compute)
-    return Outcome(planned, Path(recipe.output.path), seconds, stored_bytes(Path(recipe.output.path)), watch.peak)
+            seconds = self.write(history, planned, compute, lambda: (watch.held, watch.peak))
+        return self.outcome(planned, seconds, watch.peak)
 
+    def run_on_cluster(self, address: str) -> Outcome:
+        """Run on a cluster as it stands."""
+        from detcal_pipelines.cluster import (
+            ClusterRun,
+            dashboard_of,
+            loaded_kernels,
+            remote_cluster,
+        )  # here, because a run on one machine needs none of it
 
-def run_on_cluster(recipe: Recipe, address: str, console: Console) -> Outcome:
-    """Run on a cluster as it stands."""
-    from detcal_pipelines.cluster import (
-        compute_on_cluster,
-        loaded_kernels,
-        remote_cluster,
-    )  # here, because a run on one machine needs none of it
+        check_result(self.recipe, build(self.recipe), overwrite=self.recipe.output.overwrite)
+        with remote_cluster(address) as client:
+            self.say_where_to_look(dashboard_of(client))
+            with self.console.status("loading kernels on the workers"):
+                held = loaded_kernels(client, self.recipe)
+            history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
 
-    check_result(recipe, build(recipe), overwrite=recipe.output.overwrite)
-    with remote_cluster(address) as client:
-        with console.status("loading kernels on the workers"):
-            held = loaded_kernels(client, recipe)
-        planned = plan_for_cluster(recipe, client.scheduler_info(n_workers=-1)["workers"], held)
+            run = ClusterRun(client, planned.begun, lambda: self.pause_or_stop(planned))
 
-        def compute(writes: list[da.Array]) -> None:
-            graph, keys = optimise_together(writes)
-            with noticed_interrupts() as stop_if_interrupted, bar(recipe, planned, count_tasks(graph), console) as advance:
-                compute_on_cluster(client, in_stages(graph, keys), planned.begun, advance, stop_if_interrupted)
+            def compute(recorder: Recorder, window: Window) -> None:
+                stages = in_stages(window.graph, list(window.ends))
+                recorder.enter(window, stages, count_tasks(window.graph))
+                run.compute(stages, window.shared, recorder)
 
-        seconds = write(recipe, planned, compute)
-    return Outcome(planned, Path(recipe.output.path), seconds, stored_bytes(Path(recipe.output.path)), None)
+            seconds = self.write(history, planned, compute, lambda: (0, 0))
+        return self.outcome(planned, seconds, None)
 
+    def prepare(self, places: list[Place]) -> tuple[History | None, Plan]:
+        """What an earlier run has noted, if it can go on, and the plan, which keeps its blocks."""
+        for remains in remains_in(self.places.output.parent):
+            if remains.output != self.places.output and not remains.held:
+                warnings.warn(f"left by a run that broke off: {remains.describe()}; detcal clean removes it", stacklevel=2)
+        result = build(self.recipe)
+        check_result(self.recipe, result, overwrite=self.recipe.output.overwrite)
+        self.basis = fingerprint(self.recipe, sources_of(self.recipe, result))
+        history = to_go_on(self.places, self.basis, restart=self.restart)
+        depth = None if history is None else history.header["cut"]["depth"]
+        try:
+            planned = plan_in(self.recipe, places, depth)
+        except PlanError as error:
+            if depth is None:
+                raise
+            raise PlanError(f"the run that broke off goes on with blocks of {depth}: {error}; or begin anew with --restart") from None
+        stored = 0 if history is None else sum(done.seal[0] for done in history.done.values())
+        check_room(self.places.output.parent, planned, stored, exported=self.places.output.suffix.lower() != ".zarr")
+        return history, planned
 
-def bar(recipe: Recipe, planned: Plan, tasks: int, console: Console) -> AbstractContextManager[Any]:
-    """The progress of a run."""
-    return block_bar(" → ".join(step.operation for step in recipe.steps), planned.blocks, tasks, console)
+    def write(self, history: History | None, planned: Plan, compute: Compute, held: Callable[[], tuple[int, int]]) -> float:
+        """Compute and write the output as it was planned; the seconds that this took."""
+        start = perf_counter()
+        target, shards = self.places.output, self.recipe.output.shard_frames
+        dataset = stored_form(build(self.recipe, planned.depth, begun=planned.begun), provenance(self.recipe))
+        ledger = None
+        try:
+            with clear_write_errors(target, self.places.store):
+                if history is None:
+                    self.places.remove()
+                writes = prepare_zarr(dataset, self.places.store, shards=None if shards is None else {"frame": shards})
+                ledger = Ledger.begin(self.places.ledger, header_of(self.basis, planned, writes)) if history is None else go_on(self.places)
+                ledger.note(process=self.process(planned, ledger.history.share))
+                self.compute_all(ledger, planned, writes, compute, held)
+                ledger.note(times=self.times())
+                ledger.note(commit={"time": now()})
+                ledger.sync()
+                publish(dataset, self.places.store, target, overwrite=self.recipe.output.overwrite)
+                ledger.note(end={"how": "done"})
+                self.places.ledger.replace(self.places.last_ledger)
+        except BaseException as error:
+            self.break_off(ledger, history, error)
+            raise
+        finally:
+            if ledger is not None:
+                ledger.close()
+        self.places.remove()
+        return perf_counter() - start
 
+    def compute_all(
+        self, ledger: Ledger, planned: Plan, writes: dict[str, da.Array], compute: Compute, held: Callable[[], tuple[int, int]]
+    ) -> None:
+        """Compute all blocks that are not done yet, window by window."""
+        graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
+        ends = in_windows(writes, ledger.history.done)
+        fold = largest_fold(graph) if len(ends) == 1 else None
+        if fold is not None:
+            graph = with_saving(graph, fold, self.places.sums)
+            if (last := read_sums(self.places.sums, fold.parts)) is not None:
+                graph = with_saved(graph, fold, *last)
+        label = " → ".join(step.operation for step in self.recipe.steps)
+        with block_bar(label, planned.blocks, self.console) as show:
+            recorder = Recorder(ledger, self.places, len(ends), held, show)
+            for window in windows(graph, ends):
+                compute(recorder, window)
+            recorder.sign()
 
-def write(recipe: Recipe, planned: Plan, compute: Any) -> float:
-    """Compute and write the output as it was planned; the seconds that this took."""
-    target, shards = Path(recipe.output.path), recipe.output.shard_frames
-    result = build(recipe, planned.depth, begun=planned.begun)
-    before, start = identity(target), perf_counter()
-    try:
-        save(
-            result, target, overwrite=recipe.output.overwrite, shards=None if shards is None else {"frame": shards},
-            attrs=provenance(recipe), compute=compute,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        if identity(target) not in (None, before):
-            raise KeyboardInterrupt(f"{target} was written") from None
-        raise
-    return perf_counter() - start
+    def pause_or_stop(self, planned: Plan) -> None:
+        """End the run at Ctrl-C; wait while the disk is nearly full."""
+        self.stop_if_interrupted()
+        wait_for_room(self.places.output.parent, planned.begun * planned.bytes_out // planned.blocks, self.say, self.stop_if_interrupted)
+
+    def say(self, text: str) -> None:
+        """One line above the progress."""
+        self.console.print(text, soft_wrap=True)
+
+    def process(self, planned: Plan, share: float) -> dict[str, Any]:
+        """What this process says of itself in the ledger, with the share that was done before."""
+        return {
+            "host": gethostname(), "pid": os.getpid(), "time": now(), "tasks": planned.tasks, "budget": planned.budget,
+            "planned": planned.peak_bytes, "workers": len(planned.places), "scheduler": self.recipe.compute.scheduler, "share": share,
+            "plan": planned.describe(), "steps": [step.describe() for step in planned.steps], "versions": versions(),
+        }  # fmt: skip
+
+    def say_where_to_look(self, dashboard: str | None) -> None:
+        """Tell of the cluster's dashboard, if it has one."""
+        if dashboard is not None:
+            LOG.info("dashboard of the cluster: %s", dashboard)
+            self.console.print(f"dashboard of the cluster: {dashboard}", soft_wrap=True)
+
+    def break_off(self, ledger: Ledger | None, history: History | None, error: BaseException) -> None:
+        """Keep what is done, if anything is, here or by an earlier process, and say so.
+
+        Raises
+        ------
+        KeyboardInterrupt, DetcalError
+            In place of another one, with what is true of the output.
+        """
+        history = history if ledger is None else ledger.history
+        if history is not None and (share := share_saved(self.places.sums)):
+            history.sums = {"share": share}
+        if history is not None and history.commit is not None and not self.places.store.exists() and isinstance(error, KeyboardInterrupt):
+            self.places.ledger.replace(self.places.last_ledger)
+            said = f"{self.places.output} was written"
+        elif history is None or not history.share or not self.places.store.exists():
+            self.places.remove()
+            said = ""
+        else:
+            said = f"{self.places.output} is {percent(history.share)} done: the same command goes on from there"
+            with suppress(OSError):  # of a disk that is full, or gone
+                if ledger is not None:
+                    ledger.note(end={"how": type(error).__name__, "why": " ".join(str(error).split())[:500]})
+        if isinstance(error, KeyboardInterrupt):
+            raise type(error)(said) from None
+        if said and isinstance(error, DetcalError):
+            raise type(error)(f"{error}. {said}") from error
+
+    def outcome(self, planned: Plan, seconds: float, peak: int | None) -> Outcome:
+        """What the run did."""
+        report = write_report_if_possible(self.recipe, self.places.output)
+        return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report)
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:
@@ -135,26 +281,16 @@ def provenance(recipe: Recipe) -> dict[str, str]:
     return {"detcal_recipe": recipe.model_dump_json()} | ({"detcal_steps_of": json.dumps(others)} if others else {})
 
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file or folder from another one of its name."""
-    if not path.exists():
-        return None
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def plan_for_cluster(recipe: Recipe, workers: dict[str, dict[str, Any]], held: dict[str, int]) -> Plan:
-    """The plan for workers that hold so many bytes already: every thread of them may run a task, within its worker's memory limit."""
+def places_for(workers: dict[str, dict[str, Any]], held: dict[str, int]) -> list[Place]:
+    """The workers of a cluster, which hold so many bytes already: every thread of them may run a task, within its worker's memory limit."""
     workers = {address: worker for address, worker in workers.items() if address in held}
     if not workers:
         raise PlanError("the cluster has no workers: start some, then run again")
     if not all(worker["memory_limit"] for worker in workers.values()):
         raise PlanError("some of the cluster's workers have no memory limit, so nothing can be planned: start them with --memory-limit")
-    places = [Place(worker["memory_limit"], worker["nthreads"], held[address] + WORKER_BYTES) for address, worker in workers.items()]
-    return plan_in(recipe, places)
+    return [Place(worker["memory_limit"], worker["nthreads"], held[address] + WORKER_BYTES) for address, worker in workers.items()]
 
 
-def stored_bytes(path: Path) -> int:
-    """Size on disk of a file or of all files in a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+def sources_of(recipe: Recipe, result: Any) -> list[str]:
+    """All files that a run reads: those that the recipe names, and those that they take data from."""
+    return [*(file for path in recipe.inputs() for file in find_paths(path)), *origins(as_dataset(result))]

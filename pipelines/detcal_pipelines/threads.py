@@ -34,16 +34,16 @@ class MemoryWatch:
 
     def __init__(self) -> None:
         self.process = psutil.Process()
-        self.peak = anonymous_bytes(self.process)
+        self.held = self.peak = anonymous_bytes(self.process)
         self.listener: Callable[[int], None] = lambda held: None
         self.stopped = Event()
         self.thread = Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
         while not self.stopped.wait(SECONDS_BETWEEN_LOOKS):
-            held = anonymous_bytes(self.process)
-            self.peak = max(self.peak, held)
-            self.listener(held)
+            self.held = anonymous_bytes(self.process)
+            self.peak = max(self.peak, self.held)
+            self.listener(self.held)
 
     def __enter__(self) -> "MemoryWatch":
         self.thread.start()
@@ -141,11 +141,24 @@ def outgrown(held: int, budget: int) -> str:
 
 
 def compute_on_threads(
-    graph: Graph, keys: list[Any], threads: int, budget: int, watch: MemoryWatch, finished: Callable[[], None], waiting: Callable[[], None]
-) -> None:
-    """Compute some keys of a graph; `finished` is called after each task, and `waiting` when Ctrl-C finds tasks at work.
+    graph: Graph,
+    keys: list[Any],
+    threads: int,
+    budget: int,
+    watch: MemoryWatch,
+    begun: Callable[[Any], None],
+    finished: Callable[[Any, Any], None],
+    waiting: Callable[[], None],
+) -> list[Any]:
+    """Compute some keys of a graph, within a budget of bytes.
 
     No task runs on afterwards, whatever ended it; but for a second Ctrl-C, or memory that has grown far beyond the budget.
+
+    Parameters
+    ----------
+    begun, finished, waiting
+        Called with the key of each task before it begins, with key and result after it, and when Ctrl-C finds tasks at work; in this
+        thread.
 
     Raises
     ------
@@ -154,8 +167,9 @@ def compute_on_threads(
     """
     pool = TaskThreads(threads, budget)
     watch.listener = pool.look
+    calls = (None, None, lambda key, *_: begun(key), lambda key, result, *_: finished(key, result), None)
     try:
-        get_async(pool.submit, threads, graph, keys, callbacks=[(None, None, None, lambda *_: finished(), None)])
+        found: list[Any] = list(get_async(pool.submit, threads, graph, keys, callbacks=[calls]))
     except OutOfMemory:
         pool.stop()
         raise
@@ -167,6 +181,7 @@ def compute_on_threads(
         raise
     pool.stop()
     pool.join()
+    return found
 
 
 def give_back_large_blocks() -> None:

@@ -4,7 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from detcal_pipelines.cluster import compute_on_cluster
+from detcal_pipelines.cluster import ClusterRun
 from detcal_pipelines.graph import in_stages, optimise_together
 from distributed import Client, LocalCluster, get_worker
 
@@ -56,9 +56,25 @@ def test_frames_are_read_by_the_task_that_uses_them(stored, tmp_path, operation)
     """Were reading a task of its own, workers would read on while a calibration is made ready, beyond any plan."""
     result = operation(open_frames(stored / "scan.h5", chunks={"frame": 4}), lambda name: load(stored / f"{name}.zarr"))
     dataset = result if isinstance(result, xr.Dataset) else result.to_dataset(name="values")
-    graph, _ = optimise_together(prepare_zarr(dataset, tmp_path / "out.zarr"))
+    graph, _ = optimise_together(list(prepare_zarr(dataset, tmp_path / "out.zarr").values()))
     alone = [key for key in graph if str(key[0]).startswith("frames-")]
     assert not alone
+
+
+class Nobody:
+    """Who is told of what a cluster does, and takes no note of it."""
+
+    def begun(self, key):
+        pass
+
+    def noted(self, key, result):
+        pass
+
+    def count(self, event):
+        pass
+
+    def live(self):
+        pass
 
 
 def test_workers_keep_nothing_of_blocks_that_are_written(tmp_path):
@@ -71,7 +87,7 @@ def test_workers_keep_nothing_of_blocks_that_are_written(tmp_path):
     writes = da.map_blocks(count_tasks, da.zeros(60, chunks=1), dtype=float)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
         graph, keys = optimise_together([writes])
-        compute_on_cluster(client, in_stages(graph, keys), 2, lambda: None, lambda: None)
+        ClusterRun(client, 2, lambda: None).compute(in_stages(graph, keys), [], Nobody())
     counts = [int(file.read_text()) for file in tmp_path.iterdir()]
     assert len(counts) == 60
     assert max(counts) < 20

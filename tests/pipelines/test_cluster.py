@@ -90,7 +90,8 @@ def test_no_worker_outgrows_the_plan_where_others_are_held_back(folder, cluster,
 
 
 def test_a_fit_does_not_depend_on_the_cluster(folder, cluster):
-    detcal(folder, "run", "fit_response.toml", "--scheduler", cluster.scheduler_address, "--overwrite")
+    done = detcal(folder, "run", "fit_response.toml", "--scheduler", cluster.scheduler_address, "--overwrite")
+    assert done.stdout.count(f"dashboard of the cluster: {cluster.dashboard_link}") == 1
     found = load(folder / "new_response.zarr").compute()
     detcal(folder, "run", "fit_response.toml", "--workers", "2", "--overwrite")
     np.testing.assert_array_equal(found.gain, load(folder / "new_response.zarr").gain)

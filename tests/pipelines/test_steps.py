@@ -38,6 +38,10 @@ WITHOUT_NAMES = (
     "threads",
     "graph",
     "report",
+    "status",
+    "stopwatch",
+    "pictures",
+    "reports/gathering",
 )
 
 # Parameters that are no keys of a recipe: what the steps before give, and how the work is cut, which is the plan's affair

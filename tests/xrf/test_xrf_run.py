@@ -144,7 +144,7 @@ def test_a_conversion_reads_the_file_once(folder, monkeypatch):
 
     monkeypatch.setattr(Hdf5Array, "__getitem__", counted)
     result = build(read_recipe(folder / "convert_crono.toml"), 128)
-    dask.get(*optimise_together(prepare_zarr(result, folder / "once.zarr")))
+    dask.get(*optimise_together(list(prepare_zarr(result, folder / "once.zarr").values())))
     assert sorted(rows) == [112, 128]
 
 

@@ -74,21 +74,38 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
 
     What has appeared there meanwhile stays unless it may be overwritten.
     """
-    with temporary_beside(path) as temporary:
-        try:
-            yield temporary
-            if overwrite:
-                check_free(path, overwrite)  # it may be another one than when the work began
-                take_place(temporary, path)
-            else:
-                take_free_place(temporary, path)
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise OutputError(f"no room left on the disk of {path.parent.resolve()}: {path.name} was not written or changed") from error
-            ours = temporary.stem in f"{error.filename} {error.filename2}" or error.filename == str(path)  # and not an input
-            if error.errno in FORBIDDEN and ours:
-                raise OutputError(f"cannot write in {path.parent}: {error.strerror}") from error
-            raise
+    with temporary_beside(path) as temporary, clear_write_errors(path, temporary):
+        yield temporary
+        put_in_place(temporary, path, overwrite)
+
+
+@contextmanager
+def clear_write_errors(path: Path, temporary: Path) -> Iterator[None]:
+    """One line of a disk that is full, or of a folder that nobody may write in.
+
+    Raises
+    ------
+    OutputError
+        Of an output that is written under a temporary name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise OutputError(f"no room left on the disk of {path.parent.resolve()}: {path.name} was not written or changed") from error
+        ours = temporary.stem in f"{error.filename} {error.filename2}" or error.filename == str(path)  # and not an input
+        if error.errno in FORBIDDEN and ours:
+            raise OutputError(f"cannot write in {path.parent}: {error.strerror}") from error
+        raise
+
+
+def put_in_place(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Give a finished output its name; what has appeared there meanwhile stays unless it may be overwritten."""
+    if overwrite:
+        check_free(path, overwrite)  # it may be another one than when the work began
+        take_place(temporary, path)
+    else:
+        take_free_place(temporary, path)
 
 
 def take_free_place(temporary: Path, path: Path) -> None:

@@ -30,8 +30,8 @@ from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
 from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
-from detcal.stores.targets.replacing import check_free, is_zarr_store, replacing, temporary_beside
-from detcal.stores.targets.zarr_store import Sizes, plan_layouts, prepare_zarr
+from detcal.stores.targets.replacing import check_free, clear_write_errors, is_zarr_store, put_in_place, temporary_beside
+from detcal.stores.targets.zarr_store import Sizes, complete, plan_layouts, prepare_zarr
 from detcal.version import __version__
 
 Compute = Callable[[list[da.Array]], Any]
@@ -102,18 +102,33 @@ def save(
     """
     target = Path(path)
     check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
-    dataset = as_dataset(obj).assign_attrs({"detcal_version": __version__, **(attrs or {})})
-    exporter = WRITERS[target.suffix.lower()]
-    with replacing(target.absolute(), overwrite) as output:  # a worker may run in another folder
-        if target.suffix.lower() == ZIP:
-            with temporary_beside(output) as store:
-                compute(prepare_zarr(dataset, store, chunks=chunks, shards=shards))
-                pack(store, output)
-        elif exporter is None:
-            compute(prepare_zarr(dataset, output, chunks=chunks, shards=shards))
-        else:
-            export(dataset, output, exporter, compute)
+    dataset = stored_form(obj, attrs)
+    final = target.absolute()  # a worker may run in another folder
+    with temporary_beside(final) as store, clear_write_errors(final, store):
+        compute(list(prepare_zarr(dataset, store, chunks=chunks, shards=shards).values()))
+        publish(dataset, store, final, overwrite=overwrite)
     return target
+
+
+def stored_form(obj: Any, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """What is to be stored, as named variables, with what says where they come from."""
+    return as_dataset(obj).assign_attrs({"detcal_version": __version__, **(attrs or {})})
+
+
+def publish(dataset: xr.Dataset, store: Path, target: Path, *, overwrite: bool) -> None:
+    """Give a store that is written its name; for another kind of file, one task packs or exports it: workers cannot write one together."""
+    complete(store)
+    suffix = target.suffix.lower()
+    exporter = WRITERS[suffix]
+    if exporter is None and suffix != ZIP:
+        put_in_place(store, target, overwrite)
+        return
+    with temporary_beside(target) as file:
+        if exporter is None:
+            pack(store, file)
+        else:
+            exporter(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], file)
+        put_in_place(file, target, overwrite)
 
 
 def check_output(
@@ -153,13 +168,6 @@ def check_path(path: str | PathLike[str], *, overwrite: bool) -> None:
         near = get_close_matches(suffix, WRITERS, n=1)
         hint = f"; did you mean {target.stem}{near[0]}?" if near else ""
         raise OutputError(f"cannot write {path}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
-
-
-def export(dataset: xr.Dataset, path: Path, exporter: Exporter, compute: Compute) -> None:
-    """Workers cannot write one file together: they compute into a store beside it, which one task then exports."""
-    with temporary_beside(path) as store:
-        compute(prepare_zarr(dataset, store))
-        exporter(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], path)
 
 
 def as_dataset(obj: Any) -> xr.Dataset:

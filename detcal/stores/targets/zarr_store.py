@@ -5,6 +5,7 @@ overwrite each other silently. A chunk is always written, even if it is all zero
 computed, and ends in a checksum, so that a flipped byte is an error and not data.
 """
 
+import json
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +22,25 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from detcal.errors import InputError, OutputError
 from detcal.frames.stack import frames_a_block
+from detcal.stores.checksums import chunks_in_shard, seal_of
 from detcal.stores.targets.replacing import remove
 
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
 # Spectra are smooth and mostly empty: bytes together take half the room of bits together, and an eighth of the time.
 SPECTRA_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec())
 LARGEST_CHUNK = 2**31  # bytes that the compressor takes at once
+METADATA = "zarr.json"
 NUMBERS = "biufc"  # kinds of numpy types
+SEAL = np.dtype([("bytes", np.int64), ("checksum", np.uint32)])  # what is kept of a chunk file, as of detcal.stores.checksums
+INCOMPLETE = "detcal_incomplete"  # attribute of a store that is being written: it goes with the last change to the store
 Sizes = Mapping[str, int]
+Layouts = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]  # sizes of a chunk, and of what a task writes, by variable
 
 
-def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None, shards: Sizes | None = None) -> list[da.Array]:
-    """Create a store and return the lazy writes of its numbers; coords, and variables of texts or times, are written at once.
+def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None, shards: Sizes | None = None) -> dict[str, da.Array]:
+    """Create a store, unless it was begun before, and return the lazy writes of its numbers, by their names; what is empty takes none.
+
+    Coords, and variables of texts or times, are written at once. The store is marked as incomplete, see `complete`.
 
     Raises
     ------
@@ -42,18 +50,33 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     numbers = lazy_numbers(dataset)
     layouts = plan_layouts(dataset, chunks, shards)
     blocks = {name: variable.copy(data=variable.data.rechunk(layouts[name][1])) for name, variable in numbers.items()}
-    dataset = in_memory(dataset, set(numbers)).assign(blocks)
+    if not (path / METADATA).exists():
+        begin_store(in_memory(dataset, set(numbers)).assign(blocks), path, layouts, sharded=bool(shards))
+    group = zarr.open_group(path, mode="r+")
+    return {name: lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items() if variable.size}
+
+
+def begin_store(dataset: xr.Dataset, path: Path, layouts: Layouts, *, sharded: bool) -> None:
+    """A store in which all is written but what is lazy."""
     encoding: dict[str, dict[str, Any]] = {
         str(name): {"compressors": SPECTRA_COMPRESSORS if "energy" in variable.dims else COMPRESSORS}
         | ({"_FillValue": None} if variable.dtype.kind in NUMBERS else {})  # no number but those that attributes name stands for another
         for name, variable in dataset.variables.items()
     }
     for name, (chunk, unit) in layouts.items():
-        encoding[name] |= {"chunks": chunk, "shards": unit if shards else None}
+        encoding[name] |= {"chunks": chunk, "shards": unit if sharded else None}
+    dataset = dataset.assign_attrs({INCOMPLETE: "what writes it has not ended"})
     with ThreadPoolExecutor(1) as pool:  # which Ctrl-C waits for: zarr's own threads would write on after the store was cleared away
         pool.submit(create_store, dataset, path, encoding).result()
-    group = zarr.open_group(path, mode="r+")
-    return [lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items()]
+
+
+def complete(path: Path) -> None:
+    """Commit a store: from here on it is valid. One small file is replaced, in one step, on disks as on object stores."""
+    metadata = json.loads((path / METADATA).read_bytes())
+    metadata["attributes"].pop(INCOMPLETE, None)
+    new = path / f".{METADATA}.new"
+    new.write_text(json.dumps(metadata, indent=2))
+    new.replace(path / METADATA)
 
 
 def create_store(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Mapping[str, Any]]) -> None:
@@ -70,7 +93,7 @@ def lazy_numbers(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
     return {str(name): over_dask(variable) for name, variable in dataset.items() if variable.dtype.kind in NUMBERS}
 
 
-def plan_layouts(dataset: xr.Dataset, chunks: Sizes | None, shards: Sizes | None) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+def plan_layouts(dataset: xr.Dataset, chunks: Sizes | None, shards: Sizes | None) -> Layouts:
     """The layout of each variable that holds numbers.
 
     Raises
@@ -137,30 +160,35 @@ def open_array(group: zarr.Group, name: str) -> zarr.Array:
 
 
 def lazy_writes(data: da.Array, target: zarr.Array, store: Path) -> da.Array:
-    """One task a block, each of which returns a single True: what computes them is the whole run."""
+    """One task a block, each of which returns the seal of the file that it wrote: what computes them is the whole run."""
     return da.map_blocks(
-        write_block, data, target=target, store=store, dtype=np.bool_, chunks=tuple((1,) * len(sizes) for sizes in data.chunks),
-        meta=np.empty((0,) * data.ndim, np.bool_),
+        write_block, data, target=target, store=store, dtype=SEAL, chunks=tuple((1,) * len(sizes) for sizes in data.chunks),
+        meta=np.empty((0,) * data.ndim, SEAL),
     )  # fmt: skip
 
 
-def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_info: Any = None) -> NDArray[np.bool_]:
-    """Write one block to its place, which must be whole chunks of the target."""
-    region = tuple(slice(start, stop) for start, stop in block_info[0]["array-location"])
+def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: tuple[int, ...] = ()) -> NDArray[np.void]:
+    """Write one block to its place, one file: a chunk of the target, or a shard."""
     unit = target.shards or target.chunks
-    for part, size, length in zip(region, unit, target.shape, strict=True):
-        if part.start % size or (part.stop % size and part.stop != length):
-            raise InputError(f"cannot write {region}: it cuts through the chunks {unit} of {target.path}")
+    region = tuple(slice(number * size, number * size + length) for number, size, length in zip(block_id, unit, block.shape, strict=True))
+    expected = tuple(min(size, whole - part.start) for part, size, whole in zip(region, unit, target.shape, strict=True))
+    if block.shape != expected:
+        raise InputError(f"cannot write a block of {block.shape} as the chunk {block_id} of {target.path}, which is {expected}")
     check_kept(store)
     try:
         target[region] = block
     finally:
         check_kept(store)
-    return np.ones((1,) * block.ndim, np.bool_)
+    return np.array(seal_of(chunk_file(store, target, block_id), chunks_in_shard(target)), SEAL).reshape((1,) * block.ndim)
+
+
+def chunk_file(store: Path, array: zarr.Array, block_id: tuple[int, ...]) -> Path:
+    """The file of a block."""
+    return Path(store, array.path, array.metadata.encode_chunk_key(block_id))
 
 
 def check_kept(store: Path) -> None:
     """Clear a store away that was given up: when a run fails, its last tasks go on, and zarr makes the folders that they miss again."""
-    if not (store / "zarr.json").exists():
+    if not (store / METADATA).exists():
         remove(store)
         raise OutputError(f"the output {store} was given up while it was written")

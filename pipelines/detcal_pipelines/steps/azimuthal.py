@@ -1,5 +1,6 @@
 """Steps that bring frames to profiles in rings."""
 
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.poni import read_poni
+from detcal_pipelines.pictures import Picture, pictures_of, with_rings
 from detcal_pipelines.steps.sources import Ends, Shape
 from detcal_pipelines.steps.step import (
     Block,
@@ -108,6 +110,14 @@ class Rings(Step[AzimuthalBins]):
             return own
         read = 2 * block.nbytes // block.itemsize * source.open(block.depth).dtype.itemsize
         return own + Needs(task=read + LANE_PIXEL * min(BATCH + longest, entries))
+
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], AzimuthalBins]) -> dict[str, list[Picture]]:
+        """As usual, and upon the frames rings of equal radius: they show whether the centre is right."""
+        radius = np.asarray(ready().radius)
+        return {
+            "What went in, with lines of equal radius": [with_rings(each, radius) for each in pictures_of(data)],
+            "What came out": pictures_of(result),
+        }
 
     def try_out(self, data: Any) -> Any:
         near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))

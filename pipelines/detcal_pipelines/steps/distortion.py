@@ -1,5 +1,6 @@
 """Steps of the distortion of a detector's optics."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.simulate import hole_grid
 from detcal.stores import load
+from detcal.stores.calibrations import from_dataset
+from detcal_pipelines.pictures import Picture, image, pictures_of, with_points
 from detcal_pipelines.steps.sources import Ends, FramesSource, Shape, Variance
 from detcal_pipelines.steps.step import Block, CalibrationSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
@@ -61,6 +64,15 @@ class FitDistortion(Step[Known]):
 
     def task_bytes(self, block: Block, ready: Known) -> Needs:
         return fit_distortion_bytes(block.image_shape, block.source.data.chunksize[0], block.itemsize)
+
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], GridPoints | None]) -> dict[str, list[Picture]]:
+        """The grid with the dots that were used, and how far pixels are displaced."""
+        dots = result.point_y.values, result.point_x.values
+        moved = xr.DataArray(from_dataset(result.compute()).displacement_px, dims=("y", "x", "axis"), attrs={"units": "px"})
+        return {
+            "The image of the grid, and the dots that were used": [with_points(each, *dots) for each in pictures_of(data)[:1]],
+            "By how much corners of pixels are displaced": [image(f"along {axis}", moved[..., place]) for place, axis in enumerate("yx")],
+        }
 
     def contents(self, result: DistortionMap) -> str:
         return f"{len(result.point_y)} dots, {result.shape} pixels"

@@ -1,13 +1,16 @@
 """Steps of the sensor's thickness."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import xarray as xr
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from detcal.frames.needs import Needs
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
+from detcal_pipelines.pictures import Picture, image, pictures_of
 from detcal_pipelines.steps.blocks import Block, Work, halvings
 from detcal_pipelines.steps.sources import Shape, Table
 from detcal_pipelines.steps.step import CalibrationSource, FramesSource, GeometrySource, Kind, MaskSource, ReadyRecipe, Step, opened
@@ -94,6 +97,11 @@ class BuildPSF(Step[Any]):
         band = result.indptr.chunks[0][1] // columns
         smallest = max(1, band // 8)  # smaller tiles take longer to hand out than to fill
         return Work("rows", "tile_rows", rows, smallest, [min(self.tile_rows, rows)] if self.tile_rows else halvings(band, smallest))
+
+    def pictures(self, data: None, result: xr.Dataset, ready: Callable[[], None]) -> dict[str, list[Picture]]:
+        """How far the blur reaches, all over the detector."""
+        counts = xr.DataArray(np.diff(result.indptr.values).reshape(result.mask.shape), dims=("y", "x"), attrs={"units": "pixels"})
+        return {"What came out": [image("pixels whose light each pixel records", counts), *pictures_of(result.mask)]}
 
     def contents(self, result: SensorPSF) -> str:
         return f"{result.data.size / 1e6:.4g} million coefficients"

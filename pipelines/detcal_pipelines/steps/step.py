@@ -16,6 +16,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
 from detcal.frames.needs import Needs
+from detcal_pipelines.pictures import Picture, pictures_of
 from detcal_pipelines.steps.blocks import Block, Work
 from detcal_pipelines.steps.declaration import Cut, Kind, check_declaration
 from detcal_pipelines.steps.sources import (
@@ -135,6 +136,20 @@ class Step(BaseModel, ABC, Generic[Ready]):
         What it gives is what the next step tries.
         """
         return np.asarray(data, np.float32)
+
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Ready]) -> dict[str, list[Picture]]:
+        """What a report shows of a run that ended in this step, by title: a few frames, profiles, maps, as `pictures_of` finds them.
+
+        Parameters
+        ----------
+        data
+            What the run took: frames, a scan, or None; lazily.
+        result
+            What it wrote, as it is stored; lazily.
+        ready
+            Gives what the step has prepared.
+        """
+        return {"What went in": pictures_of(data), "What came out": pictures_of(result)}
 
     def options_of(self, function: Callable[..., Any], *without: str) -> dict[str, Any]:
         """The step's keys that are options of a function, with their values; not files, which have to be opened."""

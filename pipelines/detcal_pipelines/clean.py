@@ -1,0 +1,57 @@
+"""What runs that broke off, and writers that were killed, have left in a folder."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from detcal.errors import DetcalError
+from detcal.stores.targets.replacing import remove
+from detcal_pipelines.ledger import read_ledger
+from detcal_pipelines.lock import is_held
+from detcal_pipelines.unfinished import Places, percent
+
+# .NAME.partial and so on of a run; with eight letters in between of `save`, and of what is exported
+HIDDEN = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.(partial|ledger|sums|bad|lock|old)")
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is left of one output that is not whole."""
+
+    output: Path
+    files: tuple[Path, ...]
+    held: bool
+
+    def describe(self) -> str:
+        """What it is, in words."""
+        if self.held:
+            return f"{self.output} is being written"
+        ledger = Places.of(self.output).ledger
+        try:
+            done = f"{percent(read_ledger(ledger).share)} done" if ledger.is_file() else "which cannot go on"
+        except DetcalError:
+            done = "with a damaged ledger"
+        return f"{self.output}, {done}: {', '.join(file.name for file in self.files)}"
+
+
+def remains_in(place: Path) -> Iterator[Remains]:
+    """What is left in a folder, or of one output."""
+    folder, only = (place, None) if place.is_dir() and not (place / "zarr.json").exists() else (place.absolute().parent, place.name)
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        hidden = HIDDEN.fullmatch(path.name)
+        if hidden and only in (None, hidden["name"]):
+            found.setdefault(hidden["name"], []).append(path)
+    for name, files in found.items():
+        output = folder / name
+        yield Remains(output, tuple(files), is_held(Places.of(output).lock))
+
+
+def clean(place: Path) -> Iterator[str]:
+    """Remove what is left in a folder, or of one output, but what a run works at; says what."""
+    for remains in remains_in(place):
+        said = remains.describe()
+        for file in () if remains.held else remains.files:
+            remove(file)
+        yield f"{'left' if remains.held else 'removed'}: {said}"

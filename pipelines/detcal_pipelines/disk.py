@@ -1,0 +1,56 @@
+"""The disk that a run writes to: whether its output has room, and what to do when it has not."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+
+from detcal.errors import OutputError, PlanError
+from detcal_pipelines.plan import Plan, size
+
+BEST_COMPRESSION = 8  # of frames and spectra with noise
+SECONDS_TO_WAIT = 60.0  # for somebody to make room; after that the run ends, and can go on later
+SECONDS_BETWEEN_LOOKS = 0.5
+LEAST_FREE = 8 * 2**20
+
+
+def check_room(folder: Path, planned: Plan, stored: int, *, exported: bool) -> None:
+    """Refuse an output that cannot fit on its disk, and warn of one that may not, since nobody knows how well it compresses.
+
+    Parameters
+    ----------
+    stored
+        Bytes of it that are there already.
+    exported
+        Whether it is written twice: as a store first.
+    """
+    most, free = max(0, planned.bytes_out * (1 + exported) - stored), shutil.disk_usage(folder).free
+    needed = f"the output takes up to {size(most)} (uncompressed) on the disk of {folder}, which has {size(free)} left"
+    if most > BEST_COMPRESSION * free:
+        raise PlanError(f"{needed}: make room there, or choose another folder")
+    if most > free:
+        warnings.warn(f"{needed}: if that is not enough the run pauses, and then ends so that it can go on", stacklevel=2)
+
+
+def wait_for_room(folder: Path, begun: int, say: Callable[[str], None], stop_if_interrupted: Callable[[], None]) -> None:
+    """Wait while the disk has no room for the blocks that are begun, of so many bytes.
+
+    Raises
+    ------
+    OutputError
+        Nobody made room.
+    """
+    least = LEAST_FREE + begun
+    if shutil.disk_usage(folder).free >= least:
+        return
+    say(f"paused: the disk of {folder} is nearly full; make room for {size(least)} there within {SECONDS_TO_WAIT:.0f} s")
+    end = monotonic() + SECONDS_TO_WAIT
+    while (free := shutil.disk_usage(folder).free) < least:
+        stop_if_interrupted()
+        if monotonic() > end:
+            raise OutputError(
+                f"the disk of {folder} has {size(free)} left, and a few blocks of the output take {size(least)}: make room there"
+            )
+        sleep(SECONDS_BETWEEN_LOOKS)
+    say("there is room again: going on")

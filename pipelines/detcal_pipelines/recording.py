@@ -1,0 +1,88 @@
+"""What a run notes in its ledger as its tasks begin and end, and how far it is."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from detcal_pipelines.graph import Stage, Window
+from detcal_pipelines.ledger import Ledger, as_list
+from detcal_pipelines.sums import share_saved
+from detcal_pipelines.unfinished import Places
+
+SECONDS_BETWEEN_SIGNS = 5.0
+
+
+class Recorder:
+    """Takes note of blocks; all but `count` is called by the thread that drives the run.
+
+    Parameters
+    ----------
+    ledger, places
+        Of the run.
+    windows
+        How many there are.
+    held
+        Bytes that the process holds, and held at most.
+    show
+        Shows the share that is done.
+    """
+
+    def __init__(
+        self, ledger: Ledger, places: Places, windows: int, held: Callable[[], tuple[int, int]], show: Callable[[float], None]
+    ) -> None:
+        self.ledger, self.places, self.held, self.show = ledger, places, held, show
+        self.before, self.windows, self.window = ledger.history.share, windows, -1
+        self.signed = self.summed = 0.0
+        show(self.before)
+
+    def enter(self, window: Window, stages: list[Stage], tasks: int) -> None:
+        """Begin with a window of so many tasks."""
+        self.window += 1
+        self.ends, self.tasks, self.ended = window.ends, tasks, 0
+        self.turns = {key: number for number, stage in enumerate(stages) for key in stage.tasks}
+        self.waiting = {number: stage.ends for number, stage in enumerate(stages)}
+
+    def begun(self, key: Any) -> None:
+        """A task is handed out: with the first one of a block, that is begun."""
+        ends = self.waiting.pop(self.turns.get(key, -1), [])
+        if ends:
+            self.ledger.note(begun=[as_list(self.ends[end]) for end in ends])
+
+    def finished(self, key: Any, result: Any) -> None:
+        """A task of this process has ended."""
+        self.count()
+        self.noted(key, result)
+        self.live()
+
+    def noted(self, key: Any, result: Any) -> None:
+        """What a task has given, if it is one that ends a block."""
+        if key not in self.ends:
+            return
+        seal = result.ravel()[0]
+        self.ledger.note(block=as_list(self.ends[key]), seal=[int(seal["bytes"]), int(seal["checksum"])])
+
+    def count(self, *_: Any) -> None:
+        """A task has ended, here or on a worker: show how far the run is. It may be called by any thread."""
+        self.ended += 1
+        done = (self.window + min(1.0, self.ended / max(1, self.tasks))) / self.windows
+        self.show(self.before + (1 - self.before) * done)
+
+    def live(self) -> None:
+        """Give a sign of life now and then, with what the process holds."""
+        if self.ledger.seconds - self.signed > SECONDS_BETWEEN_SIGNS:
+            self.sign()
+
+    def sign(self) -> None:
+        """Give a sign of life, with what the process holds."""
+        self.signed = self.ledger.seconds
+        held, peak = self.held()
+        self.ledger.note(memory={"held": held, "peak": peak})
+        os.utime(self.places.lock)
+        self.note_sums()
+
+    def note_sums(self) -> None:
+        """Note how much of a sum is saved, if it is more than before."""
+        share = share_saved(self.places.sums)
+        if share > self.summed:
+            self.summed = share
+            self.ledger.note(sums={"share": round(share, 4)})

@@ -1,0 +1,138 @@
+"""The output of a run that has not ended: where it lies, whether the run can go on, and how it becomes the output.
+
+Nothing appears under the output's own name before it is whole. What is beside it, hidden, while the run lasts and if it breaks off:
+the store that is written (for an .h5 or .tif too), the ledger, saved sums and the lock. With the end of the run the store, or what is
+exported from it, takes the output's name, and the ledger becomes NAME.ledger; beside it NAME.html is a report.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from detcal.errors import OutputError
+from detcal.stores.checksums import chunks_in_shard, fault_of, seal_of
+from detcal.stores.targets.replacing import remove
+from detcal.stores.targets.zarr_store import METADATA, chunk_file
+from detcal_pipelines.fingerprint import Fingerprint, differences
+from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger
+from detcal_pipelines.sums import share_saved
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the parts of a run lie."""
+
+    output: Path
+    store: Path
+    ledger: Path
+    sums: Path
+    lock: Path
+    last_ledger: Path  # of an output that is whole
+    report: Path
+
+    @classmethod
+    def of(cls, output: str | Path) -> "Places":
+        """Beside an output."""
+        path = Path(output).absolute()
+        hidden = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "ledger", "sums", "lock"))
+        return cls(path, *hidden, *(path.with_name(f"{path.name}.{kind}") for kind in ("ledger", "html")))
+
+    def remove(self) -> None:
+        """Remove what a run has left; not its output."""
+        for path in (self.store, self.sums, self.ledger):
+            remove(path)
+
+
+def history_of(places: Places) -> History | None:
+    """What is known of the run that is at work at an output, has broken off, or has made it; None if nothing is."""
+    for path in (places.ledger, places.last_ledger):
+        if path.is_file():
+            return read_ledger(path)
+    return None
+
+
+def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | None:
+    """What a run that broke off has noted, if it can go on; None if there is none.
+
+    Raises
+    ------
+    OutputError
+        There is one, but what it rests on has changed.
+    """
+    if restart or not places.ledger.is_file() or not (places.store / METADATA).is_file():
+        return None
+    history = read_ledger(places.ledger)
+    if share := share_saved(places.sums):
+        history.sums = {"share": share}
+    if history.commit is None:
+        check_unchanged(places, history, basis)
+    return history
+
+
+def go_on(places: Places) -> Ledger:
+    """The ledger of a run that broke off, with every block of it there: those that are not are noted as lost."""
+    ledger = Ledger.go_on(places.ledger)
+    for block in lost_blocks(places.store, ledger.history):
+        ledger.note(lost=as_list(block))
+    return ledger
+
+
+def check_unchanged(places: Places, history: History, basis: Fingerprint) -> None:
+    """Refuse to mix what rests on different things."""
+    changed = differences(history.header["fingerprint"], basis)
+    if changed:
+        raise OutputError(
+            f"a run of {places.output} broke off, {percent(history.share)} done, and cannot go on, since something has changed: "
+            f"{'; '.join(changed)}. Put it back as it was, or begin anew with --restart"
+        )
+
+
+def lost_blocks(store: Path, history: History) -> list[Block]:
+    """Blocks that the ledger has and the disk has not: all are looked for, and those that may not have reached the disk are read."""
+    group = zarr.open_group(store, mode="r")
+    arrays = {name: group[name] for name in history.header["arrays"]}
+    unsure = set(history.unsure())
+    return [block for block, done in history.done.items() if not is_there(store, arrays[block[0]], block, done.seal, read=block in unsure)]
+
+
+def is_there(store: Path, array: zarr.Array, block: Block, seal: tuple[int, int], *, read: bool) -> bool:
+    """Whether a block is on the disk as it was written."""
+    file, chunks = chunk_file(store, array, block[1]), chunks_in_shard(array)
+    try:
+        if not read:
+            return file.stat().st_size == seal[0]
+        return seal_of(file, chunks) == tuple(seal) and fault_of(file, chunks) is None
+    except (OSError, ValueError):
+        return False
+
+
+def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any]) -> Event:
+    """The first line of a ledger."""
+    return {
+        "fingerprint": basis,
+        "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth},
+        "arrays": {name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks} for name, array in writes.items()},
+        "steps": [step.operation for step in plan.steps],
+        "bytes_in": int(plan.bytes_in),
+        "bytes_out": int(plan.bytes_out),
+    }
+
+
+def percent(share: float) -> str:
+    """A share in words: never 100 % of what is not done."""
+    return f"{min(99, int(100 * share)) if share < 1 else 100} %"
+
+
+def stored_bytes(path: Path) -> int:
+    """Size on disk of a file or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def settle(places: Places) -> None:
+    """Finish what a run that was killed at its very end has left undone: the output is there, and its ledger has not got its name."""
+    if places.ledger.is_file() and not places.store.exists() and read_ledger(places.ledger).commit is not None:
+        places.ledger.replace(places.last_ledger)

@@ -1,0 +1,118 @@
+"""Runs in processes of their own that are killed at random moments, and started again until they are done.
+
+The processes are forked from one that has imported everything already, so that hundreds of them take minutes.
+"""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import h5py
+import numpy as np
+from click.testing import CliRunner
+from detcal_pipelines.cli import main
+from detcal_pipelines.ledger import read_events
+from detcal_pipelines.unfinished import Places
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+ENDED_IN_ORDER = {0, 1, 2, 3, 130, 143}
+
+
+def run_recipe(recipe: str, options: list[str], log: str) -> None:
+    """`detcal run`, in this process, which then ends with its exit code."""
+    result = CliRunner().invoke(main, ["run", recipe, *options])
+    Path(log).write_text(f"{result.output}\n{result.exception!r}" if result.exit_code else result.output)
+    os._exit(result.exit_code)
+
+
+@dataclass
+class Series:
+    """What happened to a recipe's runs."""
+
+    recipe: Path
+    output: Path
+    options: list[str]
+    kills: Counter[str] = field(default_factory=Counter)
+    starts: int = 0
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        return self.recipe.with_suffix(".log")
+
+    def start(self) -> multiprocessing.Process:
+        """Begin with a run, or go on."""
+        self.starts += 1
+        process = PROCESSES.Process(target=run_recipe, args=(str(self.recipe), self.options, str(self.log)))
+        process.start()
+        return process
+
+    def undisturbed(self) -> float:
+        """Seconds of a run that nobody ends."""
+        begin = time.monotonic()
+        process = self.start()
+        process.join()
+        assert process.exitcode == 0, self.log.read_text()
+        return time.monotonic() - begin
+
+    def disturbed(self, random: Random, kills: int, seconds: float) -> None:
+        """Kill it so many times, within so many seconds of its start, and let it come to its end."""
+        left = kills
+        while left:
+            how = random.choice(["SIGKILL", "SIGTERM"])
+            process = self.start()
+            process.join(random.uniform(0, seconds))
+            if process.is_alive():
+                os.kill(process.pid, getattr(signal, how))
+                self.kills[how] += 1
+                left -= 1
+            process.join(60)
+            assert process.exitcode is not None, "it does not end"
+            assert process.exitcode in ENDED_IN_ORDER | {-signal.SIGKILL, -signal.SIGTERM}, self.log.read_text()
+            if self.output.exists():
+                said = process.exitcode in (0, -signal.SIGKILL) or "was written" in self.log.read_text()
+                assert said, f"a false done: {self.log.read_text()}"
+                if left:
+                    remove_output(self.output)
+        if not self.output.exists():
+            self.undisturbed()
+
+
+def remove_output(output: Path) -> None:
+    """Remove an output with its ledger."""
+    places = Places.of(output)
+    places.last_ledger.unlink(missing_ok=True)
+    if output.is_dir():
+        shutil.rmtree(output)
+    else:
+        output.unlink(missing_ok=True)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """All files of an output but the metadata, in which the time of writing may stand."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files if file.is_file() and file.name != "zarr.json"}
+
+
+def times_done(output: Path) -> Counter[tuple[object, ...]]:
+    """How many times each block was done, those that were lost left out."""
+    events, _ = read_events(Places.of(output).last_ledger)
+    done = Counter(tuple(event["block"]) for event in events if "block" in event)
+    done.subtract(tuple(event["lost"]) for event in events if "lost" in event)
+    return done
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two HDF5 files hold the same."""
+    with h5py.File(one) as first, h5py.File(other) as second:
+        names: list[str] = []
+        first.visit(names.append)
+        pairs = [(first[name], second[name]) for name in names if isinstance(first[name], h5py.Dataset)]
+        return bool(pairs) and all(np.array_equal(one[()], two[()], equal_nan=one.dtype.kind == "f") for one, two in pairs)
