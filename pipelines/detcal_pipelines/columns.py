@@ -1,5 +1,6 @@
 """Texts in columns for a terminal of 80, and what files say made safe to show there."""
 
+from collections.abc import Sequence
 from textwrap import wrap
 
 WIDTH = 80
@@ -19,7 +20,7 @@ def wrapped(text: str, width: int = WIDTH) -> list[str]:
     return wrap(text.strip(), width, initial_indent=indent, subsequent_indent=indent) or [""]
 
 
-def columns(rows: list[tuple[str, ...]], width: int = WIDTH) -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]], width: int = WIDTH) -> list[str]:
     """Rows of a table as lines; the widest columns are wrapped until all fit."""
     widths = [max(1, *(len(cleaned(each)) for each in column)) for column in zip(*rows, strict=True)]
     room = width - GAP * (len(widths) - 1)

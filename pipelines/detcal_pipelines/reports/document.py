@@ -1,6 +1,6 @@
 """What a report consists of, whether it becomes a page or a text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from detcal_pipelines.pictures import Image, Lines, Picture
@@ -10,7 +10,7 @@ from detcal_pipelines.pictures import Image, Lines, Picture
 class Table:
     """Rows of texts, below headings if there are any."""
 
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     headings: tuple[str, ...] = ()
 
 

@@ -1,7 +1,7 @@
 """Pictures as PNG files."""
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def draw_image(axis: "Axes", picture: Image) -> Any:
     low, high = percentiles(picture.values, 1, 99)
     height, width = picture.shape
     ends = (-0.5, width - 0.5, height - 0.5, -0.5)
-    shape = "equal" if max(width, height) <= LONGEST * min(width, height) else "auto"
+    shape: Literal["equal", "auto"] = "equal" if max(width, height) <= LONGEST * min(width, height) else "auto"
     greys = colormaps["gray"].with_extremes(bad=UNKNOWN)
     drawn = axis.imshow(picture.values, cmap=greys, vmin=low, vmax=high, extent=ends, aspect=shape, interpolation="nearest")
     if picture.points is not None:
@@ -60,7 +60,7 @@ def draw_image(axis: "Axes", picture: Image) -> Any:
 def draw_histogram(axis: "Axes", picture: Image) -> None:
     """How often values occur."""
     known = picture.values[np.isfinite(picture.values)]
-    axis.hist(known, bins=edges_of(known), color=INK)
+    axis.hist(known, bins=edges_of(known).tolist(), color=INK)
     axis.set_xlabel(picture.unit or "value", fontsize=8)
     axis.set_ylabel("values that are drawn", fontsize=8)
     plain(axis)

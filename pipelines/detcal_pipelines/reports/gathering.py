@@ -28,6 +28,7 @@ from detcal_pipelines.status import as_duration, ending_of
 from detcal_pipelines.unfinished import Places, percent, stored_bytes
 
 MOST_ROWS = 20
+LEAST_SECONDS = 1.0  # of which shares are told: each look stands for a fiftieth of a second
 
 
 def report_of(output: Path, recipe: Recipe | None = None) -> Document:
@@ -119,7 +120,11 @@ def plan_and_measurement(places: Places, history: History) -> Section:
     rows = [
         ("time", "", as_duration(seconds)),
         (f"{cut['unit']} a second", "", f"{history.share * cut['length'] / seconds:.4g}" if seconds else ""),
-        ("blocks", "" if last is None else last.begun["plan"].partition(", ")[0], f"{len(history.done)} written"),
+        (
+            "blocks",
+            "" if last is None else last.begun["plan"].partition(", ")[0],
+            f"{len(history.done)} of {history.blocks} written, in all arrays",
+        ),
         ("tasks at once", "" if last is None else str(last.begun["tasks"]), ""),
         ("in", size(header["bytes_in"]), ""),
         ("out", f"{size(header['bytes_out'])} uncompressed", on_disk),
@@ -134,9 +139,9 @@ def steps_of(history: History) -> Section:
     planned = Table(steps, ("step", "in", "out", "bytes out", "memory a task"))
     seconds: Counter[str] = Counter()
     for process in history.processes:
-        seconds.update(process.times)  # type: ignore[arg-type]  # seconds are no whole numbers
+        seconds.update(process.times)
     total = sum(seconds.values())
-    if not total:
+    if total < LEAST_SECONDS:
         return Section("Steps", [planned, "Where the time went was not measured: the run was short, or its tasks ran on other machines."])
     rows = [(name, f"{spent:.1f} s", f"{100 * spent / total:.0f} %") for name, spent in seconds.items()]
     told = "Time of all threads together, by looking 50 times a second at what they do. What takes less than a hundredth may not be seen."
