@@ -65,8 +65,11 @@ def places_of(steps: Iterable[Step[Any]]) -> dict[str, str]:
 def activities(places: Mapping[str, str]) -> list[str]:
     """What each thread is at that has a task."""
     frames = sys._current_frames()
-    threads = (thread.ident for thread in enumerate_threads() if thread.name.startswith(TASK))
-    return [activity for ident in threads if ident in frames and (activity := activity_of(frames[ident], places))]
+    try:
+        threads = [thread.ident for thread in enumerate_threads() if thread.name.startswith(TASK)]
+        return [activity for ident in threads if ident in frames and (activity := activity_of(frames[ident], places))]
+    finally:
+        frames.clear()  # this call's own frame is among them: a cycle, which would keep the data of all tasks until it is collected
 
 
 def activity_of(frame: FrameType | None, places: Mapping[str, str]) -> str | None:
