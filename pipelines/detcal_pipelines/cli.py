@@ -245,6 +245,35 @@ def clean(place: Path) -> None:
 
 
 @main.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Compute again what is bad, from the same inputs; remove what does not belong there.")
+@MEMORY
+@WORKERS
+@clear_exit
+def verify(output: Path, repair: bool, memory: int | None, workers: int | None) -> None:
+    """Check every file of an output, or of what detcal.save wrote: chunks, metadata, files too many, the ledger. Exit code 1: some are bad.
+
+    --memory and --workers are for --repair.
+    """
+    from dask.system import CPU_COUNT
+    from rich.console import Console
+
+    from detcal_pipelines.repair import repair as mend
+    from detcal_pipelines.verify import verify as look
+
+    if repair:
+        before, found = mend(output, (memory or free_memory() // 2, workers or CPU_COUNT), Console())
+        for line in before.lines() if before is not found else ():
+            click.echo(f"before the repair: {line}")
+    else:
+        found = look(output)
+    for line in found.lines():
+        click.echo(line)
+    if not found.sound:
+        sys.exit(FAILED)
+
+
+@main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @clear_exit
 def tree(path: Path) -> None:

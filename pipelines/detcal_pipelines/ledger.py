@@ -148,9 +148,7 @@ class Ledger:
     def begin(cls, path: Path, header: Event) -> Self:
         """A new one."""
         header = {"detcal_ledger": VERSION, **header}
-        new = path.with_name(f"{path.name}.new")
-        new.write_bytes(as_line(header))
-        new.replace(path)
+        write_lines(path, [header])
         return cls(path, History(header))
 
     @classmethod
@@ -198,24 +196,37 @@ def read_ledger(path: Path) -> History:
 
 def read_events(path: Path) -> tuple[list[Event], int]:
     """All lines of a ledger, and where the last one ends: a crash may leave half of one behind."""
-    events: list[Event] = []
-    good = 0
-    torn = None
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            event = event_of(line)
-            if event is None:
-                torn = torn or number
-            elif torn:
-                raise OutputError(f"{path} is damaged in line {torn}: begin anew with --restart, or restore it")
-            else:
-                events.append(event)
-                good += len(line)
+    events, damaged, good = whole_lines(path)
+    if damaged and damaged[0] <= len(events):
+        raise OutputError(f"{path} is damaged in line {damaged[0]}: begin anew with --restart, or restore it")
     if not events:
         raise OutputError(f"{path} is no ledger of detcal, or damaged in its first line: begin anew with --restart, or restore it")
     if events[0].get("detcal_ledger") != VERSION:
         raise OutputError(f"{path} is of another version of detcal: finish the run with that one, or begin anew with --restart")
     return events, good
+
+
+def whole_lines(path: Path) -> tuple[list[Event], list[int], int]:
+    """All lines of a ledger that are whole, the numbers of those that are not, and bytes of the former."""
+    events: list[Event] = []
+    damaged: list[int] = []
+    good = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            event = event_of(line)
+            if event is None:
+                damaged.append(number)
+            else:
+                events.append(event)
+                good += len(line)
+    return events, damaged, good
+
+
+def write_lines(path: Path, events: Iterable[Event]) -> None:
+    """Write a ledger anew, in one step."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(b"".join(map(as_line, events)))
+    new.replace(path)
 
 
 def as_line(event: Event) -> bytes:
@@ -229,8 +240,8 @@ def event_of(line: bytes) -> Event | None:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % crc32(text):
         return None
-    found: Event = json.loads(text)
-    return found
+    found = json.loads(text)
+    return found if isinstance(found, dict) else None
 
 
 def as_block(stored: list[Any]) -> Block:

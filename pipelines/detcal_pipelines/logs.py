@@ -58,7 +58,7 @@ def log_event(event: dict[str, Any], share: float) -> None:
         case {"bad": bad}:
             LOG.warning("cannot be read, and is NaN: %s, frames %s: %s", bad["file"], bad["frames"], bad["reason"])
         case {"sums": sums}:
-            LOG.debug("sums saved, %.1f %% done: %s", 100 * share, "")
+            LOG.debug("sums saved, %.1f %% done", 100 * sums["share"])
         case {"memory": memory}:
             LOG.debug("memory: %.0f MiB held, %.0f MiB at most", memory["held"] / 2**20, memory["peak"] / 2**20)
         case {"commit": _}:

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,10 @@ from rich.console import Console
 from detcal.errors import DetcalError, PlanError
 from detcal.stores import find_paths
 from detcal.stores.apart import origins
-from detcal.stores.targets.replacing import clear_write_errors
-from detcal.stores.targets.save import as_dataset, publish, stored_form
+from detcal.stores.checksums import checksum_of
+from detcal.stores.soundness import other_files
+from detcal.stores.targets.replacing import clear_write_errors, put_in_place
+from detcal.stores.targets.save import as_dataset, finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
 from detcal_pipelines.clean import remains_in
@@ -183,13 +185,14 @@ class Job:
                 if history is None:
                     self.places.remove()
                 writes = prepare_zarr(dataset, self.places.store, shards=None if shards is None else {"frame": shards})
-                ledger = Ledger.begin(self.places.ledger, header_of(self.basis, planned, writes)) if history is None else go_on(self.places)
+                ledger = go_on(self.places) if history else Ledger.begin(self.places.ledger, self.header(planned, writes))
                 ledger.note(process=self.process(planned, ledger.history.share))
                 self.compute_all(ledger, planned, writes, compute, held)
                 ledger.note(times=self.times())
-                ledger.note(commit={"time": now()})
-                ledger.sync()
-                publish(dataset, self.places.store, target, overwrite=self.recipe.output.overwrite)
+                with finished(dataset, self.places.store, target) as whole:
+                    ledger.note(commit=commit_of(self.places.store, whole, writes))
+                    ledger.sync()
+                    put_in_place(whole, target, self.recipe.output.overwrite)
                 ledger.note(end={"how": "done"})
                 self.places.ledger.replace(self.places.last_ledger)
         except BaseException as error:
@@ -227,6 +230,10 @@ class Job:
     def say(self, text: str) -> None:
         """One line above the progress."""
         self.console.print(text, soft_wrap=True)
+
+    def header(self, planned: Plan, writes: dict[str, da.Array]) -> dict[str, Any]:
+        """The first line of the ledger."""
+        return header_of(self.basis, planned, writes, self.places.store, provenance(self.recipe))
 
     def process(self, planned: Plan, share: float) -> dict[str, Any]:
         """What this process says of itself in the ledger, with the share that was done before."""
@@ -273,6 +280,12 @@ class Job:
         """What the run did."""
         report = write_report_if_possible(self.recipe, self.places.output)
         return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report)
+
+
+def commit_of(store: Path, whole: Path, arrays: Collection[str]) -> dict[str, Any]:
+    """What is noted of an output that is whole: checksums of all that is in its store beside blocks, and of it, if it is one file."""
+    one_file = {"output": checksum_of(whole)} if whole.is_file() else {}
+    return {"time": now(), "files": other_files(store, arrays), **one_file}
 
 
 def provenance(recipe: Recipe) -> dict[str, str]:

@@ -14,7 +14,7 @@ import zarr
 
 from detcal.errors import OutputError
 from detcal.stores.checksums import chunks_in_shard, fault_of, seal_of
-from detcal.stores.targets.replacing import remove
+from detcal.stores.targets.replacing import ledger_of, remove
 from detcal.stores.targets.zarr_store import METADATA, chunk_file
 from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger
@@ -38,7 +38,7 @@ class Places:
         """Beside an output."""
         path = Path(output).absolute()
         hidden = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "ledger", "sums", "lock"))
-        return cls(path, *hidden, *(path.with_name(f"{path.name}.{kind}") for kind in ("ledger", "html")))
+        return cls(path, *hidden, ledger_of(path), path.with_name(f"{path.name}.html"))
 
     def remove(self) -> None:
         """Remove what a run has left; not its output."""
@@ -109,12 +109,17 @@ def is_there(store: Path, array: zarr.Array, block: Block, seal: tuple[int, int]
         return False
 
 
-def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any]) -> Event:
+def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path, provenance: dict[str, str]) -> Event:
     """The first line of a ledger."""
+    group = zarr.open_group(store, mode="r")
     return {
         "fingerprint": basis,
-        "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth},
-        "arrays": {name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks} for name, array in writes.items()},
+        "provenance": provenance,
+        "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth, "begun": plan.begun},
+        "arrays": {
+            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(group[name])}
+            for name, array in writes.items()
+        },
         "steps": [step.operation for step in plan.steps],
         "bytes_in": int(plan.bytes_in),
         "bytes_out": int(plan.bytes_out),

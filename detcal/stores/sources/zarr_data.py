@@ -8,7 +8,7 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import product, takewhile
 from math import prod
 from os import listdir, stat
 from os.path import basename, dirname, isdir, join
@@ -24,13 +24,12 @@ from zarr.storage import ZipStore
 from detcal.errors import InputError
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
 from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
+from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
-from detcal.stores.targets.zarr_store import NUMBERS
+from detcal.stores.targets.zarr_store import INCOMPLETE, METADATA, NUMBERS
 
-ABSENT = 2**64 - 1  # in the index of a shard
-INDEX_ENTRY, INDEX_CHECKSUM = 16, 4  # bytes
 FEW = 16  # files in one folder that are rather asked for one by one than listed
 LEFT_OUT = (
     " (by default zarr leaves out chunks that hold nothing but the fill value {fill}: if these were, use fillna({fill}), or have the"
@@ -60,8 +59,9 @@ class ZarrArray:
         Raises
         ------
         InputError
-            There is none, or it is damaged.
+            There is none, it is damaged, or the store is not whole yet.
         """
+        check_complete(path)
         version = version_of(path, name)
         with clear_errors(path):
             try:
@@ -94,10 +94,7 @@ class ZarrArray:
     @property
     def of_detcal(self) -> bool:
         """Whether detcal wrote the store, with every chunk."""
-        try:
-            return "detcal_version" in zarr.open_group(zarr_place(self.path), mode="r").attrs
-        except (FileNotFoundError, zarr.errors.ContainsArrayError):  # no group
-            return False
+        return "detcal_version" in attributes_of(self.path)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         box, inside = box_around(key, self.shape)
@@ -115,6 +112,28 @@ class ZarrArray:
         if missing is not None:
             values[missing] = np.nan
         return take(values, inside)
+
+
+def check_complete(path: str) -> None:
+    """Refuse a store that is still being written, or whose writer broke off; a group or array inside one too.
+
+    Raises
+    ------
+    InputError
+        With what to do.
+    """
+    around = takewhile(lambda folder: (folder / METADATA).is_file(), Path(path).parents)
+    with clear_errors(path):
+        if any(INCOMPLETE in attributes_of(store) for store in (path, *around)):
+            raise InputError(f"{path} is not whole: what writes it has not ended; wait for it, or run it again if it broke off")
+
+
+def attributes_of(path: str | Path) -> dict[str, Any]:
+    """The attributes of a store; none of what is no group."""
+    try:
+        return dict(zarr.open_group(zarr_place(path), mode="r").attrs)
+    except (FileNotFoundError, zarr.errors.ContainsArrayError):
+        return {}
 
 
 def version_of(path: str, name: str) -> str:
@@ -172,7 +191,7 @@ def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, 
         return np.zeros(inside, np.bool_)
     size = INDEX_ENTRY * prod(inside)
     at_start = codec.index_location.value == "start"
-    index = store.part(key, size + INDEX_CHECKSUM * len(others), at_start=at_start)[:size]
+    index = store.part(key, size + CRC_BYTES * len(others), at_start=at_start)[:size]
     if len(index) < size:  # of which zarr makes fill values if nothing is left
         raise InputError(f"the shard {key} in {store.path} is cut short: copy or write it again")
     order = ">" if first.endian is not None and first.endian.value == "big" else "<"

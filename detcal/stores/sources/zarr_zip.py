@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from shutil import copyfileobj
 
 from zarr.storage import ZipStore
 
@@ -23,7 +24,13 @@ def zarr_place(path: str | Path) -> Path | ZipStore:
 
 
 def pack(folder: Path, path: Path) -> None:
-    """Put a store into a zip file: its chunks are compressed already, so that they are only copied, one at a time."""
+    """Put a store into a zip file: its chunks are compressed already, so that they are only copied, one at a time.
+
+    Nothing but the store is in it, no times, so that the same store gives the same file.
+    """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for file in sorted(item for item in folder.rglob("*") if item.is_file()):
-            archive.write(file, file.relative_to(folder).as_posix())
+            member = zipfile.ZipInfo(file.relative_to(folder).as_posix())
+            member.file_size = file.stat().st_size  # by which it is told whether it takes more than 32 bits
+            with file.open("rb") as source, archive.open(member, "w") as target:
+                copyfileobj(source, target)

@@ -57,6 +57,11 @@ def check_replaceable(folder: Path) -> None:
         raise OutputError(f"{folder} is a folder that is not a zarr store: choose another name, or remove it yourself")
 
 
+def ledger_of(path: Path) -> Path:
+    """Beside an output, what the run that made it has noted of it; what takes its place is not of that run."""
+    return path.with_name(f"{path.name}.ledger")
+
+
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """A hidden name in the folder of `path`; whatever lies there in the end is removed."""

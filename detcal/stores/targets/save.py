@@ -1,7 +1,8 @@
 """`save` and `load`: any detcal object to a file and back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import partial
@@ -30,7 +31,7 @@ from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
 from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
-from detcal.stores.targets.replacing import check_free, clear_write_errors, is_zarr_store, put_in_place, temporary_beside
+from detcal.stores.targets.replacing import check_free, clear_write_errors, is_zarr_store, ledger_of, put_in_place, temporary_beside
 from detcal.stores.targets.zarr_store import Sizes, complete, plan_layouts, prepare_zarr
 from detcal.version import __version__
 
@@ -106,7 +107,9 @@ def save(
     final = target.absolute()  # a worker may run in another folder
     with temporary_beside(final) as store, clear_write_errors(final, store):
         compute(list(prepare_zarr(dataset, store, chunks=chunks, shards=shards).values()))
-        publish(dataset, store, final, overwrite=overwrite)
+        with finished(dataset, store, final) as whole:
+            put_in_place(whole, final, overwrite)
+    ledger_of(final).unlink(missing_ok=True)  # of a run whose output was there before
     return target
 
 
@@ -115,20 +118,21 @@ def stored_form(obj: Any, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
     return as_dataset(obj).assign_attrs({"detcal_version": __version__, **(attrs or {})})
 
 
-def publish(dataset: xr.Dataset, store: Path, target: Path, *, overwrite: bool) -> None:
-    """Give a store that is written its name; for another kind of file, one task packs or exports it: workers cannot write one together."""
+@contextmanager
+def finished(dataset: xr.Dataset, store: Path, target: Path) -> Iterator[Path]:
+    """What is to get the target's name: a store that is written, or what one task packs or exports, since workers cannot together."""
     complete(store)
     suffix = target.suffix.lower()
     exporter = WRITERS[suffix]
     if exporter is None and suffix != ZIP:
-        put_in_place(store, target, overwrite)
+        yield store
         return
     with temporary_beside(target) as file:
         if exporter is None:
             pack(store, file)
         else:
             exporter(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], file)
-        put_in_place(file, target, overwrite)
+        yield file
 
 
 def check_output(
