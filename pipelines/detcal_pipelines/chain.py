@@ -13,6 +13,7 @@ from detcal.errors import DetcalError, InputError
 from detcal.frames.once import is_found
 from detcal.frames.stack import DIMS
 from detcal.stores import check_apart, check_output, check_path, find_paths
+from detcal.stores.damage import guarding
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.steps.sources import modified_times
@@ -53,12 +54,13 @@ def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stag
 
 
 def open_first(recipe: Recipe, depth: int | None) -> Any:
-    """What the first step takes: frames in blocks of so many, a scan, or nothing."""
-    if recipe.input is not None:
-        return recipe.input.open(depth)
-    first = recipe.steps[0]
-    with named(first):
-        return first.in_blocks(depth, 1).open_input()
+    """What the first step takes: frames in blocks of so many, a scan, or nothing. Of a run it is guarded against damage."""
+    with guarding(recipe.guard):
+        if recipe.input is not None:
+            return recipe.input.open(depth)
+        first = recipe.steps[0]
+        with named(first):
+            return first.in_blocks(depth, 1).open_input()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what takes its time to import is not for `detcal --help`: c
 
 FAILED = 1
 BAD_INPUT = 2
+QUARANTINED = 3
 INTERRUPTED, TERMINATED = 130, 143
 SECONDS_TO_END = 1  # that tasks are given which nobody waits for
 
@@ -181,11 +182,24 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 @OVERWRITE
 @click.option("--restart", is_flag=True, help="Begin anew, whatever a run that broke off has done.")
 @click.option("--log", type=click.Path(path_type=Path), help="Add to this file what is done, when.")
+@click.option("--max-bad", type=click.IntRange(min=0), help="Frames or spectra that may be unreadable; default: any number, but not all.")
+@click.option("--strict", is_flag=True, help="As --max-bad 0.")
 @clear_exit
 def run(
-    recipe: Path, memory: int | None, workers: int | None, scheduler: str | None, overwrite: bool, restart: bool, log: Path | None
+    recipe: Path,
+    memory: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    overwrite: bool,
+    restart: bool,
+    log: Path | None,
+    max_bad: int | None,
+    strict: bool,
 ) -> None:
-    """Run a recipe; one that broke off goes on where it stopped. Beside the output a report of it is written."""
+    """Run a recipe; one that broke off goes on where it stopped. Beside the output a report of it is written.
+
+    Frames and spectra of the input that cannot be read become NaN, are listed in ledger and report, and make the exit code 3.
+    """
     from rich.console import Console
 
     from detcal_pipelines.logs import logged_to
@@ -199,7 +213,11 @@ def run(
     if log is not None:
         check_log(log, found)
     with logged_to(log):
-        console.print(outcome_table(run_recipe(found, limits(found), console, restart=restart)))
+        outcome = run_recipe(found, limits(found), console, restart=restart, most_bad=0 if strict else max_bad)
+    console.print(outcome_table(outcome))
+    if outcome.quarantine.noted:
+        click.echo(f"warning: {outcome.quarantine.describe()}; these are NaN in {outcome.output}", err=True)
+        sys.exit(QUARANTINED)
 
 
 @main.command()

@@ -13,7 +13,7 @@ import dask
 from distributed import Client, Future, KilledWorker, Scheduler, SchedulerPlugin, as_completed
 
 from detcal.errors import InputError, RunError
-from detcal_pipelines.compiling import load_kernels
+from detcal_pipelines.compiling import as_text, load_kernels
 from detcal_pipelines.graph import Stage
 from detcal_pipelines.recipe import Recipe
 
@@ -98,7 +98,7 @@ def loaded_kernels(client: Client, recipe: Recipe) -> dict[str, int]:
     RunError
         A worker cannot: detcal is not installed there, say.
     """
-    text = recipe.model_dump_json()
+    text = as_text(recipe)
     futures = {address: client.submit(load_kernels, text, workers=[address], pure=False) for address in client.nthreads()}
     held = {}
     for address, future in futures.items():

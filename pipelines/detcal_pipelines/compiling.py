@@ -1,5 +1,6 @@
 """Kernels are compiled before a run, in a process of their own: the compiler takes 200 MiB, and gives nothing back."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Set
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from detcal.errors import RunError
 from detcal.response.kernels import scale_frames
+from detcal.stores.damage import Guard
 from detcal_pipelines.chain import try_kernels
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.threads import release_free_blocks
@@ -72,7 +74,7 @@ def in_cache(recipe: Recipe, prepare: Callable[[], Prepared], others: Set[int | 
 def compile_in_a_process(recipe: Recipe) -> None:
     """Compile the kernels of a recipe into the cache."""
     done = subprocess.run(
-        [sys.executable, "-m", "detcal_pipelines.compiling"], input=recipe.model_dump_json(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "detcal_pipelines.compiling"], input=as_text(recipe), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RunError(f"kernels could not be compiled: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
@@ -96,9 +98,17 @@ def load_kernels(recipe_text: str) -> int:
     return int(psutil.Process().memory_info().rss)  # as Dask counts it
 
 
-def read_text(recipe_text: str) -> Recipe:
+def as_text(recipe: Recipe) -> str:
+    """A recipe for another process, with whether its input is damaged: then frames are of another type."""
+    return json.dumps({"recipe": recipe.model_dump_json(), "damaged": recipe.guard is not None and recipe.guard.found})
+
+
+def read_text(text: str) -> Recipe:
     """A recipe that another process has checked."""
-    return Recipe.model_validate_json(recipe_text, context={"folder": "."})
+    told = json.loads(text)
+    recipe = Recipe.model_validate_json(told["recipe"], context={"folder": "."})
+    recipe.guard = Guard("", found=True) if told["damaged"] else None
+    return recipe
 
 
 if __name__ == "__main__":

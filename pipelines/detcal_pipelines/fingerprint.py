@@ -10,6 +10,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from detcal.errors import RunError
 from detcal.version import __version__
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
@@ -49,15 +50,36 @@ def seen_from(folder: Path, value: Any) -> Any:
 
 def state_of(path: Path) -> list[Any]:
     """Size, time of the last change and a hash of samples, of a file or of all files in a folder."""
+    size, changed = size_and_time(path)
     if not path.is_dir():
-        status = path.stat()
-        return [status.st_size, status.st_mtime_ns, samples_of(path, status.st_size)]
+        return [size, changed, samples_of(path, size)]
     files = sorted(each for each in path.rglob("*") if each.is_file())
-    states = [each.stat() for each in files]
     found = blake2b(digest_size=8)
     for each in files[:: max(1, len(files) // SAMPLED_FILES)]:
         found.update(f"{each.relative_to(path)}{samples_of(each, each.stat().st_size)}".encode())
-    return [sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0), found.hexdigest()]
+    return [size, changed, found.hexdigest()]
+
+
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Size and time of the last change, of a file or of all files in a folder."""
+    states = [each.stat() for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path.stat()]
+    return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
+
+
+def check_kept(recipe: Recipe, basis: Fingerprint) -> None:
+    """Refuse a result of files that have changed since the run began.
+
+    Raises
+    ------
+    RunError
+        Which have, and how.
+    """
+    folder = Path(recipe.output.path).parent
+    there = {name: state for name, state in basis["inputs"].items() if (folder / name).exists()}
+    now = {name: [*size_and_time(folder / name), state[2]] for name, state in there.items()}
+    changed = differences(basis, {**basis, "inputs": now})
+    if changed:
+        raise RunError(f"the input has changed while the run read it: {'; '.join(changed)}. Nothing is kept: run again")
 
 
 def samples_of(path: Path, size: int) -> str:

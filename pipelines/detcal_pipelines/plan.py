@@ -1,5 +1,6 @@
 """What a run will do and hold, worked out before its first task by pure functions of shapes and limits."""
 
+import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -182,7 +183,10 @@ def work_of(recipe: Recipe, first: Stage) -> Work:
     if fills_lanes(recipe):  # by blocks of this, and by half of them too
         default = LANES << max(0, (default // LANES).bit_length() - 1)
     # a shard is written by one task
-    wanted = recipe.output.shard_frames or recipe.input.chunk_frames
+    shard, chunk = recipe.output.shard_frames, recipe.input.chunk_frames
+    if shard and chunk and shard != chunk:
+        warnings.warn(f"shard_frames = {shard} overrules chunk_frames = {chunk}: leave chunk_frames out", stacklevel=2)
+    wanted = shard or chunk
     sizes = [wanted] if wanted else halvings(default, smallest)
     return Work("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes])
 

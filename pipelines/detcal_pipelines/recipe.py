@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from detcal.errors import RecipeError
 from detcal.stores import open_frames
+from detcal.stores.damage import Guard, guarding
 from detcal_pipelines.mistakes import describe_mistakes
 from detcal_pipelines.steps.registry import UnknownStep, find_step, step_names
 from detcal_pipelines.steps.sources import (
@@ -83,9 +84,11 @@ class Input(Table):
     def open(self, chunk_frames: int | None) -> xr.DataArray:
         """The frames, lazily, in blocks of so many."""
         ends = None if self.valid_range is None else (self.valid_range[0], self.valid_range[1])
+        with guarding(None):  # it is no frame of the input
+            mask = opened(self.mask)
         return open_frames(
             self.path, self.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames}, frames=self.frames,
-            flip=self.flip, mask=opened(self.mask), dummy=self.dummy, valid_range=ends,
+            flip=self.flip, mask=mask, dummy=self.dummy, valid_range=ends,
         )  # fmt: skip
 
 
@@ -122,6 +125,7 @@ class Recipe(Table):
     output: Output
     compute: Compute = Compute()
     _file: Path | None = PrivateAttr(None)
+    _guard: Guard | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def what_one_file_holds_is_turned_over_alike(self) -> "Recipe":
@@ -136,6 +140,15 @@ class Recipe(Table):
     def file(self) -> Path | None:
         """Where the recipe was read from."""
         return self._file
+
+    @property
+    def guard(self) -> Guard | None:
+        """How a run reads its input; None: damage is an error."""
+        return self._guard
+
+    @guard.setter
+    def guard(self, guard: Guard | None) -> None:
+        self._guard = guard
 
     def inputs(self) -> list[str]:
         """Every path that the recipe reads from, in whatever table."""
@@ -178,6 +191,8 @@ def read_recipe(path: Path, changes: Mapping[str, Mapping[str, Any]] | None = No
         values = tomllib.loads(text)
     except FileNotFoundError:
         raise RecipeError(f"no such recipe: {path} (detcal init NAME writes one)") from None
+    except RecursionError:
+        raise RecipeError(f"{path} is no recipe: its arrays or tables lie hundreds of levels inside each other") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from None
     for table, given in (changes or {}).items():

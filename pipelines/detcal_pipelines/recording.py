@@ -6,6 +6,7 @@ from typing import Any
 
 from detcal_pipelines.graph import Stage, Window
 from detcal_pipelines.ledger import Ledger, as_list
+from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.sums import share_saved
 from detcal_pipelines.unfinished import Places
 
@@ -25,12 +26,20 @@ class Recorder:
         Bytes that the process holds, and held at most.
     show
         Shows the share that is done.
+    quarantine
+        What of the input cannot be read: before a block is noted as done, what is damaged of it is.
     """
 
     def __init__(
-        self, ledger: Ledger, places: Places, windows: int, held: Callable[[], tuple[int, int]], show: Callable[[float], None]
+        self,
+        ledger: Ledger,
+        places: Places,
+        windows: int,
+        held: Callable[[], tuple[int, int]],
+        show: Callable[[float], None],
+        quarantine: Quarantine,
     ) -> None:
-        self.ledger, self.places, self.held, self.show = ledger, places, held, show
+        self.ledger, self.places, self.held, self.show, self.quarantine = ledger, places, held, show, quarantine
         self.before, self.windows, self.window = ledger.history.share, windows, -1
         self.signed = self.summed = 0.0
         show(self.before)
@@ -58,6 +67,7 @@ class Recorder:
         """What a task has given, if it is one that ends a block."""
         if key not in self.ends:
             return
+        self.quarantine.note_in(self.ledger)
         seal = result.ravel()[0]
         self.ledger.note(block=as_list(self.ends[key]), seal=[int(seal["bytes"]), int(seal["checksum"])])
 

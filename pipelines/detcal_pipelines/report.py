@@ -47,4 +47,6 @@ def outcome_table(outcome: Outcome) -> Table:
     table.add_row("peak memory, planned", f"{size(outcome.plan.peak_bytes)} of {size(outcome.plan.budget)}")
     table.add_row("peak memory, measured", "on other machines" if outcome.peak_bytes is None else size(outcome.peak_bytes))
     table.add_row("report", "none: see the warning" if outcome.report is None else str(outcome.report))
+    if outcome.quarantine.noted:
+        table.add_row("quarantined", outcome.quarantine.count())
     return table

@@ -15,19 +15,20 @@ import dask.array as da
 from dask.highlevelgraph import HighLevelGraph
 from rich.console import Console
 
-from detcal.errors import DetcalError, PlanError
+from detcal.errors import DetcalError, PlanError, RunError
 from detcal.stores import find_paths
 from detcal.stores.apart import origins
 from detcal.stores.checksums import checksum_of
+from detcal.stores.damage import DamageFound
 from detcal.stores.soundness import other_files
-from detcal.stores.targets.replacing import clear_write_errors, put_in_place
+from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove
 from detcal.stores.targets.save import as_dataset, finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
 from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.disk import check_room, wait_for_room
-from detcal_pipelines.fingerprint import fingerprint, versions
+from detcal_pipelines.fingerprint import check_kept, fingerprint, versions
 from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import History, Ledger, now
@@ -35,6 +36,7 @@ from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
 from detcal_pipelines.plan import PROCESS_BYTES, WORKER_BYTES, Place, Plan, plan_in
 from detcal_pipelines.progress import block_bar
+from detcal_pipelines.quarantine import Quarantine, types_differ
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
 from detcal_pipelines.reports.writing import write_report_if_possible
@@ -57,6 +59,7 @@ class Outcome:
     stored_bytes: int
     peak_bytes: int | None  # of anonymous memory of this process; None if the tasks ran elsewhere
     report: Path | None  # None if it could not be written
+    quarantine: Quarantine
 
     @property
     def rate(self) -> float:
@@ -64,13 +67,15 @@ class Outcome:
         return self.plan.cut.length / self.seconds
 
 
-def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: bool = False) -> Outcome:
+def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: bool = False, most_bad: int | None = None) -> Outcome:
     """Plan within `limits` (bytes, tasks at once), run, and measure; what an earlier run that broke off has done is kept.
 
     Parameters
     ----------
     restart
         Begin anew, whatever an earlier run has done.
+    most_bad
+        Frames or spectra of the input that may be unreadable, and become NaN; None: any number, but not all.
 
     Raises
     ------
@@ -84,8 +89,8 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: b
     places = Places.of(recipe.output.path)
     with only_run(places.lock, places.output), noticed_interrupts() as stop_if_interrupted:
         settle(places)
-        job = Job(recipe, places, console, stop_if_interrupted, restart)
-        return job.run_here(limits) if recipe.compute.scheduler is None else job.run_on_cluster(recipe.compute.scheduler)
+        quarantine = Quarantine.of_run(recipe, places, most_bad, restart=restart)
+        return Job(recipe, places, console, stop_if_interrupted, restart, quarantine).run(limits)
 
 
 @dataclass
@@ -97,7 +102,23 @@ class Job:
     console: Console
     stop_if_interrupted: Callable[[], None]
     restart: bool
+    quarantine: Quarantine
     times: Callable[[], dict[str, float]] = dict  # seconds on reading, each step and writing
+
+    def run(self, limits: tuple[int, int]) -> Outcome:
+        """Run; and go on, with frames of a type that has NaN, from where the first damage of whole numbers was found."""
+        self.recipe.guard = self.quarantine.guard
+        address = self.recipe.compute.scheduler
+        try:
+            return self.run_here(limits) if address is None else self.run_on_cluster(address)
+        except DamageFound as error:
+            self.quarantine.go_on(self.recipe, error)
+        finally:
+            if not self.places.ledger.is_file():
+                remove(self.places.bad)
+        self.console.print(f"{self.quarantine.describe()}; what cannot be read becomes NaN, and the run goes on", soft_wrap=True)
+        self.restart = False
+        return self.run(limits)
 
     def run_here(self, limits: tuple[int, int]) -> Outcome:
         """Run on threads of this process."""
@@ -162,7 +183,8 @@ class Job:
         result = build(self.recipe)
         check_result(self.recipe, result, overwrite=self.recipe.output.overwrite)
         self.basis = fingerprint(self.recipe, sources_of(self.recipe, result))
-        history = to_go_on(self.places, self.basis, restart=self.restart)
+        restart = self.restart or (bool(self.quarantine.noted) and types_differ(self.places, result))
+        history = to_go_on(self.places, self.basis, restart=restart)
         depth = None if history is None else history.header["cut"]["depth"]
         try:
             planned = plan_in(self.recipe, places, depth)
@@ -188,6 +210,7 @@ class Job:
                 ledger = go_on(self.places) if history else Ledger.begin(self.places.ledger, self.header(planned, writes))
                 ledger.note(process=self.process(planned, ledger.history.share))
                 self.compute_all(ledger, planned, writes, compute, held)
+                self.check_kept()
                 ledger.note(times=self.times())
                 with finished(dataset, self.places.store, target) as whole:
                     ledger.note(commit=commit_of(self.places.store, whole, writes))
@@ -217,10 +240,21 @@ class Job:
                 graph = with_saved(graph, fold, *last)
         label = " → ".join(step.operation for step in self.recipe.steps)
         with block_bar(label, planned.blocks, self.console) as show:
-            recorder = Recorder(ledger, self.places, len(ends), held, show)
-            for window in windows(graph, ends):
-                compute(recorder, window)
+            recorder = Recorder(ledger, self.places, len(ends), held, show, self.quarantine)
+            with self.quarantine.judged():
+                for window in windows(graph, ends):
+                    compute(recorder, window)
             recorder.sign()
+        self.quarantine.look_again()
+        self.quarantine.note_in(ledger)
+
+    def check_kept(self) -> None:
+        """Keep nothing that is made of files that have changed meanwhile: nobody knows which blocks are of which."""
+        try:
+            check_kept(self.recipe, self.basis)
+        except RunError:
+            self.places.remove()
+            raise
 
     def pause_or_stop(self, planned: Plan) -> None:
         """End the run at Ctrl-C; wait while the disk is nearly full."""
@@ -279,7 +313,7 @@ class Job:
     def outcome(self, planned: Plan, seconds: float, peak: int | None) -> Outcome:
         """What the run did."""
         report = write_report_if_possible(self.recipe, self.places.output)
-        return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report)
+        return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report, self.quarantine)
 
 
 def commit_of(store: Path, whole: Path, arrays: Collection[str]) -> dict[str, Any]:

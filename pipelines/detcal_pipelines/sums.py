@@ -53,7 +53,7 @@ def saved(total: NDArray[Any], folder: Path, part: int, parts: int) -> NDArray[A
     folder.mkdir(exist_ok=True)
     before = list(folder.glob("*.npy"))
     last = max((file.stat().st_mtime for file in before), default=folder.stat().st_mtime)
-    if time() - last < max(SECONDS_BETWEEN_SAVES, total.nbytes / SAVED_A_SECOND / SHARE_OF_TIME):
+    if 0 <= time() - last < max(SECONDS_BETWEEN_SAVES, total.nbytes / SAVED_A_SECOND / SHARE_OF_TIME):  # clocks may go back
         return total
     new = folder / f".{part}.new"
     with open(new, "wb") as target:

@@ -1,8 +1,8 @@
 """The output of a run that has not ended: where it lies, whether the run can go on, and how it becomes the output.
 
 Nothing appears under the output's own name before it is whole. What is beside it, hidden, while the run lasts and if it breaks off:
-the store that is written (for an .h5 or .tif too), the ledger, saved sums and the lock. With the end of the run the store, or what is
-exported from it, takes the output's name, and the ledger becomes NAME.ledger; beside it NAME.html is a report.
+the store that is written (for an .h5 or .tif too), the ledger, saved sums, notes of damaged input and the lock. With the end of the run
+the store, or what is exported from it, takes the output's name, and the ledger becomes NAME.ledger; beside it NAME.html is a report.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ class Places:
     ledger: Path
     sums: Path
     lock: Path
+    bad: Path  # notes of what of the input cannot be read
     last_ledger: Path  # of an output that is whole
     report: Path
 
@@ -37,12 +38,12 @@ class Places:
     def of(cls, output: str | Path) -> "Places":
         """Beside an output."""
         path = Path(output).absolute()
-        hidden = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "ledger", "sums", "lock"))
+        hidden = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "ledger", "sums", "lock", "bad"))
         return cls(path, *hidden, ledger_of(path), path.with_name(f"{path.name}.html"))
 
     def remove(self) -> None:
         """Remove what a run has left; not its output."""
-        for path in (self.store, self.sums, self.ledger):
+        for path in (self.store, self.sums, self.bad, self.ledger):
             remove(path)
 
 

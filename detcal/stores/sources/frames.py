@@ -23,6 +23,7 @@ from detcal.frames.stack import DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
+from detcal.stores.damage import guarded, guarding
 from detcal.stores.sources.hdf5 import Hdf5Reader, hdf5_arrays
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import join
@@ -111,7 +112,7 @@ def open_frames(
     (('frame', 'y', 'x'), (2, 4, 4))
     """
     whole, source = open_reader(find_paths(path), dataset)
-    reader = turned(chosen(whole, source, frames), flip)
+    reader = guarded(turned(chosen(whole, source, frames), flip), "frames")
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     if lacks := reader.lacks:
@@ -141,6 +142,12 @@ def read_mask(mask: Any) -> Any:
     """A mask that was given as a path: that of a response, or an image; any other as it is."""
     if not isinstance(mask, str | PathLike):
         return mask
+    with guarding(None):  # it is no frame of a run's input
+        return image_or_mask_in(mask)
+
+
+def image_or_mask_in(mask: PathOrName) -> Any:
+    """The mask of a response that `save` wrote, or else the image in a file."""
     found = load_calibration(mask)
     if found is not None and not isinstance(found, Response):
         raise InputError(f"expected an image or a response as the mask, found {type(found).__name__} in {mask}")

@@ -67,6 +67,9 @@ class Hdf5Reader:
             found = file[self.dataset]
             return own_attributes(found) | recorded_as(found.dtype, self.dtype)
 
+    def files(self, start: int, stop: int) -> list[str]:
+        return self.array.files(*((start, stop) if self.array.ndim == 3 else (0, self.array.shape[0])))
+
     def read(self, start: int, stop: int) -> Block:
         return self.array[start:stop] if self.array.ndim == 3 else self.array[...][None][start:stop]
 

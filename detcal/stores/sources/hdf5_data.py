@@ -1,5 +1,6 @@
 """The numbers of HDF5 datasets: what is missing becomes NaN, and what HDF5 would decode under its lock is decoded outside it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -61,9 +62,23 @@ class Hdf5Array:
         """What is missing along the first dimension; None if nothing is."""
         return self.absence.lacks() if self.lacking and self.absence else None
 
+    def files(self, start: int, stop: int) -> list[str]:
+        """The files of some rows: of a virtual dataset, also those of its parts there, which hold the numbers and come first."""
+        rows = ((start, stop), *((0, length) for length in self.shape[1:]))
+        return list(dict.fromkeys([*files_of_parts(self.absence, rows), self.path]))
+
     def __getitem__(self, key: Any) -> Values:
         box, inside = box_around(key, self.shape)
         return take(read_box(self.path, self.name, box, self.dtype, self.absence), inside)
+
+
+def files_of_parts(absence: Absence | None, box: Box) -> Iterator[str]:
+    """The files of the parts of a virtual dataset that have something in a box."""
+    if isinstance(absence, Virtual):
+        for part, _, source in absence.near(box):
+            if source is not None:
+                yield from files_of_parts(part.absence, tuple((int(line[0]), int(line[-1]) + 1) for line in source))
+            yield part.path
 
 
 def values_of(stored: h5py.Dataset) -> Values:

@@ -6,6 +6,7 @@ checked here.
 
 import re
 from base64 import b64encode
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ class ImageFilesReader:
     def attrs(self) -> dict[str, Any]:
         """Dectris detectors write -1 in gaps and -2 in dead pixels, and their names into the headers of their files."""
         return {"missing_value": [-2, -1]} if self.dtype.kind == "i" and is_of_dectris(self.paths[0]) else {}
+
+    def files(self, start: int, stop: int) -> list[str]:
+        first, last = (bisect_right(self.starts, number) - 1 for number in (start, stop - 1))
+        return list(self.paths[first : last + 1])
 
     def read(self, start: int, stop: int) -> Block:
         frames = np.empty((stop - start, *self.shape[1:]), self.dtype)

@@ -73,6 +73,14 @@ class Joined:
         recorded = next((kind for kind in lacking if kind is not None), None)
         return self.readers[0].attrs() | ({} if recorded is None else {RECORDED: recorded})
 
+    def files(self, start: int, stop: int) -> list[str]:
+        begins = (0, *self.ends)
+        places = (
+            (reader, max(start, first) - first, min(stop, last) - first)
+            for reader, first, last in zip(self.readers, begins, self.ends, strict=False)
+        )
+        return [file for reader, low, high in places if low < high for file in reader.files(low, high)]
+
     def read(self, start: int, stop: int) -> Block:
         block = np.empty((0, *self.shape[1:]), self.dtype)
         for reader, end in zip(self.readers, self.ends, strict=True):

@@ -52,6 +52,9 @@ class Reader(Protocol):
     def attrs(self) -> dict[str, Any]:
         """What the file says of the values: units, say."""
 
+    def files(self, start: int, stop: int) -> list[str]:
+        """The files that these frames lie in; first the one that is to be named where they are damaged."""
+
     def read(self, start: int, stop: int) -> Block:
         """Whole frames, from start up to but not including stop."""
 
@@ -72,7 +75,7 @@ class FrameArray:
 
     @property
     def ndim(self) -> int:
-        return 3
+        return len(self.shape)
 
     def __getitem__(self, key: tuple[Any, ...]) -> Block:
         frames, *inside = key
@@ -141,6 +144,9 @@ class NpyReader:
 
     def attrs(self) -> dict[str, Any]:
         return {}
+
+    def files(self, start: int, stop: int) -> list[str]:
+        return [self.path]
 
     def read(self, start: int, stop: int) -> Block:
         with clear_errors(self.path):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.stores.absence import warn_of
+from detcal.stores.absence import Lacks, warn_of
+from detcal.stores.damage import Guarded, guarded
 from detcal.stores.sources.hdf5 import follow
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
+from detcal.stores.sources.readers import Coords, FrameArray
 from detcal.stores.targets.zarr_store import NUMBERS
 from detcal.xrf.calibration import NO_LIVE_TIME, check_places, leave_out, unmeasured
 
@@ -29,7 +32,43 @@ def lazy_spectra(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | No
     if stored.ndim != 2 or 0 in stored.shape or stored.dtype.kind not in "iuf":
         raise InputError(f"expected spectra (spectrum, energy) of numbers in {path}, got {stored.shape} of {stored.dtype}")
     block = wanted_rows(chunks, "spectrum", stored.shape[1] * stored.dtype.itemsize, stored.chunks[0] if stored.chunks else 1)
-    return lazy_array(Hdf5Array.of(stored), (min(block, len(stored)), -1), "spectra")
+    return lazy_array(Hdf5Array.of(stored), (min(block, len(stored)), -1), "spectra", stored.chunks[0] if stored.chunks else 1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Spectra (spectrum, energy) as a reader of frames reads these."""
+
+    array: Hdf5Array
+    chunk_frames: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def version(self) -> str:
+        return self.array.version
+
+    @property
+    def lacks(self) -> Lacks | None:
+        return self.array.lacks
+
+    def coords(self) -> Coords:
+        return {}
+
+    def attrs(self) -> dict[str, Any]:
+        return {}
+
+    def files(self, start: int, stop: int) -> list[str]:
+        return self.array.files(start, stop)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        return self.array[start:stop]
 
 
 def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own: int) -> int:
@@ -40,13 +79,18 @@ def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own:
     return -(-wanted // own) * own
 
 
-def lazy_array(array: Hdf5Array, blocks: tuple[int, ...], unit: str) -> da.Array:
-    """A dataset over dask, behind a path rather than an open file; with a warning of what is missing, and NaN."""
+def lazy_array(array: Hdf5Array, blocks: tuple[int, ...], unit: str, chunk_rows: int | None = None) -> da.Array:
+    """A dataset over dask, behind a path rather than an open file; with a warning of what is missing, and NaN.
+
+    As the input of a run its rows are guarded, if it is said of how many of them a chunk of the file is.
+    """
+    rows = None if chunk_rows is None else guarded(Rows(array, chunk_rows), unit)
+    read = FrameArray(rows) if isinstance(rows, Guarded) else array
     if lacks := array.lacks:
         warn_of(f"{array.path}::{array.name}", {"": lacks}, unit, stacklevel=4)
     return da.from_array(
-        array, chunks=blocks, name=f"spectra-{tokenize(array, blocks)}", fancy=False, inline_array=True,
-        meta=np.empty((0,) * array.ndim, array.dtype),
+        read, chunks=blocks, name=f"spectra-{tokenize(read, blocks)}", fancy=False, inline_array=True,
+        meta=np.empty((0,) * read.ndim, read.dtype),
     )  # fmt: skip
 
 

@@ -62,6 +62,11 @@ class Selected:
     def attrs(self) -> dict[str, Any]:
         return self.reader.attrs()
 
+    def files(self, start: int, stop: int) -> list[str]:
+        wanted = self.numbers()[start:stop]
+        parts = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1) if wanted.size else []
+        return list(dict.fromkeys(file for part in parts for file in self.reader.files(int(part[0]), int(part[-1]) + 1)))
+
     def read(self, start: int, stop: int) -> Block:
         wanted = self.numbers()[start:stop]
         if not wanted.size or (np.diff(wanted) == 1).all():
@@ -127,6 +132,9 @@ class Flipped:
 
     def attrs(self) -> dict[str, Any]:
         return self.reader.attrs()
+
+    def files(self, start: int, stop: int) -> list[str]:
+        return self.reader.files(start, stop)
 
     def read(self, start: int, stop: int) -> Block:
         block = self.reader.read(start, stop)

@@ -96,6 +96,10 @@ class ZarrArray:
         """Whether detcal wrote the store, with every chunk."""
         return "detcal_version" in attributes_of(self.path)
 
+    def metadata_files(self) -> list[str]:
+        """What `save` writes anew with the array; a zip file has none apart."""
+        return [str(file) for file in metadata_files(Path(self.path, self.name))]
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
         box, inside = box_around(key, self.shape)
         with clear_errors(self.path, self.name or "the array"):
@@ -139,8 +143,12 @@ def attributes_of(path: str | Path) -> dict[str, Any]:
 def version_of(path: str, name: str) -> str:
     """What changes when an array is written anew: `save` replaces the whole folder; to look at every chunk would take long."""
     folder = Path(path) if is_zip(Path(path)) else Path(path, name)
-    own = [folder, *(file for kind in ("zarr.json", ".zarray") if (file := folder / kind).is_file())]
-    return fingerprint(str(file) for file in own) if folder.exists() else ""
+    return fingerprint(str(file) for file in (folder, *metadata_files(folder))) if folder.exists() else ""
+
+
+def metadata_files(folder: Path) -> list[Path]:
+    """The file that says what an array is, in its folder."""
+    return [file for kind in ("zarr.json", ".zarray") if (file := folder / kind).is_file()]
 
 
 @lru_cache(maxsize=64)

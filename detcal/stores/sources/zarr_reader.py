@@ -68,6 +68,9 @@ class ZarrReader:
             array = zarr.open_array(zarr_place(self.path), path=self.array, mode="r")
             return dict(array.attrs) | recorded_as(array.dtype, self.dtype)
 
+    def files(self, start: int, stop: int) -> list[str]:
+        return [self.path, *self.data.metadata_files()]
+
     def read(self, start: int, stop: int) -> Block:
         return self.data[start:stop] if self.data.ndim == 3 else self.data[...][None][start:stop]
 

@@ -191,4 +191,4 @@ def check_kept(store: Path) -> None:
     """Clear a store away that was given up: when a run fails, its last tasks go on, and zarr makes the folders that they miss again."""
     if not (store / METADATA).exists():
         remove(store)
-        raise OutputError(f"the output {store} was given up while it was written")
+        raise OutputError(f"the output {store} was given up while it was written, or somebody has moved or removed it")
