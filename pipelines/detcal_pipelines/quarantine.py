@@ -3,7 +3,7 @@
 Tasks note damage in a folder beside the output, which the driver reads as blocks end. See detcal.stores.damage for what they do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -23,7 +23,11 @@ from detcal_pipelines.unfinished import Places
 
 MOST_DEATHS = 3  # of processes, while they worked at a block
 ONE = {"frames": "frame", "spectra": "spectrum"}
-DEATHS = "deaths"  # in a note: how many there were; these frames are not read again
+DEATHS = "deaths"  # in a note: these frames are not read again
+
+
+class DeadlyBlocks(RunError):
+    """Processes died, one after the other, while they worked at the same blocks."""
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Quarantine:
 
     Attributes
     ----------
-    places
+    recipe, places
         Of the run.
     most
         Frames or spectra that may be; None: any number, but not all.
@@ -40,6 +44,7 @@ class Quarantine:
         Each with its file, unit (frames or spectra), frames (the first and the last), and the reason.
     """
 
+    recipe: Recipe
     places: Places
     most: int | None = None
     noted: list[Event] = field(default_factory=list)
@@ -48,13 +53,14 @@ class Quarantine:
     @classmethod
     def of_run(cls, recipe: Recipe, places: Places, most: int | None, *, restart: bool) -> "Quarantine":
         """What a run that broke off has found, if it can go on; and blocks at which processes died, one after the other."""
-        found = cls(places, most)
+        found = cls(recipe, places, most)
         if restart or not (places.ledger.is_file() and (places.store / METADATA).is_file()):
             remove(places.bad)
             return found
         history = read_ledger(places.ledger)
         found.noted = [*history.quarantine]
-        found.add(deadly_frames(recipe, history))
+        blocks = {block for process in history.processes for block in process.blocks if block not in history.done}
+        found.add(notes_of([block for block in blocks if history.deaths(block) >= MOST_DEATHS], recipe, history))
         found.gather()
         return found
 
@@ -114,6 +120,11 @@ class Quarantine:
         if self.most is not None and self.frames > self.most:
             raise RunError(f"{self.describe()}; at most {self.most} may be: mend the input, or allow more with --max-bad")
 
+    def add_deadly(self, blocks: list[Block], ledger: Ledger) -> None:
+        """Take note of blocks at which workers died, and list them in the ledger."""
+        self.add(notes_of(blocks, self.recipe, ledger.history))
+        self.note_in(ledger)
+
     @contextmanager
     def judged(self) -> Iterator[None]:
         """Damage that ends the tasks ends the run, if it is more than is allowed."""
@@ -125,19 +136,22 @@ class Quarantine:
             self.check()
             raise
 
-    def go_on(self, recipe: Recipe, error: DamageFound) -> None:
-        """Prepare for a run with what was found.
+    def go_on(self, error: RunError) -> None:
+        """Prepare for a run that reads its input in another way, by what was found.
 
         Raises
         ------
-        InputError
-            Nothing was noted, where this process looks: it would find the same once more.
+        InputError, DeadlyBlocks
+            Nothing new was noted, where this process looks: it would find the same once more.
         """
         self.look_again()
         self.gather()
         self.check()
-        if not self.noted or (recipe.guard is not None and recipe.guard.found):
-            raise InputError(f"{error} The note of it is not in {self.places.bad}: can workers write there?") from error
+        if self.recipe.guard != self.guard:
+            return
+        if isinstance(error, DeadlyBlocks):
+            raise error
+        raise InputError(f"{error} The note of it is not in {self.places.bad}: can workers write there?") from error
 
     def count(self) -> str:
         """How much there is."""
@@ -163,7 +177,7 @@ def runs_of(notes: list[Event]) -> str:
     return ", ".join(spans[:4] + ["…"] * (len(spans) > 4))
 
 
-def deadly_frames(recipe: Recipe, history: History) -> list[Event]:
+def notes_of(blocks: Iterable[Block], recipe: Recipe, history: History) -> list[Event]:
     """The frames of blocks at which several processes have died: nobody knows why, and the next one would die there too.
 
     Where a block of the output is of the same frames alone: not of a sum over all, nor of a map.
@@ -171,18 +185,16 @@ def deadly_frames(recipe: Recipe, history: History) -> list[Event]:
     cut, last = history.header["cut"], recipe.steps[-1]
     if cut["unit"] != "frames" or last.gives not in ("frames", "table") or recipe.input is None:
         return []
-    blocks = {block for process in history.processes for block in process.blocks if block not in history.done}
-    deadly = {block for block in blocks if history.deaths(block) >= MOST_DEATHS and is_of_frames(block, history)}
     paths = recipe.input.path if isinstance(recipe.input.path, list) else [recipe.input.path]
     return [
         {
             "file": str(paths[0]),
             "unit": cut["unit"],
             "frames": [number * cut["depth"], min((number + 1) * cut["depth"], cut["length"]) - 1],
-            "reason": f"{MOST_DEATHS} processes were killed while they worked at these",
-            DEATHS: MOST_DEATHS,
+            "reason": "processes were killed, one after the other, while they worked at these",
+            DEATHS: True,
         }
-        for number in sorted({block[1][0] for block in deadly})
+        for number in sorted({block[1][0] for block in blocks if is_of_frames(block, history)})
     ]
 
 
