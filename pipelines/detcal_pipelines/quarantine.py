@@ -17,6 +17,7 @@ from detcal.stores.damage import DamageFound, Guard, read_notes
 from detcal.stores.targets.replacing import remove
 from detcal.stores.targets.save import as_dataset
 from detcal.stores.targets.zarr_store import METADATA, NUMBERS
+from detcal_pipelines.columns import span
 from detcal_pipelines.ledger import Block, Event, History, Ledger, read_ledger
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.unfinished import Places
@@ -173,7 +174,7 @@ def file_of(note: Event) -> str:
 
 def runs_of(notes: list[Event]) -> str:
     """Numbers of frames: 3, 5–7."""
-    spans = [f"{first}" if first == last else f"{first}–{last}" for first, last in sorted(note["frames"] for note in notes)]
+    spans = [span(*frames) for frames in sorted(note["frames"] for note in notes)]
     return ", ".join(spans[:4] + ["…"] * (len(spans) > 4))
 
 

@@ -111,6 +111,7 @@ class Job:
     restart: bool
     quarantine: Quarantine
     times: Callable[[], dict[str, float]] = dict  # seconds on reading, each step and writing
+    written: bool = False  # the output is there
 
     def run(self, limits: tuple[int, int]) -> Outcome:
         """Run; and go on, with frames of a type that has NaN, from where the first damage of whole numbers was found."""
@@ -120,6 +121,10 @@ class Job:
             return self.run_here(limits) if address is None else self.run_on_cluster(address)
         except (DamageFound, DeadlyBlocks) as error:
             self.quarantine.go_on(error)
+        except KeyboardInterrupt as stop:
+            if self.written and not str(stop):
+                raise type(stop)(f"{self.places.output} was written") from None
+            raise
         finally:
             if not self.places.ledger.is_file():
                 remove(self.places.bad)
@@ -235,13 +240,14 @@ class Job:
                     put_in_place(whole, target, self.recipe.output.overwrite)
                 ledger.note(end={"how": "done"})
                 self.places.ledger.replace(self.places.last_ledger)
+                self.places.remove()
         except BaseException as error:
             self.break_off(ledger, history, error)
             raise
         finally:
             if ledger is not None:
                 ledger.close()
-        self.places.remove()
+        self.written = True
         return perf_counter() - start
 
     def compute_all(
@@ -311,8 +317,9 @@ class Job:
         history = history if ledger is None else ledger.history
         if history is not None and (share := share_saved(self.places.sums)):
             history.sums = {"share": share}
-        if history is not None and history.commit is not None and not self.places.store.exists() and isinstance(error, KeyboardInterrupt):
-            self.places.ledger.replace(self.places.last_ledger)
+        if self.places.ended:
+            settle(self.places)
+        if history is not None and history.commit is not None and not self.places.ledger.is_file():
             said = f"{self.places.output} was written"
         elif history is None or not history.share or not self.places.store.exists():
             self.places.remove()

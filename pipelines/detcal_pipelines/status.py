@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from detcal.errors import InputError
-from detcal_pipelines.columns import columns
+from detcal_pipelines.columns import columns, span
 from detcal_pipelines.ledger import History, Process
 from detcal_pipelines.lock import holder_of, is_held
 from detcal_pipelines.plan import size
@@ -63,7 +63,7 @@ def status_of(output: Path) -> Status:
     places = Places.of(output)
     held = is_held(places.lock)  # before anything is read: a run that ends meanwhile is whole
     history = history_of(places)
-    unfinished = places.ledger.is_file() and not (history is not None and history.commit is not None and not places.store.exists())
+    unfinished = places.ledger.is_file() and not places.ended
     state: State = "at work" if held else "broken off" if unfinished else "whole"
     if not held and not unfinished and not places.output.exists():
         raise InputError(f"there is no {output}, and no run of it that is at work or has broken off: expected the name of an output")
@@ -191,7 +191,7 @@ def earlier(status: Status, history: History) -> str:
 def quarantine(status: Status, history: History) -> str:
     """Input that could not be read."""
     bad = history.quarantine
-    named = [f"{each['file']}, frames {each['frames']}: {each['reason']}" for each in bad[:MOST_BAD]]
+    named = [f"{each['file']}, {each['unit']} {span(*each['frames'])}: {each['reason']}" for each in bad[:MOST_BAD]]
     return "; ".join([*named, *([f"and {len(bad) - MOST_BAD} more"] if len(bad) > MOST_BAD else [])])
 
 

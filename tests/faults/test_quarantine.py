@@ -30,8 +30,8 @@ from detcal.stores.damage import Guard, guarding, read_notes
 from detcal.stores.targets.crono_writer import write_crono
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
 from tests.faults.conftest import SIDE
+from tests.pipelines.commands import in_process
 from tests.pipelines.packages import found_in, pretend
-from tests.pipelines.test_run import in_process
 
 FRAMES, DEPTH = 40, 8
 RESPONSE = '[[steps]]\noperation = "correct_response"\nresponse = "gain.npy"\n'

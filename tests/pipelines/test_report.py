@@ -177,11 +177,11 @@ def test_what_was_quarantined_and_who_worked_at_it_is_listed(folder, tmp_path):
         (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, tmp_path / name)
     ledger = Ledger.go_on(Places.of(tmp_path / "new_corrected.zarr").last_ledger)
     for number in range(30):
-        ledger.note(bad={"file": f"raw-{number}.h5", "frames": "3", "reason": "a checksum is wrong"})
+        ledger.note(bad={"file": f"raw-{number}.h5", "unit": "spectra", "frames": [3, 7], "reason": "a checksum is wrong"})
     ledger.close()
     report = as_text(report_of(tmp_path / "new_corrected.zarr"))
-    assert "30 blocks of the input could not be read" in report
-    assert re.search(r"raw-0\.h5 +3 +a checksum is wrong", report)
+    assert "30 parts of the input could not be read" in report
+    assert re.search(r"raw-0\.h5 +spectra 3–7 +a checksum is wrong", report)
     assert "… and 11 more" in report
     assert re.search(r"\d+ on \S+ +2 +\d+\.\d s +ended well", report)
 

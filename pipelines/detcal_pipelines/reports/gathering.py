@@ -17,6 +17,7 @@ from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import is_zip
 from detcal.stores.targets.replacing import is_zarr_store
 from detcal_pipelines.chain import open_first, trace
+from detcal_pipelines.columns import span
 from detcal_pipelines.ledger import History, read_ledger
 from detcal_pipelines.pictures import pictures_of
 from detcal_pipelines.plan import size
@@ -150,11 +151,11 @@ def steps_of(history: History) -> Section:
 
 def unreadable(history: History) -> Section:
     """Input that was quarantined."""
-    rows = [(str(bad["file"]), str(bad["frames"]), str(bad["reason"])) for bad in history.quarantine]
+    rows = [(str(bad["file"]), f"{bad['unit']} {span(*bad['frames'])}", str(bad["reason"])) for bad in history.quarantine]
     if not rows:
         return Section("Quarantine", ["All that was asked for could be read."])
-    told = f"{len(rows)} blocks of the input could not be read, and are NaN in the output."
-    return Section("Quarantine", [told, Table(some(rows, MOST_ROWS), ("file", "frames", "reason"))])
+    told = f"{len(rows)} parts of the input could not be read, and are NaN in the output."
+    return Section("Quarantine", [told, Table(some(rows, MOST_ROWS), ("file", "part", "reason"))])
 
 
 def read_files(history: History, folder: Path) -> Section:
