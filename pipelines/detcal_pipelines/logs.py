@@ -56,7 +56,7 @@ def log_event(event: dict[str, Any], share: float) -> None:
         case {"lost": block}:
             LOG.warning("not on the disk as it was written, and done again: %s", in_words([block]))
         case {"bad": bad}:
-            LOG.warning("cannot be read, and is NaN: %s, frames %s: %s", bad["file"], bad["frames"], bad["reason"])
+            LOG.warning("cannot be read: %s %s to %s of %s: %s", bad["unit"], *bad["frames"], bad["file"], bad["reason"])
         case {"sums": sums}:
             LOG.debug("sums saved, %.1f %% done", 100 * sums["share"])
         case {"memory": memory}:

@@ -109,11 +109,11 @@ def test_every_run_writes_a_page_with_pictures_of_what_went_in_and_came_out(fold
     page = page_of(output_of(folder, name))
     assert not {"script", "link", "iframe", "object", "form", "base"} & set(page.tags)
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert len(page.pictures) >= (1 if name == "build_psf" else 2)
+    assert page.tags.count("svg") >= (1 if name == "build_psf" else 2)
     for picture in page.pictures:
-        assert picture.startswith(b"\x89PNG")
         width, height = struct.unpack(">II", picture[16:24])
-        assert (width, height) in ((900, 360), (900, 280))
+        assert picture.startswith(b"\x89PNG")
+        assert max(width, height) <= SIDE
     for words in (name, "Plan and measurement", "peak memory", "numpy", "What came out" if name != "fit_distortion" else "displaced"):
         assert words in page.text
 
@@ -177,11 +177,13 @@ def test_what_was_quarantined_and_who_worked_at_it_is_listed(folder, tmp_path):
         (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, tmp_path / name)
     ledger = Ledger.go_on(Places.of(tmp_path / "new_corrected.zarr").last_ledger)
     for number in range(30):
-        ledger.note(bad={"file": f"raw-{number}.h5", "frames": "3", "reason": "a checksum is wrong"})
+        note = {"file": str(tmp_path / f"raw-{number}.h5"), "unit": "frames", "frames": [5 * number, 5 * number + 2]}
+        ledger.note(bad=note | {"reason": "a checksum is wrong"})
     ledger.close()
     report = as_text(report_of(tmp_path / "new_corrected.zarr"))
-    assert "30 blocks of the input could not be read" in report
-    assert re.search(r"raw-0\.h5 +3 +a checksum is wrong", report)
+    assert "90 frames could not be read" in report
+    assert re.search(r"\nfile +frames +reason\n", report)
+    assert re.search(r"raw-1\.h5 +5–7 +a checksum is wrong", report)
     assert "… and 11 more" in report
     assert re.search(r"\d+ on \S+ +2 +\d+\.\d s +ended well", report)
 

@@ -91,7 +91,7 @@ def test_a_run_at_work(tmp_path):
     ledger = begun(output, pid=os.getpid(), host=gethostname())
     write(ledger, range(25))
     ledger.note(memory={"held": 300 * MIB, "peak": 400 * MIB})
-    ledger.note(bad={"file": "frames.h5", "frames": "8 … 11", "reason": "a checksum is wrong"})
+    ledger.note(bad={"file": "frames.h5", "unit": "frames", "frames": [8, 11], "reason": "a checksum is wrong"})
     ledger.close()
     with only_run(Places.of(output).lock, output):
         found = shown(output)
@@ -104,7 +104,7 @@ def test_a_run_at_work(tmp_path):
     assert found["memory"] == "300 MiB held, 400 MiB at most, planned 500 MiB of 900 MiB"
     assert found["tasks"] == "2 at once, on threads of one process"
     assert found["run by"].startswith(f"process {os.getpid()} on {gethostname()} since ")
-    assert found["quarantined"] == "frames.h5, frames 8 … 11: a checksum is wrong"
+    assert found["quarantined"] == "4 frames cannot be read: 8–11 of frames.h5 (a checksum is wrong)"
 
 
 def test_a_run_that_was_killed_and_one_that_says_why_it_ended(tmp_path):
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_the_watch_alone(tmp_path, monkeypatch):
 
 def test_names_of_files_cannot_steer_the_terminal(tmp_path):
     ledger = begun(tmp_path / "out.zarr")
-    ledger.note(bad={"file": "a\x1b[2Jb\nc", "frames": "1", "reason": "r"})
+    ledger.note(bad={"file": "a\x1b[2Jb\nc", "unit": "frames", "frames": [1, 1], "reason": "r"})
     ledger.close()
     lines = describe(status_of(tmp_path / "out.zarr"))
     assert not any(ord(letter) < 32 for line in lines for letter in line)
