@@ -124,7 +124,7 @@ def headline(status: Status) -> str:
 def progress(status: Status, history: History) -> str:
     """How many blocks are there."""
     cut = history.header["cut"]
-    return f"{len(history.done)} of {history.blocks}, of {cut['depth']} of the {cut['length']} {cut['unit']} each"
+    return f"{len(history.done)} of {history.blocks}, each of {cut['depth']} of the {cut['length']} {cut['unit']}"
 
 
 def rate(status: Status, history: History) -> str:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from detcal import save
 from detcal.response import Response
-from tests.pipelines.test_run import in_process
+from tests.pipelines.commands import in_process
 
 RECIPE = """\
 [input]
@@ -97,7 +97,7 @@ def test_a_run_at_work(tmp_path):
         found = shown(output)
     assert found["state"].startswith("at work [")
     assert found["state"].endswith("] 25 %")
-    assert found["blocks"] == "25 of 100, of 4 of the 400 frames each"
+    assert found["blocks"] == "25 of 100, each of 4 of the 400 frames"
     rate, left = float(found["rate"].split()[0]), float(found["time left"].split()[0])
     assert 9 < rate < 10.1  # 100 frames in the 10 s since it began
     assert left == pytest.approx(300 / rate, rel=0.02)
@@ -160,7 +160,7 @@ def test_nothing_is_an_error(tmp_path):
 def test_the_command_says_it_in_80_columns(finished):
     done = in_process(finished, "status", "out.zarr")
     assert done.exit_code == 0
-    assert "5 of 5, of 4 of the 20 frames each" in done.stdout
+    assert "5 of 5, each of 4 of the 20 frames" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

@@ -134,7 +134,7 @@ def histogram(picture: Image) -> Iterator[str]:
     known = picture.values[np.isfinite(picture.values)]
     edges = edges_of(known)
     counts, _ = np.histogram(known, edges)
-    axes = Axes(620, 20, 265, IMAGE_HEIGHT - 70, (edges[0], edges[-1]), (0, max(1, counts.max()) * 1.05))
+    axes = Axes(645, 20, 225, IMAGE_HEIGHT - 70, (edges[0], edges[-1]), (0, max(1, counts.max()) * 1.05))
     x, y = axes.across(edges), axes.down(counts)
     bars = "".join(f"H{left:.1f}V{top:.1f}H{right:.1f}" for left, right, top in zip(x, x[1:], y, strict=False))
     yield element("path", d=f"M{axes.left} {axes.bottom}{bars}V{axes.bottom}Z", fill=INK)
@@ -186,7 +186,7 @@ def path_of(x: Values, y: Values) -> str:
 
 def below(axes: Axes, title: str = "") -> Iterator[str]:
     """The lower side of axes, with numbers."""
-    found = ticks(*axes.x)
+    found = next(few for most in range(TICKS, 0, -1) if room_for(few := ticks(*axes.x, most)) <= axes.width or most == 1)
     places = axes.across(np.array(found))
     yield side(f"M{axes.left:.1f} {axes.bottom:.1f}H{axes.right:.1f}" + "".join(f"M{x:.1f} {axes.bottom:.1f}v4" for x in places))
     for value, x in zip(found, places, strict=True):
@@ -197,14 +197,15 @@ def below(axes: Axes, title: str = "") -> Iterator[str]:
 
 def beside(axes: Axes, title: str = "", *, on_the_right: bool = False) -> Iterator[str]:
     """The left or right side of axes, with numbers."""
-    found = ticks(*axes.y)
+    found = ticks(*axes.y, TICKS)
     places = axes.down(np.array(found))
     x, step, anchor = (axes.right, 4, "start") if on_the_right else (axes.left, -4, "end")
     yield side(f"M{x:.1f} {axes.top:.1f}V{axes.bottom:.1f}" + "".join(f"M{x:.1f} {y:.1f}h{step}" for y in places))
     for value, y in zip(found, places, strict=True):
         yield label(number_text(value, found), x + 1.75 * step, y + 4, anchor)
     if title:
-        yield label(title, 0, 0, "middle", transform=f"translate({axes.left - 48:.1f} {axes.top + axes.height / 2:.1f}) rotate(-90)")
+        away = axes.left - 16 - LETTER * longest_of(found)
+        yield label(title, 0, 0, "middle", transform=f"translate({away:.1f} {axes.top + axes.height / 2:.1f}) rotate(-90)")
 
 
 def side(path: str) -> str:
@@ -217,13 +218,23 @@ def label(words: str, x: float, y: float, anchor: str = "start", **attributes: o
     return element("text", text(words), x=round(float(x), 1), y=round(float(y), 1), text_anchor=anchor, **attributes)
 
 
-def ticks(first: float, last: float) -> list[float]:
+def ticks(first: float, last: float, most: int) -> list[float]:
     """Round numbers between two, a few."""
     low, high = sorted((first, last))
-    least = (high - low) / TICKS
+    least = (high - low) / most
     power = 10.0 ** floor(log10(least))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least)
     return [number * step for number in range(ceil(low / step), floor(high / step) + 1)]
+
+
+def room_for(numbers: list[float]) -> float:
+    """The width that numbers beside each other take."""
+    return len(numbers) * LETTER * (longest_of(numbers) + 2)
+
+
+def longest_of(numbers: list[float]) -> int:
+    """Most letters of a number."""
+    return max((len(number_text(each, numbers)) for each in numbers), default=0)
 
 
 def number_text(value: float, others: list[float]) -> str:

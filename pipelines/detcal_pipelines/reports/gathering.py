@@ -114,6 +114,7 @@ def summary_of(places: Places, history: History | None, stored: xr.Dataset) -> s
 def plan_and_measurement(places: Places, history: History) -> Section:
     """What was planned, and what came."""
     header, last = history.header, history.processes[-1] if history.processes else None
+    arrays = len(header["arrays"])
     cut, seconds = header["cut"], sum(process.seconds for process in history.processes)
     peak = max((process.peak for process in history.processes), default=0)
     here = last is not None and not last.begun["scheduler"]
@@ -125,7 +126,7 @@ def plan_and_measurement(places: Places, history: History) -> Section:
         (
             "blocks",
             "" if last is None else last.begun["plan"].partition(", ")[0],
-            f"{len(history.done)} of {history.blocks} written, in all arrays",
+            f"{len(history.done)} of {history.blocks} written{f', of {arrays} arrays' if arrays > 1 else ''}",
         ),
         ("tasks at once", "" if last is None else str(last.begun["tasks"]), ""),
         ("in", size(header["bytes_in"]), ""),
@@ -201,6 +202,5 @@ def versions_of(history: History | None, stored: xr.Dataset) -> Section:
     """Versions of detcal, of the packages that steps come from, and of the libraries."""
     if history is None or not history.processes:
         return Section("Versions", [f"detcal {stored.attrs.get('detcal_version', 'of unknown version')}"])
-    steps = list(history.header["fingerprint"]["steps"].items())
-    libraries = list(history.processes[-1].begun["versions"].items())
-    return Section("Versions", [Table(steps, ("step", "of")), Table(libraries, ("library", "version"))])
+    versions = history.header["fingerprint"]["steps"] | history.processes[-1].begun["versions"]
+    return Section("Versions", [Table(list(versions.items()), ("step or library", "version"))])
