@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detcal.frames.once import is_found
 
 SIDE = 96  # largest of a thumbnail, pixels
+UNKNOWN = 200, 30, 30  # the colour of NaN
 
 
 def as_text(calibration: Any) -> str:
@@ -79,12 +80,26 @@ def thumbnail(image: xr.DataArray) -> str:
     """An image in grey, from its 1st to its 99th percentile; red where it is NaN."""
     step = -(-max(image.shape) // SIDE)
     values = np.asarray(image.values[::step, ::step], np.float64)
-    known = np.isfinite(values)
-    low, high = np.percentile(values[known], [1, 99]) if known.any() else (0.0, 1.0)
-    grey = 255 * ((np.where(known, values, low) - low) / (high - low if high > low else 1.0)).clip(0, 1)
-    colours = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-    colours[~known] = 200, 30, 30
+    colours = in_greys(values, limits_of(values, 1, 99))
     return f"<img alt='' src='data:image/png;base64,{b64encode(png(colours)).decode()}'>"
+
+
+def limits_of(values: NDArray[Any], low: float, high: float) -> tuple[float, float]:
+    """Two percentiles of what is known, never the same number."""
+    known = values[np.isfinite(values)]
+    first, last = (float(each) for each in np.percentile(known, [low, high])) if known.size else (0.0, 1.0)
+    room = max(0.5, 1e-6 * abs(first))
+    return (first, last) if last > first else (first - room, first + room)
+
+
+def in_greys(values: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """An image as colours (y, x, 3), black at the lower limit and white at the upper one; red where it is NaN."""
+    known = np.isfinite(values)
+    low, high = limits
+    grey = 255 * ((np.where(known, values, low) - low) / (high - low)).clip(0, 1)
+    colours = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    colours[~known] = UNKNOWN
+    return colours
 
 
 def png(colours: NDArray[np.uint8]) -> bytes:

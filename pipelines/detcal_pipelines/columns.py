@@ -10,7 +10,10 @@ NARROWEST = 8  # of a column
 
 def cleaned(text: object) -> str:
     """A text from a file, without what would steer a terminal or break a line."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
+    found = str(text)
+    if found.isprintable():  # as nearly all are: pictures in a page are long
+        return found
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in found)
 
 
 def span(first: int, last: int) -> str:

@@ -125,7 +125,8 @@ def keys_that_differ(before: Any, after: Any, place: str) -> list[str]:
         return [
             text for number, pair in enumerate(zip(before, after, strict=True)) for text in keys_that_differ(*pair, f"{place}[{number}]")
         ]
-    return [] if before == after else [f"{place} was {json.dumps(before)}, and is {json.dumps(after)}"]
+    was, now = json.dumps(before), json.dumps(after)  # texts, since NaN is not the same as NaN
+    return [] if was == now else [f"{place} was {was}, and is {now}"]
 
 
 def change(before: list[Any], after: list[Any]) -> str:

@@ -230,8 +230,8 @@ def write_lines(path: Path, events: Iterable[Event]) -> None:
 
 
 def as_line(event: Event) -> bytes:
-    """A line: checksum, then JSON."""
-    text = json.dumps(event, separators=(",", ":"), allow_nan=False).encode()
+    """A line: checksum, then JSON, with Infinity and NaN, which a recipe may have."""
+    text = json.dumps(event, separators=(",", ":")).encode()
     return b"%08x %s\n" % (crc32(text), text)
 
 

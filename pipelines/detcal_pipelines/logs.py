@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detcal.errors import DetcalError
-from detcal_pipelines.columns import cleaned, span
+from detcal_pipelines.columns import cleaned
 
 LOG = logging.getLogger("detcal")
 LOG.addHandler(logging.NullHandler())  # else warnings would come on the terminal twice
@@ -56,7 +56,7 @@ def log_event(event: dict[str, Any], share: float) -> None:
         case {"lost": block}:
             LOG.warning("not on the disk as it was written, and done again: %s", in_words([block]))
         case {"bad": bad}:
-            LOG.warning("cannot be read, and is NaN: %s, %s %s: %s", bad["file"], bad["unit"], span(*bad["frames"]), bad["reason"])
+            LOG.warning("cannot be read: %s %s to %s of %s: %s", bad["unit"], *bad["frames"], bad["file"], bad["reason"])
         case {"sums": sums}:
             LOG.debug("sums saved, %.1f %% done", 100 * sums["share"])
         case {"memory": memory}:

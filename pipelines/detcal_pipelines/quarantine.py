@@ -71,11 +71,6 @@ class Quarantine:
         unread = tuple((note["frames"][0], note["frames"][1]) for note in self.noted if DEATHS in note)
         return Guard(str(self.places.bad), bool(self.noted), unread)
 
-    @property
-    def frames(self) -> int:
-        """How many frames or spectra it is."""
-        return len({number for note in self.noted for number in range(note["frames"][0], note["frames"][1] + 1)})
-
     def look_again(self) -> None:
         """See to it that nothing is missed: two notes of one moment cannot be told by when the folder was changed."""
         self.looked = 0
@@ -107,7 +102,7 @@ class Quarantine:
             ledger.note(bad=note)
         self.check()
         cut = ledger.history.header["cut"]
-        if self.noted and self.noted[0]["unit"] == cut["unit"] and self.frames >= cut["length"]:
+        if self.noted and self.noted[0]["unit"] == cut["unit"] and number_of(self.noted) >= cut["length"]:
             raise InputError(f"nothing of the input can be read: {self.describe()}")
 
     def check(self) -> None:
@@ -118,7 +113,7 @@ class Quarantine:
         RunError
             How much there is.
         """
-        if self.most is not None and self.frames > self.most:
+        if self.most is not None and number_of(self.noted) > self.most:
             raise RunError(f"{self.describe()}; at most {self.most} may be: mend the input, or allow more with --max-bad")
 
     def add_deadly(self, blocks: list[Block], ledger: Ledger) -> None:
@@ -154,17 +149,28 @@ class Quarantine:
             raise error
         raise InputError(f"{error} The note of it is not in {self.places.bad}: can workers write there?") from error
 
-    def count(self) -> str:
-        """How much there is."""
-        unit = self.noted[0]["unit"]
-        return f"1 {ONE.get(unit, unit)}" if self.frames == 1 else f"{self.frames} {unit}"
-
     def describe(self) -> str:
         """How much there is, and of which file what and why: a line."""
-        kinds = groupby(sorted(self.noted, key=file_of), file_of)
-        files = [f"{runs_of(list(notes))} of {file}" for file, notes in kinds]
-        more = f" and of {len(files) - 3} more files" if len(files) > 3 else ""
-        return f"{self.count()} cannot be read: {'; '.join(files[:3])}{more} ({self.noted[0]['reason']})"
+        return described(self.noted)
+
+
+def described(notes: list[Event]) -> str:
+    """How much was noted, and of which file what and why: a line."""
+    kinds = groupby(sorted(notes, key=file_of), file_of)
+    files = [f"{runs_of(list(those))} of {file}" for file, those in kinds]
+    more = f" and of {len(files) - 3} more files" if len(files) > 3 else ""
+    return f"{counted(notes)} cannot be read: {'; '.join(files[:3])}{more} ({notes[0]['reason']})"
+
+
+def counted(notes: list[Event]) -> str:
+    """How much was noted."""
+    unit, number = notes[0]["unit"], number_of(notes)
+    return f"1 {ONE.get(unit, unit)}" if number == 1 else f"{number} {unit}"
+
+
+def number_of(notes: list[Event]) -> int:
+    """How many frames or spectra were noted."""
+    return len({number for note in notes for number in range(note["frames"][0], note["frames"][1] + 1)})
 
 
 def file_of(note: Event) -> str:

@@ -112,13 +112,17 @@ class Mending:
     def recipe(self) -> Recipe:
         """What made the output, which takes the same of the input as damaged."""
         recipe = recipe_of(self.history, self.places.output)
-        recipe.guard = self.quarantine.guard
+        recipe.guard = self.quarantine_of(recipe).guard
         return recipe
 
     @cached_property
     def quarantine(self) -> Quarantine:
-        """What of the input could not be read."""
-        return Quarantine(self.places, noted=[*self.history.quarantine])
+        """What of the input could not be read then."""
+        return self.quarantine_of(self.recipe)
+
+    def quarantine_of(self, recipe: Recipe) -> Quarantine:
+        """The same, of a recipe that is to be read in that way."""
+        return Quarantine(recipe, self.places, noted=[*self.history.quarantine])
 
     def check_unchanged(self) -> None:
         """Refuse to mix what rests on different things."""

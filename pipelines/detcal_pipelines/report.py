@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from detcal_pipelines.plan import Plan, PlannedStep, size
+from detcal_pipelines.quarantine import counted
 from detcal_pipelines.run import Outcome
 from detcal_pipelines.trial import Trial
 
@@ -70,5 +71,5 @@ def outcome_table(outcome: Outcome) -> Table:
     table.add_row("peak memory, measured", "on other machines" if outcome.peak_bytes is None else size(outcome.peak_bytes))
     table.add_row("report", "none: see the warning" if outcome.report is None else str(outcome.report))
     if outcome.quarantine.noted:
-        table.add_row("quarantined", outcome.quarantine.count())
+        table.add_row("quarantined", counted(outcome.quarantine.noted))
     return table

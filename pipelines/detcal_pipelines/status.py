@@ -11,15 +11,15 @@ from rich.live import Live
 from rich.text import Text
 
 from detcal.errors import InputError
-from detcal_pipelines.columns import columns, span
+from detcal_pipelines.columns import columns
 from detcal_pipelines.ledger import History, Process
 from detcal_pipelines.lock import holder_of, is_held
 from detcal_pipelines.plan import size
+from detcal_pipelines.quarantine import described
 from detcal_pipelines.unfinished import Places, history_of, percent
 
 SECONDS_BETWEEN_LOOKS = 1.0
 BAR = 30  # letters
-MOST_BAD = 5  # that are named
 
 State = Literal["at work", "broken off", "whole"]
 
@@ -124,7 +124,7 @@ def headline(status: Status) -> str:
 def progress(status: Status, history: History) -> str:
     """How many blocks are there."""
     cut = history.header["cut"]
-    return f"{len(history.done)} of {history.blocks}, of {cut['depth']} of the {cut['length']} {cut['unit']} each"
+    return f"{len(history.done)} of {history.blocks}, each of {cut['depth']} of the {cut['length']} {cut['unit']}"
 
 
 def rate(status: Status, history: History) -> str:
@@ -190,9 +190,8 @@ def earlier(status: Status, history: History) -> str:
 
 def quarantine(status: Status, history: History) -> str:
     """Input that could not be read."""
-    bad = history.quarantine
-    named = [f"{each['file']}, {each['unit']} {span(*each['frames'])}: {each['reason']}" for each in bad[:MOST_BAD]]
-    return "; ".join([*named, *([f"and {len(bad) - MOST_BAD} more"] if len(bad) > MOST_BAD else [])])
+    notes = history.quarantine
+    return described(notes) if notes else ""
 
 
 def is_of(holder: str, process: Process | None) -> bool:

@@ -17,7 +17,7 @@ import zarr
 from detcal.errors import OutputError
 from detcal.stores.checksums import checksum_of, chunks_in_shard, fault_of, seal_of
 from detcal.stores.targets.replacing import ledger_of, remove
-from detcal.stores.targets.zarr_store import METADATA, chunk_file
+from detcal.stores.targets.zarr_store import METADATA, chunk_file, open_array
 from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
@@ -46,7 +46,7 @@ class Places:
         """Beside an output."""
         path = Path(output).absolute()
         hidden = (path.with_name(f".{path.name}.{kind}") for kind in PARTS)
-        return cls(path, *hidden, ledger_of(path), path.with_name(f"{path.name}.html"))
+        return cls(path, *hidden, last_ledger=ledger_of(path), report=path.with_name(f"{path.name}.html"))
 
     def remove(self) -> None:
         """Remove what a run has left, the ledger last; not its output."""
@@ -114,7 +114,7 @@ def check_unchanged(places: Places, history: History, basis: Fingerprint) -> Non
 def lost_blocks(store: Path, history: History) -> list[Block]:
     """Blocks that the ledger has and the disk has not: all are looked for, and those that may not have reached the disk are read."""
     group = zarr.open_group(store, mode="r")
-    arrays = {name: group[name] for name in history.header["arrays"]}
+    arrays = {name: open_array(group, name) for name in history.header["arrays"]}
     unsure = set(history.unsure())
     return [block for block, done in history.done.items() if not is_there(store, arrays[block[0]], block, done.seal, read=block in unsure)]
 
@@ -138,7 +138,7 @@ def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path
         "provenance": provenance,
         "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth, "begun": plan.begun},
         "arrays": {
-            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(group[name])}
+            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(open_array(group, name))}
             for name, array in writes.items()
         },
         "steps": [step.operation for step in plan.steps],

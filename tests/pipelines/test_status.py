@@ -18,7 +18,7 @@ from rich.console import Console
 
 from detcal import save
 from detcal.response import Response
-from tests.pipelines.test_run import in_process
+from tests.pipelines.commands import in_process
 
 RECIPE = """\
 [input]
@@ -97,14 +97,14 @@ def test_a_run_at_work(tmp_path):
         found = shown(output)
     assert found["state"].startswith("at work [")
     assert found["state"].endswith("] 25 %")
-    assert found["blocks"] == "25 of 100, of 4 of the 400 frames each"
+    assert found["blocks"] == "25 of 100, each of 4 of the 400 frames"
     rate, left = float(found["rate"].split()[0]), float(found["time left"].split()[0])
     assert 9 < rate < 10.1  # 100 frames in the 10 s since it began
     assert left == pytest.approx(300 / rate, rel=0.02)
     assert found["memory"] == "300 MiB held, 400 MiB at most, planned 500 MiB of 900 MiB"
     assert found["tasks"] == "2 at once, on threads of one process"
     assert found["run by"].startswith(f"process {os.getpid()} on {gethostname()} since ")
-    assert found["quarantined"] == "frames.h5, frames 8–11: a checksum is wrong"
+    assert found["quarantined"] == "4 frames cannot be read: 8–11 of frames.h5 (a checksum is wrong)"
 
 
 def test_a_run_that_was_killed_and_one_that_says_why_it_ended(tmp_path):
@@ -160,7 +160,7 @@ def test_nothing_is_an_error(tmp_path):
 def test_the_command_says_it_in_80_columns(finished):
     done = in_process(finished, "status", "out.zarr")
     assert done.exit_code == 0
-    assert "5 of 5, of 4 of the 20 frames each" in done.stdout
+    assert "5 of 5, each of 4 of the 20 frames" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

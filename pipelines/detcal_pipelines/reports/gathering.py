@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import datetime
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import is_zip
 from detcal.stores.targets.replacing import is_zarr_store
 from detcal_pipelines.chain import open_first, trace
-from detcal_pipelines.columns import span
 from detcal_pipelines.ledger import History, read_ledger
 from detcal_pipelines.pictures import pictures_of
 from detcal_pipelines.plan import size
+from detcal_pipelines.quarantine import counted, runs_of
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.reports.document import Document, Listing, Section, Table, some
 from detcal_pipelines.reports.provenance import files_of, inputs_of, provenance_of, recipe_in
@@ -60,7 +61,7 @@ def report_of(output: Path, recipe: Recipe | None = None) -> Document:
         *([plan_and_measurement(places, history), steps_of(history)] if history is not None else []),
         Section("Recipe", [Listing(as_toml(asked))] if asked else ["None: no run of detcal has made this."]),
         *(Section(title, list(pictures)) for title, pictures in pictures_for(recipe, stored, there).items()),
-        *([unreadable(history), read_files(history, folder), processes(history)] if history is not None else []),
+        *([unreadable(history, folder), read_files(history, folder), processes(history)] if history is not None else []),
         Section("Where inputs come from", [Listing("\n".join(provenance_of(inputs, folder)))] if inputs else ["Nothing was read."]),
         versions_of(history, stored),
     ]
@@ -113,6 +114,7 @@ def summary_of(places: Places, history: History | None, stored: xr.Dataset) -> s
 def plan_and_measurement(places: Places, history: History) -> Section:
     """What was planned, and what came."""
     header, last = history.header, history.processes[-1] if history.processes else None
+    arrays = len(header["arrays"])
     cut, seconds = header["cut"], sum(process.seconds for process in history.processes)
     peak = max((process.peak for process in history.processes), default=0)
     here = last is not None and not last.begun["scheduler"]
@@ -124,7 +126,7 @@ def plan_and_measurement(places: Places, history: History) -> Section:
         (
             "blocks",
             "" if last is None else last.begun["plan"].partition(", ")[0],
-            f"{len(history.done)} of {history.blocks} written, in all arrays",
+            f"{len(history.done)} of {history.blocks} written{f', of {arrays} arrays' if arrays > 1 else ''}",
         ),
         ("tasks at once", "" if last is None else str(last.begun["tasks"]), ""),
         ("in", size(header["bytes_in"]), ""),
@@ -149,13 +151,14 @@ def steps_of(history: History) -> Section:
     return Section("Steps", [planned, told, Table(rows, ("", "time", "share"))])
 
 
-def unreadable(history: History) -> Section:
+def unreadable(history: History, folder: Path) -> Section:
     """Input that was quarantined."""
-    rows = [(str(bad["file"]), f"{bad['unit']} {span(*bad['frames'])}", str(bad["reason"])) for bad in history.quarantine]
-    if not rows:
+    notes = history.quarantine
+    if not notes:
         return Section("Quarantine", ["All that was asked for could be read."])
-    told = f"{len(rows)} parts of the input could not be read, and are NaN in the output."
-    return Section("Quarantine", [told, Table(some(rows, MOST_ROWS), ("file", "part", "reason"))])
+    rows = [(relpath(note["file"], folder), runs_of([note]), str(note["reason"])) for note in notes]
+    told = f"{counted(notes)} could not be read: NaN in the output, and left out of sums over all of them."
+    return Section("Quarantine", [told, Table(some(rows, MOST_ROWS), ("file", str(notes[0]["unit"]), "reason"))])
 
 
 def read_files(history: History, folder: Path) -> Section:
@@ -199,6 +202,5 @@ def versions_of(history: History | None, stored: xr.Dataset) -> Section:
     """Versions of detcal, of the packages that steps come from, and of the libraries."""
     if history is None or not history.processes:
         return Section("Versions", [f"detcal {stored.attrs.get('detcal_version', 'of unknown version')}"])
-    steps = list(history.header["fingerprint"]["steps"].items())
-    libraries = list(history.processes[-1].begun["versions"].items())
-    return Section("Versions", [Table(steps, ("step", "of")), Table(libraries, ("library", "version"))])
+    versions = history.header["fingerprint"]["steps"] | history.processes[-1].begun["versions"]
+    return Section("Versions", [Table(list(versions.items()), ("step or library", "version"))])

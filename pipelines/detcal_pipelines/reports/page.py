@@ -1,12 +1,8 @@
 """A report as one HTML file, which needs nothing else: pictures lie in it, and there are no scripts."""
 
-from base64 import b64encode
-from html import escape
-
-from detcal_pipelines.columns import cleaned
 from detcal_pipelines.pictures import Image, Lines
 from detcal_pipelines.reports.document import Document, Listing, Section, Table, caption_of
-from detcal_pipelines.reports.drawing import as_png
+from detcal_pipelines.reports.drawing import as_svg, text
 
 MARK = '<meta name="generator" content="detcal report">'  # by which a report is told from a page of somebody else's
 STYLE = """
@@ -22,7 +18,8 @@ td:first-child { color: #555; }
 pre { background: #f6f6f4; padding: 0.8rem; font-size: 0.85rem; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
 figcaption { font-size: 0.9rem; overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; display: block; }
+svg { width: 100%; height: auto; display: block; }
+svg text { font-size: 12px; fill: #555; }
 """
 
 
@@ -41,11 +38,6 @@ def as_page(document: Document) -> str:
     )
 
 
-def text(value: str) -> str:
-    """A text that is nothing but text, whatever is in it."""
-    return escape(cleaned(value))
-
-
 def as_section(section: Section) -> str:
     """A title and its parts."""
     return "\n".join([f"<h2>{text(section.title)}</h2>", *map(as_part, section.parts)])
@@ -60,9 +52,7 @@ def as_part(part: str | Table | Listing | Image | Lines) -> str:
         return f"<pre>{lines}</pre>"
     if isinstance(part, Table):
         return as_table(part)
-    data = b64encode(as_png(part)).decode()
-    caption = text(caption_of(part))
-    return f'<figure><figcaption>{caption}</figcaption><img alt="{text(part.title)}" src="data:image/png;base64,{data}"></figure>'
+    return f"<figure><figcaption>{text(caption_of(part))}</figcaption>{as_svg(part)}</figure>"
 
 
 def as_table(table: Table) -> str:

@@ -1,6 +1,7 @@
 """A recipe as TOML, as it was understood: with the values of keys that were left out."""
 
 import json
+from math import isfinite
 from typing import Any
 
 TABLES = ("input", "steps", "output", "compute")  # in the order in which people write them
@@ -34,4 +35,6 @@ def as_value(value: Any) -> str:
         return f"{{ {', '.join(f'{key} = {as_value(each)}' for key, each in known(value).items())} }}"
     if isinstance(value, list):
         return f"[{', '.join(map(as_value, value))}]"
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     return json.dumps(value, ensure_ascii=False)

@@ -65,7 +65,7 @@ class FitDistortion(Step[Known]):
     def task_bytes(self, block: Block, ready: Known) -> Needs:
         return fit_distortion_bytes(block.image_shape, block.source.data.chunksize[0], block.itemsize)
 
-    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], GridPoints | None]) -> dict[str, list[Picture]]:
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Known]) -> dict[str, list[Picture]]:
         """The grid with the dots that were used, and how far pixels are displaced."""
         dots = result.point_y.values, result.point_x.values
         moved = xr.DataArray(from_dataset(result.compute()).displacement_px, dims=("y", "x", "axis"), attrs={"units": "px"})
