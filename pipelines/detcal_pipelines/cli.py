@@ -160,17 +160,19 @@ def check(recipe: Path, overwrite: bool) -> None:
 @RECIPE
 @MEMORY
 @WORKERS
-@OVERWRITE
 @clear_exit
-def plan(recipe: Path, memory: int | None, workers: int | None, overwrite: bool) -> None:
-    """Show what a run would read, write and hold in memory; what a run would refuse is refused here too."""
+def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
+    """Show what a run would read, write and hold in memory; what a run would refuse is refused here too, but an output that exists."""
     from rich.console import Console
 
     from detcal_pipelines.plan import here
     from detcal_pipelines.report import plan_table
     from detcal_pipelines.run import job_of
 
-    found, console = told(recipe, overwrite, memory=memory, workers=workers), Console()
+    asked = told(recipe, False).output
+    if Path(asked.path).exists() and not asked.overwrite:
+        show_plainly(f"{asked.path} exists already: a run needs another name, or --overwrite")
+    found, console = told(recipe, True, memory=memory, workers=workers), Console()
     with job_of(found, console) as job:
         console.print(plan_table(job.prepare([here(limits(found))])[1]))
 

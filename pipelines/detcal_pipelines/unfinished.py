@@ -45,8 +45,8 @@ class Places:
     def of(cls, output: str | Path) -> "Places":
         """Beside an output."""
         path = Path(output).absolute()
-        hidden = (path.with_name(f".{path.name}.{kind}") for kind in PARTS)
-        return cls(path, *hidden, last_ledger=ledger_of(path), report=path.with_name(f"{path.name}.html"))
+        names = [*(f".{path.name}.{kind}" for kind in PARTS), ledger_of(path).name, f"{path.name}.html"]
+        return cls(path, *map(path.with_name, names))
 
     def remove(self) -> None:
         """Remove what a run has left, the ledger last; not its output."""
