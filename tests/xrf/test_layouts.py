@@ -154,7 +154,7 @@ def test_energies_without_a_unit_that_only_ev_can_be(tmp_path):
     assert len(texts) == 1
     assert "energy has no unit and goes to 7200: it is taken as eV" in texts[0]
     np.testing.assert_allclose(scan.energy, ENERGY_EV / 1000)
-    with pytest.raises(InputError, match="expected energies in eV or keV in .*, got 'J'"):
+    with pytest.raises(InputError, match=r"expected energies in eV or keV in .*, got 'J'"):
         detcal.open_scan(path, spectra="cube", energy_kev="joule")
 
 

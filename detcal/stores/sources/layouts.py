@@ -124,10 +124,8 @@ def plain_layout(file: h5py.File) -> Layout | None:
     layout = Layout((largest,), None, places_near(file, largest))
     if not layout.positions and found[largest].ndim == 2:
         return None
-    near = {
-        axis: names_near(file, largest, names) for axis, names in (("energy_kev", ("energy",)), ("live_time_s", ("live_time", "livetime")))
-    }
-    return replace(layout, **{axis: names[0] for axis, names in near.items() if names})
+    energies, times = names_near(file, largest, ("energy",)), names_near(file, largest, ("live_time", "livetime"))
+    return replace(layout, energy_kev=next(iter(energies), None), live_time_s=next(iter(times), None))
 
 
 def may_be_spectra(stored: h5py.Dataset) -> bool:

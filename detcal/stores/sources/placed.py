@@ -19,7 +19,7 @@ LENGTHS = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0
 TIMES = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # s
 ENERGIES = {"kev": 1.0, "ev": 1e-3}  # keV
 HIGHEST_KEV = 500.0  # of fluorescence: numbers beyond it that have no unit are eV
-ORDERS = {
+ORDERS: dict[int, list[tuple[str, ...]]] = {
     2: [("spectrum", "energy"), ("energy", "spectrum")],
     3: [("row", "column", "energy"), ("energy", "row", "column"), ("spectrum", "detector", "energy"), ("detector", "spectrum", "energy")],
     4: [("row", "column", "detector", "energy"), ("detector", "row", "column", "energy")],
