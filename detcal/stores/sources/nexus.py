@@ -50,6 +50,8 @@ def load_hdf5(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:
         data = [name for name in entry if entry[name].attrs.get("NX_class") == "NXdata"]
         for name in sorted(data, key=lambda name: (name != default, name)):  # the default plot is that of the first one
             for member in entry[name]:
+                if member == f"{name}_errors":  # which are a variable of their own, or follow from one
+                    continue
                 variable, missing = lazy_variable(entry[name][member])
                 (variables if member == name else coords)[member] = variable
                 lacks |= {member: missing} if missing else {}

@@ -30,7 +30,7 @@ from detcal.stores.sources.nexus import holds_calibration, load_hdf5, written_by
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
-from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
+from detcal.stores.targets.exports import EXPORTERS, Exporter
 from detcal.stores.targets.replacing import (
     check_free,
     clear_write_errors,
@@ -77,7 +77,8 @@ def save(
         DataArray, Dataset, array, or a calibration such as Response.
     path
         .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a
-        DistortionMap also as NXdetector), .tif or .tiff (a page a frame), .edf (a block a frame).
+        DistortionMap also as NXdetector), .tif or .tiff (a page a frame), .edf (a block a frame), these also of maps of elements, with
+        their names; .png (a picture of maps); a profile also .xy or .dat (columns), .chi (Fit2D) and, over 2θ, .fxye (GSAS).
     overwrite
         Replace an output that exists.
     chunks, shards
@@ -142,7 +143,7 @@ def finished(dataset: xr.Dataset, store: Path, target: Path) -> Iterator[Path]:
         if exporter is None:
             pack(store, file)
         else:
-            exporter(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], file)
+            exporter.write(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], file)
         yield file
 
 
@@ -157,13 +158,15 @@ def check_output(
         As `save`.
     """
     target = Path(path)
-    check_path(target, overwrite=overwrite)
-    dataset, exporter = as_dataset(obj), WRITERS[target.suffix.lower()]
+    check_free(target, overwrite)
+    dataset, suffix = as_dataset(obj), target.suffix.lower()
+    check_suffix(target, [each for each, kind in WRITERS.items() if kind is None or kind.takes(dataset, each)])
+    exporter = WRITERS[suffix]
     check_apart(target, origins(dataset), "source")
     if exporter is not None and (chunks or shards):
         raise InputError(f"chunks and shards are those of a .zarr, and {target.name} has none: leave them out, or save to .zarr")
-    if exporter in (export_tiff, export_edf):
-        check_pages(dataset, target.suffix.lower())
+    if exporter is not None:
+        exporter.check(dataset, suffix)
     plan_layouts(dataset, chunks, shards)
 
 
@@ -177,12 +180,23 @@ def check_path(path: str | PathLike[str], *, overwrite: bool) -> None:
     """
     target = Path(path)
     check_free(target, overwrite)
+    check_suffix(target, list(WRITERS))
+
+
+def check_suffix(target: Path, fitting: list[str]) -> None:
+    """Refuse a suffix that is unknown; `fitting` are those that can be written, of what is at hand.
+
+    Raises
+    ------
+    OutputError
+        With these.
+    """
     suffix = target.suffix.lower()
     if suffix not in WRITERS:
-        kinds = f"expected one of {', '.join(WRITERS)}"
-        near = get_close_matches(suffix, WRITERS, n=1)
+        kinds = f"expected one of {', '.join(fitting)}"
+        near = get_close_matches(suffix, fitting, n=1)
         hint = f"; did you mean {target.stem}{near[0]}?" if near else ""
-        raise OutputError(f"cannot write {path}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
+        raise OutputError(f"cannot write {target}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
 
 
 def as_dataset(obj: Any) -> xr.Dataset:
