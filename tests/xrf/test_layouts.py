@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 import detcal
 from detcal import xrf
@@ -238,3 +239,18 @@ detector = [0, 2]
     np.testing.assert_allclose(found.rate, (COUNTS[0] + COUNTS[2]) / 0.5, rtol=1e-6)
     np.testing.assert_allclose(found.energy, ENERGY_EV / 1000)
     assert found.x.attrs["units"] == "um"
+
+
+def test_a_recipe_writes_maps_of_elements_as_an_image(tmp_path):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["counts"] = np.random.default_rng(0).poisson(5, (4, 5, 400)).astype(np.uint16)
+        put(file, "time", np.ones((4, 5)), "s")
+        put(file, "energy", 0.03 * np.arange(400), "keV")
+    keys = 'spectra = "counts"\nlive_time_s = "time"\nenergy_kev = "energy"\nelements = ["Fe", "Ca"]'
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(operation="regrid_xrf", keys=keys).replace("out.zarr", "out.tif"))
+    command(tmp_path, "run", "recipe.toml")
+    with tifffile.TiffFile(tmp_path / "out.tif") as image:
+        assert [page.description for page in image.pages][:2] == ["Fe element_rate", "Ca element_rate"]
+    scan = detcal.open_scan(tmp_path / "scan.h5", spectra="counts", live_time_s="time", energy_kev="energy")
+    wanted = xrf.element_maps(scan, xrf.build_scan_grid(scan), elements=["Fe", "Ca"]).rate
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "out.tif", key=range(2)), wanted, rtol=1e-5)
