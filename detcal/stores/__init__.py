@@ -2,8 +2,9 @@
 
 from detcal.stores.apart import check_apart
 from detcal.stores.sources.arrays import get_array
-from detcal.stores.sources.frames import find_paths, has_image_key, open_frames
+from detcal.stores.sources.frames import has_image_key, open_frames
 from detcal.stores.sources.listing import tree
+from detcal.stores.sources.names import find_paths
 from detcal.stores.targets.save import check_output, check_path, load, load_calibration, save
 
 __all__ = [

@@ -27,6 +27,7 @@ from detcal_pipelines.mistakes import describe_mistakes
 from detcal_pipelines.steps.registry import UnknownStep, find_step, step_names
 from detcal_pipelines.steps.sources import (
     DarkSource,
+    Datasets,
     Ends,
     FlatSource,
     Flip,
@@ -67,8 +68,10 @@ class Input(Table):
     path: InputFile | Annotated[list[InputFile], Field(min_length=1)] = Field(
         description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list or a glob", examples=["scan.h5"]
     )
-    dataset: str | None = Field(
-        None, description="where the frames are in an HDF5 or zarr file; default: the only 3-D one", examples=["/entry/data/data"]
+    dataset: Datasets = Field(
+        None,
+        description="where the frames are in an HDF5 or zarr file: a name or a list; default: what the file says, or the only 3-D one",
+        examples=["/entry/data/data"],
     )
     frames: Frames = Field(
         None, description='a number, a list, a slice such as "10:50", or by the image_key "projections", "flats", "darks"', examples=["::2"]

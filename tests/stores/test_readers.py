@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from detcal import open_frames, save
 from detcal.errors import InputError
-from detcal.stores.sources.frames import block_frames, find_paths, open_reader
+from detcal.stores.sources.frames import block_frames, open_reader
 from detcal.stores.sources.hdf5 import Hdf5Reader
+from detcal.stores.sources.names import find_paths
 from detcal.stores.sources.readers import FrameArray, NpyReader
 from tests.stores.kinds import (
     CASES,

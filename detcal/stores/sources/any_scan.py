@@ -12,7 +12,7 @@ import xarray as xr
 from detcal.errors import InputError
 from detcal.stores.sources.crono import open_crono
 from detcal.stores.sources.fly_scans import open_maps
-from detcal.stores.sources.hdf5 import find_dataset, follow
+from detcal.stores.sources.hdf5_files import find_dataset, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.scans import PathOrName, channel_axis, lazy_spectra, left_out_of_file, read_all
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from detcal.stores.sources.hdf5 import find_dataset, follow
+from detcal.stores.sources.hdf5_files import find_dataset, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.scans import Numbers, PathOrName, channel_axis, fits, lazy_spectra, left_out_of_file, read, read_all
 from detcal.stores.sources.settings import setting_of, text_of

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.stores.sources.hdf5 import follow
 from detcal.stores.sources.hdf5_data import Hdf5Array
+from detcal.stores.sources.hdf5_files import follow
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.scans import PathOrName, channel_axis, lazy_array, left_out_of_file, read_all, wanted_rows
 from detcal.xrf.calibration import check_positions, listed

@@ -1,11 +1,8 @@
 """Opening a stack of frames from whatever a detector wrote."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from glob import glob, has_magic
-from os import PathLike, fspath
-from os.path import abspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +21,26 @@ from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
-from detcal.stores.sources.hdf5 import Hdf5Reader, hdf5_arrays
+from detcal.stores.sources.choice import Datasets, arrays_of_frames, datasets_of_frames
+from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import join
+from detcal.stores.sources.names import PathOrName, find_paths
 from detcal.stores.sources.nxdetector import detector_says
 from detcal.stores.sources.nxtomo import find_key
-from detcal.stores.sources.readers import Described, FrameArray, NpyReader, Reader, check_readable
+from detcal.stores.sources.readers import FrameArray, NpyReader, Reader
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
-from detcal.stores.sources.zarr_reader import ZarrReader, zarr_arrays
+from detcal.stores.sources.series import Hdf5Series
+from detcal.stores.sources.zarr_reader import ZarrReader
 from detcal.stores.sources.zarr_zip import is_zip
 from detcal.stores.targets.save import load_calibration
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
-LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
-# A number in a name; a dash before it is its sign, but not where it joins: angle_-5 is below 0, run-5 and 2026-11-05 are not.
-NUMBER = re.compile(r"((?<![^\s_=/(,])-[0-9]+|[0-9]+)")
-PathOrName = str | PathLike[str]
 
 
 def open_frames(
     path: PathOrName | Sequence[PathOrName],
-    dataset: str | None = None,
+    dataset: Datasets = None,
     *,
     chunks: Mapping[str, int] | None = None,
     frames: Choice | None = None,
@@ -154,27 +150,6 @@ def image_or_mask_in(mask: PathOrName) -> Any:
     return open_frames(mask) if found is None else found.mask
 
 
-def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
-    """The files that a path, list or glob names, as absolute paths: a worker may run in another folder."""
-    if not isinstance(path, str | PathLike):
-        found = [fspath(item) for item in path]
-    elif has_magic(fspath(path)) and not Path(path).exists():
-        found = sorted(glob(fspath(path)), key=natural_order)
-    else:
-        found = [fspath(path)]
-    if not found:
-        raise InputError(f"no file matches {path}")
-    for name in found:
-        check_readable(name)
-    return [abspath(name) for name in found]
-
-
-def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
-    """What to sort names by so that numbers in them count as numbers; names that then are the same are sorted as texts."""
-    parts = NUMBER.split(name)
-    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
-
-
 def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
     """The frames asked for, or else the projections of a file that tells them from flats and darks."""
     choice = None if frames is None else parse_frames(frames)
@@ -203,12 +178,12 @@ def turned(reader: Reader, flip: Flip | None) -> Reader:
     return Flipped(reader, flip)
 
 
-def has_image_key(path: PathOrName | Sequence[PathOrName], dataset: str | None = None) -> bool:
+def has_image_key(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> bool:
     """Whether the file tells projections, flats and darks apart."""
     return find_key(open_reader(find_paths(path), dataset)[0]) is not None
 
 
-def open_reader(paths: list[str], dataset: str | None) -> tuple[Reader, str]:
+def open_reader(paths: list[str], dataset: Datasets) -> tuple[Reader, str]:
     """The reader for these files, and what to call their frames."""
     first, last = paths[0], paths[-1]
     together = f"{first} … {last} ({len(paths)} files)"
@@ -224,25 +199,16 @@ def is_image_file(path: str) -> bool:
     return not (Path(path).is_dir() or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy" or is_zip(Path(path)))
 
 
-def open_stack_file(path: str, dataset: str | None) -> tuple[Reader, str]:
+def open_stack_file(path: str, dataset: Datasets) -> tuple[Reader, str]:
     """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
     store = Path(path).is_dir() or is_zip(Path(path))
     if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
         return NpyReader.open(path), path
-    name = only_one(path, zarr_arrays(path) if store else hdf5_arrays(path)) if dataset is None else dataset
-    return (ZarrReader if store else Hdf5Reader).open(path, name), f"{path}::{name}"
-
-
-def only_one(path: str, arrays: Mapping[str, Described]) -> str:
-    """The only array that can be a stack of frames, or else an image; an error lists what there is."""
-    ranked = ([name for name, (shape, dtype) in arrays.items() if len(shape) == ndim and dtype.kind in kinds] for ndim, kinds in LIKELY)
-    found = next(filter(None, ranked), [])
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise InputError(f"no dataset of shape (frame, y, x) in {path}")
-    listed = "".join(f"\n  {name} {arrays[name][0]}" for name in found)
-    raise InputError(f"several datasets in {path} could be the frames; choose one with dataset=:{listed}")
+    names = arrays_of_frames(path, dataset) if store else datasets_of_frames(path, dataset)
+    called = f"{path}::{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else "")
+    if store:
+        return join([ZarrReader.open(path, name) for name in names], [f"{path}::{name}" for name in names]), called
+    return Hdf5Reader.open(path, names[0]) if len(names) == 1 else Hdf5Series.open(path, names), called
 
 
 def wanted_frames(chunks: Mapping[str, int] | None) -> int | None:

@@ -32,7 +32,7 @@ class Joined:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.result_type(*(reader.dtype for reader in self.readers))  # reals where one lacks frames
+        return np.result_type(*{reader.dtype for reader in self.readers})  # reals where one lacks frames
 
     @property
     def chunk_frames(self) -> int:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.frames.valid import FLAGS
-from detcal.stores.sources.hdf5 import Hdf5Reader, follow
+from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.hdf5_data import values_of, whole_values
+from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, is_same, open_hdf5
 from detcal.stores.sources.joined import Joined
-from detcal.stores.sources.nxtomo import groups_of_entry, holds, is_same
-from detcal.stores.sources.readers import clear_errors
+from detcal.stores.sources.series import Hdf5Series
 
 MASK = "pixel_mask"
 BAD_BITS = 0xFFFF  # of a mask of integers: the others only describe a pixel, as NXdetector has it
@@ -36,8 +36,8 @@ def detector_says(reader: Any) -> Said:
 
 
 @detector_says.register
-def _(reader: Hdf5Reader) -> Said:
-    with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+def _(reader: Hdf5Reader | Hdf5Series) -> Said:
+    with open_hdf5(reader.path) as file:
         group = detector_of(file, reader.dataset)
         if group is None:
             return Said()

@@ -80,9 +80,18 @@ def known_frames(choice: Any) -> Any:
     return choice
 
 
+def known_datasets(names: Any) -> Any:
+    """The name of a dataset, or a list of names."""
+    listed = names if isinstance(names, list) else [names]
+    if names is not None and not (listed and all(isinstance(name, str) for name in listed)):
+        raise ValueError(f"expected the name of a dataset, or a list of names, got {names!r}")
+    return names
+
+
 Frames = Annotated[Any, AfterValidator(known_frames)]
 Flip = Literal["ud", "lr", "both"]
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+Datasets = Annotated[Any, AfterValidator(known_datasets)]
 Shape = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
@@ -112,7 +121,7 @@ class Source(FileTable):
     role: ClassVar[str | None] = None  # the frames of a file with an image_key that are meant where none are named
 
     path: InputFile
-    dataset: str | None = None
+    dataset: Datasets = None
     frames: Frames = None
     flip: Flip | None = None
 
