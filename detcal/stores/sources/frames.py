@@ -22,12 +22,13 @@ from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
 from detcal.stores.sources.choice import Datasets, arrays_of_frames, datasets_of_frames
+from detcal.stores.sources.exchange import in_role
 from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import join
 from detcal.stores.sources.names import PathOrName, find_paths
 from detcal.stores.sources.nxdetector import detector_says
-from detcal.stores.sources.nxtomo import find_key
+from detcal.stores.sources.nxtomo import KEYS, find_key
 from detcal.stores.sources.readers import FrameArray, NpyReader, Reader
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
 from detcal.stores.sources.series import Hdf5Series
@@ -58,14 +59,16 @@ def open_frames(
         fabio reads: one (multi-page too), a list, in its order, or a glob such as "scan_*.cbf", in which numbers in names count as
         numbers: scan_2 comes before scan_10.
     dataset
-        Where the frames are in an HDF5 file or zarr group. By default the only 3-D one (or 2-D, if none is 3-D) of numbers,
-        or of bool if there are no numbers.
+        Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
+        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)
+        of numbers, or of bool if there are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
+        parts (data_000001, …), as in the master file of an Eiger, are one stack, in which a part that is not there is NaN.
     chunks
         Frames a block: {"frame": 16}; rounded up to whole chunks of the file. By default about 64 MiB.
     frames
         Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
-        image_key of an NXtomo file "projections" (those at alignment positions are none), "flats" or "darks". By default a file
-        with an image_key gives its projections, with one warning; any other file all frames.
+        image_key of an NXtomo file, or the datasets of a Data Exchange file, "projections" (those at alignment positions are none),
+        "flats" or "darks". By default a file with an image_key gives its projections, with one warning; any other file all frames.
     flip : "ud", "lr" or "both", optional
         Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
         numpy.fliplr does. Coords along y and x are reversed with them.
@@ -159,7 +162,10 @@ def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
     if key is None and choice is None:
         return reader
     if key is None:
-        raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
+        beside = in_role(reader, str(choice))
+        if beside is None:
+            raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
+        return beside
     numbers = key.numbers(choice or "projections")
     if choice is None:
         warnings.warn(
@@ -178,9 +184,14 @@ def turned(reader: Reader, flip: Flip | None) -> Reader:
     return Flipped(reader, flip)
 
 
-def has_image_key(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> bool:
-    """Whether the file tells projections, flats and darks apart."""
-    return find_key(open_reader(find_paths(path), dataset)[0]) is not None
+def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> tuple[str, ...]:
+    """Which of projections, flats and darks there are in a file that tells them apart; none, if it does not."""
+    reader, _ = open_reader(find_paths(path), dataset)
+    key = find_key(reader)
+    if key is not None:
+        return tuple(role for role, number in KEYS.items() if (key.values == number).any())
+    found = tuple(role for role in KEYS if in_role(reader, role) is not None)
+    return found if len(found) > 1 else ()
 
 
 def open_reader(paths: list[str], dataset: Datasets) -> tuple[Reader, str]:

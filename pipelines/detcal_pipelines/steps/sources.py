@@ -17,7 +17,7 @@ from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.selection import parse_frames
 from detcal.frames.valid import check_nothing_lacks
 from detcal.response import Response
-from detcal.stores import find_paths, get_array, has_image_key, load_calibration, open_frames
+from detcal.stores import find_paths, get_array, load_calibration, open_frames, roles_in
 
 CalibrationType = TypeVar("CalibrationType")
 
@@ -138,7 +138,7 @@ class FramesSource(Source):
             What cannot be opened, or lacks a part: all results rest on it.
         """
         chunks = None if chunk_frames is None else {"frame": chunk_frames}
-        frames = self.role if self.frames is None and self.role and has_image_key(self.path, self.dataset) else self.frames
+        frames = self.role if self.frames is None and self.role and roles_in(self.path, self.dataset) else self.frames
         found = open_frames(self.path, self.dataset, chunks=chunks, frames=frames, flip=self.flip)
         check_nothing_lacks(found, self.path)
         return found
