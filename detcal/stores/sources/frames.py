@@ -23,6 +23,7 @@ from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
 from detcal.stores.sources.choice import Datasets, arrays_of_frames, datasets_of_frames
 from detcal.stores.sources.exchange import in_role
+from detcal.stores.sources.facts import FACTS
 from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import join
@@ -131,9 +132,9 @@ def open_frames(
 
 
 def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What frames take of the attributes in their file: units, which numbers are readings, what was corrected."""
+    """What frames take of the attributes in their file: units, which numbers are readings, how they were recorded, what was corrected."""
     texts = {name: str(value) for name, value in stored.items() if name in ("units", "long_name")}
-    others = {name: value for name, value in stored.items() if name in (*FLAGS, ATTRIBUTE)}
+    others = {name: value for name, value in stored.items() if name in (*FLAGS, *FACTS, ATTRIBUTE)}
     return {"units": "counts", **texts, **others, "source": source}
 
 

@@ -4,6 +4,8 @@ The libraries only log, or do not notice, that a file is cut short: then they gi
 checked here.
 """
 
+import bz2
+import gzip
 import re
 from base64 import b64encode
 from bisect import bisect_right
@@ -21,8 +23,10 @@ from fabio.cbfimage import CbfImage
 
 from detcal.errors import InputError
 from detcal.sizes import check_pixels
+from detcal.stores.sources.facts import facts_in_header, is_limit
 from detcal.stores.sources.readers import Block, Coords, clear_errors, fingerprint
 
+UNPACKERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 HEADER_BYTES = 4096  # of an image file, within which detectors write their names
 # How many frames an open file holds, and what reads one of them.
 Images = tuple[int, Callable[[int], Block]]
@@ -59,8 +63,14 @@ class ImageFilesReader:
         return {}
 
     def attrs(self) -> dict[str, Any]:
-        """Dectris detectors write -1 in gaps and -2 in dead pixels, and their names into the headers of their files."""
-        return {"missing_value": [-2, -1]} if self.dtype.kind == "i" and is_of_dectris(self.paths[0]) else {}
+        """What Dectris detectors write into the headers of their files. They write -1 in gaps and -2 in dead pixels."""
+        header = header_of(self.paths[0])
+        if not any(name in header.upper() for name in ("PILATUS", "EIGER")):
+            return {}
+        facts = facts_in_header(header)
+        if not is_limit(facts.get("valid_max", np.inf), "valid_max", self.dtype):
+            facts.pop("valid_max", None)
+        return ({"missing_value": [-2, -1]} if self.dtype.kind == "i" else {}) | facts
 
     def files(self, start: int, stop: int) -> list[str]:
         first, last = (bisect_right(self.starts, number) - 1 for number in (start, stop - 1))
@@ -89,11 +99,10 @@ class ImageFilesReader:
                 place[...] = image
 
 
-def is_of_dectris(path: str) -> bool:
-    """Whether the header of an image file names a Pilatus or Eiger."""
-    with clear_errors(path), open(path, "rb") as file:
-        header = file.read(HEADER_BYTES).upper()
-    return b"PILATUS" in header or b"EIGER" in header
+def header_of(path: str) -> str:
+    """The beginning of a file, where detectors write how its frames were recorded; of a compressed one of what is in it."""
+    with clear_errors(path), UNPACKERS.get(Path(path).suffix.lower(), open)(path, "rb") as file:
+        return str(file.read(HEADER_BYTES).decode("latin-1"))
 
 
 def count_frames(path: str) -> int:
