@@ -47,7 +47,6 @@ def with_header(path: Path, header: str) -> Path:
 def test_the_header_of_a_cbf_file(tmp_path: Path, packed: bool) -> None:
     path = with_header(write_cbf(tmp_path, STACK), HEADER.format(detector="PILATUS3 6M"))
     if packed:
-        path = path.rename(path)
         (tmp_path / "a.cbf.bz2").write_bytes(bz2.compress(path.read_bytes()))
         path = tmp_path / "a.cbf.bz2"
     frames = open_frames(path)
@@ -114,8 +113,8 @@ def test_numbers_in_units_that_are_not_known_are_left_out(tmp_path: Path) -> Non
 
 
 def test_the_energy_of_a_tomography_file(tmp_path: Path) -> None:
-    path = write_nexus(tmp_path / "a.h5", {"instrument/beam/energy": 25000.0, f"{DETECTOR}/distance": 80.0, f"{DETECTOR}/x_pixel_size": 3.2},
-                       {"instrument/beam/energy": "eV", f"{DETECTOR}/distance": "mm", f"{DETECTOR}/x_pixel_size": "um"})  # fmt: skip
+    values = {"instrument/beam/energy": 25000.0, f"{DETECTOR}/distance": 80.0, f"{DETECTOR}/x_pixel_size": 3.2}
+    path = write_nexus(tmp_path / "a.h5", values, dict(zip(values, ("eV", "mm", "um"), strict=True)))
     assert facts(open_frames(path)) == pytest.approx({"energy_kev": 25.0, "detector_distance_m": 0.08, "pixel_size_x_m": 3.2e-6})
 
 

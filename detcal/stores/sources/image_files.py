@@ -7,6 +7,7 @@ checked here.
 import bz2
 import gzip
 import re
+import warnings
 from base64 import b64encode
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import fabio
 import numpy as np
 import tifffile
 from fabio.cbfimage import CbfImage
+from fabio.edfimage import EdfImage
 
 from detcal.errors import InputError
 from detcal.sizes import check_pixels
@@ -28,6 +30,7 @@ from detcal.stores.sources.readers import Block, Coords, clear_errors, fingerpri
 
 UNPACKERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 HEADER_BYTES = 4096  # of an image file, within which detectors write their names
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how TIFF and BigTIFF files begin
 # How many frames an open file holds, and what reads one of them.
 Images = tuple[int, Callable[[int], Block]]
 
@@ -114,8 +117,15 @@ def count_frames(path: str) -> int:
 @contextmanager
 def open_images(path: str) -> Iterator[Images]:
     """An image file, opened by the library for its kind."""
-    with clear_errors(path), OPENERS.get(Path(path).suffix.lower(), open_fabio)(path) as images:
+    with clear_errors(path), opener_of(path)(path) as images:
         yield images
+
+
+def opener_of(path: str) -> Callable[[str], AbstractContextManager[Images]]:
+    """What opens a file: by its name, or because it is a TIFF file of another name, such as a mask of Dioptas."""
+    with open(path, "rb") as file:
+        is_tiff = file.read(4) in TIFF
+    return open_tiff if is_tiff else OPENERS.get(Path(path).suffix.lower(), open_fabio)
 
 
 @contextmanager
@@ -172,9 +182,26 @@ def open_fabio(path: str) -> Iterator[Images]:
     """The frames of a file that fabio reads."""
     with fabio.open(path) as image:
         if getattr(image, "incomplete_file", False):
-            raise InputError(f"{path} is cut short: its last frame is not whole")
+            check_tail(path, image)
         check_pixels(image.shape, f"an image in {path}")
         yield image.nframes, lambda number: image.get_frame(number).data
+
+
+def check_tail(path: str, image: EdfImage) -> None:
+    """Refuse an EDF file that is cut short; what stands behind a last frame that is whole, and is no header, is left.
+
+    Raises
+    ------
+    InputError
+        The last frame, or a header behind it, is not whole.
+    """
+    last = image.get_frame(image.nframes - 1)
+    with UNPACKERS.get(Path(path).suffix.lower(), open)(path, "rb") as file:
+        file.seek(last.start + last.blobsize)
+        tail = file.read(HEADER_BYTES)
+    if last.incomplete_data or b"{" in tail:
+        raise InputError(f"{path} is cut short: its last frame is not whole")
+    warnings.warn(f"{path} has bytes behind its last frame, which are left out", stacklevel=2)
 
 
 OPENERS: dict[str, Callable[[str], AbstractContextManager[Images]]] = {".tif": open_tiff, ".tiff": open_tiff, ".cbf": open_cbf}
