@@ -3,11 +3,9 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
-import h5py
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
@@ -21,23 +19,16 @@ from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
-from detcal.stores.sources.choice import Datasets, arrays_of_frames, datasets_of_frames
+from detcal.stores.sources.choice import Datasets
 from detcal.stores.sources.exchange import in_role
 from detcal.stores.sources.facts import FACTS
-from detcal.stores.sources.hdf5 import Hdf5Reader
-from detcal.stores.sources.image_files import ImageFilesReader
-from detcal.stores.sources.joined import join
-from detcal.stores.sources.names import PathOrName, find_paths
+from detcal.stores.sources.names import PathOrName
 from detcal.stores.sources.nxdetector import detector_says
 from detcal.stores.sources.nxtomo import KEYS, find_key
-from detcal.stores.sources.readers import FrameArray, NpyReader, Reader
+from detcal.stores.sources.opening import open_reader
+from detcal.stores.sources.readers import FrameArray, Reader
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
-from detcal.stores.sources.series import Hdf5Series
-from detcal.stores.sources.zarr_reader import ZarrReader
-from detcal.stores.sources.zarr_zip import is_zip
 from detcal.stores.targets.save import load_calibration
-
-HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
 
 
 def open_frames(
@@ -57,8 +48,9 @@ def open_frames(
     ----------
     path
         An HDF5 or NeXus file (of any name), a zarr store (a zipped one too), a .npy file, or EDF, CBF, TIFF and other image files that
-        fabio reads: one (multi-page too), a list, in its order, or a glob such as "scan_*.cbf", in which numbers in names count as
-        numbers: scan_2 comes before scan_10.
+        fabio reads: one (multi-page too), a list, in its order, a text file (.txt, .lst) that names one a line, a folder of files of one
+        kind, or a glob such as "scan_*.cbf". In the last two numbers in names count as numbers: scan_2 comes before scan_10; and one that
+        is left out of a numbered series is missing.
     dataset
         Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
         in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)
@@ -91,7 +83,8 @@ def open_frames(
         of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
         also rotation_angle.
         Frames, or parts of them, that are missing (chunks that were never written or are lost, parts of a virtual dataset without a
-        source) are NaN, with one MissingWarning that counts them: integers then become float32, those of more than 16 bits float64.
+        source, parts of a master file, files of a numbered series) are NaN, with one MissingWarning that counts them: integers then
+        become float32, those of more than 16 bits float64.
         Chunks that zarr left out because they hold nothing but a fill value look the same: `.fillna(0)` puts the value back.
 
     Raises
@@ -111,7 +104,7 @@ def open_frames(
     >>> frames.dims, frames.shape
     (('frame', 'y', 'x'), (2, 4, 4))
     """
-    whole, source = open_reader(find_paths(path), dataset)
+    whole, source = open_reader(path, dataset)
     reader = guarded(turned(chosen(whole, source, frames), flip), "frames")
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
@@ -187,40 +180,12 @@ def turned(reader: Reader, flip: Flip | None) -> Reader:
 
 def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> tuple[str, ...]:
     """Which of projections, flats and darks there are in a file that tells them apart; none, if it does not."""
-    reader, _ = open_reader(find_paths(path), dataset)
+    reader, _ = open_reader(path, dataset)
     key = find_key(reader)
     if key is not None:
         return tuple(role for role, number in KEYS.items() if (key.values == number).any())
     found = tuple(role for role in KEYS if in_role(reader, role) is not None)
     return found if len(found) > 1 else ()
-
-
-def open_reader(paths: list[str], dataset: Datasets) -> tuple[Reader, str]:
-    """The reader for these files, and what to call their frames."""
-    first, last = paths[0], paths[-1]
-    together = f"{first} … {last} ({len(paths)} files)"
-    if is_image_file(first):
-        return ImageFilesReader.open(tuple(paths)), first if len(paths) == 1 else together
-    readers, names = zip(*(open_stack_file(path, dataset) for path in paths), strict=True)
-    return join(list(readers), list(names)), names[0] if len(paths) == 1 else together
-
-
-def is_image_file(path: str) -> bool:
-    """Whether a file is of a kind that image libraries read; one of HDF5 that is damaged shows only by its name."""
-    suffix = Path(path).suffix.lower()
-    return not (Path(path).is_dir() or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy" or is_zip(Path(path)))
-
-
-def open_stack_file(path: str, dataset: Datasets) -> tuple[Reader, str]:
-    """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
-    store = Path(path).is_dir() or is_zip(Path(path))
-    if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
-        return NpyReader.open(path), path
-    names = arrays_of_frames(path, dataset) if store else datasets_of_frames(path, dataset)
-    called = f"{path}::{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else "")
-    if store:
-        return join([ZarrReader.open(path, name) for name in names], [f"{path}::{name}" for name in names]), called
-    return Hdf5Reader.open(path, names[0]) if len(names) == 1 else Hdf5Series.open(path, names), called
 
 
 def wanted_frames(chunks: Mapping[str, int] | None) -> int | None:

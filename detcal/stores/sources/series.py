@@ -8,48 +8,16 @@ import h5py
 import numpy as np
 
 from detcal.errors import InputError
-from detcal.stores.absence import Lacks, with_nan
+from detcal.stores.absence import Lacks
 from detcal.stores.sources.hdf5 import Hdf5Reader, lines_of
 from detcal.stores.sources.hdf5_files import find_dataset, follow, groups_of_entry, holds, open_hdf5, target_of
-from detcal.stores.sources.joined import Joined, join
-from detcal.stores.sources.readers import Block, Coords, recorded_as
+from detcal.stores.sources.joined import Joined, check_alike
+from detcal.stores.sources.missing import MissingPart, named
+from detcal.stores.sources.readers import Block, Coords
 
-MOST_NAMES = 3  # of missing parts in a message
 FIRST = "image_nr_low"  # attribute of a part: the number of its first frame, from 1 on
 EIGER = "detectorSpecific"  # group in which Dectris keeps what it says beside the detector's own
 TOTALS = ("nimages", "ntrigger")  # whose product is how many frames were to be taken
-
-
-@dataclass(frozen=True)
-class MissingPart:
-    """Frames in a part that is not there: NaN."""
-
-    shape: tuple[int, ...]
-    recorded: np.dtype[Any]  # in which type the other parts were recorded
-    hint: str
-    chunk_frames: int = 1
-    version: str = "missing"
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return with_nan(self.recorded)
-
-    @property
-    def lacks(self) -> Lacks:
-        whole = np.ones(self.shape[0], np.bool_)
-        return Lacks(whole, ~whole, self.hint)
-
-    def coords(self) -> Coords:
-        return {}
-
-    def attrs(self) -> dict[str, Any]:
-        return recorded_as(self.recorded, self.dtype)
-
-    def files(self, start: int, stop: int) -> list[str]:
-        return []
-
-    def read(self, start: int, stop: int) -> Block:
-        return np.full((stop - start, *self.shape[1:]), np.nan, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -75,7 +43,7 @@ class Hdf5Series:
             told = named([f"{name} → {target}" for name, target in lost.items()])
             if not readers:
                 raise InputError(f"none of the parts of {path} is there: {told}; copy them to where it names them")
-            join([*readers.values()], [f"{path}::{name}" for name in readers])  # which refuses what does not fit together
+            check_alike([*readers.values()], [f"{path}::{name}" for name in readers])
             first = next(iter(readers.values()))
             recorded = file[first.dataset].dtype
             lengths = lengths_of(file, datasets, {name: reader.shape[0] for name, reader in readers.items()})
@@ -155,8 +123,3 @@ def frames_wanted(file: h5py.File, dataset: str) -> int:
             if counts:
                 return prod(counts)
     return 0
-
-
-def named(texts: list[str]) -> str:
-    """The first of many."""
-    return ", ".join(texts[:MOST_NAMES]) + ", …" * (len(texts) > MOST_NAMES)
