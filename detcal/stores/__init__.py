@@ -2,11 +2,12 @@
 
 from detcal.stores.apart import check_apart
 from detcal.stores.sources.arrays import get_array
-from detcal.stores.sources.frames import find_paths, has_image_key, open_frames
+from detcal.stores.sources.frames import open_frames, roles_in
 from detcal.stores.sources.listing import tree
+from detcal.stores.sources.names import find_paths
 from detcal.stores.targets.save import check_output, check_path, load, load_calibration, save
 
 __all__ = [
-    "check_apart", "check_output", "check_path", "find_paths", "get_array", "has_image_key", "load", "load_calibration", "open_frames",
+    "check_apart", "check_output", "check_path", "find_paths", "get_array", "load", "load_calibration", "open_frames", "roles_in",
     "save", "tree",
 ]  # fmt: skip

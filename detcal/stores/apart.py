@@ -8,14 +8,13 @@ from os.path import abspath, realpath
 from pathlib import Path
 from typing import Any
 
-import h5py
 import xarray as xr
 from dask import is_dask_collection
 from dask._task_spec import DataNode, Task
 
 from detcal.errors import OutputError
 from detcal.stores.sources.hdf5 import Hdf5Reader
-from detcal.stores.sources.readers import clear_errors
+from detcal.stores.sources.hdf5_files import open_hdf5
 from detcal.stores.sources.virtual import data_files
 from detcal.stores.targets.replacing import is_zarr_store
 
@@ -114,7 +113,7 @@ def read_in(tasks: Mapping[Any, Any]) -> Iterator[str]:
 def files_of(reader: Any) -> Iterator[str]:
     """The files of a reader, or of the readers in it; of xarray's too."""
     if isinstance(reader, Hdf5Reader):
-        with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+        with open_hdf5(reader.path) as file:
             yield from (reader.path, *data_files(file[reader.dataset]))
     elif is_dataclass(reader):
         values = {field.name: getattr(reader, field.name) for field in fields(reader)}

@@ -20,13 +20,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from detcal.errors import RecipeError
-from detcal.stores import open_frames
+from detcal.errors import InputError, RecipeError
+from detcal.stores import open_frames, roles_in
 from detcal.stores.damage import Guard, guarding
 from detcal_pipelines.mistakes import describe_mistakes
 from detcal_pipelines.steps.registry import UnknownStep, find_step, step_names
 from detcal_pipelines.steps.sources import (
     DarkSource,
+    Datasets,
     Ends,
     FlatSource,
     Flip,
@@ -67,8 +68,10 @@ class Input(Table):
     path: InputFile | Annotated[list[InputFile], Field(min_length=1)] = Field(
         description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list or a glob", examples=["scan.h5"]
     )
-    dataset: str | None = Field(
-        None, description="where the frames are in an HDF5 or zarr file; default: the only 3-D one", examples=["/entry/data/data"]
+    dataset: Datasets = Field(
+        None,
+        description="where the frames are in an HDF5 or zarr file: a name or a list; default: what the file says, or the only 3-D one",
+        examples=["/entry/data/data"],
     )
     frames: Frames = Field(
         None, description='a number, a list, a slice such as "10:50", or by the image_key "projections", "flats", "darks"', examples=["::2"]
@@ -137,6 +140,22 @@ class Recipe(Table):
         for name, source in [each for step in self.steps for each in step]:
             if frames and isinstance(source, DarkSource | FlatSource) and source.path == frames.path and source.flip != frames.flip:
                 raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
+        return self
+
+    @model_validator(mode="after")
+    def what_the_file_of_the_frames_holds_beside_them(self) -> "Recipe":
+        """Flats and darks that a file tells from its projections are those of the first step, unless it names others."""
+        first, frames = self.steps[0], self.input
+        absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
+        if frames is None or not absent or isinstance(frames.path, list) or frames.frames not in (None, "projections"):
+            return self
+        try:
+            roles = roles_in(frames.path, frames.dataset)
+        except InputError:  # which is told where the frames are opened
+            return self
+        where = {"path": frames.path, "dataset": frames.dataset, "flip": frames.flip}
+        found = {name: kind(**where) for name, kind in absent.items() if kind.role in roles}
+        self.steps[0] = first.model_copy(update=found)
         return self
 
     @property

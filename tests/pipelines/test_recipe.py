@@ -9,7 +9,7 @@ from detcal_pipelines.steps.registry import own_steps, step_names
 from detcal_pipelines.template import render
 
 from detcal.errors import RecipeError
-from detcal.stores.sources.frames import find_paths
+from detcal.stores.sources.names import find_paths
 
 RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
 

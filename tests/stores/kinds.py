@@ -60,7 +60,6 @@ def write_linked(folder: Path, stack: Stack) -> Path:
     with h5py.File(folder / "master.h5", "w") as file:
         file["entry/measurement"] = h5py.ExternalLink("raw.h5", "/scan")
         file["entry/plot"] = h5py.SoftLink("/entry/measurement/detector/frames")
-        file["entry/gone"] = h5py.SoftLink("/nowhere")
         file["entry/time"] = 3.0
     return folder / "master.h5"
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from detcal import open_frames
-from detcal.errors import InputError
+from detcal.errors import InputError, MissingWarning
 from tests.stores.kinds import SHAPE, make_stack, write_edf, write_edf_files, write_linked, write_virtual
 
 
@@ -100,9 +100,22 @@ def test_a_virtual_dataset_may_be_moved_with_its_sources(tmp_path: Path) -> None
 def test_a_missing_external_link_is_named(tmp_path: Path) -> None:
     path = write_linked(tmp_path, make_stack("uint16"))
     (tmp_path / "raw.h5").unlink()
-    with pytest.raises(InputError, match=r"links in .*master\.h5 .*: /entry/measurement → raw\.h5"):
+    with pytest.raises(InputError, match=r"no dataset .* in .*master\.h5; links .*: /entry/measurement → raw\.h5"):
         open_frames(path)
     with pytest.raises(
         InputError, match=r"no dataset /entry/measurement/.* in .*master\.h5: entry/measurement links to raw\.h5, which is not there"
     ):
         open_frames(path, "/entry/measurement/detector/frames")
+
+
+def test_links_that_lead_nowhere_and_were_not_asked_for_are_named_and_left(tmp_path: Path) -> None:
+    path = write_linked(tmp_path, stack := make_stack("uint16"))
+    with h5py.File(path, "a") as file:
+        file["entry/gone"] = h5py.SoftLink("/nowhere")
+        file["entry/sample"] = h5py.ExternalLink("sample.h5", "/entry/sample")
+    expected = r"links in .*master\.h5 .* are left out: /entry/gone → /nowhere, /entry/sample → sample\.h5$"
+    with pytest.warns(MissingWarning, match=expected) as said:
+        frames = open_frames(path)
+    assert len(said) == 1
+    np.testing.assert_array_equal(frames.values, stack)
+    open_frames(path, "/entry/measurement/detector/frames")  # with a name there is nothing to look for

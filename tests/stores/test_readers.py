@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from detcal import open_frames, save
 from detcal.errors import InputError
-from detcal.stores.sources.frames import block_frames, find_paths, open_reader
+from detcal.stores.sources.frames import block_frames
 from detcal.stores.sources.hdf5 import Hdf5Reader
+from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.readers import FrameArray, NpyReader
 from tests.stores.kinds import (
     CASES,
@@ -69,7 +70,7 @@ def test_only_the_frames_that_an_index_wants_are_read(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(("write", "dtype"), CASES)
 def test_a_reader_is_small_and_reads_after_pickling(write: Callable[[Path, Stack], Any], dtype: str, tmp_path: Path) -> None:
     stack = make_stack(dtype)
-    reader, _ = open_reader(find_paths(write(tmp_path, stack)), None)
+    reader, _ = open_reader(write(tmp_path, stack), None)
     pickled = pickle.dumps(reader)
     assert len(pickled) < 5000
     np.testing.assert_array_equal(pickle.loads(pickled).read(1, 4), stack[1:4])

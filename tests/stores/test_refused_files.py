@@ -24,13 +24,13 @@ def write_group(folder: Path) -> Path:
     ("dataset", "expected"),
     [
         ("/entry/gone", "no dataset /entry/gone in .*; `detcal tree .*a.h5` lists"),
-        ("/entry", "no dataset /entry in .*a.h5: that is a group"),
+        (["/entry"], "no dataset /entry in .*a.h5: that is a group"),
         ("/entry/four", r"expected an array of shape \(frame, y, x\) or \(y, x\), got \(2, 2, 2, 2\)"),
         ("/entry/none", r"expected frames of numbers, got shape \(0, 2, 2\)"),
         ("/entry/text", "expected frames of numbers, got shape .* of object"),
     ],
 )
-def test_a_dataset_that_is_no_stack_is_refused(dataset: str, expected: str, tmp_path: Path) -> None:
+def test_a_dataset_that_is_no_stack_is_refused(dataset: str | list[str], expected: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=expected):
         open_frames(write_group(tmp_path), dataset)
 

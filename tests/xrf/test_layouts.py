@@ -1,5 +1,9 @@
 """Scans as beamlines and their programs write them, opened by open_scan, by names, and by recipes."""
 
+import subprocess
+import sys
+from contextlib import contextmanager
+
 import h5py
 import numpy as np
 import pytest
@@ -254,3 +258,64 @@ def test_a_recipe_writes_maps_of_elements_as_an_image(tmp_path):
     scan = detcal.open_scan(tmp_path / "scan.h5", spectra="counts", live_time_s="time", energy_kev="energy")
     wanted = xrf.element_maps(scan, xrf.build_scan_grid(scan), elements=["Fe", "Ca"]).rate
     np.testing.assert_allclose(tifffile.imread(tmp_path / "out.tif", key=range(2)), wanted, rtol=1e-5)
+
+
+GROWING = """
+import sys, h5py, numpy as np
+spectra, places, way = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+with h5py.File(sys.argv[1], "w", libver="latest") as file:
+    xy = np.stack([np.arange(20) % 5, np.arange(20) // 5], 1).astype(float)
+    counts = file.create_dataset("counts", data=np.ones((spectra, 32), "u2"), maxshape=(None, 32), chunks=(5, 32))
+    file.create_dataset("xy", data=xy[:places], maxshape=(None, 2), chunks=(5, 2))
+    if way == "swmr":
+        file.swmr_mode = True
+    file.flush()
+    print("open", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def being_written(path, spectra, places, way="swmr"):
+    """A scan that another process holds open for writing."""
+    code = [sys.executable, "-c", GROWING, str(path), str(spectra), str(places), way]
+    with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "open\n"
+        yield
+        writer.communicate("\n")
+
+
+def test_a_scan_that_is_being_written_is_opened_as_far_as_it_is(tmp_path):
+    with being_written(tmp_path / "scan.h5", 20, 20):
+        scan = detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy")
+        assert scan.spectra.values.sum() == 20 * 32
+        cube = xrf.regrid(scan.spectra, xrf.build_scan_grid(scan))
+        np.testing.assert_allclose(cube, np.ones((4, 5, 32)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spectra", "places", "says"),
+    [(18, 20, "20 positions but 18 spectra"), (20, 17, "3 without a position that is a number (number 17, 18, 19)")],
+)
+def test_of_a_scan_whose_last_points_are_not_whole_the_others_are_used(tmp_path, spectra, places, says):
+    with being_written(tmp_path / "scan.h5", spectra, places):
+        scan, texts = warned(lambda: detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy"))
+        assert len(texts) == 1
+        assert says in texts[0]
+        cube = xrf.regrid(scan.spectra, xrf.build_scan_grid(scan)).values
+    assert np.nansum(cube) == pytest.approx(min(spectra, places) * 32)
+
+
+def test_other_positions_are_not_cut_to_fit(tmp_path):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["counts"], file["xy"] = np.ones((20, 32)), np.ones((17, 2))
+    with pytest.raises(InputError, match=r"expected positions of shape \(20, 2 or more\)"):
+        detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy")
+
+
+def test_a_scan_that_its_writer_keeps_for_itself(tmp_path):
+    with (
+        being_written(tmp_path / "scan.h5", 20, 20, "alone"),
+        pytest.raises(InputError, match="is open for writing, or its writer died"),
+    ):
+        detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import fspath
-from os.path import abspath
 from typing import Any, Literal
 
 import h5py
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.stores.sources.crono import open_crono
+from detcal.stores.sources.hdf5_files import follow, open_hdf5
 from detcal.stores.sources.layouts import LAYOUTS, Layout
 from detcal.stores.sources.placed import energies_in, places_in, seconds_in, spectra_in, times_in, times_of_each
-from detcal.stores.sources.readers import check_readable, clear_errors
+from detcal.stores.sources.readers import check_readable
 from detcal.stores.sources.scan_elements import counted_together
 from detcal.stores.sources.scans import Numbers, PathOrName, channel_axis, left_out_of_file
-from detcal.stores.sources.virtual import follow
 from detcal.xrf.calibration import check_energy
 
 Format = Literal["crono", "maps", "pyxrf", "nexus", "plain"]
@@ -132,7 +131,7 @@ def names_of(positions: str | Sequence[str]) -> tuple[str, ...]:
 
 def read_named(name: str, read: Callable[[str, h5py.File, str], NDArray[np.float64]], dataset: str) -> NDArray[np.float64]:
     """The numbers of a dataset, as some function takes them out of an open file."""
-    with clear_errors(name), h5py.File(abspath(name), "r") as file:
+    with open_hdf5(name) as file:
         return read(name, file, dataset)
 
 
@@ -145,7 +144,7 @@ def find_layout(name: str, format: str | None) -> Layout | None:
         It has none of these.
     """
     check_readable(name)
-    with clear_errors(name), h5py.File(abspath(name), "r") as file:
+    with open_hdf5(name) as file:
         if format == "crono" or (format is None and follow(file, "XRF") is not None):
             return None
         for known in LAYOUTS if format is None else (format,):
@@ -234,11 +233,11 @@ def open_layout(
     layout = replace(layout, live_time_s=live_time_s) if isinstance(live_time_s, str) else layout
     layout = replace(layout, energy_kev=energy_kev) if isinstance(energy_kev, str) else layout
     check_readable(name)
-    with clear_errors(name), h5py.File(abspath(name), "r") as file:
+    with open_hdf5(name) as file:
         elements, places, unit = spectra_in(name, file, layout)
         points, channels = elements[0].points, elements[0].shape[1]
         number = len(places)
-        times = {kind: times_in(name, file, stored, len(elements), points) for kind, stored in named_times(layout)}
+        times = {kind: times_in(name, file, stored, len(elements), elements[0]) for kind, stored in named_times(layout)}
         if live_time_s is not None and not isinstance(live_time_s, str):
             times["live_time_s"] = times_of_each("live_time_s", np.asarray(live_time_s, np.float64), len(elements), points)
         axis: Any = channel_axis(channels)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.stores.absence import warn_of
-from detcal.stores.sources.hdf5 import find_dataset
 from detcal.stores.sources.hdf5_data import Hdf5Array
+from detcal.stores.sources.hdf5_files import as_it_is_written, find_dataset
 from detcal.stores.sources.nexus import over_dask
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_data import ZarrArray
@@ -80,7 +80,7 @@ def lazy(array: ZarrArray | Hdf5Array | NDArray[Any]) -> da.Array:
 
 def hdf5_array(shown: str, place: str, name: str) -> Hdf5Array | NDArray[Any]:
     """A dataset of an HDF5 file."""
-    with h5py.File(place, "r") as file:
+    with as_it_is_written(place) as file:
         found = find_dataset(shown, file, name)
         if found.shape is None:
             raise InputError(f"dataset {name} in {shown} is empty: it has neither shape nor values")

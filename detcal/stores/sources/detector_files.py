@@ -16,6 +16,7 @@ from detcal.errors import InputError
 from detcal.sizes import check_pixels
 from detcal.stores.absence import check_whole
 from detcal.stores.sources.hdf5_data import Hdf5Array
+from detcal.stores.sources.hdf5_files import open_hdf5
 from detcal.stores.sources.readers import check_readable, clear_errors
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def groups_of(group: h5py.Group, kind: str) -> Iterator[h5py.Group]:
 
 def holds_detector(path: str) -> bool:
     """Whether an HDF5 file holds an NXdetector with corners, or with the size of pixels."""
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return find_detector(file) is not None
 
 
@@ -97,7 +98,7 @@ def read_detector(path: str) -> "DistortionMap":
     InputError
         A damaged file, a detector without corners, pixels that do not touch, or that are not on a plane.
     """
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         detector = find_detector(file)
         if detector is None or "pixel_corners" not in detector:
             raise InputError(f"expected an NXdetector with pixel_corners in {path}, got one without: it is a detector without distortion")

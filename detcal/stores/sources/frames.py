@@ -1,16 +1,11 @@
 """Opening a stack of frames from whatever a detector wrote."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from glob import glob, has_magic
-from os import PathLike, fspath
-from os.path import abspath
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import dask.array as da
-import h5py
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
@@ -24,27 +19,21 @@ from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
-from detcal.stores.sources.hdf5 import Hdf5Reader, hdf5_arrays
-from detcal.stores.sources.image_files import ImageFilesReader
-from detcal.stores.sources.joined import join
+from detcal.stores.sources.choice import Datasets
+from detcal.stores.sources.exchange import in_role
+from detcal.stores.sources.facts import FACTS
+from detcal.stores.sources.names import PathOrName
 from detcal.stores.sources.nxdetector import detector_says
-from detcal.stores.sources.nxtomo import find_key
-from detcal.stores.sources.readers import Described, FrameArray, NpyReader, Reader, check_readable
+from detcal.stores.sources.nxtomo import KEYS, find_key
+from detcal.stores.sources.opening import open_reader
+from detcal.stores.sources.readers import FrameArray, Reader
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
-from detcal.stores.sources.zarr_reader import ZarrReader, zarr_arrays
-from detcal.stores.sources.zarr_zip import is_zip
 from detcal.stores.targets.save import load_calibration
-
-HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
-LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
-# A number in a name; a dash before it is its sign, but not where it joins: angle_-5 is below 0, run-5 and 2026-11-05 are not.
-NUMBER = re.compile(r"((?<![^\s_=/(,])-[0-9]+|[0-9]+)")
-PathOrName = str | PathLike[str]
 
 
 def open_frames(
     path: PathOrName | Sequence[PathOrName],
-    dataset: str | None = None,
+    dataset: Datasets = None,
     *,
     chunks: Mapping[str, int] | None = None,
     frames: Choice | None = None,
@@ -59,17 +48,20 @@ def open_frames(
     ----------
     path
         An HDF5 or NeXus file (of any name), a zarr store (a zipped one too), a .npy file, or EDF, CBF, TIFF and other image files that
-        fabio reads: one (multi-page too), a list, in its order, or a glob such as "scan_*.cbf", in which numbers in names count as
-        numbers: scan_2 comes before scan_10.
+        fabio reads: one (multi-page too), a list, in its order, a text file (.txt, .lst) that names one a line, a folder of files of one
+        kind, or a glob such as "scan_*.cbf". In the last two numbers in names count as numbers: scan_2 comes before scan_10; and one that
+        is left out of a numbered series is missing.
     dataset
-        Where the frames are in an HDF5 file or zarr group. By default the only 3-D one (or 2-D, if none is 3-D) of numbers,
-        or of bool if there are no numbers.
+        Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
+        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)
+        of numbers, or of bool if there are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
+        parts (data_000001, …), as in the master file of an Eiger, are one stack, in which a part that is not there is NaN.
     chunks
         Frames a block: {"frame": 16}; rounded up to whole chunks of the file. By default about 64 MiB.
     frames
         Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
-        image_key of an NXtomo file "projections" (those at alignment positions are none), "flats" or "darks". By default a file
-        with an image_key gives its projections, with one warning; any other file all frames.
+        image_key of an NXtomo file, or the datasets of a Data Exchange file, "projections" (those at alignment positions are none),
+        "flats" or "darks". By default a file with an image_key gives its projections, with one warning; any other file all frames.
     flip : "ud", "lr" or "both", optional
         Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
         numpy.fliplr does. Coords along y and x are reversed with them.
@@ -91,7 +83,8 @@ def open_frames(
         of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
         also rotation_angle.
         Frames, or parts of them, that are missing (chunks that were never written or are lost, parts of a virtual dataset without a
-        source) are NaN, with one MissingWarning that counts them: integers then become float32, those of more than 16 bits float64.
+        source, parts of a master file, files of a numbered series) are NaN, with one MissingWarning that counts them: integers then
+        become float32, those of more than 16 bits float64.
         Chunks that zarr left out because they hold nothing but a fill value look the same: `.fillna(0)` puts the value back.
 
     Raises
@@ -111,7 +104,7 @@ def open_frames(
     >>> frames.dims, frames.shape
     (('frame', 'y', 'x'), (2, 4, 4))
     """
-    whole, source = open_reader(find_paths(path), dataset)
+    whole, source = open_reader(path, dataset)
     reader = guarded(turned(chosen(whole, source, frames), flip), "frames")
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
@@ -132,9 +125,9 @@ def open_frames(
 
 
 def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What frames take of the attributes in their file: units, which numbers are readings, what was corrected."""
+    """What frames take of the attributes in their file: units, which numbers are readings, how they were recorded, what was corrected."""
     texts = {name: str(value) for name, value in stored.items() if name in ("units", "long_name")}
-    others = {name: value for name, value in stored.items() if name in (*FLAGS, ATTRIBUTE)}
+    others = {name: value for name, value in stored.items() if name in (*FLAGS, *FACTS, ATTRIBUTE)}
     return {"units": "counts", **texts, **others, "source": source}
 
 
@@ -154,27 +147,6 @@ def image_or_mask_in(mask: PathOrName) -> Any:
     return open_frames(mask) if found is None else found.mask
 
 
-def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
-    """The files that a path, list or glob names, as absolute paths: a worker may run in another folder."""
-    if not isinstance(path, str | PathLike):
-        found = [fspath(item) for item in path]
-    elif has_magic(fspath(path)) and not Path(path).exists():
-        found = sorted(glob(fspath(path)), key=natural_order)
-    else:
-        found = [fspath(path)]
-    if not found:
-        raise InputError(f"no file matches {path}")
-    for name in found:
-        check_readable(name)
-    return [abspath(name) for name in found]
-
-
-def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
-    """What to sort names by so that numbers in them count as numbers; names that then are the same are sorted as texts."""
-    parts = NUMBER.split(name)
-    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
-
-
 def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
     """The frames asked for, or else the projections of a file that tells them from flats and darks."""
     choice = None if frames is None else parse_frames(frames)
@@ -184,7 +156,10 @@ def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
     if key is None and choice is None:
         return reader
     if key is None:
-        raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
+        beside = in_role(reader, str(choice))
+        if beside is None:
+            raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
+        return beside
     numbers = key.numbers(choice or "projections")
     if choice is None:
         warnings.warn(
@@ -203,46 +178,14 @@ def turned(reader: Reader, flip: Flip | None) -> Reader:
     return Flipped(reader, flip)
 
 
-def has_image_key(path: PathOrName | Sequence[PathOrName], dataset: str | None = None) -> bool:
-    """Whether the file tells projections, flats and darks apart."""
-    return find_key(open_reader(find_paths(path), dataset)[0]) is not None
-
-
-def open_reader(paths: list[str], dataset: str | None) -> tuple[Reader, str]:
-    """The reader for these files, and what to call their frames."""
-    first, last = paths[0], paths[-1]
-    together = f"{first} … {last} ({len(paths)} files)"
-    if is_image_file(first):
-        return ImageFilesReader.open(tuple(paths)), first if len(paths) == 1 else together
-    readers, names = zip(*(open_stack_file(path, dataset) for path in paths), strict=True)
-    return join(list(readers), list(names)), names[0] if len(paths) == 1 else together
-
-
-def is_image_file(path: str) -> bool:
-    """Whether a file is of a kind that image libraries read; one of HDF5 that is damaged shows only by its name."""
-    suffix = Path(path).suffix.lower()
-    return not (Path(path).is_dir() or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy" or is_zip(Path(path)))
-
-
-def open_stack_file(path: str, dataset: str | None) -> tuple[Reader, str]:
-    """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
-    store = Path(path).is_dir() or is_zip(Path(path))
-    if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
-        return NpyReader.open(path), path
-    name = only_one(path, zarr_arrays(path) if store else hdf5_arrays(path)) if dataset is None else dataset
-    return (ZarrReader if store else Hdf5Reader).open(path, name), f"{path}::{name}"
-
-
-def only_one(path: str, arrays: Mapping[str, Described]) -> str:
-    """The only array that can be a stack of frames, or else an image; an error lists what there is."""
-    ranked = ([name for name, (shape, dtype) in arrays.items() if len(shape) == ndim and dtype.kind in kinds] for ndim, kinds in LIKELY)
-    found = next(filter(None, ranked), [])
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise InputError(f"no dataset of shape (frame, y, x) in {path}")
-    listed = "".join(f"\n  {name} {arrays[name][0]}" for name in found)
-    raise InputError(f"several datasets in {path} could be the frames; choose one with dataset=:{listed}")
+def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> tuple[str, ...]:
+    """Which of projections, flats and darks there are in a file that tells them apart; none, if it does not."""
+    reader, _ = open_reader(path, dataset)
+    key = find_key(reader)
+    if key is not None:
+        return tuple(role for role, number in KEYS.items() if (key.values == number).any())
+    found = tuple(role for role in KEYS if in_role(reader, role) is not None)
+    return found if len(found) > 1 else ()
 
 
 def wanted_frames(chunks: Mapping[str, int] | None) -> int | None:

@@ -10,15 +10,15 @@ import numpy as np
 
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
 from detcal.stores.absence import Absence, MissingChunks, chunk_grid
+from detcal.stores.sources.hdf5_files import open_hdf5
 from detcal.stores.sources.mappings import find_source
-from detcal.stores.sources.readers import clear_errors
 from detcal.stores.sources.virtual import find_virtual
 
 
 @lru_cache(maxsize=16)
 def absence_of(path: str, name: str, version: str) -> Absence | None:
     """What a dataset of a file, as it was in some version, lacks; None if it is whole. A virtual dataset is always described."""
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return find_absence(file[name])
 
 

@@ -17,6 +17,7 @@ from detcal.stores.absence import Absence, Box, Lacks, check_whole, warn_of, wit
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
 from detcal.stores.sources.hdf5_absence import absence_of
+from detcal.stores.sources.hdf5_files import as_it_is_written
 from detcal.stores.sources.mappings import Lines, shape_of
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
 from detcal.stores.sources.virtual import Virtual, data_files
@@ -115,7 +116,7 @@ def read_box(path: str, name: str, box: Box, dtype: np.dtype[Any], absence: Abse
     if isinstance(absence, Virtual):
         for part, *_ in absence.near(box):  # HDF5 would not say that one is not there
             check_readable(part.path)
-    with clear_errors(path, name), h5py.File(path, "r") as file:
+    with clear_errors(path, name), as_it_is_written(path) as file:
         dataset = file[name]
         pipeline = pipeline_of(dataset)
         if pipeline is not None:

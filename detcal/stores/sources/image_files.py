@@ -4,7 +4,10 @@ The libraries only log, or do not notice, that a file is cut short: then they gi
 checked here.
 """
 
+import bz2
+import gzip
 import re
+import warnings
 from base64 import b64encode
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -18,12 +21,16 @@ import fabio
 import numpy as np
 import tifffile
 from fabio.cbfimage import CbfImage
+from fabio.edfimage import EdfImage
 
 from detcal.errors import InputError
 from detcal.sizes import check_pixels
+from detcal.stores.sources.facts import facts_in_header, is_limit
 from detcal.stores.sources.readers import Block, Coords, clear_errors, fingerprint
 
+UNPACKERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 HEADER_BYTES = 4096  # of an image file, within which detectors write their names
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how TIFF and BigTIFF files begin
 # How many frames an open file holds, and what reads one of them.
 Images = tuple[int, Callable[[int], Block]]
 
@@ -59,8 +66,14 @@ class ImageFilesReader:
         return {}
 
     def attrs(self) -> dict[str, Any]:
-        """Dectris detectors write -1 in gaps and -2 in dead pixels, and their names into the headers of their files."""
-        return {"missing_value": [-2, -1]} if self.dtype.kind == "i" and is_of_dectris(self.paths[0]) else {}
+        """What Dectris detectors write into the headers of their files. They write -1 in gaps and -2 in dead pixels."""
+        header = header_of(self.paths[0])
+        if not any(name in header.upper() for name in ("PILATUS", "EIGER")):
+            return {}
+        facts = facts_in_header(header)
+        if not is_limit(facts.get("valid_max", np.inf), "valid_max", self.dtype):
+            facts.pop("valid_max", None)
+        return ({"missing_value": [-2, -1]} if self.dtype.kind == "i" else {}) | facts
 
     def files(self, start: int, stop: int) -> list[str]:
         first, last = (bisect_right(self.starts, number) - 1 for number in (start, stop - 1))
@@ -89,11 +102,10 @@ class ImageFilesReader:
                 place[...] = image
 
 
-def is_of_dectris(path: str) -> bool:
-    """Whether the header of an image file names a Pilatus or Eiger."""
-    with clear_errors(path), open(path, "rb") as file:
-        header = file.read(HEADER_BYTES).upper()
-    return b"PILATUS" in header or b"EIGER" in header
+def header_of(path: str) -> str:
+    """The beginning of a file, where detectors write how its frames were recorded; of a compressed one of what is in it."""
+    with clear_errors(path), UNPACKERS.get(Path(path).suffix.lower(), open)(path, "rb") as file:
+        return str(file.read(HEADER_BYTES).decode("latin-1"))
 
 
 def count_frames(path: str) -> int:
@@ -105,8 +117,15 @@ def count_frames(path: str) -> int:
 @contextmanager
 def open_images(path: str) -> Iterator[Images]:
     """An image file, opened by the library for its kind."""
-    with clear_errors(path), OPENERS.get(Path(path).suffix.lower(), open_fabio)(path) as images:
+    with clear_errors(path), opener_of(path)(path) as images:
         yield images
+
+
+def opener_of(path: str) -> Callable[[str], AbstractContextManager[Images]]:
+    """What opens a file: by its name, or because it is a TIFF file of another name, such as a mask of Dioptas."""
+    with open(path, "rb") as file:
+        is_tiff = file.read(4) in TIFF
+    return open_tiff if is_tiff else OPENERS.get(Path(path).suffix.lower(), open_fabio)
 
 
 @contextmanager
@@ -163,9 +182,26 @@ def open_fabio(path: str) -> Iterator[Images]:
     """The frames of a file that fabio reads."""
     with fabio.open(path) as image:
         if getattr(image, "incomplete_file", False):
-            raise InputError(f"{path} is cut short: its last frame is not whole")
+            check_tail(path, image)
         check_pixels(image.shape, f"an image in {path}")
         yield image.nframes, lambda number: image.get_frame(number).data
+
+
+def check_tail(path: str, image: EdfImage) -> None:
+    """Refuse an EDF file that is cut short; what stands behind a last frame that is whole, and is no header, is left.
+
+    Raises
+    ------
+    InputError
+        The last frame, or a header behind it, is not whole.
+    """
+    last = image.get_frame(image.nframes - 1)
+    with UNPACKERS.get(Path(path).suffix.lower(), open)(path, "rb") as file:
+        file.seek(last.start + last.blobsize)
+        tail = file.read(HEADER_BYTES)
+    if last.incomplete_data or b"{" in tail:
+        raise InputError(f"{path} is cut short: its last frame is not whole")
+    warnings.warn(f"{path} has bytes behind its last frame, which are left out", stacklevel=2)
 
 
 OPENERS: dict[str, Callable[[str], AbstractContextManager[Images]]] = {".tif": open_tiff, ".tiff": open_tiff, ".cbf": open_cbf}

@@ -32,7 +32,7 @@ class Joined:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.result_type(*(reader.dtype for reader in self.readers))  # reals where one lacks frames
+        return np.result_type(*{reader.dtype for reader in self.readers})  # reals where one lacks frames
 
     @property
     def chunk_frames(self) -> int:
@@ -103,6 +103,12 @@ def join(readers: list[Reader], names: list[str]) -> Reader:
     InputError
         Frames of another shape or type than those of the first.
     """
+    check_alike(readers, names)
+    return readers[0] if len(readers) == 1 else Joined(tuple(readers))
+
+
+def check_alike(readers: list[Reader], names: list[str]) -> None:
+    """Raise if frames are of another shape or type than those of the first."""
     first = readers[0]
     for reader, name in zip(readers, names, strict=True):
         promoted = reader.lacks is not None or first.lacks is not None  # integers to reals
@@ -111,4 +117,3 @@ def join(readers: list[Reader], names: list[str]) -> Reader:
                 f"expected frames of shape {first.shape[1:]} and type {first.dtype}, as in {names[0]}, got {reader.shape[1:]} "
                 f"and {reader.dtype} in {name}"
             )
-    return first if len(readers) == 1 else Joined(tuple(readers))

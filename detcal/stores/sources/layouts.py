@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import h5py
 import numpy as np
 
-from detcal.stores.sources.hdf5 import own_type, walk
-from detcal.stores.sources.virtual import follow
+from detcal.stores.sources.hdf5 import own_type
+from detcal.stores.sources.hdf5_files import Found, follow, groups_in, survey
+from detcal.stores.sources.nxdata import is_of_class, names_of, signal_of
 
 FEWEST_CHANNELS = 16  # of spectra that are found by their shape
 PLACES = (("x", "y"), ("x_axis", "y_axis"), ("sample_x", "sample_y"), ("samx", "samy"), ("x_pos", "y_pos"), ("x_position", "y_position"))
@@ -67,14 +69,12 @@ def pyxrf_layout(file: h5py.File) -> Layout | None:
 
 def nexus_layout(file: h5py.File) -> Layout | None:
     """NXfluo or NXxrf, as Savu and others take it, or else an NXdata whose last axis is an energy."""
-    entries = [item for name in file if isinstance(item := follow(file, name), h5py.Group)]
+    entries = groups_in(file)
     meant = [entry for entry in entries if text(follow(entry, "definition")) in FLUORESCENCE]
     for entry in meant or entries:
-        for name, item in walk(entry, entry.name, set()):
-            if isinstance(item, h5py.Group) and text(item.attrs.get("NX_class")) == "NXdata":
-                found = data_layout(name, item)
-                if found is not None:
-                    return found
+        for group in groups_below(entry):
+            if is_of_class(group, "NXdata") and (found := data_layout(group)) is not None:
+                return found
     for entry in meant:
         place = f"{entry.name}/instrument/fluorescence"
         if spectra := first_of(file, f"{place}/data"):
@@ -82,25 +82,23 @@ def nexus_layout(file: h5py.File) -> Layout | None:
     return None
 
 
-def data_layout(place: str, group: h5py.Group) -> Layout | None:
-    """The spectra of an NXdata group, if its last axis is an energy and no axis is an angle."""
-    signal = text(group.attrs.get("signal")) or next((name for name in group if "signal" in group[name].attrs), None)
-    stored = follow(group, signal) if signal else None
-    axes = axes_of(group, stored) if isinstance(stored, h5py.Dataset) else []
-    if not axes or not is_energy(axes[-1], follow(group, axes[-1])):
+def groups_below(group: h5py.Group) -> Iterator[h5py.Group]:
+    """A group and all groups in it."""
+    yield group
+    for inner in groups_in(group):
+        yield from groups_below(inner)
+
+
+def data_layout(group: h5py.Group) -> Layout | None:
+    """The spectra of an NXdata group, if its last axis is an energy."""
+    signal = signal_of(group)
+    spelled = [] if signal is None else names_of(group.attrs.get("axes", signal.attrs.get("axes", "")))
+    if signal is None or len(spelled) != signal.ndim or not is_energy(spelled[-1], follow(group, spelled[-1])):
         return None
-    energy = f"{place}/{axes[-1]}" if follow(group, axes[-1]) is not None else None
-    named = [(name, name.lower()) for name in dict.fromkeys([*axes[:-1], *group])]
-    places = [next((f"{place}/{name}" for name, lower in named if is_place(lower, axis)), None) for axis in "xy"]
-    return Layout((f"{place}/{signal}",), None, tuple(name for name in places if name) if all(places) else (), energy_kev=energy)
-
-
-def axes_of(group: h5py.Group, signal: h5py.Dataset) -> list[str]:
-    """Names of a signal's axes, one for each dimension, as a list or with colons between them."""
-    given = group.attrs.get("axes", signal.attrs.get("axes", ()))
-    names = [text(name) or "." for name in np.atleast_1d(given)]
-    names = names[0].strip("[]").replace(",", ":").split(":") if len(names) == 1 and signal.ndim > 1 else names
-    return names if len(names) == signal.ndim else []
+    here = [name for name in dict.fromkeys([*spelled[:-1], *group]) if isinstance(follow(group, name), h5py.Dataset)]
+    places = [next((f"{group.name}/{name}" for name in here if is_place(name.lower(), axis)), None) for axis in "xy"]
+    energy = next(iter(first_of(group.file, f"{group.name}/{spelled[-1]}")), None)
+    return Layout((signal.name,), None, tuple(name for name in places if name) if all(places) else (), energy_kev=energy)
 
 
 def is_energy(name: str, stored: Any) -> bool:
@@ -116,21 +114,20 @@ def is_place(name: str, axis: str) -> bool:
 
 def plain_layout(file: h5py.File) -> Layout | None:
     """The only dataset that may be spectra, and positions beside it, by their names; None if there are several, or none."""
-    found = {name: item for name, item in walk(file, "", set()) if isinstance(item, h5py.Dataset) and may_be_spectra(item)}
-    largest = max(found, key=lambda name: found[name].size, default="")
-    others = [name for name in found if name != largest and found[name].size * FEWEST_CHANNELS > found[largest].size]
-    if not found or others:
+    sizes = {name: prod(found.shape) for name, found in survey(file).datasets.items() if may_be_spectra(found)}
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    if not sizes or any(size * FEWEST_CHANNELS > sizes[largest] for name, size in sizes.items() if name != largest):
         return None
     layout = Layout((largest,), None, places_near(file, largest))
-    if not layout.positions and found[largest].ndim == 2:
+    if not layout.positions and file[largest].ndim == 2:
         return None
     energies, times = names_near(file, largest, ("energy",)), names_near(file, largest, ("live_time", "livetime"))
     return replace(layout, energy_kev=next(iter(energies), None), live_time_s=next(iter(times), None))
 
 
-def may_be_spectra(stored: h5py.Dataset) -> bool:
+def may_be_spectra(found: Found) -> bool:
     """Whether a dataset has the shape of many spectra."""
-    return stored.dtype.kind in "iuf" and 2 <= stored.ndim <= 4 and 0 not in stored.shape and stored.shape[-1] >= FEWEST_CHANNELS
+    return found.dtype.kind in "iuf" and 2 <= len(found.shape) <= 4 and 0 not in found.shape and found.shape[-1] >= FEWEST_CHANNELS
 
 
 def places_near(file: h5py.File, name: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import zarr
 
-from detcal.stores.sources.hdf5 import address, follow
+from detcal.stores.sources.hdf5_files import address, as_it_is_written, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.settings import setting_of
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
@@ -41,7 +41,7 @@ def tree(path: str | PathLike[str]) -> str:
     with clear_errors(name):
         if Path(name).is_dir() or is_zip(Path(name)):
             return "\n".join([name, *describe_zarr(zarr.open(zarr_place(name), mode="r"), "  ")])
-        with h5py.File(name, "r") as file:
+        with as_it_is_written(name) as file:
             return "\n".join([name, *describe_hdf5(file, "", {address(file): "/"})])
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.stores.sources.readers import clear_errors
+from detcal.stores.sources.hdf5_files import open_hdf5
 
 Sizes = tuple[int, ...]
 Lines = tuple[NDArray[np.intp], ...]  # places along each dimension, of which a part holds all combinations
@@ -38,7 +38,7 @@ def mappings_of(dataset: h5py.Dataset) -> tuple[Mapping, ...]:
 @lru_cache(maxsize=16)  # HDF5 takes seconds to list thousands
 def read_mappings(path: str, name: str, shape: tuple[int, ...], version: str) -> tuple[Mapping, ...]:
     """The mappings of a virtual dataset as its file was in some version."""
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return tuple(mapping for source in file[name].virtual_sources() for mapping in read_mapping(shape, source))
 
 

@@ -11,22 +11,22 @@ from dask.base import tokenize
 from detcal.errors import InputError
 from detcal.frames.stack import frames_a_block
 from detcal.stores.absence import Lacks
-from detcal.stores.sources.hdf5 import DIMS_MARK, TYPE_MARK, follow, own_attributes
+from detcal.stores.sources.hdf5 import DIMS_MARK, TYPE_MARK, own_attributes
 from detcal.stores.sources.hdf5_data import Hdf5Array
-from detcal.stores.sources.readers import clear_errors
+from detcal.stores.sources.hdf5_files import follow, open_hdf5
 from detcal.stores.targets.zarr_store import NUMBERS
 
 
 def holds_calibration(path: str) -> bool:
     """Whether `save` wrote a calibration into an HDF5 file."""
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         entry = follow(file, "entry")
         return isinstance(entry, h5py.Group) and "detcal_type" in entry.attrs
 
 
 def written_by_detcal(path: str) -> bool:
     """Whether `save` wrote an HDF5 file."""
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         entry = follow(file, "entry")
         return isinstance(entry, h5py.Group) and "detcal_version" in entry.attrs
 
@@ -39,7 +39,7 @@ def load_hdf5(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:
     InputError
         Another program wrote it, or it is damaged.
     """
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         entry = follow(file, "entry")
         if not isinstance(entry, h5py.Group) or "detcal_version" not in entry.attrs:
             raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}: open_frames opens stacks of others")

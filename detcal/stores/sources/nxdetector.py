@@ -1,4 +1,4 @@
-"""What NeXus and Eiger files say of the detector of their frames: which pixels, and which numbers, are no readings."""
+"""What NeXus and Eiger files say of the detector of their frames: which pixels, and numbers, are no readings; how they were recorded."""
 
 from collections.abc import Iterator
 from functools import reduce, singledispatch
@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.frames.valid import FLAGS
-from detcal.stores.sources.hdf5 import Hdf5Reader, follow
+from detcal.stores.sources.facts import KEV, MATERIALS, METRES, PIXELS, SECONDS, converted, is_limit, known
+from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.hdf5_data import values_of, whole_values
+from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, is_same, open_hdf5
 from detcal.stores.sources.joined import Joined
-from detcal.stores.sources.nxtomo import groups_of_entry, holds, is_same
-from detcal.stores.sources.readers import clear_errors
+from detcal.stores.sources.nxdata import texts_of
+from detcal.stores.sources.series import Hdf5Series
 
 MASK = "pixel_mask"
 BAD_BITS = 0xFFFF  # of a mask of integers: the others only describe a pixel, as NXdetector has it
@@ -22,11 +24,39 @@ LIMITS = {"saturation_value": "valid_max", "countrate_correction_count_cutoff": 
 EIGER = "detectorSpecific"  # group in which Dectris keeps these beside the detector's own
 
 
+class Fact(NamedTuple):
+    """An attribute of frames, and units that a file may give it in; those that are meant where it names none."""
+
+    name: str
+    factors: dict[str, float]
+    units: str
+
+
+# By the names of NeXus and Dectris, the likelier first
+OF_DETECTOR = {
+    "sensor_thickness": Fact("sensor_thickness_m", METRES, "m"),
+    "x_pixel_size": Fact("pixel_size_x_m", METRES, "m"),
+    "y_pixel_size": Fact("pixel_size_y_m", METRES, "m"),
+    "beam_center_x": Fact("beam_center_x_px", PIXELS, "pixel"),
+    "beam_center_y": Fact("beam_center_y_px", PIXELS, "pixel"),
+    "detector_distance": Fact("detector_distance_m", METRES, "m"),
+    "distance": Fact("detector_distance_m", METRES, "m"),
+    "frame_time": Fact("frame_time_s", SECONDS, "s"),
+    "count_time": Fact("exposure_time_s", SECONDS, "s"),
+}
+OF_BEAM = {
+    "incident_wavelength": Fact("wavelength_m", METRES, "angstrom"),
+    "wavelength": Fact("wavelength_m", METRES, "angstrom"),
+    "incident_energy": Fact("energy_kev", KEV, "keV"),
+    "energy": Fact("energy_kev", KEV, "keV"),
+}
+
+
 class Said(NamedTuple):
     """Which pixels (y, x) are no readings, None if no mask is there; and attributes of frames."""
 
     mask: NDArray[np.bool_] | None = None
-    attrs: dict[str, float] = {}  # noqa: RUF012  # never changed
+    attrs: dict[str, Any] = {}  # noqa: RUF012  # never changed
 
 
 @singledispatch
@@ -36,14 +66,16 @@ def detector_says(reader: Any) -> Said:
 
 
 @detector_says.register
-def _(reader: Hdf5Reader) -> Said:
-    with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
-        group = detector_of(file, reader.dataset)
+def _(reader: Hdf5Reader | Hdf5Series) -> Said:
+    with open_hdf5(reader.path) as file:
+        group = detector_of(file, reader.dataset, [MASK, *LIMITS]) or detector_of(file, reader.dataset, [*OF_DETECTOR])
+        facts = facts_of(file, reader.dataset, group)
         if group is None:
-            return Said()
+            return Said(None, facts)
         masks = [found for found in datasets_of(group, [MASK]) if found.shape == reader.shape[1:] and found.dtype.kind in "biu"]
         spoken = set(FLAGS) & set(reader.attrs())  # the frames' own attributes say more of them than their detector does
-        return Said(bad_pixels(masks[0]) if masks else None, {} if spoken else limits_of(group, file[reader.dataset].dtype))
+        limits = {} if spoken else limits_of(group, file[reader.dataset].dtype)
+        return Said(bad_pixels(masks[0]) if masks else None, limits | facts)
 
 
 @detector_says.register
@@ -53,14 +85,40 @@ def _(reader: Joined) -> Said:
     return Said(reduce(np.logical_or, masks) if masks else None, said[0].attrs)
 
 
-def detector_of(file: h5py.File, dataset: str) -> h5py.Group | None:
-    """The group of the detector that took a dataset: its own, or the only one in its entry, or that which holds the same data."""
+def detector_of(file: h5py.File, dataset: str, names: list[str]) -> h5py.Group | None:
+    """The group with some of these names of the detector that took a dataset: its own, or the only one in its entry, or that which holds
+    the same data."""
     own, data = file[dataset].parent, file[dataset]
-    found = [group for group in groups_of_entry(file, dataset) if any(datasets_of(group, [MASK, *LIMITS]))]
+    found = [group for group in groups_of_entry(file, dataset) if any(datasets_of(group, names))]
     if own in found:
         return own
     same = found if len(found) == 1 else [group for group in found if any(is_same(group, name, data) for name in group)]
     return same[0] if same else None
+
+
+def facts_of(file: h5py.File, dataset: str, detector: h5py.Group | None) -> dict[str, Any]:
+    """How frames were recorded, as their detector and their beam say."""
+    found = {} if detector is None else facts_in([detector], OF_DETECTOR)
+    material = None if detector is None else follow(detector, "sensor_material") if "sensor_material" in detector else None
+    if isinstance(material, h5py.Dataset) and material.size == 1 and material.dtype.kind in "SO":
+        name = texts_of(material[()])[0].strip()
+        found["sensor_material"] = MATERIALS.get(name, name)
+    return known(found | facts_in([*groups_of_entry(file, dataset)], OF_BEAM))
+
+
+def facts_in(groups: list[h5py.Group], names: dict[str, Fact]) -> dict[str, Any]:
+    """Single numbers of these names, in the first group that has one."""
+    found: dict[str, Any] = {}
+    for name, fact in names.items():
+        for group in groups:
+            if fact.name in found or not holds(group, name):
+                continue
+            stored = group[name]
+            if stored.size == 1 and stored.dtype.kind in "iuf":
+                units = "".join(texts_of(stored.attrs.get("units", "")))
+                value = converted(values_of(stored).item(), units, fact.factors, fact.units)
+                found |= {} if value is None else {fact.name: value}
+    return found
 
 
 def datasets_of(group: h5py.Group, names: list[str]) -> Iterator[h5py.Dataset]:
@@ -88,11 +146,3 @@ def limits_of(group: h5py.Group, dtype: np.dtype[Any]) -> dict[str, float]:
         ):
             found[name] = value
     return found
-
-
-def is_limit(value: float, name: str, dtype: np.dtype[Any]) -> bool:
-    """Whether a type can hold numbers beyond a limit."""
-    if dtype.kind not in "iu" or not np.isfinite(value):
-        return bool(np.isfinite(value))
-    limits = np.iinfo(dtype)
-    return value < limits.max if name == "valid_max" else value > limits.min

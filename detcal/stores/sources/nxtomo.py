@@ -1,7 +1,6 @@
 """The image key of tomography files (NXtomo): which frames are projections, flats and darks, and at which angles they were taken."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 from posixpath import dirname
@@ -12,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.stores.sources.hdf5 import Hdf5Reader, address, follow, own_attributes
+from detcal.stores.sources.hdf5 import Hdf5Reader, own_attributes
 from detcal.stores.sources.hdf5_data import values_of, whole_values
+from detcal.stores.sources.hdf5_files import address, follow, groups_of_entry, holds, is_same, open_hdf5
 from detcal.stores.sources.joined import Joined
-from detcal.stores.sources.readers import Coords, clear_errors
+from detcal.stores.sources.readers import Coords
+from detcal.stores.sources.series import Hdf5Series
 
 KEYS = {"projections": 0, "flats": 1, "darks": 2}
 INVALID = 3
@@ -64,8 +65,8 @@ def find_key(reader: Any) -> ImageKey | None:
 
 
 @find_key.register
-def _(reader: Hdf5Reader) -> ImageKey | None:
-    with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+def _(reader: Hdf5Reader | Hdf5Series) -> ImageKey | None:
+    with open_hdf5(reader.path) as file:
         group = group_of_key(file, reader.dataset, reader.shape[0])
         if group is None:
             return None
@@ -127,23 +128,6 @@ def group_of_key(file: h5py.File, dataset: str, frames: int) -> h5py.Group | Non
     return fitting[0] if len(keys) == len(fitting) == 1 else None
 
 
-def groups_of_entry(file: h5py.File, dataset: str) -> Iterator[h5py.Group]:
-    """The entry in which a dataset lies, and the groups in it and in its instruments; links to other files are not followed."""
-    entry = follow(file, dataset.strip("/").split("/")[0])
-    if not isinstance(entry, h5py.Group):
-        entry = file
-    yield entry
-    for inner in groups_in(entry):
-        yield inner
-        yield from groups_in(inner)
-
-
-def groups_in(group: h5py.Group) -> list[h5py.Group]:
-    """The groups in a group."""
-    names = [name for name in group if not isinstance(group.get(name, getlink=True), h5py.ExternalLink)]
-    return [item for name in names if isinstance(item := follow(group, name), h5py.Group)]
-
-
 def holds_key(group: Any) -> bool:
     """Whether a group has an image key."""
     return holds(group, KEY) or holds(group, CONTROL)
@@ -154,19 +138,6 @@ def key_in(group: h5py.Group) -> h5py.Dataset:
     return group[KEY if holds(group, KEY) else CONTROL]
 
 
-def holds(group: Any, name: str) -> bool:
-    """Whether there is a dataset of that name."""
-    return isinstance(group, h5py.Group) and name in group and isinstance(follow(group, name), h5py.Dataset)
-
-
-def is_same(group: h5py.Group, name: str, data: h5py.Dataset) -> bool:
-    """Whether a name in a group leads to the same dataset."""
-    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-        return False
-    item = follow(group, name)
-    return isinstance(item, h5py.Dataset) and address(item) == address(data)
-
-
 @singledispatch
 def angles_of(reader: Any) -> Coords:
     """The rotation angles of a stack with an image key, as a coordinate along its frames; nothing if there is no key, or no angles."""
@@ -174,8 +145,8 @@ def angles_of(reader: Any) -> Coords:
 
 
 @angles_of.register
-def _(reader: Hdf5Reader) -> Coords:
-    with clear_errors(reader.path), h5py.File(reader.path, "r") as file:
+def _(reader: Hdf5Reader | Hdf5Series) -> Coords:
+    with open_hdf5(reader.path) as file:
         keyed = group_of_key(file, reader.dataset, reader.shape[0])
         if keyed is None:
             return {}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.stores.sources.hdf5 import find_dataset
+from detcal.stores.sources.hdf5_files import find_dataset
 from detcal.stores.sources.layouts import Layout, text
 from detcal.stores.sources.scans import StoredSpectra, read_all
 
@@ -31,8 +31,11 @@ def spectra_in(name: str, file: h5py.File, layout: Layout) -> tuple[list[StoredS
     stored = [find_dataset(name, file, each) for each in layout.spectra]
     if len({each.shape for each in stored}) > 1:
         raise InputError(f"expected detectors of one shape in {name}, got {[each.shape for each in stored]}")
-    arrays = [np.asarray(read_all(find_dataset(name, file, each)), np.float64) for each in layout.positions]
-    dims = layout.dims or order_of(name, stored[0], arrays)
+    arrays = [numbers_in(name, file, each) for each in layout.positions]
+    dims = layout.dims or next(iter(orders_of(stored[0], arrays)), None)
+    if dims is None:
+        arrays = [as_many(each, len(stored[0]), "positions", name) if is_growing(stored[0]) else each for each in arrays]
+        dims = order_of(name, stored[0], arrays)
     detectors = stored[0].shape[dims.index("detector")] if "detector" in dims else 1
     elements = [StoredSpectra.of(each, dims, number) for each in stored for number in range(detectors)]
     if not arrays:
@@ -49,12 +52,11 @@ def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]])
     InputError
         No order has as many spectra as there are positions, or there are none and spectra in no map.
     """
-    place, orders = f"{name}::{stored.name}", ORDERS.get(stored.ndim, [])
+    place, orders, fitting = f"{name}::{stored.name}", ORDERS.get(stored.ndim, []), orders_of(stored, positions)
     if not orders:
         raise InputError(f"expected spectra (spectrum, energy), or of 3 or 4 dimensions, in {place}, got {stored.shape}")
     if not positions and "row" not in orders[0]:
         raise InputError(f"expected positions of the spectra {stored.shape} in {place}, which are no map of rows and columns: name them")
-    fitting = [dims for dims in orders if not positions or fit(positions, points_of(stored.shape, dims))]
     if not fitting:
         shapes = " and ".join(str(each.shape) for each in positions)
         raise InputError(
@@ -62,6 +64,28 @@ def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]])
             f"got {shapes} for spectra of shape {stored.shape}"
         )
     return fitting[0]
+
+
+def orders_of(stored: h5py.Dataset, positions: Sequence[NDArray[Any]]) -> list[tuple[str, ...]]:
+    """The orders of dimensions in which spectra have a position each; without positions, those of maps."""
+    orders = ORDERS.get(stored.ndim, [])
+    if not positions:
+        return [dims for dims in orders if "row" in dims]
+    return [dims for dims in orders if fit(positions, points_of(stored.shape, dims))]
+
+
+def is_growing(stored: h5py.Dataset) -> bool:
+    """Whether spectra are, or were, written one after the other, so that a scan may end or be looked at between two datasets."""
+    return bool(stored.maxshape[0] is None)
+
+
+def as_many(values: NDArray[np.float64], number: int, kind: str, name: str) -> NDArray[np.float64]:
+    """Of each spectrum, or row of them, that there is: NaN for the last ones, if there are too few; those of none are left, aloud."""
+    if len(values) > number:
+        warnings.warn(f"{len(values)} {kind} but {number} spectra, or rows of them, in {name}: only those are used", stacklevel=3)
+    found = np.full((number, *values.shape[1:]), np.nan)
+    found[: len(values)] = values[:number]
+    return found
 
 
 def points_of(shape: tuple[int, ...], dims: tuple[str, ...]) -> Points:
@@ -120,7 +144,7 @@ def unit_of_places(stored: Sequence[h5py.Dataset]) -> tuple[Any, str]:
     return np.array([LENGTHS[unit] for unit in units]), "um"
 
 
-def times_in(name: str, file: h5py.File, dataset: str, elements: int, points: Points) -> NDArray[np.float64]:
+def times_in(name: str, file: h5py.File, dataset: str, elements: int, spectra: StoredSpectra) -> NDArray[np.float64]:
     """Times (element, spectrum) of a dataset, in s.
 
     Raises
@@ -128,7 +152,9 @@ def times_in(name: str, file: h5py.File, dataset: str, elements: int, points: Po
     InputError
         Of another shape, or in a unit that is none of times.
     """
-    return times_of_each(f"{name}::{dataset}", seconds_in(name, file, dataset), elements, points)
+    values, first = seconds_in(name, file, dataset), spectra.points[0]
+    growing = values.ndim > 0 and file[dataset].maxshape[0] is None and len(values) not in (first, elements)
+    return times_of_each(f"{name}::{dataset}", as_many(values, first, "times", name) if growing else values, elements, spectra.points)
 
 
 def seconds_in(name: str, file: h5py.File, dataset: str) -> NDArray[np.float64]:
@@ -144,6 +170,11 @@ def seconds_in(name: str, file: h5py.File, dataset: str) -> NDArray[np.float64]:
     if unit.lower() not in TIMES:
         raise InputError(f"expected times in {', '.join(TIMES)} in {name}::{dataset}, got {unit!r}")
     return np.asarray(read_all(stored), np.float64) * TIMES[unit.lower()]
+
+
+def numbers_in(name: str, file: h5py.File, dataset: str) -> NDArray[np.float64]:
+    """The numbers of a dataset."""
+    return np.asarray(read_all(find_dataset(name, file, dataset)), np.float64)
 
 
 def times_of_each(place: str, values: NDArray[np.float64], elements: int, points: Points) -> NDArray[np.float64]:

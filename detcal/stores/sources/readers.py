@@ -96,10 +96,27 @@ def clear_errors(path: str, array: str | None = None) -> Iterator[None]:
         raise
     except Exception as error:  # of any kind: a decoder that meets garbage may stumble over anything
         check_readable(path)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if array is not None:
-            raise InputError(f"cannot read {array} in {path}: {reason}. It may be damaged: copy or write it again.") from error
-        raise InputError(f"cannot read {path}: {reason}. It may be cut short, or of another kind than its name says.") from error
+        what = path if array is None else f"{array} in {path}"
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(f"cannot read {what}: {reason}. {advice(error, reason, array)}".rstrip()) from error
+
+
+def advice(error: Exception, reason: str, array: str | None) -> str:
+    """What may help against an error. It is damage only where nothing else is known to be the reason."""
+    if isinstance(error, BlockingIOError):
+        return (
+            "It is locked: a program, mostly the one that writes it, has it open. Wait until it is closed; or, to read what is there, set "
+            "HDF5_USE_FILE_LOCKING=FALSE in the environment."
+        )
+    if "imagecodecs" in reason:
+        return "pip install imagecodecs"
+    if "filter" in reason and ("not registered" in reason or "not available" in reason):
+        return "The plugin for this HDF5 filter is not on this machine: hdf5plugin has those of detectors, HDF5_PLUGIN_PATH names others."
+    if isinstance(error, ImportError | NotImplementedError) or (isinstance(error, OSError) and error.errno is not None):
+        return ""  # which says it all
+    if array is not None:
+        return "It may be damaged: copy or write it again."
+    return "It may be cut short, or of another kind than its name says."
 
 
 def check_readable(path: str) -> None:

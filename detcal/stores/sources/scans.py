@@ -18,8 +18,8 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.stores.absence import Lacks, warn_of
 from detcal.stores.damage import guarded
-from detcal.stores.sources.hdf5 import follow
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
+from detcal.stores.sources.hdf5_files import follow
 from detcal.stores.sources.readers import Coords, FrameArray
 from detcal.stores.targets.zarr_store import NUMBERS
 from detcal.xrf.calibration import NO_LIVE_TIME, check_places, leave_out, unmeasured

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from detcal.stores.absence import Absence, Box, Flags, Lacks
+from detcal.stores.sources.hdf5_files import follow, open_hdf5
 from detcal.stores.sources.mappings import Lines, find_source, mappings_of, shape_of, source_paths, whole
-from detcal.stores.sources.readers import clear_errors
 
 MOST_NAMES = 3  # of sources in a message
 
@@ -164,7 +164,7 @@ class Source:
 
 def find_source_dataset(path: str, name: str, find_absence: Callable[[h5py.Dataset], Absence | None]) -> Source | None:
     """A dataset in the file of a source; None if it is not there, or empty."""
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         found = follow(file, name)
         if not isinstance(found, h5py.Dataset) or not found.shape or not found.size:
             return None
@@ -191,17 +191,9 @@ def external_files(dataset: h5py.Dataset) -> list[str]:
 
 def files_behind(path: str, name: str) -> list[str]:
     """The files that hold the data of a source."""
-    with clear_errors(path), h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         found = follow(file, name)
         return data_files(found) if isinstance(found, h5py.Dataset) else [path]
-
-
-def follow(group: h5py.Group, name: str) -> Any:
-    """The object of that name, or None if a link on the way to it leads nowhere."""
-    try:
-        return group[name]
-    except (KeyError, OSError):
-        return None
 
 
 def laid_out(lines: Lines, rank: int) -> Lines | None:

@@ -1,7 +1,7 @@
 """Steps of the detector's response."""
 
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +12,7 @@ from detcal.response.kernels import count_planes
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
-DARK = "dark image or frames: a path, or { path, dataset, frames, flip }"
+DARK = "dark image or frames: a path, or { path, dataset, frames, flip }; default: those in the file of the frames, if it names any"
 
 
 class ResponseSource(ImageSource):
@@ -29,6 +29,7 @@ class FitResponse(Step[Any]):
 
     operation: Literal["fit_response"] = "fit_response"
     mirrors = (fit_response,)
+    beside: ClassVar = {"dark": DarkSource}
     ready_recipe = ReadyRecipe(
         "From a beam sweep to the pixels' gains (Croton et al. 2019).", "sweep.h5", "response.zarr", sets=("dark",),
         writes="gain, offset, gain_error, r_squared, frames_used, mask (y, x)",
@@ -81,6 +82,7 @@ class CorrectResponse(Step[Response]):
 
     operation: Literal["correct_response"] = "correct_response"
     mirrors = (correct_response,)
+    beside: ClassVar = {"dark": DarkSource, "flat": FlatSource}
     ready_recipe = ReadyRecipe(
         "From raw CT frames to transmission without rings.", "ct.h5", "corrected.zarr", sets=("dark", "flat"),
         writes="float32 (frame, y, x), transmission where there is a flat",
@@ -88,7 +90,7 @@ class CorrectResponse(Step[Response]):
 
     response: ResponseSource = Field(description="what fit_response wrote, or an image of gains", examples=["response.zarr"])
     dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
-    flat: FlatSource | None = Field(None, description="sample-free image or frames", examples=["flat.h5"])
+    flat: FlatSource | None = Field(None, description="sample-free image or frames; default: as dark", examples=["flat.h5"])
     flat_is_dark_subtracted: bool = Field(False)
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows where it exceeds this many standard deviations", examples=[3.0]

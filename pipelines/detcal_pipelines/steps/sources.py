@@ -17,7 +17,7 @@ from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.selection import parse_frames
 from detcal.frames.valid import check_nothing_lacks
 from detcal.response import Response
-from detcal.stores import find_paths, get_array, has_image_key, load_calibration, open_frames
+from detcal.stores import find_paths, get_array, load_calibration, open_frames, roles_in
 
 CalibrationType = TypeVar("CalibrationType")
 
@@ -80,9 +80,18 @@ def known_frames(choice: Any) -> Any:
     return choice
 
 
+def known_datasets(names: Any) -> Any:
+    """The name of a dataset, or a list of names."""
+    listed = names if isinstance(names, list) else [names]
+    if names is not None and not (listed and all(isinstance(name, str) for name in listed)):
+        raise ValueError(f"expected the name of a dataset, or a list of names, got {names!r}")
+    return names
+
+
 Frames = Annotated[Any, AfterValidator(known_frames)]
 Flip = Literal["ud", "lr", "both"]
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+Datasets = Annotated[Any, AfterValidator(known_datasets)]
 Shape = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
@@ -112,7 +121,7 @@ class Source(FileTable):
     role: ClassVar[str | None] = None  # the frames of a file with an image_key that are meant where none are named
 
     path: InputFile
-    dataset: str | None = None
+    dataset: Datasets = None
     frames: Frames = None
     flip: Flip | None = None
 
@@ -129,7 +138,7 @@ class FramesSource(Source):
             What cannot be opened, or lacks a part: all results rest on it.
         """
         chunks = None if chunk_frames is None else {"frame": chunk_frames}
-        frames = self.role if self.frames is None and self.role and has_image_key(self.path, self.dataset) else self.frames
+        frames = self.role if self.frames is None and self.role and roles_in(self.path, self.dataset) else self.frames
         found = open_frames(self.path, self.dataset, chunks=chunks, frames=frames, flip=self.flip)
         check_nothing_lacks(found, self.path)
         return found

@@ -1,0 +1,194 @@
+"""Which datasets of an HDF5 file are its frames: one, or several that follow each other."""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from posixpath import dirname
+from typing import Any
+
+import h5py
+
+from detcal.errors import InputError, MissingWarning
+from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, open_hdf5, survey
+from detcal.stores.sources.mappings import mappings_of, source_paths
+from detcal.stores.sources.names import natural_order
+from detcal.stores.sources.nxdata import default_signal, signal_of
+from detcal.stores.sources.readers import Described
+from detcal.stores.sources.zarr_reader import zarr_arrays
+
+LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
+NUMBERED = re.compile(r"(.*?)([0-9]+)")
+PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
+ERRORS = ("_errors", "_error", "_uncertainties", "_std")
+BESIDE = ("data_white", "data_dark")  # of Data Exchange, beside the projections
+Stack = tuple[str, ...]  # names of datasets that follow each other
+Datasets = str | Sequence[str] | None
+
+
+def datasets_of_frames(path: str, dataset: Datasets) -> Stack:
+    """The names of the datasets that are the frames of a file; in them are names that lead nowhere, for parts that are missing.
+
+    Parameters
+    ----------
+    dataset
+        A name, a pattern of names ("/entry/data/part_*"), a group, or a list of names, in its order. By default what the file says.
+
+    Raises
+    ------
+    InputError
+        There are none, or several could be meant.
+    """
+    if dataset is not None and not isinstance(dataset, str):
+        return listed_names(path, dataset)
+    with open_hdf5(path) as file:
+        group = file if dataset is None else follow(file, dataset)
+        if not isinstance(group, h5py.Group):
+            return matching(file, str(dataset)) if group is None else (str(dataset),)
+        names, lost = choose(path, file, group)
+    if lost:
+        warnings.warn(f"links in {path} lead to what is not there, and are left out: {lost}", MissingWarning, stacklevel=2)
+    return names
+
+
+def arrays_of_frames(path: str, dataset: Datasets) -> Stack:
+    """As `datasets_of_frames`, of a zarr store."""
+    if dataset is not None:
+        return (dataset,) if isinstance(dataset, str) else listed_names(path, dataset)
+    arrays = zarr_arrays(path)
+    names = next(filter(None, (named_alike(arrays, *kind) for kind in LIKELY)), [])
+    return only_one(path, [(name,) for name in names], {name: arrays[name][0] for name in names})
+
+
+def listed_names(path: str, names: Sequence[str]) -> Stack:
+    """Several names, as they were listed."""
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"expected the name of a dataset in {path}, or a list of names, got {names!r}")
+    return tuple(names)
+
+
+def named_alike(arrays: Mapping[str, Described], ndim: int, kinds: str) -> list[str]:
+    """The names of arrays of so many dimensions and a type of these kinds."""
+    return [name for name, (shape, dtype) in arrays.items() if len(shape) == ndim and dtype.kind in kinds]
+
+
+def only_one(path: str, stacks: list[Stack], shapes: Mapping[str, tuple[int, ...]], lost: str = "") -> Stack:
+    """The only stack there is; an error lists what there is."""
+    if not stacks:
+        raise InputError(
+            f"no dataset of shape (frame, y, x) in {path}"
+            + (f"; links in it lead to what is not there: {lost}; mend them, or choose with dataset=" if lost else "")
+        )
+    if len(stacks) > 1:
+        names = [next(name for name in stack if name in shapes) for stack in stacks]
+        listed = "".join(f"\n  {name} {shapes[name]}" for name in names)
+        raise InputError(f"several datasets in {path} could be the frames; choose one with dataset=:{listed}")
+    return stacks[0]
+
+
+def matching(file: h5py.File, pattern: str) -> Stack:
+    """The datasets whose names match a pattern, in the order of the numbers in them; else the pattern, which may be a name."""
+    if not set(pattern) & set("*?["):
+        return (pattern,)
+    wanted = f"/{pattern.strip('/')}"
+    found = survey(file)
+    return tuple(sorted((name for name in (*found.datasets, *found.broken) if fnmatchcase(name, wanted)), key=natural_order)) or (pattern,)
+
+
+def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
+    """The only stack in a group of a file, or the one that it says is its signal; and which links that are no part of it lead nowhere."""
+    found = survey(group, group.name.rstrip("/"))
+    stacks = likeliest(found)
+    for narrow in (without_companions, without_sources, default_only, signals_only):
+        if len(stacks) > 1:
+            stacks = narrow(file, found, stacks) or stacks
+    lost = ", ".join(f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks))
+    return only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost), lost
+
+
+def likeliest(found: Survey) -> list[Stack]:
+    """The stacks of numbers, or else the images, or those of bool; numbered parts are one. No image, where a stack may be missing."""
+    for ndim, kinds in LIKELY:
+        if ndim == 2 and found.broken:
+            continue
+        if names := named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, ndim, kinds):
+            return joined_parts(found, names)
+    return []
+
+
+def joined_parts(found: Survey, names: list[str]) -> list[Stack]:
+    """Datasets of one group whose names differ in a number at their end, as one; with those that are links to what is not there."""
+    series: dict[Any, list[str]] = {}
+    for name in names:
+        each = found.datasets[name]
+        series.setdefault((stem_of(name), each.shape[-2:], each.dtype) if stem_of(name) else name, []).append(name)
+    for key, members in series.items():
+        if isinstance(key, tuple):
+            members += [name for name in found.broken if stem_of(name) == key[0]]
+    return [tuple(sorted(members, key=natural_order)) for members in series.values()]
+
+
+def stem_of(name: str) -> str | None:
+    """What stands before the number at the end of a name that counts parts: of four digits or more, as data_000001, or after "data"."""
+    match = NUMBERED.fullmatch(name)
+    if match is None:
+        return None
+    stem, number = match.groups()
+    return stem if len(number) >= PADDED or stem.rsplit("/", 1)[-1] in ("data", "data_") else None
+
+
+def there(found: Survey, stack: Stack) -> Stack:
+    """The datasets of a stack that are there."""
+    return tuple(name for name in stack if name in found.datasets)
+
+
+def without_companions(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[Stack]:
+    """Without uncertainties of others, and without the flats and darks of Data Exchange files."""
+    names = {name for stack in stacks for name in stack}
+
+    def is_companion(name: str) -> bool:
+        group, own = dirname(name), name.rsplit("/", 1)[-1]
+        of_others = [name.removesuffix(end) for end in ERRORS if name.endswith(end)]
+        if own in ("errors", "uncertainties"):
+            of_others += [other for other in names if dirname(other) == group and other != name]
+        if own.startswith(BESIDE):
+            of_others.append(f"{group}/data")
+        return any(other in names for other in of_others)
+
+    return [stack for stack in stacks if not is_companion(stack[0])]
+
+
+def without_sources(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[Stack]:
+    """Without those that a virtual dataset among the others is made of."""
+    sources = {source for stack in stacks for name in there(found, stack) for source in sources_of(file[name])}
+    return [stack for stack in stacks if not any(place_of(file[name]) in sources for name in there(found, stack))]
+
+
+def sources_of(dataset: h5py.Dataset) -> Iterator[tuple[str, str]]:
+    """The files and names that a virtual dataset takes from."""
+    if dataset.is_virtual:
+        for mapping, path in zip(mappings_of(dataset), source_paths(dataset), strict=True):
+            if path is not None:
+                yield path, f"/{mapping.name.strip('/')}"
+
+
+def place_of(dataset: h5py.Dataset) -> tuple[str, str]:
+    """The file and name of a dataset."""
+    return dataset.file.filename, dataset.name
+
+
+def default_only(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[Stack]:
+    """The stack to which @default leads."""
+    return with_addresses(found, stacks, [default_signal(file)])
+
+
+def signals_only(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[Stack]:
+    """Those that a group in their entry names as its signal."""
+    groups = {group.name: group for stack in stacks for group in groups_of_entry(file, there(found, stack)[0])}
+    return with_addresses(found, stacks, [signal_of(group) for group in groups.values()])
+
+
+def with_addresses(found: Survey, stacks: list[Stack], signals: list[h5py.Dataset | None]) -> list[Stack]:
+    """The stacks in which some of these datasets are."""
+    wanted = {address(signal) for signal in signals if signal is not None}
+    return [stack for stack in stacks if any(found.datasets[name].address in wanted for name in there(found, stack))]

@@ -1,0 +1,146 @@
+"""HDF5 files opened for reading, those that a running scan still writes too; and what lies in them behind links."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from detcal.errors import InputError
+from detcal.stores.sources.readers import clear_errors
+
+
+@contextmanager
+def open_hdf5(path: str) -> Iterator[h5py.File]:
+    """An HDF5 file, with one line that names it for whatever goes wrong.
+
+    Raises
+    ------
+    InputError
+        A damaged file, or one that its writer keeps for itself.
+    """
+    with clear_errors(path), as_it_is_written(path) as file:
+        yield file
+
+
+def as_it_is_written(path: str) -> h5py.File:
+    """A file, also one whose writer lets others read meanwhile (SWMR)."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "already open for write" not in str(error):
+            raise
+    try:
+        return h5py.File(path, "r", swmr=True)
+    except OSError:
+        raise InputError(
+            f"{path} is open for writing, or its writer died: wait until it is closed, let the writer use SWMR, or, if no one writes "
+            f"to it any more, run h5clear -s {path}"
+        ) from None
+
+
+def follow(group: h5py.Group, name: str) -> Any:
+    """The object of that name, or None if a link on the way to it leads nowhere."""
+    try:
+        return group[name]
+    except (KeyError, OSError):
+        return None
+
+
+class Found(NamedTuple):
+    """A dataset, and what two names of one have in common."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    address: tuple[str, int]
+
+
+class Survey(NamedTuple):
+    """What there is in a file: datasets by their names, each once; and names that lead nowhere, with what they link to."""
+
+    datasets: dict[str, Found]
+    broken: dict[str, str]
+
+
+def survey(group: h5py.Group, prefix: str = "") -> Survey:
+    """All below a group, each object under the name that leads to it from here. No file behind a link stays open."""
+    found = Survey({}, {})
+    look_into(group, prefix, found, set())
+    return found
+
+
+def look_into(group: h5py.Group, prefix: str, found: Survey, seen: set[object]) -> None:
+    """Add to a survey what lies below a group and was not seen yet."""
+    for name in group:
+        place = f"{prefix}/{name}"
+        item = follow(group, name)
+        if item is None:
+            found.broken[place] = target_of(group, name) or "an object that cannot be opened"
+            continue
+        if address(item) in seen:
+            continue
+        seen.add(address(item))
+        if isinstance(item, h5py.Group):
+            look_into(item, place, found, seen)
+        elif isinstance(item, h5py.Dataset) and item.shape:
+            found.datasets[place] = Found(item.shape, item.dtype, address(item))
+
+
+def target_of(group: h5py.Group, name: str) -> str | None:
+    """What a link names; None if it is a hard one."""
+    link = group.get(name, getlink=True)
+    return getattr(link, "filename", None) or getattr(link, "path", None)
+
+
+def address(item: h5py.HLObject) -> tuple[str, int]:
+    """What two names of one object have in common."""
+    return item.file.filename, h5py.h5o.get_info(item.id).addr
+
+
+def find_dataset(path: str, file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset of that name, or an error that says where the way to it ends."""
+    found = follow(file, name)
+    if not isinstance(found, h5py.Dataset):
+        reason = first_gap(file, name) if found is None else "that is a group"
+        raise InputError(f"no dataset {name} in {path}: {reason}; `detcal tree {path}` lists what it holds")
+    return found
+
+
+def first_gap(file: h5py.File, name: str) -> str:
+    """The first part of a name that is not there, and where it links to if it is a link."""
+    parts = name.strip("/").split("/")
+    places = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+    place = next(place for place in places if follow(file, place) is None)
+    target = target_of(file, place)
+    return f"{place} is not there" if target is None else f"{place} links to {target}, which is not there"
+
+
+def groups_of_entry(file: h5py.File, dataset: str) -> Iterator[h5py.Group]:
+    """The entry in which a dataset lies, and the groups in it and in its instruments; links to other files are not followed."""
+    entry = follow(file, dataset.strip("/").split("/")[0])
+    if not isinstance(entry, h5py.Group):
+        entry = file
+    yield entry
+    for inner in groups_in(entry):
+        yield inner
+        yield from groups_in(inner)
+
+
+def groups_in(group: h5py.Group) -> list[h5py.Group]:
+    """The groups in a group."""
+    names = [name for name in group if not isinstance(group.get(name, getlink=True), h5py.ExternalLink)]
+    return [item for name in names if isinstance(item := follow(group, name), h5py.Group)]
+
+
+def holds(group: Any, name: str) -> bool:
+    """Whether there is a dataset of that name."""
+    return isinstance(group, h5py.Group) and name in group and isinstance(follow(group, name), h5py.Dataset)
+
+
+def is_same(group: h5py.Group, name: str, data: h5py.Dataset) -> bool:
+    """Whether a name in a group leads to the same dataset."""
+    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+        return False
+    item = follow(group, name)
+    return isinstance(item, h5py.Dataset) and address(item) == address(data)

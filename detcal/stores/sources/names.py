@@ -1,0 +1,135 @@
+"""Which files a path, a list, a pattern, a folder or a text names, and in which order: that of the numbers in their names."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from glob import glob, has_magic
+from itertools import pairwise
+from os import PathLike, fspath
+from os.path import abspath, exists, isdir, join
+from pathlib import Path
+
+from detcal.errors import InputError
+from detcal.stores.sources.readers import check_readable
+
+HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
+OF_IMAGES = {".btf", ".cbf", ".edf", ".img", ".kcd", ".mccd", ".png", ".sfrm", ".spe", ".tif", ".tiff"}  # of which series consist
+PACKED = {".gz", ".bz2"}
+OF_ZARR = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+OF_NAMES = {".txt", ".lst"}  # texts that name a file in each line
+MASTER = "_master"  # at the end of the names of files that link to others beside them
+# A number in a name; a dash before it is its sign, but not where it joins: angle_-5 is below 0, run-5 and 2026-11-05 are not.
+NUMBER = re.compile(r"((?<![^\s_=/(,])-[0-9]+|[0-9]+)")
+PathOrName = str | PathLike[str]
+
+
+def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
+    """The files that a path, list, glob, folder or text names, as absolute paths: a worker may run in another folder."""
+    if not isinstance(path, str | PathLike):
+        found = [fspath(item) for item in path]
+    elif is_pattern(path):
+        found = sorted(glob(fspath(path)), key=natural_order)
+    elif is_folder(path):
+        found = files_in(Path(path))
+    elif Path(path).suffix.lower() in OF_NAMES:
+        found = names_in(Path(path))
+    else:
+        found = [fspath(path)]
+    if not found:
+        raise InputError(f"no file matches {path}")
+    for name in found:
+        check_readable(name)
+    return [abspath(name) for name in found]
+
+
+def is_series(path: PathOrName | Sequence[PathOrName]) -> bool:
+    """Whether files are found by what their names have in common, so that a gap in their numbers is one that is missing."""
+    return isinstance(path, str | PathLike) and (is_pattern(path) or is_folder(path))
+
+
+def is_pattern(path: PathOrName) -> bool:
+    """Whether it is a pattern of names, and no file that has such a name."""
+    return has_magic(fspath(path)) and not Path(path).exists()
+
+
+def is_folder(path: PathOrName) -> bool:
+    """Whether it is a folder, and no zarr store."""
+    return isdir(path) and not any(exists(join(path, name)) for name in OF_ZARR)  # which pass over what may not be read
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of frames in a folder, which must be of one kind; of files that link to those beside them, these alone.
+
+    Raises
+    ------
+    InputError
+        There are none, or some of several kinds.
+    """
+    kinds_of = {file: kind_of(file) for file in folder.iterdir() if not file.name.startswith(".")}
+    found = [file for file, kind in kinds_of.items() if kind in HDF5_SUFFIXES | OF_IMAGES | {".npy"}]
+    masters = [file for file in found if file.stem.endswith(MASTER)]
+    kinds = Counter(file.suffix for file in masters or found)
+    if len(kinds) > 1:
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        one = folder / f"*{kinds.most_common(1)[0][0]}"
+        raise InputError(f"expected files of one kind in {folder}, got {told}: choose by a pattern, such as {one}")
+    if not found:
+        raise InputError(f"cannot read {folder}: it is a folder without image files, and no zarr store")
+    return sorted((str(file) for file in masters or found), key=natural_order)
+
+
+def kind_of(file: Path) -> str:
+    """The suffix of a name; of a packed file that of what is in it."""
+    suffix = file.suffix.lower()
+    return Path(file.stem).suffix.lower() if suffix in PACKED else suffix
+
+
+def names_in(text: Path) -> list[str]:
+    """The files that a text names, one a line, as seen from its folder; not those behind a #.
+
+    Raises
+    ------
+    InputError
+        It is no such text, or names none.
+    """
+    check_readable(str(text))
+    try:
+        lines = [line.strip() for line in text.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        lines = []
+    names = [str(text.parent / line) for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise InputError(f"expected the names of files in {text}, one a line, got none")
+    return names
+
+
+def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
+    """What to sort names by so that numbers in them count as numbers; names that then are the same are sorted as texts."""
+    parts = NUMBER.split(name)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
+
+
+def gaps_in(names: list[str]) -> dict[int, list[str]]:
+    """The names that are missing in a series of numbered files, by the place of the file behind them; none if it is no such series.
+
+    That is one in which a single number differs and grows in steps, of which most are there.
+    """
+    parts = [NUMBER.split(name) for name in names]
+    places = [place for place in range(1, len(parts[0]), 2) if len({int(part[place]) for part in parts if len(part) > place}) > 1]
+    if len(places) != 1 or len({(*part[: places[0]], *part[places[0] + 1 :]) for part in parts}) > 1:
+        return {}
+    numbers = [int(part[places[0]]) for part in parts]
+    steps = [after - before for before, after in pairwise(numbers)]
+    step = min(steps)
+    if step <= 0 or any(each % step for each in steps) or not 0 < sum(steps) // step - len(steps) < len(names):
+        return {}
+    return {
+        place: [with_number(parts[place], places[0], number) for number in range(numbers[place - 1] + step, numbers[place], step)]
+        for place, each in enumerate(steps, 1)
+        if each > step
+    }
+
+
+def with_number(parts: list[str], place: int, number: int) -> str:
+    """A name with another number, of as many digits."""
+    return "".join([*parts[:place], f"{number:0{len(parts[place])}}", *parts[place + 1 :]])

@@ -1,0 +1,93 @@
+"""The reader for files of whatever kind, one or many."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain, pairwise, zip_longest
+from pathlib import Path
+
+import h5py
+
+from detcal.errors import InputError
+from detcal.stores.sources.choice import Datasets, arrays_of_frames, datasets_of_frames
+from detcal.stores.sources.hdf5 import Hdf5Reader
+from detcal.stores.sources.image_files import ImageFilesReader
+from detcal.stores.sources.joined import Joined, check_alike, join
+from detcal.stores.sources.missing import MissingPart, named
+from detcal.stores.sources.names import HDF5_SUFFIXES, PathOrName, find_paths, gaps_in, is_series
+from detcal.stores.sources.readers import NpyReader, Reader
+from detcal.stores.sources.series import Hdf5Series
+from detcal.stores.sources.zarr_reader import ZarrReader
+from detcal.stores.sources.zarr_zip import is_zip
+
+
+def open_reader(path: PathOrName | Sequence[PathOrName], dataset: Datasets) -> tuple[Reader, str]:
+    """The reader for these files, and what to call their frames."""
+    paths = find_paths(path)
+    check_once(paths)
+    gaps = gaps_in(paths) if is_series(path) else {}
+    runs = [paths[start:stop] for start, stop in pairwise([0, *gaps, len(paths)])]
+    readers, names = zip(*(open_files(run, dataset) for run in runs), strict=True)
+    called = names[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]} ({len(paths)} files)"
+    return with_gaps(list(readers), [run[0] for run in runs], [*gaps.values()]), called
+
+
+def check_once(paths: list[str]) -> None:
+    """Refuse a file that is listed twice."""
+    path, count = Counter(paths).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"expected each file once, got {path} {count} times: leave it out of the list")
+
+
+def open_files(paths: list[str], dataset: Datasets) -> tuple[Reader, str]:
+    """The reader for files one after the other, and what to call the frames of one."""
+    if is_image_file(paths[0]):
+        return ImageFilesReader.open(tuple(paths)), paths[0]
+    readers, names = zip(*(open_stack_file(path, dataset) for path in paths), strict=True)
+    check_no_overlap(paths, list(readers))
+    return join(list(readers), list(names)), names[0]
+
+
+def check_no_overlap(paths: list[str], readers: list[Reader]) -> None:
+    """Refuse a file that is listed beside another one that takes its frames from it, as a master file does."""
+    listed = set(paths)
+    for path, reader in zip(paths, readers, strict=True):
+        inner = next((file for file in reader.files(0, reader.shape[0]) if file in listed and file != path), None)
+        if inner is not None:
+            raise InputError(f"expected each frame once, but {path} takes its own from {inner}, which is listed too: leave one of them out")
+
+
+def with_gaps(readers: list[Reader], names: list[str], gaps: list[list[str]]) -> Reader:
+    """Readers of files between which some are not there: these are NaN, of as many frames as the first file has."""
+    if not gaps:
+        return readers[0]
+    check_alike(readers, names)
+    first, lost = readers[0], [name for gap in gaps for name in gap]
+    hint = f"; files that are not there: {named(lost)}. If none is missing, give a list of the files"
+    frames = length_of_first(first)
+    between = [MissingPart((len(gap) * frames, *first.shape[1:]), first.dtype, hint) for gap in gaps]
+    return Joined(tuple(part for part in chain(*zip_longest(readers, between)) if part is not None))
+
+
+def length_of_first(reader: Reader) -> int:
+    """The frames of the first file."""
+    if isinstance(reader, ImageFilesReader):
+        return reader.starts[1]
+    return reader.readers[0].shape[0] if isinstance(reader, Joined) else reader.shape[0]
+
+
+def is_image_file(path: str) -> bool:
+    """Whether a file is of a kind that image libraries read; one of HDF5 that is damaged shows only by its name."""
+    suffix = Path(path).suffix.lower()
+    return not (Path(path).is_dir() or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy" or is_zip(Path(path)))
+
+
+def open_stack_file(path: str, dataset: Datasets) -> tuple[Reader, str]:
+    """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
+    store = Path(path).is_dir() or is_zip(Path(path))
+    if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
+        return NpyReader.open(path), path
+    names = arrays_of_frames(path, dataset) if store else datasets_of_frames(path, dataset)
+    called = f"{path}::{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else "")
+    if store:
+        return join([ZarrReader.open(path, name) for name in names], [f"{path}::{name}" for name in names]), called
+    return Hdf5Reader.open(path, names[0]) if len(names) == 1 else Hdf5Series.open(path, names), called

@@ -1,0 +1,170 @@
+"""Master files of Eiger detectors, whose frames lie in files beside them, and other stacks in several datasets: each is one stack."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from detcal import open_frames
+from detcal.errors import InputError, MissingWarning
+from tests.stores.kinds import Stack
+
+SHAPE = (20, 30)
+ENTRY = "entry/data"
+
+
+def make_frames(count: int) -> Stack:
+    return np.arange(count * SHAPE[0] * SHAPE[1], dtype=np.uint32).reshape(count, *SHAPE)
+
+
+def write_master(
+    folder: Path, lengths: Sequence[int], *, lost: Sequence[int] = (), name: Callable[[int], str] = "data_{:06d}".format, **said: Any
+) -> Path:
+    """A master file whose links lead to files of so many frames each; of some nothing is there. `said`: detectorSpecific."""
+    ends = np.cumsum(lengths)
+    frames = make_frames(ends[-1])
+    for number, (length, end) in enumerate(zip(lengths, ends, strict=True), 1):
+        if number in lost:
+            continue
+        with h5py.File(folder / f"e_data_{number:06d}.h5", "w") as file:
+            options = {"chunks": (1, *SHAPE), **hdf5plugin.Bitshuffle(cname="lz4")}
+            file.create_dataset(f"{ENTRY}/data", data=frames[end - length : end], **options)
+    with h5py.File(folder / "e_master.h5", "w") as file:
+        file.create_group(ENTRY).attrs["NX_class"] = "NXdata"
+        for number in range(1, len(lengths) + 1):
+            file[f"{ENTRY}/{name(number)}"] = h5py.ExternalLink(f"e_data_{number:06d}.h5", f"{ENTRY}/data")
+        special = file.create_group("entry/instrument/detector/detectorSpecific")
+        for key, value in said.items():
+            special[key] = value
+    return folder / "e_master.h5"
+
+
+@pytest.mark.parametrize("lengths", [(2, 2, 2), (5,), (3, 3, 1), (1,) * 12])
+def test_a_master_file_is_one_stack(tmp_path: Path, lengths: Sequence[int]) -> None:
+    frames = open_frames(write_master(tmp_path, lengths), chunks={"frame": 2})
+    assert frames.dtype == np.uint32
+    np.testing.assert_array_equal(frames.values, make_frames(sum(lengths)))
+    np.testing.assert_array_equal(frames[sum(lengths) - 1].values, make_frames(sum(lengths))[-1])
+
+
+def test_parts_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    frames = open_frames(write_master(tmp_path, (1,) * 12, name="data_{}".format))
+    np.testing.assert_array_equal(frames.values, make_frames(12))
+
+
+@pytest.mark.parametrize("lost", [[1], [2], [3], [1, 3]])
+def test_a_part_that_is_missing_is_nan_and_named(tmp_path: Path, lost: list[int]) -> None:
+    path = write_master(tmp_path, (2, 2, 2), lost=lost)
+    expected = make_frames(6).astype(float)
+    for number in lost:
+        expected[2 * number - 2 : 2 * number] = np.nan
+    named = ", ".join(f"/entry/data/data_{number:06d} → e_data_{number:06d}.h5" for number in lost)
+    with pytest.warns(MissingWarning, match=f"lacks {2 * len(lost)} of 6 frames .*; parts that are not there: {named}$"):
+        frames = open_frames(path, chunks={"frame": 4})
+    assert frames.dtype == np.float64
+    assert frames.recorded_dtype == "<u4"
+    np.testing.assert_array_equal(frames.values, expected)
+
+
+def test_the_last_part_has_as_many_frames_as_the_file_says_were_wanted(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (3, 3, 2), lost=[3], nimages=4, ntrigger=2)
+    with pytest.warns(MissingWarning, match="lacks 2 of 8 frames"):
+        assert open_frames(path).shape == (8, *SHAPE)
+
+
+def test_how_many_frames_come_before_a_short_part_is_known_from_its_numbers(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (3, 3, 1), lost=[1, 2])
+    with h5py.File(tmp_path / "e_data_000003.h5", "a") as file:
+        file[f"{ENTRY}/data"].attrs.update({"image_nr_low": 7, "image_nr_high": 7})
+    with pytest.warns(MissingWarning, match="lacks 6 of 7 frames"):
+        frames = open_frames(path)
+    np.testing.assert_array_equal(frames[6].values, make_frames(7)[6])
+
+
+def test_a_master_without_any_part_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no dataset .*e_master\.h5; links .*: /entry/data/data_000001 → e_data_000001\.h5, "):
+        open_frames(write_master(tmp_path, (2, 2), lost=[1, 2], pixel_mask=np.zeros(SHAPE, np.uint32)))
+
+
+def test_listed_parts_of_which_none_is_there_are_refused(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2), lost=[1, 2])
+    with pytest.raises(InputError, match=r"none of the parts of .*e_master\.h5 is there: entry/data/data_000001 → e_data_000001\.h5, "):
+        open_frames(path, [f"{ENTRY}/data_000001", f"{ENTRY}/data_000002"])
+
+
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2))
+    with h5py.File(tmp_path / "e_data_000002.h5", "w") as file:
+        file[f"{ENTRY}/data"] = np.zeros((2, 5, 5), np.uint32)
+    with pytest.raises(InputError, match=r"several datasets .*:\n  /entry/data/data_000001 .*\n  /entry/data/data_000002"):
+        open_frames(path)
+    with pytest.raises(InputError, match=r"expected frames of shape \(20, 30\) .*data_000001, got \(5, 5\) .*data_000002"):
+        open_frames(path, [f"{ENTRY}/data_000001", f"{ENTRY}/data_000002"])
+
+
+def test_mask_and_limits_are_those_of_the_master(tmp_path: Path) -> None:
+    mask = np.zeros(SHAPE, np.uint32)
+    mask[3, 4] = 8
+    frames = open_frames(write_master(tmp_path, (2, 2), pixel_mask=mask, countrate_correction_count_cutoff=1000))
+    assert frames.valid_max == 1000
+    np.testing.assert_array_equal(frames.values, np.where(mask, np.nan, make_frames(4)))
+
+
+def test_a_virtual_dataset_over_the_parts_is_the_stack(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2, 2))
+    layout = h5py.VirtualLayout((6, *SHAPE), np.uint32)
+    for number in range(3):
+        layout[2 * number : 2 * number + 2] = h5py.VirtualSource(f"e_data_{number + 1:06d}.h5", f"{ENTRY}/data", (2, *SHAPE))
+    with h5py.File(path, "a") as file:
+        file.create_virtual_dataset(f"{ENTRY}/all", layout)
+    frames = open_frames(path)
+    assert frames.source.endswith("/entry/data/all")
+    np.testing.assert_array_equal(frames.values, make_frames(6))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "numbers"),
+    [
+        (["scan/part_2", "scan/part_10"], [1, 9]),
+        (["scan/part_10", "scan/part_2"], [9, 1]),
+        ("scan/part_*", range(12)),
+        ("/scan/part_1?", [9, 10, 11]),
+        (["scan/part_3"], [2]),
+    ],
+    ids=repr,
+)
+def test_datasets_of_a_file_join_as_they_are_named(tmp_path: Path, dataset: Any, numbers: Sequence[int]) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number, frame in enumerate(make_frames(12), 1):
+            file[f"scan/part_{number}"] = frame[None]
+    np.testing.assert_array_equal(open_frames(tmp_path / "a.h5", dataset).values, make_frames(12)[list(numbers)])
+
+
+def test_numbered_detectors_are_not_joined(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["detector1"] = file["detector2"] = make_frames(3)
+        file["detector2_again"] = make_frames(3)
+    with pytest.raises(InputError, match="several datasets"):
+        open_frames(tmp_path / "a.h5")
+
+
+def test_a_group_may_be_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["first/data"], file["second/data"] = make_frames(2), make_frames(3)
+    assert open_frames(tmp_path / "a.h5", "second").shape == (3, *SHAPE)
+
+
+@pytest.mark.parametrize("dataset", [[], [1]])
+def test_names_that_are_none_are_refused(tmp_path: Path, dataset: Any) -> None:
+    with pytest.raises(InputError, match="expected the name of a dataset"):
+        open_frames(write_master(tmp_path, (2,)), dataset)
+
+
+def test_many_parts_make_a_small_graph(tmp_path: Path) -> None:
+    frames = open_frames(write_master(tmp_path, (1,) * 300), chunks={"frame": 1})
+    assert len(pickle.dumps(frames.data.dask)) < 300_000

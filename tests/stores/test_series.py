@@ -1,0 +1,148 @@
+"""Frames in many files: in the order of their numbers, with NaN for those that are missing; and files listed in a text or a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from detcal import open_frames
+from detcal.errors import InputError, MissingWarning
+from detcal.stores.sources.names import gaps_in
+from tests.stores.kinds import write_edf
+from tests.stores.test_eiger import write_master
+
+SHAPE = (4, 5)
+
+
+def frame(number: int) -> np.ndarray[Any, Any]:
+    return np.full(SHAPE, number, np.uint16)
+
+
+def write_numbered(folder: Path, numbers: Any, name: str = "scan_{:04}.tif") -> None:
+    for number in numbers:
+        tifffile.imwrite(folder / name.format(number), frame(number))
+
+
+def level_of(frames: Any) -> Any:
+    return frames.values[:, 0, 0]
+
+
+# --------------------------------------------------------------------------------------------------------------- gaps
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "expected", "lost"),
+    [
+        ("scan_{:04}.tif", [0, 1, 3, 4], [0, 1, np.nan, 3, 4], "scan_0002.tif"),
+        ("scan_{}.tif", [7, 9, 10, 11], [7, np.nan, 9, 10, 11], "scan_8.tif"),
+        ("scan_{}.tif", [0, 10, 20, 50, 60], [0, 10, 20, np.nan, np.nan, 50, 60], "scan_30.tif, .*scan_40.tif"),
+        ("s2_{:03}_a1.tif", [1, 2, 3, 5, 6, 8], [1, 2, 3, np.nan, 5, 6, np.nan, 8], "s2_004_a1.tif, .*s2_007_a1.tif"),
+    ],
+)
+@pytest.mark.parametrize("as_folder", [False, True], ids=["glob", "folder"])
+def test_a_number_that_is_missing_is_nan_and_named(
+    name: str, numbers: list[int], expected: list[float], lost: str, as_folder: bool, tmp_path: Path
+) -> None:
+    write_numbered(tmp_path, numbers, name)
+    missing = sum(np.isnan(expected))
+    with pytest.warns(MissingWarning, match=rf"lacks {missing} of {len(expected)} frames .* files that are not there: .*{lost}\. If"):
+        frames = open_frames(tmp_path if as_folder else tmp_path / "*.tif", chunks={"frame": 2})
+    assert frames.dtype == np.float32
+    assert frames.recorded_dtype == "<u2"
+    np.testing.assert_array_equal(level_of(frames), expected)
+    np.testing.assert_array_equal(level_of(open_frames([tmp_path / name.format(number) for number in numbers])), numbers)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a1", "a2", "a3"], ["a1", "a3", "a5"], ["a1", "a2", "a10"], ["a1", "a2", "a4", "a8"], ["a1", "b2", "b4", "b5"], ["a1"], ["a", "b"],
+        ["run1_1", "run1_2", "run2_1", "run2_2"], ["a1", "a01", "a2", "a4"], ["a_-2", "a_-1", "a_0", "a_1"],
+    ],
+)  # fmt: skip
+def test_names_without_gaps_or_of_no_series_have_none(names: list[str]) -> None:
+    assert gaps_in(names) == {}
+
+
+def test_gaps_below_zero_are_found() -> None:
+    assert gaps_in(["a_-3.tif", "a_-2.tif", "a_0.tif", "a_1.tif"]) == {2: ["a_-1.tif"]}
+
+
+def test_a_missing_file_of_a_series_of_stacks_is_as_long_as_the_first(tmp_path: Path) -> None:
+    for number in (1, 2, 4, 5):
+        with h5py.File(tmp_path / f"part_{number}.h5", "w") as file:
+            file["data"] = np.stack([frame(2 * number), frame(2 * number + 1)])
+    with pytest.warns(MissingWarning, match=r"lacks 2 of 10 frames \(4–5\).*part_3\.h5"):
+        frames = open_frames(tmp_path / "part_*.h5")
+    np.testing.assert_array_equal(level_of(frames), [2, 3, 4, 5, np.nan, np.nan, 8, 9, 10, 11])
+
+
+def test_a_missing_file_of_a_series_of_several_pages_is_as_long_as_the_first(tmp_path: Path) -> None:
+    for number in (1, 2, 4):
+        tifffile.imwrite(tmp_path / f"a{number}.tif", np.stack([frame(number)] * 2), photometric="minisblack")
+    with pytest.warns(MissingWarning, match="lacks 2 of 8 frames"):
+        np.testing.assert_array_equal(level_of(open_frames(tmp_path / "a*.tif")), [1, 1, 2, 2, np.nan, np.nan, 4, 4])
+
+
+# ------------------------------------------------------------------------------------------------------ texts and folders
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.LST"])
+def test_a_text_names_files_one_a_line(name: str, tmp_path: Path) -> None:
+    write_numbered(tmp_path, range(3))
+    (tmp_path / name).write_text(f"# of the second run\nscan_0002.tif\n\n  {tmp_path / 'scan_0000.tif'}\r\n")
+    np.testing.assert_array_equal(level_of(open_frames(tmp_path / name)), [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"gone.tif\n", r"no such file: .*gone\.tif$"), (b"# none\n", "expected the names of files in .*, one a line, got none"),
+     (b"\xff\xfe\x00", "expected the names of files")],
+)  # fmt: skip
+def test_a_text_without_files_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        open_frames(tmp_path / "list.txt")
+
+
+def test_a_folder_is_a_series_beside_other_files(tmp_path: Path) -> None:
+    write_numbered(tmp_path, range(12), "scan_{}.tif")
+    for other in ("scan.log", ".hidden_3.tif", "notes.txt", "a.poni"):
+        (tmp_path / other).write_text("no image")
+    np.testing.assert_array_equal(level_of(open_frames(tmp_path)), np.arange(12))
+
+
+def test_a_folder_of_several_kinds_or_of_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*: it is a folder without image files, and no zarr store"):
+        open_frames(tmp_path)
+    write_numbered(tmp_path, range(2))
+    write_edf(tmp_path, frame(1)[None])
+    with pytest.raises(InputError, match=r"expected files of one kind in .*, got 2 \.tif, 1 \.edf: .*\*\.tif$"):
+        open_frames(tmp_path)
+
+
+def test_of_a_folder_with_a_master_file_that_is_taken(tmp_path: Path) -> None:
+    write_master(tmp_path, (2, 2))
+    assert open_frames(tmp_path).shape == (4, 20, 30)
+
+
+# ------------------------------------------------------------------------------------------------------------- overlaps
+
+
+def test_a_master_and_its_parts_together_are_refused(tmp_path: Path) -> None:
+    write_master(tmp_path, (2, 2))
+    with pytest.raises(InputError, match=r"e_master\.h5 takes its own from .*e_data_000001\.h5, which is listed too"):
+        open_frames(tmp_path / "*.h5")
+
+
+@pytest.mark.parametrize(
+    "write", [write_edf, lambda folder, stack: np.save(folder / "a.npy", stack) or folder / "a.npy"], ids=["edf", "npy"]
+)
+def test_a_file_that_is_listed_twice_is_refused(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write(tmp_path, frame(1)[None])
+    with pytest.raises(InputError, match=f"expected each file once, got {path} 2 times"):
+        open_frames([path, path])
