@@ -316,6 +316,6 @@ def test_other_positions_are_not_cut_to_fit(tmp_path):
 def test_a_scan_that_its_writer_keeps_for_itself(tmp_path):
     with (
         being_written(tmp_path / "scan.h5", 20, 20, "alone"),
-        pytest.raises(InputError, match="is open for writing, or its writer died"),
+        pytest.raises(InputError, match="It is locked: a program, mostly the one that writes it"),
     ):
         detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy")
