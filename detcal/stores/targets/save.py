@@ -30,6 +30,7 @@ from detcal.stores.sources.nexus import holds_calibration, load_hdf5, written_by
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
+from detcal.stores.targets.cubes import export_raw
 from detcal.stores.targets.exports import EXPORTERS, Exporter
 from detcal.stores.targets.replacing import (
     check_free,
@@ -78,7 +79,8 @@ def save(
     path
         .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a
         DistortionMap also as NXdetector), .tif or .tiff (a page a frame), .edf (a block a frame), these also of maps of elements, with
-        their names; .png (a picture of maps); a profile also .xy or .dat (columns), .chi (Fit2D) and, over 2θ, .fxye (GSAS).
+        their names; .png (a picture of maps); a profile also .xy or .dat (columns), .chi (Fit2D) and, over 2θ, .fxye (GSAS);
+        a DistortionMap .spline (Fit2D); a cube of spectra .rpl (with a .raw beside it) or .hdr (ENVI, with an .img).
     overwrite
         Replace an output that exists.
     chunks, shards
@@ -143,8 +145,19 @@ def finished(dataset: xr.Dataset, store: Path, target: Path) -> Iterator[Path]:
         if exporter is None:
             pack(store, file)
         else:
-            exporter.write(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], file)
+            stored = xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)]
+            exporter.write(stored, file)
+            if exporter.beside is not None:
+                put_numbers_beside(stored, file, target.with_suffix(exporter.beside), overwrite=target.exists())
         yield file
+
+
+def put_numbers_beside(stored: xr.Dataset, header: Path, target: Path, *, overwrite: bool) -> None:
+    """The numbers that a header is of, before it: without one nobody takes them for a result."""
+    numbers = header.with_suffix(".numbers")
+    with removed_at_the_end(numbers):
+        export_raw(stored, numbers)
+        put_in_place(numbers, target, overwrite)
 
 
 def check_output(
@@ -167,6 +180,9 @@ def check_output(
         raise InputError(f"chunks and shards are those of a .zarr, and {target.name} has none: leave them out, or save to .zarr")
     if exporter is not None:
         exporter.check(dataset, suffix)
+    if exporter is not None and exporter.beside is not None:
+        check_free(target.with_suffix(exporter.beside), overwrite)
+        check_apart(target.with_suffix(exporter.beside), origins(dataset), "source")
     plan_layouts(dataset, chunks, shards)
 
 
