@@ -14,11 +14,11 @@ from detcal.errors import InputError
 from detcal.stores.sources.crono import open_crono
 from detcal.stores.sources.hdf5_files import follow, open_hdf5
 from detcal.stores.sources.layouts import LAYOUTS, Layout
-from detcal.stores.sources.placed import energies_in, places_in, seconds_in, spectra_in, times_in, times_of_each
+from detcal.stores.sources.placed import Parts, energies_in, parts_in, seconds_in
 from detcal.stores.sources.readers import check_readable
+from detcal.stores.sources.rosetta import is_foreign, read_foreign
 from detcal.stores.sources.scan_elements import counted_together
-from detcal.stores.sources.scans import Numbers, PathOrName, channel_axis, left_out_of_file
-from detcal.xrf.calibration import check_energy
+from detcal.stores.sources.scans import Numbers, PathOrName, left_out_of_file
 
 Format = Literal["crono", "maps", "pyxrf", "nexus", "plain"]
 FORMATS = ("crono", *LAYOUTS)
@@ -48,7 +48,8 @@ def open_scan(
     Parameters
     ----------
     path
-        The HDF5 file.
+        The HDF5 file; or a .bcf, .spx, .spd, .spc, .msa, .rpl or .hspy, which rosettasciio reads: it is GPL-3, and so not installed
+        with detcal, but by pip install "detcal[formats]".
     format
         Its layout. "crono": of a Crono scanner. "maps": /MAPS_RAW or /MAPS, of the APS. "pyxrf": /xrfmap. "nexus": NXfluo, NXxrf, or an
         NXdata whose last axis is an energy, as Savu takes them. "plain": spectra under a name of its own. Default: found from what the
@@ -91,6 +92,17 @@ def open_scan(
     """
     name = fspath(path)
     check_format(format, spectra)
+    if is_foreign(name):
+        return open_foreign(
+            name,
+            live_time_s=live_time_s,
+            energy_kev=energy_kev,
+            detector=detector,
+            chunks=chunks,
+            spectra=spectra,
+            positions=positions,
+            format=format,
+        )
     layout = Layout((spectra,)) if spectra is not None else find_layout(name, format)
     if layout is None:
         check_unused(name, positions=positions, detector=detector)
@@ -104,6 +116,23 @@ def open_scan(
     if positions is not None:
         layout = replace(layout, positions=names_of(positions))
     return open_layout(name, layout, live_time_s=live_time_s, energy_kev=energy_kev, detector=detector, chunks=chunks)
+
+
+def open_foreign(
+    name: str,
+    live_time_s: str | Numbers | None,
+    energy_kev: str | Numbers | None,
+    detector: int | Sequence[int] | None,
+    chunks: Mapping[str, int] | None,
+    **others: Any,
+) -> xr.Dataset:
+    """Open a file that rosettasciio reads; numbers that are given take the place of its own."""
+    names = {key: value for key, value in (("live_time_s", live_time_s), ("energy_kev", energy_kev)) if isinstance(value, str)}
+    for option, value in (others | names).items():
+        if value is not None:
+            raise InputError(f"{option} names something in HDF5 files, and {name} is none: leave it out")
+    parts = read_foreign(name).with_numbers(name, live_time_s, energy_kev, None)  # type: ignore[arg-type]  # no text any more
+    return scan_of(name, parts, detector=detector, chunks=chunks)
 
 
 def check_format(format: str | None, spectra: str | None) -> None:
@@ -222,50 +251,40 @@ def open_layout(
     name: str,
     layout: Layout,
     *,
-    positions: Numbers | None = None,
-    units: str | None = None,
     live_time_s: str | Numbers | None = None,
     energy_kev: str | Numbers | None = None,
+    positions: Numbers | None = None,
+    units: str | None = None,
     detector: int | Sequence[int] | None = None,
     chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Open the scan whose datasets a layout names; what is given, as numbers or by another name, takes the place of the file's own."""
-    layout = replace(layout, live_time_s=live_time_s) if isinstance(live_time_s, str) else layout
-    layout = replace(layout, energy_kev=energy_kev) if isinstance(energy_kev, str) else layout
+    numbers: dict[str, Numbers] = {}
+    for key, value in (("live_time_s", live_time_s), ("energy_kev", energy_kev)):
+        if value is not None:
+            layout = replace(layout, **{key: value if isinstance(value, str) else None})  # type: ignore[arg-type]
+        if value is not None and not isinstance(value, str):
+            numbers[key] = value
     check_readable(name)
     with open_hdf5(name) as file:
-        elements, places, unit = spectra_in(name, file, layout)
-        points, channels = elements[0].points, elements[0].shape[1]
-        number = len(places)
-        times = {kind: times_in(name, file, stored, len(elements), elements[0]) for kind, stored in named_times(layout)}
-        if live_time_s is not None and not isinstance(live_time_s, str):
-            times["live_time_s"] = times_of_each("live_time_s", np.asarray(live_time_s, np.float64), len(elements), points)
-        axis: Any = channel_axis(channels)
-        if energy_kev is not None or layout.energy_kev is not None:
-            numbers = energy_kev if energy_kev is not None and not isinstance(energy_kev, str) else None
-            energies = energies_in(name, file, str(layout.energy_kev)) if numbers is None else np.asarray(numbers, np.float64)
-            check_energy(energies, channels, "give other energies by energy_kev")
-            axis = ("energy", energies, {"units": "keV"})
-    if positions is not None:
-        places, unit = places_in(name, [np.asarray(positions, np.float64)], points), "1"
-    variables, wanted, partly = counted_together(name, elements, times, detector, chunks)
-    variables["positions"] = (("spectrum", "axis"), places, {"units": units or unit})
+        parts = parts_in(name, file, layout)
+    parts = parts.with_numbers(name, numbers.get("live_time_s"), numbers.get("energy_kev"), positions)
+    return scan_of(name, parts, units=units, detector=detector, chunks=chunks)
+
+
+def scan_of(
+    name: str, parts: Parts, *, detector: int | Sequence[int] | None, chunks: Mapping[str, int] | None, units: str | None = None
+) -> xr.Dataset:
+    """A scan of what a file holds."""
+    points, number = parts.elements[0].points, len(parts.positions)
+    variables, wanted, partly = counted_together(name, parts.elements, parts.times, detector, chunks)
+    variables["positions"] = (("spectrum", "axis"), parts.positions, {"units": units or parts.unit})
     if len(points) == 2:
         variables["selected"] = (("row", "column"), np.arange(number).reshape(points))
     variables |= left_out_of_file(name, variables, partly)
-    axes = list("xyz"[: places.shape[1]]) if places.shape[1] <= 3 else np.arange(places.shape[1])
-    coords = {"energy": axis, "axis": axes, "spectrum": np.arange(number)}
-    if len(elements) > 1:
+    across = parts.positions.shape[1]
+    coords = {"energy": parts.energy, "axis": list("xyz"[:across]) if across <= 3 else np.arange(across), "spectrum": np.arange(number)}
+    if len(parts.elements) > 1:
         coords["detector"] = wanted
-    return xr.Dataset(variables, coords, {"source": f"{name}::{', '.join(sources_of(layout, wanted.tolist()))}"})
-
-
-def named_times(layout: Layout) -> list[tuple[str, str]]:
-    """Kinds of times that a layout has, with their names."""
-    found = (("live_time_s", layout.live_time_s), ("real_time_s", layout.real_time_s))
-    return [(kind, stored) for kind, stored in found if stored is not None]
-
-
-def sources_of(layout: Layout, wanted: Sequence[int]) -> list[str]:
-    """The datasets of the elements that are used."""
-    return list(layout.spectra) if len(layout.spectra) == 1 else [layout.spectra[number] for number in wanted]
+    sources = parts.sources if len(parts.sources) == 1 else [parts.sources[element] for element in wanted]
+    return xr.Dataset(variables, coords, {"source": f"{name}::{', '.join(sources)}"})

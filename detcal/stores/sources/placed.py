@@ -1,7 +1,8 @@
 """Spectra of any dimensions and what belongs to each of them: positions, times; and the energies of their channels."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.stores.sources.hdf5_files import find_dataset
 from detcal.stores.sources.layouts import Layout, text
-from detcal.stores.sources.scans import StoredSpectra, read_all
+from detcal.stores.sources.scans import Numbers, StoredSpectra, channel_axis, read_all
+from detcal.xrf.calibration import check_energy
 
 Points = tuple[int, ...]  # how many there are, or rows and columns of them
 LENGTHS = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3}  # µm
@@ -24,6 +26,69 @@ ORDERS: dict[int, list[tuple[str, ...]]] = {
     3: [("row", "column", "energy"), ("energy", "row", "column"), ("spectrum", "detector", "energy"), ("detector", "spectrum", "energy")],
     4: [("row", "column", "detector", "energy"), ("detector", "row", "column", "energy")],
 }
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a file holds of a scan.
+
+    Attributes
+    ----------
+    elements
+        Spectra of each element of the detector.
+    positions : (spectrum, axis)
+        x and y first.
+    unit
+        Of the positions.
+    energy
+        The axis of energies.
+    times
+        live_time_s and real_time_s (element, spectrum), so far as there are any.
+    sources
+        Names of what the spectra are read from: one, or one for each element.
+    """
+
+    elements: Sequence[StoredSpectra]
+    positions: NDArray[np.float64]
+    unit: str
+    energy: Any
+    times: Mapping[str, NDArray[np.float64]]
+    sources: Sequence[str]
+
+    def with_numbers(self, name: str, live_time_s: Numbers | None, energy_kev: Numbers | None, positions: Numbers | None) -> "Parts":
+        """The same with numbers in place of the file's own."""
+        found, points = self, self.elements[0].points
+        if live_time_s is not None:
+            given = times_of_each("live_time_s", np.asarray(live_time_s, np.float64), len(self.elements), points)
+            found = replace(found, times={**self.times, "live_time_s": given})
+        if energy_kev is not None:
+            found = replace(found, energy=energy_axis(np.asarray(energy_kev, np.float64), self.elements[0]))
+        if positions is not None:
+            found = replace(found, positions=places_in(name, [np.asarray(positions, np.float64)], points), unit="1")
+        return found
+
+
+def energy_axis(energies: NDArray[np.float64], spectra: StoredSpectra) -> Any:
+    """Energies in keV as the axis of spectra.
+
+    Raises
+    ------
+    InputError
+        They do not fit.
+    """
+    check_energy(energies, spectra.shape[1], "give other energies by energy_kev")
+    return ("energy", energies, {"units": "keV"})
+
+
+def parts_in(name: str, file: h5py.File, layout: Layout) -> Parts:
+    """What an HDF5 file holds of a scan, under the names of a layout."""
+    elements, places, unit = spectra_in(name, file, layout)
+    named = {"live_time_s": layout.live_time_s, "real_time_s": layout.real_time_s}
+    times = {kind: times_in(name, file, stored, len(elements), elements[0]) for kind, stored in named.items() if stored is not None}
+    axis = channel_axis(elements[0].shape[1])
+    if layout.energy_kev is not None:
+        axis = energy_axis(energies_in(name, file, layout.energy_kev), elements[0])
+    return Parts(elements, places, unit, axis, times, layout.spectra)
 
 
 def spectra_in(name: str, file: h5py.File, layout: Layout) -> tuple[list[StoredSpectra], NDArray[np.float64], str]:

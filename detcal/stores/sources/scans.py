@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from os import PathLike
 from os.path import abspath
-from typing import Any
+from typing import Any, Protocol
 
 import dask.array as da
 import h5py
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.stores.absence import Lacks, warn_of
+from detcal.stores.absence import Absence, Lacks, warn_of
 from detcal.stores.damage import guarded
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
 from detcal.stores.sources.hdf5_files import follow
@@ -29,11 +29,44 @@ Numbers = ArrayLike | Sequence[float]
 BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
 
 
+class Stored(Protocol):
+    """An array in a file, behind a path."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def version(self) -> str:
+        """Changes when the file does."""
+
+    @property
+    def lacking(self) -> bool:
+        """Whether something is missing."""
+
+    @property
+    def absence(self) -> Absence | None:
+        """What is missing."""
+
+    def files(self, start: int, stop: int) -> list[str]:
+        """The files of some rows."""
+
+    def __getitem__(self, key: Any) -> NDArray[Any]: ...
+
+
 @dataclass(frozen=True)
 class StoredSpectra:
     """Spectra (spectrum, energy) of one element of a detector, as a reader of frames reads these, from a dataset of any dimensions."""
 
-    array: Hdf5Array
+    array: Stored
     dims: tuple[str, ...]  # of the dataset: "energy"; "spectrum", or "row" and "column"; "detector", if it holds several elements
     chunks: tuple[int, ...] | None  # in which the file has it
     element: int = 0
@@ -171,7 +204,8 @@ def left_out_of_file(name: str, variables: Mapping[str, Any], others: Mapping[st
     live = variables["live_time_s"][1] if "live_time_s" in variables else None
     reasons = {**(others or {}), **unmeasured(positions, live)}
     left_out = leave_out(reasons, np.arange(len(positions)), source=f" of {name}")
-    check_places(positions[~left_out])
+    if len(positions) > 1:  # a single spectrum is one, though it is no map
+        check_places(positions[~left_out])
     if not left_out.any():
         return {}
     found: dict[str, Any] = {"left_out": ("spectrum", left_out)}
