@@ -28,8 +28,11 @@ def write(path):
         return path
     rsciio = pytest.importorskip(f"rsciio.{path.suffix[1:]}")
     signal = {
-        "data": cube("uint16").values, "axes": HSPY_AXES, "metadata": {"General": {"title": "map"}, "Signal": {"signal_type": "EDS_SEM"}},
-        "original_metadata": {}, "package_info": {}, "package": "hyperspy", "package_version": "2", "attributes": {"_lazy": False, "ragged": False},
+        "data": cube("uint16").values, "axes": HSPY_AXES,
+        "metadata": {"General": {"title": "map"}, "Signal": {"signal_type": "EDS_SEM"}},
+        "original_metadata": {},
+        "package_info": {}, "package": "hyperspy", "package_version": "2",
+        "attributes": {"_lazy": False, "ragged": False},
         "learning_results": {}, "models": {}, "tmp_parameters": {},
     }  # fmt: skip
     rsciio.file_writer(str(path), signal)

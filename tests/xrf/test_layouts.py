@@ -12,6 +12,7 @@ import tifffile
 import detcal
 from detcal import xrf
 from detcal.errors import InputError
+from tests.benchmarks.sampling import assert_within_plan, peak_of_run
 from tests.pipelines.commands import detcal as command
 from tests.xrf.layouts import (
     CHANNELS,
@@ -319,3 +320,14 @@ def test_a_scan_that_its_writer_keeps_for_itself(tmp_path):
         pytest.raises(InputError, match="It is locked: a program, mostly the one that writes it"),
     ):
         detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy")
+
+
+@pytest.mark.parametrize("operation", ["regrid_xrf", "summary_spectra"])
+def test_memory_of_a_detector_of_several_elements_stays_under_the_plan(tmp_path, operation):
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        for name in "abcd":
+            file.create_dataset(f"MAPS_RAW/data_{name}", data=np.ones((1024, 64, 120), np.uint16), chunks=(1024, 1, 120), compression="lzf")
+        file["MAPS_RAW/livetime"] = np.random.default_rng(0).uniform(0.5, 1, (4, 64, 120))
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(operation=operation, keys=""))
+    peak, told = peak_of_run(["run", "recipe.toml", "--memory", "1GiB", "--workers", "2"], tmp_path)
+    assert_within_plan(peak, told)
