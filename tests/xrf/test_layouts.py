@@ -170,7 +170,7 @@ def test_energies_without_a_unit_that_only_ev_can_be(tmp_path):
         ({"format": "mca"}, "expected format to be one of crono, maps, pyxrf, nexus, plain, got 'mca'"),
         ({"format": "maps", "spectra": "scan/spectra"}, "spectra names a dataset in a file of any layout"),
         ({"spectra": "scan/spectra"}, "expected positions of the spectra"),
-        ({"spectra": "scan/spectra", "positions": "scan/x"}, r"expected positions of shape \(20, 2 or more\), .* or x and y by two names"),
+        ({"spectra": "scan/spectra", "positions": "scan/x"}, r"expected positions of shape \(20, 2 to 4\), .* or x and y by two names"),
         ({"spectra": "scan/spectra", "positions": ["scan/x", "scan/y", "scan/x"]}, "the names of two"),
         ({"spectra": "scan/monitor"}, "expected spectra .*, or of 3 or 4 dimensions"),
         ({"spectra": "nothing"}, "no dataset nothing"),
@@ -307,10 +307,18 @@ def test_of_a_scan_whose_last_points_are_not_whole_the_others_are_used(tmp_path,
     assert np.nansum(cube) == pytest.approx(min(spectra, places) * 32)
 
 
+def test_x_alone_is_no_list_of_positions(tmp_path):
+    """Not of five points either, of six elements of a detector."""
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["cube"], file["x"] = np.ones((5, 6, 64)), np.indices((5, 6))[1]
+    with pytest.raises(InputError, match=r"expected positions of shape .*, or x and y by two names, got \(5, 6\)"):
+        detcal.open_spectra(tmp_path / "scan.h5", "cube", "x")
+
+
 def test_other_positions_are_not_cut_to_fit(tmp_path):
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         file["counts"], file["xy"] = np.ones((20, 32)), np.ones((17, 2))
-    with pytest.raises(InputError, match=r"expected positions of shape \(20, 2 or more\)"):
+    with pytest.raises(InputError, match=r"expected positions of shape \(20, 2 to 4\)"):
         detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy")
 
 

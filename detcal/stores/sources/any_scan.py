@@ -206,9 +206,9 @@ def open_spectra(
         The file.
     spectra, positions
         Its datasets. Spectra (spectrum, energy), (row, column, energy), (spectrum, detector, energy), (row, column, detector, energy), or
-        with the energy, or the detector, first. Positions (spectrum, axis) or (axis, spectrum), or with (row, column) in place of
-        spectrum, x and y first; or two names, [x, y], each (spectrum,) or (row, column), or x (column,) and y (row,). Default: columns and
-        rows, of a map.
+        with the energy, or the detector, first. Positions (spectrum, axis) or (axis, spectrum) of 2 to 4 axes, x and y first, or with
+        (row, column) in place of spectrum; or two names, [x, y], each (spectrum,) or (row, column), or x (column,) and y (row,). Default:
+        columns and rows, of a map.
     live_time_s, energy_kev : optional
         Its datasets: (spectrum,) or (row, column) in seconds, of several elements of a detector also for each; and (energy,) in keV. Other
         units that the file tells are converted.

@@ -20,6 +20,7 @@ Points = tuple[int, ...]  # how many there are, or rows and columns of them
 LENGTHS = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3}  # µm
 TIMES = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # s
 ENERGIES = {"kev": 1.0, "ev": 1e-3}  # keV
+AXES = (2, 3, 4)  # of positions: an array of more is no list of them, but mostly x alone, of a map
 HIGHEST_KEV = 500.0  # of fluorescence: numbers beyond it that have no unit are eV
 ORDERS: dict[int, list[tuple[str, ...]]] = {
     2: [("spectrum", "energy"), ("energy", "spectrum")],
@@ -125,7 +126,7 @@ def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]])
     if not fitting:
         shapes = " and ".join(str(each.shape) for each in positions)
         raise InputError(
-            f"expected positions of shape ({stored.shape[0]}, 2 or more), x and y of each spectrum of {place}, or x and y by two names, "
+            f"expected positions of shape ({stored.shape[0]}, 2 to 4), x and y of each spectrum of {place}, or x and y by two names, "
             f"got {shapes} for spectra of shape {stored.shape}"
         )
     return fitting[0]
@@ -180,11 +181,11 @@ def places_in(name: str, arrays: Sequence[NDArray[np.float64]], points: Points) 
         return np.stack([along(name, values, points, axis) for axis, values in enumerate(arrays)], axis=1)
     (whole,) = arrays
     for shape in {(number,), points}:
-        if whole.ndim == len(shape) + 1 and whole.shape[:-1] == shape and whole.shape[-1] >= 2:
+        if whole.ndim == len(shape) + 1 and whole.shape[:-1] == shape and whole.shape[-1] in AXES:
             return whole.reshape(number, -1)
-        if whole.ndim == len(shape) + 1 and whole.shape[1:] == shape and whole.shape[0] >= 2:
+        if whole.ndim == len(shape) + 1 and whole.shape[1:] == shape and whole.shape[0] in AXES:
             return whole.reshape(-1, number).T
-    raise InputError(f"expected positions of shape ({number}, 2 or more): x and y of each spectrum, got {whole.shape} in {name}")
+    raise InputError(f"expected positions of shape ({number}, 2 to 4): x and y of each spectrum, got {whole.shape} in {name}")
 
 
 def along(name: str, values: NDArray[np.float64], points: Points, axis: int) -> NDArray[np.float64]:
