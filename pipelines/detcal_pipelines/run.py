@@ -35,7 +35,7 @@ from detcal_pipelines.ledger import History, Ledger, now
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
 from detcal_pipelines.plan import PROCESS_BYTES, WORKER_BYTES, Place, Plan, plan_in
-from detcal_pipelines.progress import block_bar
+from detcal_pipelines.progress import block_bar, doing
 from detcal_pipelines.quarantine import Quarantine, types_differ
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
@@ -161,7 +161,7 @@ class Job:
         check_result(self.recipe, build(self.recipe), overwrite=self.recipe.output.overwrite)
         with remote_cluster(address) as client:
             self.say_where_to_look(dashboard_of(client))
-            with self.console.status("loading kernels on the workers"):
+            with doing("loading kernels on the workers", self.console):
                 held = loaded_kernels(client, self.recipe)
             history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
 
@@ -245,6 +245,7 @@ class Job:
                 for window in windows(graph, ends):
                     compute(recorder, window)
             recorder.sign()
+            show(ledger.history.share)  # workers tell of tasks later than of blocks
         self.quarantine.look_again()
         self.quarantine.note_in(ledger)
 
