@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from detcal.errors import DetcalError
+from detcal.errors import DetcalError, OutputError
 from detcal.stores.targets.replacing import remove
 from detcal_pipelines.ledger import read_ledger
-from detcal_pipelines.lock import is_held
-from detcal_pipelines.unfinished import Places, percent
+from detcal_pipelines.lock import is_held, only_run
+from detcal_pipelines.unfinished import PARTS, REMOVED, Places, percent, settle
 
-# .NAME.partial and so on of a run; with eight letters in between of `save`, and of what is exported
-HIDDEN = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.(partial|ledger|sums|bad|lock|old)")
+# .NAME.partial and so on of a run; with eight letters in between of `save`, of reports, and of what is being removed
+KINDS = "|".join([*PARTS, REMOVED])
+HIDDEN = re.compile(rf"\.(?P<name>.+?)(\.html|\.[0-9a-f]{{8}}|\.({KINDS}))*\.({KINDS})")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ def remains_in(place: Path) -> Iterator[Remains]:
 def clean(place: Path) -> Iterator[str]:
     """Remove what is left in a folder, or of one output, but what a run works at; says what."""
     for remains in remains_in(place):
-        said = remains.describe()
-        for file in () if remains.held else remains.files:
-            remove(file)
-        yield f"{'left' if remains.held else 'removed'}: {said}"
+        said, places = remains.describe(), Places.of(remains.output)
+        try:
+            with only_run(places.lock, remains.output):
+                settle(places)
+                for file in remains.files:
+                    remove(file)
+            yield f"removed: {said}"
+        except OutputError:
+            yield f"left: {remains.output} is being written"

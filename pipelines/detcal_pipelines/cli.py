@@ -149,9 +149,8 @@ def init(name: str) -> None:
 def check(recipe: Path, overwrite: bool) -> None:
     """Find every mistake in a recipe, and open its input."""
     from detcal_pipelines.chain import build, check_result, check_target
-    from detcal_pipelines.recipe import read_recipe
 
-    found = read_recipe(recipe, {"output": {"overwrite": True}} if overwrite else {})
+    found = told(recipe, overwrite)
     check_target(found)
     check_result(found, build(found), overwrite=found.output.overwrite)
     click.echo(f"{recipe} is good: detcal plan {recipe} shows what it will take")
@@ -163,15 +162,19 @@ def check(recipe: Path, overwrite: bool) -> None:
 @WORKERS
 @clear_exit
 def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
-    """Show what a run would read, write and hold in memory."""
+    """Show what a run would read, write and hold in memory; what a run would refuse is refused here too, but an output that exists."""
     from rich.console import Console
 
-    from detcal_pipelines.plan import plan as make_plan
-    from detcal_pipelines.recipe import read_recipe
+    from detcal_pipelines.plan import here
     from detcal_pipelines.report import plan_table
+    from detcal_pipelines.run import job_of
 
-    found = read_recipe(recipe, changes(memory=memory, workers=workers))
-    Console().print(plan_table(make_plan(found, *limits(found))))
+    asked = told(recipe, False).output
+    if Path(asked.path).exists() and not asked.overwrite:
+        show_plainly(f"{asked.path} exists already: a run needs another name, or --overwrite")
+    found, console = told(recipe, True, memory=memory, workers=workers), Console()
+    with job_of(found, console) as job:
+        console.print(plan_table(job.prepare([here(limits(found))])[1]))
 
 
 @main.command()
@@ -184,6 +187,9 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 @click.option("--log", type=click.Path(path_type=Path), help="Add to this file what is done, when.")
 @click.option("--max-bad", type=click.IntRange(min=0), help="Frames or spectra that may be unreadable; default: any number, but not all.")
 @click.option("--strict", is_flag=True, help="As --max-bad 0.")
+@click.option(
+    "--dry-run", is_flag=True, help="Run one block of everything on this machine, keep nothing, and tell how long the run will take."
+)
 @clear_exit
 def run(
     recipe: Path,
@@ -195,6 +201,7 @@ def run(
     log: Path | None,
     max_bad: int | None,
     strict: bool,
+    dry_run: bool,
 ) -> None:
     """Run a recipe; one that broke off goes on where it stopped. Beside the output a report of it is written.
 
@@ -203,17 +210,18 @@ def run(
     from rich.console import Console
 
     from detcal_pipelines.logs import logged_to
-    from detcal_pipelines.recipe import read_recipe
-    from detcal_pipelines.report import outcome_table
-    from detcal_pipelines.run import run as run_recipe
+    from detcal_pipelines.report import outcome_table, trial_table
+    from detcal_pipelines.run import job_of
+    from detcal_pipelines.trial import try_one_block
 
-    given = changes(memory=memory, workers=workers, scheduler=scheduler)
-    found = read_recipe(recipe, {**given, "output": {"overwrite": True}} if overwrite else given)
-    console = Console()
+    found, console = told(recipe, overwrite, memory=memory, workers=workers, scheduler=scheduler), Console()
     if log is not None:
         check_log(log, found)
-    with logged_to(log):
-        outcome = run_recipe(found, limits(found), console, restart=restart, most_bad=0 if strict else max_bad)
+    with logged_to(log), job_of(found, console, restart=restart, most_bad=0 if strict else max_bad) as job:
+        if dry_run:
+            console.print(trial_table(try_one_block(job, limits(found))))
+            return
+        outcome = job.run(limits(found))
     console.print(outcome_table(outcome))
     if outcome.quarantine.noted:
         click.echo(f"warning: {outcome.quarantine.describe()}; these are NaN in {outcome.output}", err=True)
@@ -317,6 +325,14 @@ def demo(memory: int, folder: Path) -> None:
     from detcal_pipelines.demo import run_demo
 
     run_demo(folder, memory, Console())
+
+
+def told(recipe: Path, overwrite: bool, **given: Any) -> "Recipe":
+    """A recipe, with what the command line says in place of what is in it."""
+    from detcal_pipelines.recipe import read_recipe
+
+    output = {"output": {"overwrite": True}} if overwrite else {}
+    return read_recipe(recipe, {**changes(**given), **output})
 
 
 def changes(**compute: Any) -> dict[str, dict[str, Any]]:

@@ -15,13 +15,17 @@ from distributed import Client, Future, KilledWorker, Scheduler, SchedulerPlugin
 from detcal.errors import InputError, RunError
 from detcal_pipelines.compiling import as_text, load_kernels
 from detcal_pipelines.graph import Stage
+from detcal_pipelines.plan import size
+from detcal_pipelines.quarantine import DeadlyBlocks
 from detcal_pipelines.recipe import Recipe
 
 ANSWER_SECONDS = 8  # that a scheduler may take to answer
 WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
+SILENT_SECONDS = 60  # after which a worker is said to have stalled: it is heard of every second or so
 LOOK_SECONDS = 2
 SECONDS_BETWEEN_LOOKS = 0.005
 SECONDS_BETWEEN_QUESTIONS = 0.1  # to the scheduler
+OUTGROWN = "worker-restart-memory"  # what a nanny logs of a worker that it ends, with its memory
 
 
 class Watcher(Protocol):
@@ -35,6 +39,9 @@ class Watcher(Protocol):
 
     def count(self, event: Any) -> None:
         """A task has ended."""
+
+    def deadly(self, ends: list[Any]) -> None:
+        """Workers died, one after the other, at a task that these keys wait for."""
 
     def live(self) -> None:
         """Some time has passed."""
@@ -133,67 +140,137 @@ class FinishedTasks(SchedulerPlugin):
 
 
 class ClusterRun:
-    """A run on a cluster, window by window, with so many stages begun and not done; `stop_if_interrupted` is called often."""
+    """A run on a cluster, window by window, with so many stages begun and not done.
 
-    def __init__(self, client: Client, at_once: int, stop_if_interrupted: Callable[[], None]) -> None:
-        self.client, self.at_once, self.stop_if_interrupted = client, at_once, stop_if_interrupted
+    A worker that dies takes its tasks with it, and the cluster gives them to others; a task at which several died is not tried again.
+
+    Parameters
+    ----------
+    planned
+        Peak of a worker, in bytes.
+    stop_if_interrupted, say
+        Called often; shows a line.
+    """
+
+    def __init__(
+        self, client: Client, at_once: int, planned: int, stop_if_interrupted: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
+        self.client, self.at_once, self.planned, self.stop_if_interrupted = client, at_once, planned, stop_if_interrupted
         self.there: dict[Any, Future] = {}  # results that the next window wants
+        self.workers = Workers(client, say)
 
     def compute(self, stages: list[Stage], shared: list[Any], watcher: Watcher) -> None:
         """Compute a window, and keep those of its results that the next one shares. On Ctrl-C or an error what is left is cancelled.
 
         Raises
         ------
+        DeadlyBlocks
+            Workers died at a task, for no reason that is known.
         RunError
-            A worker was ended and its tasks with it, no worker or no scheduler is left.
+            Workers outgrew their memory, no worker or no scheduler is left.
         """
         submitted = Submitted(self.client, stages, self.there, shared, watcher)
         try:
-            with counted_tasks(self.client, watcher):
+            with events_of(self.client, watcher, self.workers):
                 for _ in range(self.at_once):
                     submitted.submit_next()
                 self.wait_for(submitted, watcher)
-        except KilledWorker as error:
-            raise RunError(f"workers were ended during {error.task}: they outgrew their memory, or their machines went away") from None
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError, CancelledError):  # of a cluster that is not there any more
                 self.client.cancel(submitted.futures())
                 wait_until_idle(self.client)
+            if isinstance(error, KilledWorker):
+                raise self.told(error, submitted, watcher) from None
             raise
         self.there = {key: submitted.there[key] for key in shared}
 
+    def told(self, error: KilledWorker, submitted: "Submitted", watcher: Watcher) -> RunError:
+        """What is said of workers that died at a task, and noted if it was not for their memory."""
+        deaths = error.allowed_failures + 1
+        if self.workers.outgrown:
+            held = max(self.workers.outgrown.values())
+            return RunError(
+                f"{deaths} workers outgrew their memory, one after the other, at the same block: one held {size(held)}, and "
+                f"{size(self.planned)} was planned: start workers with more --memory-limit, or with fewer threads"
+            )
+        watcher.deadly(submitted.ends_of(error.task))
+        return DeadlyBlocks(f"{deaths} workers were ended, one after the other, at the same block: look at their logs")
+
     def wait_for(self, submitted: "Submitted", watcher: Watcher) -> None:
         """Wait for all that is submitted, and for what is submitted meanwhile."""
-        looked = alive = monotonic()
         while not submitted.left.is_empty():
             self.stop_if_interrupted()
             watcher.live()
-            ended = submitted.left.next_batch(block=False)
-            for future in ended:
-                raise_if_lost(future)
-            for future, result in zip(ended, self.client.gather(list(ended)), strict=True):
+            ended = [future for future in submitted.left.next_batch(block=False) if not is_lost(future, submitted)]
+            for future, result in zip(ended, self.client.gather(ended), strict=True):
                 watcher.noted(future.key, result)
                 submitted.end(future.key)
-            if ended:
-                looked = alive = monotonic()
-            if monotonic() - looked > LOOK_SECONDS:
-                looked = monotonic()
-                alive = looked if has_workers(self.client) else alive
-                if looked - alive > WITHOUT_WORKERS_SECONDS:
-                    raise RunError("the cluster has no workers left: look at their logs, start some, then run again")
+            self.workers.look(working=bool(ended))
             sleep(SECONDS_BETWEEN_LOOKS)
 
 
+class Workers:
+    """Looks at the workers of a cluster now and then, and says what is wrong with them.
+
+    Attributes
+    ----------
+    outgrown
+        Bytes that workers held which their nannies ended for it, by their addresses.
+    """
+
+    def __init__(self, client: Client, say: Callable[[str], None]) -> None:
+        self.client, self.say = client, say
+        self.looked = self.alive = monotonic()
+        self.heard: dict[str, tuple[float, float]] = {}  # of each worker: its last sign of life by the scheduler's clock, and since when
+        self.silent: set[str] = set()
+        self.outgrown: dict[str, int] = {}
+
+    def look(self, *, working: bool) -> None:
+        """Look again, if the last time is long enough ago.
+
+        Raises
+        ------
+        RunError
+            There is no worker, for a while, or no scheduler.
+        """
+        now = monotonic()
+        if working:
+            self.looked = self.alive = now
+        if now - self.looked <= LOOK_SECONDS:
+            return
+        self.looked = now
+        workers = workers_of(self.client)
+        self.alive = now if workers else self.alive
+        if now - self.alive > WITHOUT_WORKERS_SECONDS:
+            raise RunError("the cluster has no workers left: look at their logs, start some, then run again")
+        for address, worker in workers.items():
+            if self.heard.get(address, (None, now))[0] != worker["last_seen"]:
+                self.heard[address] = worker["last_seen"], now
+                self.silent.discard(address)
+            elif now - self.heard[address][1] > SILENT_SECONDS and address not in self.silent:
+                self.silent.add(address)
+                self.say(f"the worker at {address} has said nothing for a minute: end it if it does not come back, and others do its tasks")
+
+    def outgrew(self, event: Any) -> None:
+        """A nanny ends a worker."""
+        if isinstance(event, tuple):  # with the time before it
+            event = event[1]
+        self.outgrown[event["worker"]] = event["rss"]
+        self.say(f"the worker at {event['worker']} was ended, since it held {size(event['rss'])}: its tasks are done again elsewhere")
+
+
 @contextmanager
-def counted_tasks(client: Client, watcher: Watcher) -> Iterator[None]:
-    """Tell of tasks that end."""
+def events_of(client: Client, watcher: Watcher, workers: Workers) -> Iterator[None]:
+    """Tell of tasks that end, and of workers that outgrow their memory."""
     topic = f"detcal-{uuid4().hex}"
     client.register_plugin(FinishedTasks(topic))
     client.subscribe_topic(topic, watcher.count)
+    client.subscribe_topic(OUTGROWN, workers.outgrew)
     try:
         yield
     finally:
         with suppress(OSError, CancelledError):
+            client.unsubscribe_topic(OUTGROWN)
             client.unsubscribe_topic(topic)
             client.unregister_scheduler_plugin(topic)
 
@@ -244,21 +321,35 @@ class Submitted:
             self.there = {key: future for key, future in self.there.items() if self.last_needs[key] >= oldest}
             self.submit_next()
 
+    def ends_of(self, key: Any) -> list[Any]:
+        """The writes that wait for a task; none if all of them do."""
+        return next((stage.ends for stage in self.stages if key in stage.tasks), [])
+
     def futures(self) -> list[Future]:
         """All that is not done, or not needed any more."""
         return [*self.left.futures, *self.there.values()]
 
 
-def raise_if_lost(ended: Future) -> None:
-    """Raise the error of a task, or that nobody will do it."""
-    if ended.status in ("cancelled", "lost"):
+def is_lost(ended: Future, submitted: Submitted) -> bool:
+    """Whether what a task gave has gone with its worker: then it is done again, and waited for.
+
+    Raises
+    ------
+    RunError
+        Nobody will do it; or whatever the task has raised.
+    """
+    if ended.status == "cancelled":
         raise RunError("the cluster has given up the run's tasks: its scheduler was restarted, or has gone away")
-    if ended.status != "finished":
+    if ended.status == "error":
         ended.result()
+    if ended.status == "finished":
+        return False
+    submitted.left.add(ended)
+    return True
 
 
-def has_workers(client: Client) -> bool:
-    """Whether there is any worker.
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """What the scheduler knows of each worker, by its address.
 
     Raises
     ------
@@ -267,7 +358,7 @@ def has_workers(client: Client) -> bool:
     """
     if client.status != "running":
         raise RunError("the cluster's scheduler has gone away")
-    return bool(client.nthreads())
+    return dict(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def wait_until_idle(client: Client) -> None:

@@ -16,6 +16,11 @@ def cleaned(text: object) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in found)
 
 
+def span(first: int, last: int) -> str:
+    """Numbers that follow each other: 3, or 5–7."""
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
 def wrapped(text: str, width: int = WIDTH) -> list[str]:
     """A text in lines; what is indented stays so."""
     text = cleaned(text)

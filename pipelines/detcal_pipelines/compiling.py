@@ -19,6 +19,7 @@ from rich.console import Console
 from detcal.errors import RunError
 from detcal.response.kernels import scale_frames
 from detcal.stores.damage import Guard
+from detcal.version import __version__
 from detcal_pipelines.chain import try_kernels
 from detcal_pipelines.progress import doing
 from detcal_pipelines.recipe import Recipe
@@ -91,7 +92,15 @@ def alone() -> Iterator[None]:
 
 
 def load_kernels(recipe_text: str) -> int:
-    """Load the kernels of a recipe into this process, a worker of a cluster; the bytes that it holds then."""
+    """Load the kernels of a recipe into this process, a worker of a cluster; the bytes that it holds then.
+
+    Raises
+    ------
+    RunError
+        The recipe comes from another version of detcal.
+    """
+    if (other := json.loads(recipe_text).get("detcal")) != __version__:
+        raise RunError(f"detcal {__version__} is installed there, and {other} here: install the same version in both places")
     with dask.config.set(scheduler="synchronous"):  # a task that waits for other tasks may wait for ever
         others = {thread.ident for thread in enumerate_threads()} - {get_ident()}
         with_kernels(read_text(recipe_text), lambda: True, Console(quiet=True), others)
@@ -101,7 +110,8 @@ def load_kernels(recipe_text: str) -> int:
 
 def as_text(recipe: Recipe) -> str:
     """A recipe for another process, with whether its input is damaged: then frames are of another type."""
-    return json.dumps({"recipe": recipe.model_dump_json(), "damaged": recipe.guard is not None and recipe.guard.found})
+    damaged = recipe.guard is not None and recipe.guard.found
+    return json.dumps({"detcal": __version__, "recipe": recipe.model_dump_json(), "damaged": damaged})
 
 
 def read_text(text: str) -> Recipe:

@@ -133,7 +133,12 @@ def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
     PlanError
         If nothing fits: which step is too large, and what would fit.
     """
-    return plan_in(recipe, [Place(budget, most_tasks, PROCESS_BYTES)])
+    return plan_in(recipe, [here((budget, most_tasks))])
+
+
+def here(limits: tuple[int, int]) -> Place:
+    """This process, within bytes and with so many tasks at once."""
+    return Place(*limits, PROCESS_BYTES)
 
 
 def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None) -> Plan:

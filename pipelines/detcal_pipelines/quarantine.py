@@ -3,7 +3,7 @@
 Tasks note damage in a folder beside the output, which the driver reads as blocks end. See detcal.stores.damage for what they do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -17,13 +17,18 @@ from detcal.stores.damage import DamageFound, Guard, read_notes
 from detcal.stores.targets.replacing import remove
 from detcal.stores.targets.save import as_dataset
 from detcal.stores.targets.zarr_store import METADATA, NUMBERS
+from detcal_pipelines.columns import span
 from detcal_pipelines.ledger import Block, Event, History, Ledger, read_ledger
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.unfinished import Places
 
 MOST_DEATHS = 3  # of processes, while they worked at a block
 ONE = {"frames": "frame", "spectra": "spectrum"}
-DEATHS = "deaths"  # in a note: how many there were; these frames are not read again
+DEATHS = "deaths"  # in a note: these frames are not read again
+
+
+class DeadlyBlocks(RunError):
+    """Processes died, one after the other, while they worked at the same blocks."""
 
 
 @dataclass
@@ -32,7 +37,7 @@ class Quarantine:
 
     Attributes
     ----------
-    places
+    recipe, places
         Of the run.
     most
         Frames or spectra that may be; None: any number, but not all.
@@ -40,6 +45,7 @@ class Quarantine:
         Each with its file, unit (frames or spectra), frames (the first and the last), and the reason.
     """
 
+    recipe: Recipe
     places: Places
     most: int | None = None
     noted: list[Event] = field(default_factory=list)
@@ -48,13 +54,14 @@ class Quarantine:
     @classmethod
     def of_run(cls, recipe: Recipe, places: Places, most: int | None, *, restart: bool) -> "Quarantine":
         """What a run that broke off has found, if it can go on; and blocks at which processes died, one after the other."""
-        found = cls(places, most)
+        found = cls(recipe, places, most)
         if restart or not (places.ledger.is_file() and (places.store / METADATA).is_file()):
             remove(places.bad)
             return found
         history = read_ledger(places.ledger)
         found.noted = [*history.quarantine]
-        found.add(deadly_frames(recipe, history))
+        blocks = {block for process in history.processes for block in process.blocks if block not in history.done}
+        found.add(notes_of([block for block in blocks if history.deaths(block) >= MOST_DEATHS], recipe, history))
         found.gather()
         return found
 
@@ -63,11 +70,6 @@ class Quarantine:
         """How the run is to read its input."""
         unread = tuple((note["frames"][0], note["frames"][1]) for note in self.noted if DEATHS in note)
         return Guard(str(self.places.bad), bool(self.noted), unread)
-
-    @property
-    def frames(self) -> int:
-        """How many frames or spectra it is."""
-        return len({number for note in self.noted for number in range(note["frames"][0], note["frames"][1] + 1)})
 
     def look_again(self) -> None:
         """See to it that nothing is missed: two notes of one moment cannot be told by when the folder was changed."""
@@ -100,7 +102,7 @@ class Quarantine:
             ledger.note(bad=note)
         self.check()
         cut = ledger.history.header["cut"]
-        if self.noted and self.noted[0]["unit"] == cut["unit"] and self.frames >= cut["length"]:
+        if self.noted and self.noted[0]["unit"] == cut["unit"] and number_of(self.noted) >= cut["length"]:
             raise InputError(f"nothing of the input can be read: {self.describe()}")
 
     def check(self) -> None:
@@ -111,8 +113,13 @@ class Quarantine:
         RunError
             How much there is.
         """
-        if self.most is not None and self.frames > self.most:
+        if self.most is not None and number_of(self.noted) > self.most:
             raise RunError(f"{self.describe()}; at most {self.most} may be: mend the input, or allow more with --max-bad")
+
+    def add_deadly(self, blocks: list[Block], ledger: Ledger) -> None:
+        """Take note of blocks at which workers died, and list them in the ledger."""
+        self.add(notes_of(blocks, self.recipe, ledger.history))
+        self.note_in(ledger)
 
     @contextmanager
     def judged(self) -> Iterator[None]:
@@ -125,31 +132,45 @@ class Quarantine:
             self.check()
             raise
 
-    def go_on(self, recipe: Recipe, error: DamageFound) -> None:
-        """Prepare for a run with what was found.
+    def go_on(self, error: RunError) -> None:
+        """Prepare for a run that reads its input in another way, by what was found.
 
         Raises
         ------
-        InputError
-            Nothing was noted, where this process looks: it would find the same once more.
+        InputError, DeadlyBlocks
+            Nothing new was noted, where this process looks: it would find the same once more.
         """
         self.look_again()
         self.gather()
         self.check()
-        if not self.noted or (recipe.guard is not None and recipe.guard.found):
-            raise InputError(f"{error} The note of it is not in {self.places.bad}: can workers write there?") from error
-
-    def count(self) -> str:
-        """How much there is."""
-        unit = self.noted[0]["unit"]
-        return f"1 {ONE.get(unit, unit)}" if self.frames == 1 else f"{self.frames} {unit}"
+        if self.recipe.guard != self.guard:
+            return
+        if isinstance(error, DeadlyBlocks):
+            raise error
+        raise InputError(f"{error} The note of it is not in {self.places.bad}: can workers write there?") from error
 
     def describe(self) -> str:
         """How much there is, and of which file what and why: a line."""
-        kinds = groupby(sorted(self.noted, key=file_of), file_of)
-        files = [f"{runs_of(list(notes))} of {file}" for file, notes in kinds]
-        more = f" and of {len(files) - 3} more files" if len(files) > 3 else ""
-        return f"{self.count()} cannot be read: {'; '.join(files[:3])}{more} ({self.noted[0]['reason']})"
+        return described(self.noted)
+
+
+def described(notes: list[Event]) -> str:
+    """How much was noted, and of which file what and why: a line."""
+    kinds = groupby(sorted(notes, key=file_of), file_of)
+    files = [f"{runs_of(list(those))} of {file}" for file, those in kinds]
+    more = f" and of {len(files) - 3} more files" if len(files) > 3 else ""
+    return f"{counted(notes)} cannot be read: {'; '.join(files[:3])}{more} ({notes[0]['reason']})"
+
+
+def counted(notes: list[Event]) -> str:
+    """How much was noted."""
+    unit, number = notes[0]["unit"], number_of(notes)
+    return f"1 {ONE.get(unit, unit)}" if number == 1 else f"{number} {unit}"
+
+
+def number_of(notes: list[Event]) -> int:
+    """How many frames or spectra were noted."""
+    return len({number for note in notes for number in range(note["frames"][0], note["frames"][1] + 1)})
 
 
 def file_of(note: Event) -> str:
@@ -159,11 +180,11 @@ def file_of(note: Event) -> str:
 
 def runs_of(notes: list[Event]) -> str:
     """Numbers of frames: 3, 5–7."""
-    spans = [f"{first}" if first == last else f"{first}–{last}" for first, last in sorted(note["frames"] for note in notes)]
+    spans = [span(*frames) for frames in sorted(note["frames"] for note in notes)]
     return ", ".join(spans[:4] + ["…"] * (len(spans) > 4))
 
 
-def deadly_frames(recipe: Recipe, history: History) -> list[Event]:
+def notes_of(blocks: Iterable[Block], recipe: Recipe, history: History) -> list[Event]:
     """The frames of blocks at which several processes have died: nobody knows why, and the next one would die there too.
 
     Where a block of the output is of the same frames alone: not of a sum over all, nor of a map.
@@ -171,18 +192,16 @@ def deadly_frames(recipe: Recipe, history: History) -> list[Event]:
     cut, last = history.header["cut"], recipe.steps[-1]
     if cut["unit"] != "frames" or last.gives not in ("frames", "table") or recipe.input is None:
         return []
-    blocks = {block for process in history.processes for block in process.blocks if block not in history.done}
-    deadly = {block for block in blocks if history.deaths(block) >= MOST_DEATHS and is_of_frames(block, history)}
     paths = recipe.input.path if isinstance(recipe.input.path, list) else [recipe.input.path]
     return [
         {
             "file": str(paths[0]),
             "unit": cut["unit"],
             "frames": [number * cut["depth"], min((number + 1) * cut["depth"], cut["length"]) - 1],
-            "reason": f"{MOST_DEATHS} processes were killed while they worked at these",
-            DEATHS: MOST_DEATHS,
+            "reason": "processes were killed, one after the other, while they worked at these",
+            DEATHS: True,
         }
-        for number in sorted({block[1][0] for block in deadly})
+        for number in sorted({block[1][0] for block in blocks if is_of_frames(block, history)})
     ]
 
 

@@ -71,6 +71,10 @@ class Recorder:
         seal = result.ravel()[0]
         self.ledger.note(block=as_list(self.ends[key]), seal=[int(seal["bytes"]), int(seal["checksum"])])
 
+    def deadly(self, ends: list[Any]) -> None:
+        """Workers died, one after the other, at what these keys wait for."""
+        self.quarantine.add_deadly([self.ends[end] for end in ends], self.ledger)
+
     def count(self, *_: Any) -> None:
         """A task has ended, here or on a worker: show how far the run is. It may be called by any thread."""
         self.ended += 1

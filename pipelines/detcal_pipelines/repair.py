@@ -26,7 +26,7 @@ from detcal.stores.targets.replacing import clear_write_errors, put_in_place, re
 from detcal.stores.targets.save import finished, stored_form
 from detcal.stores.targets.zarr_store import complete, prepare_zarr
 from detcal_pipelines.chain import build
-from detcal_pipelines.compiling import read_text, with_kernels
+from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.fingerprint import differences, fingerprint
 from detcal_pipelines.graph import in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
@@ -34,6 +34,7 @@ from detcal_pipelines.ledger import Block, Event, History, as_list, whole_lines,
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.plan import PROCESS_BYTES, Place, Plan, plan_in
 from detcal_pipelines.progress import block_bar
+from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.run import commit_of, sources_of
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
@@ -70,6 +71,8 @@ def repair(output: Path, limits: tuple[int, int], console: Console) -> tuple[Fin
             Mending(places, found, limits, console, stop_if_interrupted).mend()
         except KeyboardInterrupt as stop:
             raise type(stop)(f"{output} is not repaired: the same command goes on with what is still bad") from None
+        finally:
+            remove(places.bad)
         return found, look_at(places)
 
 
@@ -107,8 +110,19 @@ class Mending:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What made the output."""
-        return recipe_of(self.history, self.places.output)
+        """What made the output, which takes the same of the input as damaged."""
+        recipe = recipe_of(self.history, self.places.output)
+        recipe.guard = self.quarantine_of(recipe).guard
+        return recipe
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        """What of the input could not be read then."""
+        return self.quarantine_of(self.recipe)
+
+    def quarantine_of(self, recipe: Recipe) -> Quarantine:
+        """The same, of a recipe that is to be read in that way."""
+        return Quarantine(recipe, self.places, noted=[*self.history.quarantine])
 
     def check_unchanged(self) -> None:
         """Refuse to mix what rests on different things."""
@@ -230,8 +244,18 @@ class Mending:
                 tasks = in_turn(stages, self.planned.begun)
                 values = compute_on_threads(tasks, keys, self.planned.tasks, self.planned.budget, watch, ignore, finished, ignore)
                 results = dict(zip(keys[len(window.ends) :], values[len(window.ends) :], strict=True))
+        self.check_readable()
         self.check_same(seals)
         return seals
+
+    def check_readable(self) -> None:
+        """Refuse what is made of input that could be read then, and is damaged now."""
+        self.quarantine.gather()
+        if len(self.quarantine.noted) > len(self.history.quarantine):
+            raise RunError(
+                f"{self.places.output} cannot be repaired: {self.quarantine.describe()}, and not all of that was damaged then: "
+                "mend the input, or run the recipe again with --overwrite"
+            )
 
     def check_same(self, seals: dict[Block, Seal]) -> None:
         """Refuse blocks that are not what was noted of them."""
@@ -265,14 +289,19 @@ def recipe_of(history: History, output: Path) -> Recipe:
     """
     text = history.header["provenance"]["detcal_recipe"]
     try:
-        return read_text(text)
+        return checked(text)
     except ValidationError as error:
         reason = "; ".join(mistake["msg"] for mistake in error.errors())
     try:
         values = json.loads(text)
-        return read_text(json.dumps(moved(values, Path(values["output"]["path"]).parent, output.parent)))
+        return checked(json.dumps(moved(values, Path(values["output"]["path"]).parent, output.parent)))
     except ValidationError:
         raise OutputError(f"{output} cannot be repaired: its recipe cannot be used any more: {reason}") from None
+
+
+def checked(text: str) -> Recipe:
+    """A recipe as it was noted, whose paths are absolute."""
+    return Recipe.model_validate_json(text, context={"folder": "."})
 
 
 def moved(value: Any, before: Path, after: Path) -> Any:

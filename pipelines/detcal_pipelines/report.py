@@ -3,7 +3,9 @@
 from rich.table import Table
 
 from detcal_pipelines.plan import Plan, PlannedStep, size
+from detcal_pipelines.quarantine import counted
 from detcal_pipelines.run import Outcome
+from detcal_pipelines.trial import Trial
 
 HEADINGS = ("step", "in", "out", "bytes out", "memory a task")
 
@@ -37,6 +39,27 @@ def peak_in_words(planned: Plan) -> str:
     return f"{tasks}: peak{where} {size(planned.peak_bytes)} of {size(planned.budget)}"
 
 
+def trial_table(trial: Trial) -> Table:
+    """What one block took, and what the run will."""
+    planned = trial.plan
+    table = Table(title="Tried one block; nothing was kept", title_justify="left", show_header=False)
+    table.add_row("first block", f"{trial.first:.2f} s, with what all share")
+    table.add_row("each other block", f"{trial.block:.2f} s, {planned.tasks} at once, {trial.blocks} in all")
+    table.add_row("the whole run", f"about {in_words(trial.seconds)}")
+    written = f"about {size(trial.output_bytes)}" if trial.stored_bytes else f"up to {size(planned.bytes_out)}"
+    table.add_row("the output", f"{written} on disk")
+    table.add_row("peak memory, planned", f"{size(planned.peak_bytes)} of {size(planned.budget)}")
+    table.add_row("peak memory, of one block", size(trial.peak_bytes))
+    return table
+
+
+def in_words(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def outcome_table(outcome: Outcome) -> Table:
     """What was planned and what was measured."""
     table = Table(title=f"Wrote {outcome.output}", title_justify="left", show_header=False)
@@ -48,5 +71,5 @@ def outcome_table(outcome: Outcome) -> Table:
     table.add_row("peak memory, measured", "on other machines" if outcome.peak_bytes is None else size(outcome.peak_bytes))
     table.add_row("report", "none: see the warning" if outcome.report is None else str(outcome.report))
     if outcome.quarantine.noted:
-        table.add_row("quarantined", outcome.quarantine.count())
+        table.add_row("quarantined", counted(outcome.quarantine.noted))
     return table

@@ -3,8 +3,8 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
@@ -34,9 +34,9 @@ from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import History, Ledger, now
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
-from detcal_pipelines.plan import PROCESS_BYTES, WORKER_BYTES, Place, Plan, plan_in
+from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, here, plan_in
 from detcal_pipelines.progress import block_bar, doing
-from detcal_pipelines.quarantine import Quarantine, types_differ
+from detcal_pipelines.quarantine import DeadlyBlocks, Quarantine, types_differ
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
 from detcal_pipelines.reports.writing import write_report_if_possible
@@ -85,12 +85,19 @@ def run(recipe: Recipe, limits: tuple[int, int], console: Console, *, restart: b
     KeyboardInterrupt
         At Ctrl-C and SIGTERM; it says what is there now.
     """
+    with job_of(recipe, console, restart=restart, most_bad=most_bad) as job:
+        return job.run(limits)
+
+
+@contextmanager
+def job_of(recipe: Recipe, console: Console, *, restart: bool = False, most_bad: int | None = None) -> Iterator["Job"]:
+    """A run that has its output to itself; whether it does anything, or plans or tries it only, is for who asks."""
     check_target(recipe)
     places = Places.of(recipe.output.path)
     with only_run(places.lock, places.output), noticed_interrupts() as stop_if_interrupted:
         settle(places)
         quarantine = Quarantine.of_run(recipe, places, most_bad, restart=restart)
-        return Job(recipe, places, console, stop_if_interrupted, restart, quarantine).run(limits)
+        yield Job(recipe, places, console, stop_if_interrupted, restart, quarantine)
 
 
 @dataclass
@@ -104,6 +111,7 @@ class Job:
     restart: bool
     quarantine: Quarantine
     times: Callable[[], dict[str, float]] = dict  # seconds on reading, each step and writing
+    written: bool = False  # the output is there
 
     def run(self, limits: tuple[int, int]) -> Outcome:
         """Run; and go on, with frames of a type that has NaN, from where the first damage of whole numbers was found."""
@@ -111,8 +119,12 @@ class Job:
         address = self.recipe.compute.scheduler
         try:
             return self.run_here(limits) if address is None else self.run_on_cluster(address)
-        except DamageFound as error:
-            self.quarantine.go_on(self.recipe, error)
+        except (DamageFound, DeadlyBlocks) as error:
+            self.quarantine.go_on(error)
+        except KeyboardInterrupt as stop:
+            if self.written and not str(stop):
+                raise type(stop)(f"{self.places.output} was written") from None
+            raise
         finally:
             if not self.places.ledger.is_file():
                 remove(self.places.bad)
@@ -120,10 +132,20 @@ class Job:
         self.restart = False
         return self.run(limits)
 
+    @property
+    def shards(self) -> dict[str, int] | None:
+        """How many frames are written to one file, if several chunks are."""
+        shards = self.recipe.output.shard_frames
+        return None if shards is None else {"frame": shards}
+
+    def planned_here(self, limits: tuple[int, int]) -> tuple[History | None, Plan]:
+        """As `prepare`, for threads of this process, with all kernels loaded."""
+        give_back_large_blocks()
+        return with_kernels(self.recipe, lambda: self.prepare([here(limits)]), self.console)
+
     def run_here(self, limits: tuple[int, int]) -> Outcome:
         """Run on threads of this process."""
-        give_back_large_blocks()
-        history, planned = with_kernels(self.recipe, lambda: self.prepare([Place(limits[0], limits[1], PROCESS_BYTES)]), self.console)
+        history, planned = self.planned_here(limits)
         with MemoryWatch() as watch, Stopwatch(self.recipe.steps) as stopwatch:
             self.times = stopwatch.times
             results: dict[Any, Any] = {}
@@ -165,7 +187,7 @@ class Job:
                 held = loaded_kernels(client, self.recipe)
             history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
 
-            run = ClusterRun(client, planned.begun, lambda: self.pause_or_stop(planned))
+            run = ClusterRun(client, planned.begun, planned.peak_bytes, lambda: self.pause_or_stop(planned), self.say)
 
             def compute(recorder: Recorder, window: Window) -> None:
                 stages = in_stages(window.graph, list(window.ends))
@@ -199,14 +221,14 @@ class Job:
     def write(self, history: History | None, planned: Plan, compute: Compute, held: Callable[[], tuple[int, int]]) -> float:
         """Compute and write the output as it was planned; the seconds that this took."""
         start = perf_counter()
-        target, shards = self.places.output, self.recipe.output.shard_frames
+        target = self.places.output
         dataset = stored_form(build(self.recipe, planned.depth, begun=planned.begun), provenance(self.recipe))
         ledger = None
         try:
             with clear_write_errors(target, self.places.store):
                 if history is None:
                     self.places.remove()
-                writes = prepare_zarr(dataset, self.places.store, shards=None if shards is None else {"frame": shards})
+                writes = prepare_zarr(dataset, self.places.store, shards=self.shards)
                 ledger = go_on(self.places) if history else Ledger.begin(self.places.ledger, self.header(planned, writes))
                 ledger.note(process=self.process(planned, ledger.history.share))
                 self.compute_all(ledger, planned, writes, compute, held)
@@ -218,13 +240,14 @@ class Job:
                     put_in_place(whole, target, self.recipe.output.overwrite)
                 ledger.note(end={"how": "done"})
                 self.places.ledger.replace(self.places.last_ledger)
+                self.places.remove()
         except BaseException as error:
             self.break_off(ledger, history, error)
             raise
         finally:
             if ledger is not None:
                 ledger.close()
-        self.places.remove()
+        self.written = True
         return perf_counter() - start
 
     def compute_all(
@@ -295,8 +318,9 @@ class Job:
         history = history if ledger is None else ledger.history
         if history is not None and (share := share_saved(self.places.sums)):
             history.sums = {"share": share}
-        if history is not None and history.commit is not None and not self.places.store.exists() and isinstance(error, KeyboardInterrupt):
-            self.places.ledger.replace(self.places.last_ledger)
+        if self.places.ended:
+            settle(self.places)
+        if history is not None and history.commit is not None and not self.places.ledger.is_file():
             said = f"{self.places.output} was written"
         elif history is None or not history.share or not self.places.store.exists():
             self.places.remove()

@@ -15,7 +15,7 @@ from detcal_pipelines.columns import columns
 from detcal_pipelines.ledger import History, Process
 from detcal_pipelines.lock import holder_of, is_held
 from detcal_pipelines.plan import size
-from detcal_pipelines.quarantine import Quarantine
+from detcal_pipelines.quarantine import described
 from detcal_pipelines.unfinished import Places, history_of, percent
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -63,7 +63,7 @@ def status_of(output: Path) -> Status:
     places = Places.of(output)
     held = is_held(places.lock)  # before anything is read: a run that ends meanwhile is whole
     history = history_of(places)
-    unfinished = places.ledger.is_file() and not (history is not None and history.commit is not None and not places.store.exists())
+    unfinished = places.ledger.is_file() and not places.ended
     state: State = "at work" if held else "broken off" if unfinished else "whole"
     if not held and not unfinished and not places.output.exists():
         raise InputError(f"there is no {output}, and no run of it that is at work or has broken off: expected the name of an output")
@@ -191,7 +191,7 @@ def earlier(status: Status, history: History) -> str:
 def quarantine(status: Status, history: History) -> str:
     """Input that could not be read."""
     notes = history.quarantine
-    return Quarantine(Places.of(status.output), noted=notes).describe() if notes else ""
+    return described(notes) if notes else ""
 
 
 def is_of(holder: str, process: Process | None) -> bool:

@@ -6,6 +6,8 @@ the store, or what is exported from it, takes the output's name, and the ledger 
 """
 
 from dataclasses import dataclass
+from glob import escape
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import numpy as np
 import zarr
 
 from detcal.errors import OutputError
-from detcal.stores.checksums import chunks_in_shard, fault_of, seal_of
+from detcal.stores.checksums import checksum_of, chunks_in_shard, fault_of, seal_of
 from detcal.stores.targets.replacing import ledger_of, remove
-from detcal.stores.targets.zarr_store import METADATA, chunk_file
+from detcal.stores.targets.zarr_store import METADATA, chunk_file, open_array
 from detcal_pipelines.fingerprint import Fingerprint, differences
-from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger
+from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
+
+PARTS = ("partial", "ledger", "sums", "lock", "bad", "whole", "old")
+REMOVED = "gone"  # how the names end of what is being removed
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Places:
     sums: Path
     lock: Path
     bad: Path  # notes of what of the input cannot be read
+    whole: Path  # what is exported from the store
+    old: Path  # an older output, while the new one takes its place
     last_ledger: Path  # of an output that is whole
     report: Path
 
@@ -38,13 +45,26 @@ class Places:
     def of(cls, output: str | Path) -> "Places":
         """Beside an output."""
         path = Path(output).absolute()
-        hidden = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "ledger", "sums", "lock", "bad"))
-        return cls(path, *hidden, ledger_of(path), path.with_name(f"{path.name}.html"))
+        names = [*(f".{path.name}.{kind}" for kind in PARTS), ledger_of(path).name, f"{path.name}.html"]
+        return cls(path, *map(path.with_name, names))
 
     def remove(self) -> None:
-        """Remove what a run has left; not its output."""
-        for path in (self.store, self.sums, self.bad, self.ledger):
+        """Remove what a run has left, the ledger last; not its output."""
+        removed = self.output.parent.glob(f".{escape(self.output.name)}.*.{REMOVED}")  # by a process that was killed meanwhile
+        for path in (*removed, self.store, self.whole, self.sums, self.bad, self.ledger):
             remove(path)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the output is there that the ledger is of, which has not got its own name: the run was killed at its very end."""
+        events = whole_lines(self.ledger)[0] if self.ledger.is_file() else []
+        commit = next((event["commit"] for event in reversed(events) if "commit" in event), None)
+        if commit is None:
+            return False
+        if "output" in commit:  # the store that it is exported from may be there still
+            return self.output.is_file() and checksum_of(self.output) == tuple(commit["output"])
+        metadata = self.output / METADATA
+        return not self.store.exists() and metadata.is_file() and checksum_of(metadata) == tuple(commit["files"][METADATA])
 
 
 def history_of(places: Places) -> History | None:
@@ -94,7 +114,7 @@ def check_unchanged(places: Places, history: History, basis: Fingerprint) -> Non
 def lost_blocks(store: Path, history: History) -> list[Block]:
     """Blocks that the ledger has and the disk has not: all are looked for, and those that may not have reached the disk are read."""
     group = zarr.open_group(store, mode="r")
-    arrays = {name: group[name] for name in history.header["arrays"]}
+    arrays = {name: open_array(group, name) for name in history.header["arrays"]}
     unsure = set(history.unsure())
     return [block for block, done in history.done.items() if not is_there(store, arrays[block[0]], block, done.seal, read=block in unsure)]
 
@@ -118,7 +138,7 @@ def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path
         "provenance": provenance,
         "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth, "begun": plan.begun},
         "arrays": {
-            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(group[name])}
+            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(open_array(group, name))}
             for name, array in writes.items()
         },
         "steps": [step.operation for step in plan.steps],
@@ -139,6 +159,10 @@ def stored_bytes(path: Path) -> int:
 
 
 def settle(places: Places) -> None:
-    """Finish what a run that was killed at its very end has left undone: the output is there, and its ledger has not got its name."""
-    if places.ledger.is_file() and not places.store.exists() and read_ledger(places.ledger).commit is not None:
+    """Finish what a run that was killed at its very end has left undone."""
+    if lexists(places.old) and not lexists(places.output):
+        places.old.rename(places.output)  # until the new one is there
+    remove(places.old)
+    if places.ended:
         places.ledger.replace(places.last_ledger)
+        places.remove()

@@ -127,9 +127,7 @@ def check_there(places: Places) -> None:
 
 def read_record(places: Places) -> Record:
     """What the ledger of an output says, damaged or not."""
-    path = places.last_ledger
-    if not path.exists() and places.ledger.is_file() and any("commit" in event for event in whole_lines(places.ledger)[0]):
-        path = places.ledger  # the run was killed at its very end
+    path = places.ledger if places.ended else places.last_ledger
     if not path.is_file():
         return Record(notes=[f"there is no {path.name} that says what was written: each file is checked by itself"])
     events, damaged, _ = whole_lines(path)

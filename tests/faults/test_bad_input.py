@@ -16,7 +16,7 @@ from detcal import save
 from detcal.response import Response
 from tests.faults.conftest import SIDE
 from tests.faults.test_quarantine import RESPONSE, run, stack, write_recipe
-from tests.pipelines.test_run import fails, in_process
+from tests.pipelines.commands import fails, in_process
 
 
 @pytest.mark.parametrize("depth", [60, 300, 5000])
@@ -99,4 +99,8 @@ def test_sums_are_saved_though_the_clock_goes_back(tmp_path: Path) -> None:
     target.mkdir()
     later = time.time() + 3600
     os.utime(target, (later, later))
-    assert sums.save_sums(np.ones((2, SIDE)), target, 3) is not None
+    total = np.ones((2, SIDE))
+    assert sums.saved(total, target, 3, 5) is total
+    part, found = sums.read_sums(target, 5)
+    assert part == 3
+    np.testing.assert_array_equal(found, total)

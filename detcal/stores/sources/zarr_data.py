@@ -128,7 +128,7 @@ def check_complete(path: str) -> None:
     """
     around = takewhile(lambda folder: (folder / METADATA).is_file(), Path(path).parents)
     with clear_errors(path):
-        if any(INCOMPLETE in attributes_of(store) for store in (path, *around)):
+        if any(INCOMPLETE in attributes_of(store) for store in (path, *map(str, around))):
             raise InputError(f"{path} is not whole: what writes it has not ended; wait for it, or run it again if it broke off")
 
 

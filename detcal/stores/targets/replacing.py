@@ -65,7 +65,13 @@ def ledger_of(path: Path) -> Path:
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """A hidden name in the folder of `path`; whatever lies there in the end is removed."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    with removed_at_the_end(path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")) as temporary:
+        yield temporary
+
+
+@contextmanager
+def removed_at_the_end(temporary: Path) -> Iterator[Path]:
+    """A name under which nothing is left."""
     try:
         yield temporary
     finally:
@@ -173,9 +179,10 @@ def take_place(temporary: Path, path: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder, if there is one.
 
-    A folder disappears at once, so that tasks that still write into it notice, whatever part of it they look at.
+    A folder disappears at once, so that tasks that still write into it notice, whatever part of it they look at. Its name until all in
+    it is removed tells whose it was, should the process be killed meanwhile.
     """
-    gone = path.with_name(f".{uuid4().hex[:8]}.gone")
+    gone = path.with_name(f".{path.name.removeprefix('.')}.{uuid4().hex[:8]}.gone")
     with suppress(FileNotFoundError):  # there is none, or another task has removed it
         path.rename(gone)
     if gone.is_symlink() or not gone.is_dir():

@@ -31,7 +31,16 @@ from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
 from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
-from detcal.stores.targets.replacing import check_free, clear_write_errors, is_zarr_store, ledger_of, put_in_place, temporary_beside
+from detcal.stores.targets.replacing import (
+    check_free,
+    clear_write_errors,
+    is_zarr_store,
+    ledger_of,
+    put_in_place,
+    remove,
+    removed_at_the_end,
+    temporary_beside,
+)
 from detcal.stores.targets.zarr_store import Sizes, complete, plan_layouts, prepare_zarr
 from detcal.version import __version__
 
@@ -127,7 +136,9 @@ def finished(dataset: xr.Dataset, store: Path, target: Path) -> Iterator[Path]:
     if exporter is None and suffix != ZIP:
         yield store
         return
-    with temporary_beside(target) as file:
+    file = store.with_suffix(".whole")
+    remove(file)  # of a run that was killed as it was here
+    with removed_at_the_end(file):
         if exporter is None:
             pack(store, file)
         else:

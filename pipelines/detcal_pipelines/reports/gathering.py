@@ -21,7 +21,7 @@ from detcal_pipelines.chain import open_first, trace
 from detcal_pipelines.ledger import History, read_ledger
 from detcal_pipelines.pictures import pictures_of
 from detcal_pipelines.plan import size
-from detcal_pipelines.quarantine import Quarantine, runs_of
+from detcal_pipelines.quarantine import counted, runs_of
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.reports.document import Document, Listing, Section, Table, some
 from detcal_pipelines.reports.provenance import files_of, inputs_of, provenance_of, recipe_in
@@ -61,7 +61,7 @@ def report_of(output: Path, recipe: Recipe | None = None) -> Document:
         *([plan_and_measurement(places, history), steps_of(history)] if history is not None else []),
         Section("Recipe", [Listing(as_toml(asked))] if asked else ["None: no run of detcal has made this."]),
         *(Section(title, list(pictures)) for title, pictures in pictures_for(recipe, stored, there).items()),
-        *([unreadable(history, places, folder), read_files(history, folder), processes(history)] if history is not None else []),
+        *([unreadable(history, folder), read_files(history, folder), processes(history)] if history is not None else []),
         Section("Where inputs come from", [Listing("\n".join(provenance_of(inputs, folder)))] if inputs else ["Nothing was read."]),
         versions_of(history, stored),
     ]
@@ -151,13 +151,13 @@ def steps_of(history: History) -> Section:
     return Section("Steps", [planned, told, Table(rows, ("", "time", "share"))])
 
 
-def unreadable(history: History, places: Places, folder: Path) -> Section:
+def unreadable(history: History, folder: Path) -> Section:
     """Input that was quarantined."""
     notes = history.quarantine
     if not notes:
         return Section("Quarantine", ["All that was asked for could be read."])
     rows = [(relpath(note["file"], folder), runs_of([note]), str(note["reason"])) for note in notes]
-    told = f"{Quarantine(places, noted=notes).count()} could not be read: NaN in the output, and left out of sums over all of them."
+    told = f"{counted(notes)} could not be read: NaN in the output, and left out of sums over all of them."
     return Section("Quarantine", [told, Table(some(rows, MOST_ROWS), ("file", str(notes[0]["unit"]), "reason"))])
 
 
