@@ -363,7 +363,7 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
 
 
 def wait_until_idle(client: Client) -> None:
-    """Wait for tasks that run still, but not for a worker that has stalled: they may write, and the output is to be cleared away after them."""
+    """Wait for tasks that run still, since they may write what is to be cleared away; not for a worker that has stalled."""
 
     def wait() -> None:
         with suppress(OSError, CancelledError):  # of a cluster that is not there any more
