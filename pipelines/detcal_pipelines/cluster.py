@@ -21,6 +21,7 @@ from detcal_pipelines.recipe import Recipe
 
 ANSWER_SECONDS = 8  # that a scheduler may take to answer
 WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
+IDLE_SECONDS = 30  # that tasks are given which nobody waits for
 SILENT_SECONDS = 60  # after which a worker is said to have stalled: it is heard of every second or so
 LOOK_SECONDS = 2
 SECONDS_BETWEEN_LOOKS = 0.005
@@ -362,6 +363,13 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
 
 
 def wait_until_idle(client: Client) -> None:
-    """Wait for tasks that run still: they may write, and the output is to be cleared away after them."""
-    while any((client.call_stack() or {}).values()):
-        sleep(SECONDS_BETWEEN_LOOKS)
+    """Wait for tasks that run still, since they may write what is to be cleared away; not for a worker that has stalled."""
+
+    def wait() -> None:
+        with suppress(OSError, CancelledError):  # of a cluster that is not there any more
+            while any((client.call_stack() or {}).values()):
+                sleep(SECONDS_BETWEEN_LOOKS)
+
+    waiting = Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(IDLE_SECONDS)
