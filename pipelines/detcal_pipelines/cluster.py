@@ -21,7 +21,7 @@ from detcal_pipelines.recipe import Recipe
 
 ANSWER_SECONDS = 8  # that a scheduler may take to answer
 WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
-IDLE_SECONDS = 30  # that tasks are given which nobody waits for
+IDLE_SECONDS = 8  # that tasks are given which nobody waits for
 SILENT_SECONDS = 60  # after which a worker is said to have stalled: it is heard of every second or so
 LOOK_SECONDS = 2
 SECONDS_BETWEEN_LOOKS = 0.005
