@@ -82,7 +82,7 @@ def holder_of(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
         return f", process {holder['pid']} on {holder['host']} since {datetime.fromtimestamp(holder['since']):%H:%M:%S}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detcal_pipelines.lock import only_run
+from detcal_pipelines.lock import holder_of, only_run
 from detcal_pipelines.status import status_of
 from detcal_pipelines.unfinished import Places
 
@@ -58,6 +58,15 @@ def test_a_second_run_of_an_output_is_refused(folder):
         assert "corrected.zarr is being written by another run, process" in fails(folder, *RUN)
     detcal(folder, *RUN)
     assert open_frames(folder / "corrected.zarr").shape == (50, 128, 160)
+
+
+@pytest.mark.parametrize("said", ["", "[]", "no JSON", '{"pid": 1, "host": "h", "since": 1e300}', '{"pid": 1, "host": "h", "since": NaN}'])
+def test_a_lock_that_says_nothing_sensible_and_that_nobody_holds_is_no_obstacle(tmp_path, said):
+    lock = tmp_path / ".out.zarr.lock"
+    lock.write_text(said)
+    with only_run(lock, tmp_path / "out.zarr"):
+        assert "process" in holder_of(lock)
+    assert not lock.exists()
 
 
 def break_off(output: Path, blocks: int) -> None:
