@@ -183,7 +183,7 @@ class Job:
     def prepare(self, places: list[Place]) -> tuple[History | None, Plan]:
         """What an earlier run has noted, if it can go on, and the plan, which keeps its blocks."""
         for remains in remains_in(self.places.output.parent):
-            if remains.output != self.places.output and not remains.held:
+            if remains.output != self.places.output and not remains.held and remains.files != (Places.of(remains.output).lock,):
                 warnings.warn(f"left by a run that broke off: {remains.describe()}; detcal clean removes it", stacklevel=2)
         result = build(self.recipe)
         check_result(self.recipe, result, overwrite=self.recipe.output.overwrite)

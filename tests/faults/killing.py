@@ -15,9 +15,8 @@ from random import Random
 
 import h5py
 import numpy as np
-from click.testing import CliRunner
 from detcal_pipelines.cli import main
-from detcal_pipelines.ledger import read_events
+from detcal_pipelines.ledger import read_events, read_ledger
 from detcal_pipelines.unfinished import Places
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -26,10 +25,11 @@ ENDED_IN_ORDER = {0, 1, 2, 3, 130, 143}
 
 
 def run_recipe(recipe: str, options: list[str], log: str) -> None:
-    """`detcal run`, in this process, which then ends with its exit code."""
-    result = CliRunner().invoke(main, ["run", recipe, *options])
-    Path(log).write_text(f"{result.output}\n{result.exception!r}" if result.exit_code else result.output)
-    os._exit(result.exit_code)
+    """`detcal run`, in this process, which ends with its exit code; what it prints goes to a file as it comes."""
+    with open(log, "w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    main(["run", recipe, *options])
 
 
 @dataclass
@@ -39,9 +39,8 @@ class Series:
     recipe: Path
     output: Path
     options: list[str]
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)  # by how, and by where the run was
     starts: int = 0
-    said: list[str] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -62,16 +61,31 @@ class Series:
         assert process.exitcode == 0, self.log.read_text()
         return time.monotonic() - begin
 
-    def disturbed(self, random: Random, kills: int, seconds: float) -> None:
+    def wait(self, process: multiprocessing.Process, random: Random, seconds: float, writing: float) -> None:
+        """Wait for a random moment of a run of so many seconds, half of the times of those in which it writes."""
+        if random.random() < 0.5:
+            while process.is_alive() and not Places.of(self.output).ledger.exists():
+                process.join(0.005)
+            seconds = writing
+        process.join(random.uniform(0, seconds))
+
+    def moment(self) -> str:
+        """Where the run is."""
+        places = Places.of(self.output)
+        if self.output.exists():
+            return "after"
+        return "between" if places.ledger.exists() and read_ledger(places.ledger).done else "before"
+
+    def disturbed(self, random: Random, kills: int, seconds: float, writing: float) -> None:
         """Kill it so many times, within so many seconds of its start, and let it come to its end."""
         left = kills
         while left:
             how = random.choice(["SIGKILL", "SIGTERM"])
             process = self.start()
-            process.join(random.uniform(0, seconds))
+            self.wait(process, random, seconds, writing)
             if process.is_alive():
                 os.kill(process.pid, getattr(signal, how))
-                self.kills[how] += 1
+                self.kills += Counter([how, self.moment()])
                 left -= 1
             process.join(60)
             assert process.exitcode is not None, "it does not end"

@@ -6,12 +6,15 @@ from random import Random
 
 import h5py
 import pytest
+from detcal_pipelines.clean import clean
+from detcal_pipelines.ledger import read_ledger
+from detcal_pipelines.unfinished import Places
 
 from tests.faults.killing import Series, contents, remove_output, same, times_done
 from tests.pipelines.inputs import write_inputs
 
 SEED = 20261129
-KILLS = int(os.environ.get("DETCAL_KILLS", "2"))  # of each recipe; python -m tests.faults.series takes more
+KILLS = int(os.environ.get("DETCAL_KILLS", "2"))  # of each recipe
 
 RESPONSE = """\
 [input]
@@ -30,6 +33,11 @@ npt = 64
 SHARDED = f'{RESPONSE}[output]\npath = "new_sharded.zarr"\nshard_frames = 8\n'
 CHAIN = f'{RESPONSE}{RINGS}[output]\npath = "new_chain.zarr"\n'
 KINDS = ["correct_response", "sigma_clip", "fit_response", "build_psf", "regrid_xrf", "chain", "sharded", "exported"]
+
+
+def left_of(output):
+    """Hidden files beside an output."""
+    return list(output.parent.glob(f".{output.name}*"))
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +60,10 @@ def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
     undisturbed = output.with_name(f"undisturbed_{output.name}")
     remove_output(output)
     seconds = series.undisturbed()
+    writing = read_ledger(Places.of(output).last_ledger).processes[-1].seconds
     output.rename(undisturbed)
     remove_output(output)
-    series.disturbed(Random(f"{SEED} {kind}"), KILLS, seconds)
+    series.disturbed(Random(f"{SEED} {kind}"), KILLS, seconds, writing)
     if output.suffix == ".h5":
         assert same(output, undisturbed)
         with h5py.File(output) as file:
@@ -62,7 +71,10 @@ def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
     else:
         assert contents(output) == contents(undisturbed)
     assert set(times_done(output).values()) == {1}
-    left = [path.name for path in folder.iterdir() if path.name.startswith(f".{output.name}")]
-    assert not left
+    assert {path.name for path in left_of(output)} <= {Places.of(output).lock.name}  # of one killed as it wrote its report
+    list(clean(output))
+    assert not left_of(output)
     with capsys.disabled():
-        print(f"\n{kind}: {dict(series.kills)} in {series.starts} starts of {seconds:.1f} s")
+        print(
+            f"\n{kind}: {dict(sorted(series.kills.items()))} in {series.starts} starts of {seconds:.1f} s, {writing:.1f} s of which it writes"
+        )
