@@ -43,7 +43,7 @@ def left_of(output):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
-    write_inputs(folder, 128, 200, 40)
+    write_inputs(folder, 192, 400, 40)
     (folder / "sharded.toml").write_text(SHARDED)
     (folder / "chain.toml").write_text(CHAIN)
     exported = (folder / "correct_response.toml").read_text()
@@ -75,6 +75,5 @@ def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
     list(clean(output))
     assert not left_of(output)
     with capsys.disabled():
-        print(
-            f"\n{kind}: {dict(sorted(series.kills.items()))} in {series.starts} starts of {seconds:.1f} s, {writing:.1f} s of which it writes"
-        )
+        counts = dict(sorted(series.kills.items()))
+        print(f"\n{kind}: {counts} in {series.starts} starts of {seconds:.1f} s, {writing:.1f} s of which it writes")
