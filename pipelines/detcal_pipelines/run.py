@@ -21,7 +21,7 @@ from detcal.stores.apart import origins
 from detcal.stores.checksums import checksum_of
 from detcal.stores.damage import DamageFound
 from detcal.stores.soundness import other_files
-from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove
+from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove, sync
 from detcal.stores.targets.save import as_dataset, finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
@@ -212,7 +212,7 @@ class Job:
                 if history is None:
                     self.places.remove()
                 writes = prepare_zarr(dataset, self.places.store, shards=None if shards is None else {"frame": shards})
-                ledger = go_on(self.places) if history else Ledger.begin(self.places.ledger, self.header(planned, writes))
+                ledger = go_on(self.places) if history else self.begin(planned, writes)
                 ledger.note(process=self.process(planned, ledger.history.share))
                 self.compute_all(ledger, planned, writes, compute, held)
                 self.check_kept()
@@ -232,6 +232,11 @@ class Job:
                 ledger.close()
         self.written = True
         return perf_counter() - start
+
+    def begin(self, planned: Plan, writes: dict[str, da.Array]) -> Ledger:
+        """A ledger of a store that is begun: whatever becomes of the machine, where there is a ledger, only blocks may be missing."""
+        sync(self.places.store)
+        return Ledger.begin(self.places.ledger, self.header(planned, writes))
 
     def compute_all(
         self, ledger: Ledger, planned: Plan, writes: dict[str, da.Array], compute: Compute, held: Callable[[], tuple[int, int]]

@@ -26,13 +26,13 @@ PROCESSES.set_forkserver_preload([__name__])
 ENDED_IN_ORDER = {0, 1, 2, 3, 130, 143}
 
 
-def run_recipe(recipe: str, options: list[str], log: str) -> None:
+def run_recipe(recipe: Path, options: list[str], log: Path) -> None:
     """`detcal run`, in this process, which ends with its exit code; what it prints goes to a file as it comes."""
     with open(log, "w") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
     sums.SECONDS_BETWEEN_SAVES, sums.SHARE_OF_TIME = 0.0, 1.0  # runs are short here
-    main(["run", recipe, *options])
+    main(["run", str(recipe), *options])
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Series:
     def start(self) -> multiprocessing.Process:
         """Begin with a run, or go on."""
         self.starts += 1
-        process = PROCESSES.Process(target=run_recipe, args=(str(self.recipe), self.options, str(self.log)))
+        process = PROCESSES.Process(target=run_recipe, args=(self.recipe, self.options, self.log))
         process.start()
         return process
 
