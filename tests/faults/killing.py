@@ -113,6 +113,11 @@ def remove_output(output: Path) -> None:
         output.unlink(missing_ok=True)
 
 
+def left_of(output: Path) -> list[Path]:
+    """Hidden files beside an output."""
+    return list(output.parent.glob(f".{output.name}*"))
+
+
 def contents(path: Path) -> dict[str, bytes]:
     """All files of an output but the metadata, in which the time of writing may stand."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]

@@ -13,7 +13,7 @@ from detcal_pipelines.ledger import read_ledger
 from detcal_pipelines.unfinished import Places
 
 from tests.faults.amount import times
-from tests.faults.killing import Series, contents, remove_output, same, times_done
+from tests.faults.killing import Series, contents, left_of, remove_output, same, times_done
 from tests.pipelines.inputs import write_inputs
 
 SEED = 20261129
@@ -38,11 +38,6 @@ CHAIN = f'{RESPONSE}{RINGS}[output]\npath = "new_chain.zarr"\n'
 RESTARTS = times(20, 2)
 MOST_TORN = 3  # files that a machine has not written whole when it goes down
 KINDS = ["correct_response", "sigma_clip", "fit_response", "build_psf", "regrid_xrf", "chain", "sharded", "exported"]
-
-
-def left_of(output):
-    """Hidden files beside an output."""
-    return list(output.parent.glob(f".{output.name}*"))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +132,8 @@ def tear(places, random):
     """Cut blocks of a run, or fill them with zeros, and cut the ledger; how many."""
     if places.output.exists() or not places.ledger.exists():
         return 0
-    blocks = [file for file in sorted(places.store.glob("*/c/**/*")) if file.is_file()]
+    arrays = read_ledger(places.ledger).header["arrays"]
+    blocks = [file for name in arrays for file in sorted(places.store.glob(f"{name}/c/**/*")) if file.is_file()]
     torn = random.sample(blocks, min(len(blocks), random.randint(0, MOST_TORN)))
     for file in torn:
         size = file.stat().st_size
