@@ -15,6 +15,7 @@ from zlib import crc32
 
 from detcal.errors import OutputError
 from detcal.stores.checksums import Seal
+from detcal.stores.targets.replacing import sync
 from detcal_pipelines.logs import log_event
 
 VERSION = 1
@@ -223,9 +224,10 @@ def whole_lines(path: Path) -> tuple[list[Event], list[int], int]:
 
 
 def write_lines(path: Path, events: Iterable[Event]) -> None:
-    """Write a ledger anew, in one step."""
+    """Write a ledger anew, in one step, even if the machine goes down."""
     new = path.with_name(f"{path.name}.new")
     new.write_bytes(b"".join(map(as_line, events)))
+    sync(new)
     new.replace(path)
 
 

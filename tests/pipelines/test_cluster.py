@@ -153,6 +153,9 @@ class GoneWhileLoading:
 
     asked = False
 
+    def wait_for_workers(self, number, timeout):
+        """They are there."""
+
     def submit(self, function, text, *, workers, pure):
         loaded = Future()
         if workers == ["tcp://there:1"]:

@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all: written under a temporary name beside the target and renamed at the end."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -174,6 +175,16 @@ def take_place(temporary: Path, path: Path) -> None:
         if lexists(aside) and not lexists(path):
             aside.rename(path)
         remove(aside)
+
+
+def sync(path: Path) -> None:
+    """See to it that a file, or all files of a folder, are on the disk, should the machine go down."""
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        number = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def remove(path: Path) -> None:
