@@ -139,3 +139,8 @@ def same(one: Path, other: Path) -> bool:
         first.visit(names.append)
         pairs = [(first[name], second[name]) for name in names if isinstance(first[name], h5py.Dataset)]
         return bool(pairs) and all(np.array_equal(one[()], two[()], equal_nan=one.dtype.kind == "f") for one, two in pairs)
+
+
+def is_at_work(ledger: Path) -> bool:
+    """Whether a run has noted its first block."""
+    return ledger.exists() and b'"block"' in ledger.read_bytes()
