@@ -175,11 +175,13 @@ def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: 
     if block.shape != expected:
         raise InputError(f"cannot write a block of {block.shape} as the chunk {block_id} of {target.path}, which is {expected}")
     check_kept(store)
+    file = chunk_file(store, target, block_id)
+    file.unlink(missing_ok=True)  # a shard that a run was killed in the middle of would be read first
     try:
         target[region] = block
     finally:
         check_kept(store)
-    return np.array(seal_of(chunk_file(store, target, block_id), chunks_in_shard(target)), SEAL).reshape((1,) * block.ndim)
+    return np.array(seal_of(file, chunks_in_shard(target)), SEAL).reshape((1,) * block.ndim)
 
 
 def chunk_file(store: Path, array: zarr.Array, block_id: tuple[int, ...]) -> Path:
