@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from socket import gethostname
@@ -34,7 +34,8 @@ def only_run(path: Path, output: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that is gone, or read-only: nobody holds it any more all the same
+                path.unlink()
 
 
 def locked(path: Path, output: Path) -> int:

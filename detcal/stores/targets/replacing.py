@@ -193,6 +193,8 @@ def remove(path: Path) -> None:
     A folder disappears at once, so that tasks that still write into it notice, whatever part of it they look at. Its name until all in
     it is removed tells whose it was, should the process be killed meanwhile.
     """
+    if not lexists(path):  # on a disk that is read-only, too
+        return
     gone = path.with_name(f".{path.name.removeprefix('.')}.{uuid4().hex[:8]}.gone")
     with suppress(FileNotFoundError):  # there is none, or another task has removed it
         path.rename(gone)
