@@ -173,7 +173,8 @@ def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: 
     if block.shape != expected:
         raise InputError(f"cannot write a block of {block.shape} as the chunk {block_id} of {target.path}, which is {expected}")
     check_kept(store)
-    Path(store, target.path, target.metadata.encode_chunk_key(block_id)).unlink(
+    file = Path(store, target.path, target.metadata.encode_chunk_key(block_id))
+    file.unlink(missing_ok=True)  # a shard that a run was killed in the middle of would be read first
         missing_ok=True
     )  # a shard that a run was killed in the middle of would be read first
     try:
