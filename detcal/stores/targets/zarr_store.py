@@ -175,8 +175,6 @@ def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: 
     check_kept(store)
     file = Path(store, target.path, target.metadata.encode_chunk_key(block_id))
     file.unlink(missing_ok=True)  # a shard that a run was killed in the middle of would be read first
-        missing_ok=True
-    )  # a shard that a run was killed in the middle of would be read first
     try:
         target[region] = block
     finally:
