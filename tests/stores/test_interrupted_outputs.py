@@ -85,7 +85,7 @@ def test_blocks_that_are_written_while_a_store_is_cleared_away_leave_nothing(tmp
             writers = threads.map(write_until_given_up, arrays)
             time.sleep(0.05 + 0.003 * round_number)
             remove(store)
-        assert set(writers) == {f"the output {store} was given up while it was written"}
+        assert set(writers) == {f"the output {store} was given up while it was written, or somebody has moved or removed it"}
         assert list(tmp_path.iterdir()) == []
 
 
