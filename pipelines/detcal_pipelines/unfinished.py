@@ -46,7 +46,9 @@ class Places:
         """Beside an output."""
         path = Path(output).absolute()
         hidden = (path.with_name(f".{path.name}.{kind}") for kind in PARTS)
-        return cls(path, *hidden, ledger_of(path), path.with_name(f"{path.name}.html"))
+        store, ledger, sums, lock, bad, whole, old = hidden
+        report = path.with_name(f"{path.name}.html")
+        return cls(path, store, ledger, sums, lock, bad, whole, old, ledger_of(path), report)
 
     def remove(self) -> None:
         """Remove what a run has left, the ledger last; not its output."""

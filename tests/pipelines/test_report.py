@@ -33,8 +33,8 @@ from rich.console import Console
 from detcal import open_frames, save
 from detcal.response import Response
 from detcal.version import __version__
+from tests.pipelines.commands import in_process
 from tests.pipelines.inputs import OPTIONS, write_inputs
-from tests.pipelines.test_run import in_process
 
 GIB = 2**30
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

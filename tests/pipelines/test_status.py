@@ -18,7 +18,7 @@ from rich.console import Console
 
 from detcal import save
 from detcal.response import Response
-from tests.pipelines.test_run import in_process
+from tests.pipelines.commands import in_process
 
 RECIPE = """\
 [input]
