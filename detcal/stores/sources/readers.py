@@ -110,8 +110,8 @@ def advice(error: Exception, reason: str, array: str | None) -> str:
         )
     if "imagecodecs" in reason:
         return "pip install imagecodecs"
-    if "filter" in reason and ("not registered" in reason or "not available" in reason):
-        return "The plugin for this HDF5 filter is not on this machine: hdf5plugin has those of detectors, HDF5_PLUGIN_PATH names others."
+    if "plugin" in reason or ("filter" in reason and "regist" in reason):
+        return "Its HDF5 filter has no plugin on this machine: install it, and name its folder in HDF5_PLUGIN_PATH."
     if isinstance(error, ImportError | NotImplementedError) or (isinstance(error, OSError) and error.errno is not None):
         return ""  # which says it all
     if array is not None:
