@@ -129,8 +129,14 @@ def groups_of_entry(file: h5py.File, dataset: str) -> Iterator[h5py.Group]:
 
 def groups_in(group: h5py.Group) -> list[h5py.Group]:
     """The groups in a group."""
-    names = [name for name in group if not isinstance(group.get(name, getlink=True), h5py.ExternalLink)]
-    return [item for name in names if isinstance(item := follow(group, name), h5py.Group)]
+    return [item for _, item in members_of(group) if isinstance(item, h5py.Group)]
+
+
+def members_of(group: h5py.Group) -> Iterator[tuple[str, Any]]:
+    """What lies in a group, without links to other files: a master file may have thousands."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            yield name, follow(group, name)
 
 
 def holds(group: Any, name: str) -> bool:
