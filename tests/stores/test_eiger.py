@@ -9,10 +9,14 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from detcal_pipelines.cli import main
 
-from detcal import open_frames
+from detcal import open_frames, save
 from detcal.errors import InputError, MissingWarning
+from detcal.response import Response
 from tests.stores.kinds import Stack
+from tests.stores.recipes import refused, write
 
 SHAPE = (20, 30)
 ENTRY = "entry/data"
@@ -168,3 +172,65 @@ def test_names_that_are_none_are_refused(tmp_path: Path, dataset: Any) -> None:
 def test_many_parts_make_a_small_graph(tmp_path: Path) -> None:
     frames = open_frames(write_master(tmp_path, (1,) * 300), chunks={"frame": 1})
     assert len(pickle.dumps(frames.data.dask)) < 300_000
+
+
+def test_parts_are_opened_through_their_master_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    open_file = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda path, *how, **options: opened.append(path) or open_file(path, *how, **options))
+    counts = []
+    for parts in (3, 30):
+        folder = tmp_path / str(parts)
+        folder.mkdir()
+        path = write_master(folder, (1,) * parts, nimages=parts)
+        opened.clear()
+        open_frames(path)
+        counts.append(len(opened))
+    assert counts[0] == counts[1]
+
+
+CORRECT = 'operation = "correct_response"\nresponse = "gain.zarr"'
+
+
+@pytest.mark.parametrize(
+    ("source", "numbers"),
+    [
+        ('path = "e_master.h5"', range(6)),
+        ('path = "e_master.h5"\ndataset = ["entry/data/data_000003", "/entry/data/data_000001"]', [4, 5, 0, 1]),
+        ('path = "e_master.h5"\ndataset = "/entry/data/data_00000[12]"\nframes = "1:"', [1, 2, 3]),
+        ('path = "e_data_*.h5"', range(6)),
+        ('path = ["e_data_000002.h5", "e_data_000001.h5"]', [2, 3, 0, 1]),
+        ('path = "list.txt"', [0, 1, 4, 5]),
+    ],
+)
+def test_a_recipe_joins_what_open_frames_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, numbers: Sequence[int]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_master(tmp_path, (2, 2, 2))
+    (tmp_path / "list.txt").write_text("e_data_000001.h5\ne_data_000003.h5\n")
+    save(Response.from_gain(np.full(SHAPE, 2.0)), "gain.zarr")
+    write(CORRECT, source=source)
+    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "1GiB"])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(open_frames("out.zarr").values, 2.0 * make_frames(6)[list(numbers)], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::detcal.errors.MissingWarning")
+def test_a_run_gives_nan_for_a_part_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_master(tmp_path, (2, 2, 2), lost=[2])
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    done = CliRunner().invoke(main, ["run", str(write(CORRECT, source='path = "e_master.h5"')), "--memory", "1GiB"])
+    assert done.exit_code in (0, 3), done.output
+    expected = make_frames(6).astype(np.float32)
+    expected[2:4] = np.nan
+    np.testing.assert_allclose(open_frames("out.zarr").values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dataset", ["[]", "5", '["a", 3]'])
+def test_a_recipe_refuses_what_names_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_master(tmp_path, (2,))
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    said = refused(write(CORRECT, source=f'path = "e_master.h5"\ndataset = {dataset}'))
+    assert len(said) == 1
+    assert "input.dataset (line 3): expected the name of a dataset, or a list of names, got " in said.pop()
