@@ -111,12 +111,25 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         open_frames(path, [f"{ENTRY}/data_000001", f"{ENTRY}/data_000002"])
 
 
-def test_mask_and_limits_are_those_of_the_master(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE)], ids=["image", "stack of one"])
+def test_mask_and_limits_are_those_of_the_master(tmp_path: Path, shape: tuple[int, ...]) -> None:
     mask = np.zeros(SHAPE, np.uint32)
     mask[3, 4] = 8
-    frames = open_frames(write_master(tmp_path, (2, 2), pixel_mask=mask, countrate_correction_count_cutoff=1000))
+    said = {"pixel_mask": mask.reshape(shape), "countrate_correction_count_cutoff": 1000, "flatfield": np.ones(shape, np.float32)}
+    frames = open_frames(write_master(tmp_path, (2, 2), **said))
     assert frames.valid_max == 1000
     np.testing.assert_array_equal(frames.values, np.where(mask, np.nan, make_frames(4)))
+
+
+def test_a_master_may_be_moved_with_its_parts(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    path = write_master(tmp_path / "before", (2, 2))
+    with h5py.File(path, "a") as file:
+        for number in (1, 2):
+            del file[f"{ENTRY}/data_{number:06d}"]
+            file[f"{ENTRY}/data_{number:06d}"] = h5py.ExternalLink(path.with_name(f"e_data_{number:06d}.h5"), f"{ENTRY}/data")
+    (tmp_path / "before").rename(tmp_path / "after")
+    np.testing.assert_array_equal(open_frames(tmp_path / "after" / path.name).values, make_frames(4))
 
 
 def test_a_virtual_dataset_over_the_parts_is_the_stack(tmp_path: Path) -> None:
