@@ -18,6 +18,7 @@ def test_runs_and_is_stored_clean(path: Path, tmp_path: Path, monkeypatch: pytes
     figures = tmp_path / "figures"
     figures.mkdir()
     monkeypatch.setenv("DETCAL_FIGURES", str(figures))
+    monkeypatch.setenv("DETCAL_STACK_GIB", "0.25")
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))

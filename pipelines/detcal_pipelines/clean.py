@@ -12,7 +12,7 @@ from detcal_pipelines.lock import is_held, only_run
 from detcal_pipelines.unfinished import PARTS, REMOVED, Places, percent, settle
 
 # .NAME.partial and so on of a run; with eight letters in between of `save`, of reports, and of what is being removed
-KINDS = "|".join([*PARTS, REMOVED])
+KINDS = "|".join([*PARTS, REMOVED, "new"])
 HIDDEN = re.compile(rf"\.(?P<name>.+?)(\.html|\.[0-9a-f]{{8}}|\.({KINDS}))*\.({KINDS})")
 
 

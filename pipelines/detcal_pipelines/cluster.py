@@ -21,6 +21,7 @@ from detcal_pipelines.recipe import Recipe
 
 ANSWER_SECONDS = 8  # that a scheduler may take to answer
 WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
+IDLE_SECONDS = 8  # that tasks are given which nobody waits for
 SILENT_SECONDS = 60  # after which a worker is said to have stalled: it is heard of every second or so
 LOOK_SECONDS = 2
 SECONDS_BETWEEN_LOOKS = 0.005
@@ -34,7 +35,7 @@ class Watcher(Protocol):
     def begun(self, key: Any) -> None:
         """A task is handed out."""
 
-    def noted(self, key: Any, result: Any) -> None:
+    def written(self, key: Any) -> None:
         """A write has ended."""
 
     def count(self, event: Any) -> None:
@@ -105,6 +106,8 @@ def loaded_kernels(client: Client, recipe: Recipe) -> dict[str, int]:
     RunError
         A worker cannot: detcal is not installed there, say.
     """
+    with suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=WITHOUT_WORKERS_SECONDS)  # those that were ended are started again
     text = as_text(recipe)
     futures = {address: client.submit(load_kernels, text, workers=[address], pure=False) for address in client.nthreads()}
     held = {}
@@ -201,9 +204,10 @@ class ClusterRun:
         while not submitted.left.is_empty():
             self.stop_if_interrupted()
             watcher.live()
-            ended = [future for future in submitted.left.next_batch(block=False) if not is_lost(future, submitted)]
-            for future, result in zip(ended, self.client.gather(ended), strict=True):
-                watcher.noted(future.key, result)
+            ended = submitted.left.next_batch(block=False)
+            for future in ended:
+                raise_if_failed(future)
+                watcher.written(future.key)
                 submitted.end(future.key)
             self.workers.look(working=bool(ended))
             sleep(SECONDS_BETWEEN_LOOKS)
@@ -330,22 +334,12 @@ class Submitted:
         return [*self.left.futures, *self.there.values()]
 
 
-def is_lost(ended: Future, submitted: Submitted) -> bool:
-    """Whether what a task gave has gone with its worker: then it is done again, and waited for.
-
-    Raises
-    ------
-    RunError
-        Nobody will do it; or whatever the task has raised.
-    """
+def raise_if_failed(ended: Future) -> None:
+    """Raise the error of a task, or that nobody will do it; of one that has ended well its result may be lost since, which nobody wants."""
     if ended.status == "cancelled":
         raise RunError("the cluster has given up the run's tasks: its scheduler was restarted, or has gone away")
     if ended.status == "error":
         ended.result()
-    if ended.status == "finished":
-        return False
-    submitted.left.add(ended)
-    return True
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:
@@ -362,6 +356,13 @@ def workers_of(client: Client) -> dict[str, dict[str, Any]]:
 
 
 def wait_until_idle(client: Client) -> None:
-    """Wait for tasks that run still: they may write, and the output is to be cleared away after them."""
-    while any((client.call_stack() or {}).values()):
-        sleep(SECONDS_BETWEEN_LOOKS)
+    """Wait for tasks that run still, since they may write what is to be cleared away; not for a worker that has stalled."""
+
+    def wait() -> None:
+        with suppress(OSError, CancelledError):  # of a cluster that is not there any more
+            while any((client.call_stack() or {}).values()):
+                sleep(SECONDS_BETWEEN_LOOKS)
+
+    waiting = Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(IDLE_SECONDS)

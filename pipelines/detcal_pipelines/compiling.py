@@ -21,6 +21,7 @@ from detcal.response.kernels import scale_frames
 from detcal.stores.damage import Guard
 from detcal.version import __version__
 from detcal_pipelines.chain import try_kernels
+from detcal_pipelines.progress import doing
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.threads import release_free_blocks
 
@@ -54,7 +55,7 @@ def with_kernels(recipe: Recipe, prepare: Callable[[], Prepared], console: Conso
     found = in_cache(recipe, prepare, others)
     if found is not None:
         return found
-    with console.status("compiling kernels, once for all runs"), alone():
+    with doing("compiling kernels, once for all runs", console), alone():
         if in_cache(recipe, prepare, others) is None:  # another process may have compiled them meanwhile
             compile_in_a_process(recipe)
     try_kernels(recipe)

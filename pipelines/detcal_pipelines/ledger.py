@@ -15,9 +15,11 @@ from zlib import crc32
 
 from detcal.errors import OutputError
 from detcal.stores.checksums import Seal
+from detcal.stores.targets.replacing import sync
 from detcal_pipelines.logs import log_event
 
 VERSION = 1
+HEADER = {"fingerprint", "cut", "arrays"}  # of which a header tells at least
 SECONDS_BETWEEN_SYNCS = 5.0
 UNSURE_SECONDS = 60.0  # what was written in the last minute before a machine went down may not be on its disk
 
@@ -203,6 +205,8 @@ def read_events(path: Path) -> tuple[list[Event], int]:
         raise OutputError(f"{path} is no ledger of detcal, or damaged in its first line: begin anew with --restart, or restore it")
     if events[0].get("detcal_ledger") != VERSION:
         raise OutputError(f"{path} is of another version of detcal: finish the run with that one, or begin anew with --restart")
+    if not events[0].keys() >= HEADER:
+        raise OutputError(f"{path} does not say what a ledger says: begin anew with --restart, or restore it")
     return events, good
 
 
@@ -223,9 +227,10 @@ def whole_lines(path: Path) -> tuple[list[Event], list[int], int]:
 
 
 def write_lines(path: Path, events: Iterable[Event]) -> None:
-    """Write a ledger anew, in one step."""
+    """Write a ledger anew, in one step, even if the machine goes down."""
     new = path.with_name(f"{path.name}.new")
     new.write_bytes(b"".join(map(as_line, events)))
+    sync(new)
     new.replace(path)
 
 

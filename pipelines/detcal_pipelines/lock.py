@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from socket import gethostname
@@ -34,7 +34,8 @@ def only_run(path: Path, output: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that is gone, or read-only: nobody holds it any more all the same
+                path.unlink()
 
 
 def locked(path: Path, output: Path) -> int:
@@ -82,7 +83,7 @@ def holder_of(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
         return f", process {holder['pid']} on {holder['host']} since {datetime.fromtimestamp(holder['since']):%H:%M:%S}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return ""
 
 

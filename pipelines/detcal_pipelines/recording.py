@@ -8,7 +8,7 @@ from detcal_pipelines.graph import Stage, Window
 from detcal_pipelines.ledger import Ledger, as_list
 from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.sums import share_saved
-from detcal_pipelines.unfinished import Places
+from detcal_pipelines.unfinished import Places, written_seal
 
 SECONDS_BETWEEN_SIGNS = 5.0
 
@@ -57,19 +57,24 @@ class Recorder:
         if ends:
             self.ledger.note(begun=[as_list(self.ends[end]) for end in ends])
 
-    def finished(self, key: Any, result: Any) -> None:
+    def finished(self, key: Any) -> None:
         """A task of this process has ended."""
         self.count()
-        self.noted(key, result)
+        if key in self.ends:
+            self.written(key)
         self.live()
 
-    def noted(self, key: Any, result: Any) -> None:
-        """What a task has given, if it is one that ends a block."""
-        if key not in self.ends:
-            return
+    def written(self, key: Any) -> None:
+        """A task that ends a block has ended, here or on a worker: what it gave may be lost with its worker, and its file is there.
+
+        Raises
+        ------
+        OutputError
+            It is not: workers write to another disk than this process reads.
+        """
         self.quarantine.note_in(self.ledger)
-        seal = result.ravel()[0]
-        self.ledger.note(block=as_list(self.ends[key]), seal=[int(seal["bytes"]), int(seal["checksum"])])
+        block = self.ends[key]
+        self.ledger.note(block=as_list(block), seal=written_seal(self.places.store, block, self.ledger.history))
 
     def deadly(self, ends: list[Any]) -> None:
         """Workers died, one after the other, at what these keys wait for."""

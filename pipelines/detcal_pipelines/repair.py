@@ -38,7 +38,7 @@ from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.run import commit_of, sources_of
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
-from detcal_pipelines.unfinished import Places, settle
+from detcal_pipelines.unfinished import Places, settle, written_seal
 from detcal_pipelines.verify import Findings, blocks_of, file_of, look_at
 
 STORE = ".zarr"
@@ -183,7 +183,7 @@ class Mending:
         for block in missing:
             remove(store / file_of(block))  # zarr would read it first
         writes = self.writes(store) if missing else {}
-        self.note(self.compute(writes), commit_of(store, store, self.history.header["arrays"]))
+        self.note(self.compute(writes, store), commit_of(store, store, self.history.header["arrays"]))
 
     def restore_others(self, store: Path, bad: Collection[str] | None) -> None:
         """Put back all that is in a store beside blocks, or what is bad of it: what is written when a store is begun."""
@@ -202,7 +202,7 @@ class Mending:
         with temporary_beside(output) as store, clear_write_errors(output, store):
             writes = self.writes(store)
             self.unpack(store)
-            seals = self.compute(writes)
+            seals = self.compute(writes, store)
             with finished(self.dataset, store, output) as whole:
                 commit = commit_of(store, whole, writes)
                 put_in_place(whole, output, overwrite=True)
@@ -215,8 +215,8 @@ class Mending:
             with files_of(self.places.output) as files, files.open(file_of(block)) as source, open(store / file_of(block), "wb") as target:
                 shutil.copyfileobj(source, target)
 
-    def compute(self, writes: dict[str, da.Array]) -> dict[Block, Seal]:
-        """Compute and write all blocks that are not sound; their seals.
+    def compute(self, writes: dict[str, da.Array], store: Path) -> dict[Block, Seal]:
+        """Compute and write into a store all blocks that are not sound; their seals.
 
         Raises
         ------
@@ -231,11 +231,10 @@ class Mending:
         give_back_large_blocks()
         with MemoryWatch() as watch, block_bar("repair", len(blocks), self.console) as show:
 
-            def finished(key: Any, result: Any) -> None:
+            def finished(key: Any) -> None:
                 self.stop_if_interrupted()
                 if key in blocks:
-                    seal = result.ravel()[0]
-                    seals[blocks[key]] = int(seal["bytes"]), int(seal["checksum"])
+                    seals[blocks[key]] = written_seal(store, blocks[key], self.history)
                     show(len(seals) / len(blocks))
 
             for window in windows(graph, ends):

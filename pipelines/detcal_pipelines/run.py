@@ -21,7 +21,7 @@ from detcal.stores.apart import origins
 from detcal.stores.checksums import checksum_of
 from detcal.stores.damage import DamageFound
 from detcal.stores.soundness import other_files
-from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove
+from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove, sync
 from detcal.stores.targets.save import as_dataset, finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target
@@ -35,7 +35,7 @@ from detcal_pipelines.ledger import History, Ledger, now
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
 from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, here, plan_in
-from detcal_pipelines.progress import block_bar
+from detcal_pipelines.progress import block_bar, doing
 from detcal_pipelines.quarantine import DeadlyBlocks, Quarantine, types_differ
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
@@ -156,9 +156,9 @@ class Job:
                 graph = in_turn(stages, planned.begun)
                 recorder.enter(window, stages, count_tasks(graph))
 
-                def finished(key: Any, result: Any) -> None:
+                def finished(key: Any) -> None:
                     self.pause_or_stop(planned)
-                    recorder.finished(key, result)
+                    recorder.finished(key)
 
                 def waiting() -> None:
                     self.say("stopping after the tasks that have begun; Ctrl-C again stops at once")
@@ -183,7 +183,7 @@ class Job:
         check_result(self.recipe, build(self.recipe), overwrite=self.recipe.output.overwrite)
         with remote_cluster(address) as client:
             self.say_where_to_look(dashboard_of(client))
-            with self.console.status("loading kernels on the workers"):
+            with doing("loading kernels on the workers", self.console):
                 held = loaded_kernels(client, self.recipe)
             history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
 
@@ -200,7 +200,7 @@ class Job:
     def prepare(self, places: list[Place]) -> tuple[History | None, Plan]:
         """What an earlier run has noted, if it can go on, and the plan, which keeps its blocks."""
         for remains in remains_in(self.places.output.parent):
-            if remains.output != self.places.output and not remains.held:
+            if remains.output != self.places.output and not remains.held and remains.files != (Places.of(remains.output).lock,):
                 warnings.warn(f"left by a run that broke off: {remains.describe()}; detcal clean removes it", stacklevel=2)
         result = build(self.recipe)
         check_result(self.recipe, result, overwrite=self.recipe.output.overwrite)
@@ -229,7 +229,7 @@ class Job:
                 if history is None:
                     self.places.remove()
                 writes = prepare_zarr(dataset, self.places.store, shards=self.shards)
-                ledger = go_on(self.places) if history else Ledger.begin(self.places.ledger, self.header(planned, writes))
+                ledger = go_on(self.places) if history else self.begin(planned, writes)
                 ledger.note(process=self.process(planned, ledger.history.share))
                 self.compute_all(ledger, planned, writes, compute, held)
                 self.check_kept()
@@ -250,6 +250,11 @@ class Job:
         self.written = True
         return perf_counter() - start
 
+    def begin(self, planned: Plan, writes: dict[str, da.Array]) -> Ledger:
+        """A ledger of a store that is begun: whatever becomes of the machine, where there is a ledger, only blocks may be missing."""
+        sync(self.places.store)
+        return Ledger.begin(self.places.ledger, self.header(planned, writes))
+
     def compute_all(
         self, ledger: Ledger, planned: Plan, writes: dict[str, da.Array], compute: Compute, held: Callable[[], tuple[int, int]]
     ) -> None:
@@ -268,6 +273,7 @@ class Job:
                 for window in windows(graph, ends):
                     compute(recorder, window)
             recorder.sign()
+            show(ledger.history.share)  # workers tell of tasks later than of blocks
         self.quarantine.look_again()
         self.quarantine.note_in(ledger)
 

@@ -147,7 +147,7 @@ def compute_on_threads(
     budget: int,
     watch: MemoryWatch,
     begun: Callable[[Any], None],
-    finished: Callable[[Any, Any], None],
+    finished: Callable[[Any], None],
     waiting: Callable[[], None],
 ) -> list[Any]:
     """Compute some keys of a graph, within a budget of bytes.
@@ -157,8 +157,7 @@ def compute_on_threads(
     Parameters
     ----------
     begun, finished, waiting
-        Called with the key of each task before it begins, with key and result after it, and when Ctrl-C finds tasks at work; in this
-        thread.
+        Called with the key of each task before it begins and after it, and when Ctrl-C finds tasks at work; in this thread.
 
     Raises
     ------
@@ -167,7 +166,7 @@ def compute_on_threads(
     """
     pool = TaskThreads(threads, budget)
     watch.listener = pool.look
-    calls = (None, None, lambda key, *_: begun(key), lambda key, result, *_: finished(key, result), None)
+    calls = (None, None, lambda key, *_: begun(key), lambda key, *_: finished(key), None)
     try:
         found: list[Any] = list(get_async(pool.submit, threads, graph, keys, callbacks=[calls]))
     except OutOfMemory:

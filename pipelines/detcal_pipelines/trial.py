@@ -90,7 +90,7 @@ def seconds_of(stages: list[Stage], planned: Plan, watch: MemoryWatch, stop_if_i
         if not turn and key not in first:
             turn.append(perf_counter())
 
-    def finished(*_: Any) -> None:
+    def finished(key: Any) -> None:
         stop_if_interrupted()
 
     compute_on_threads(graph, [key for key in graph if key not in needed], 1, planned.budget, watch, begun, finished, lambda: None)

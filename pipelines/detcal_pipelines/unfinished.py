@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from glob import escape
 from os.path import lexists
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
 import zarr
 
 from detcal.errors import OutputError
-from detcal.stores.checksums import checksum_of, chunks_in_shard, fault_of, seal_of
+from detcal.stores.checksums import Seal, checksum_of, chunks_in_shard, fault_of, seal_of
+from detcal.stores.soundness import chunk_name
 from detcal.stores.targets.replacing import ledger_of, remove
-from detcal.stores.targets.zarr_store import METADATA, chunk_file, open_array
+from detcal.stores.targets.zarr_store import METADATA, open_array
 from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
 
 PARTS = ("partial", "ledger", "sums", "lock", "bad", "whole", "old")
+SECONDS_TO_APPEAR, SECONDS_BETWEEN_LOOKS = 30.0, 0.1  # of a file on a disk of the network that another machine has written
 REMOVED = "gone"  # how the names end of what is being removed
 
 
@@ -113,21 +116,40 @@ def check_unchanged(places: Places, history: History, basis: Fingerprint) -> Non
 
 def lost_blocks(store: Path, history: History) -> list[Block]:
     """Blocks that the ledger has and the disk has not: all are looked for, and those that may not have reached the disk are read."""
-    group = zarr.open_group(store, mode="r")
-    arrays = {name: open_array(group, name) for name in history.header["arrays"]}
     unsure = set(history.unsure())
-    return [block for block, done in history.done.items() if not is_there(store, arrays[block[0]], block, done.seal, read=block in unsure)]
+    return [block for block, done in history.done.items() if not is_there(store, block, done.seal, history, read=block in unsure)]
 
 
-def is_there(store: Path, array: zarr.Array, block: Block, seal: tuple[int, int], *, read: bool) -> bool:
+def is_there(store: Path, block: Block, seal: Seal, history: History, *, read: bool) -> bool:
     """Whether a block is on the disk as it was written."""
-    file, chunks = chunk_file(store, array, block[1]), chunks_in_shard(array)
+    file, chunks = store / chunk_name(*block), chunks_of(block, history)
     try:
         if not read:
             return file.stat().st_size == seal[0]
         return seal_of(file, chunks) == tuple(seal) and fault_of(file, chunks) is None
     except (OSError, ValueError):
         return False
+
+
+def chunks_of(block: Block, history: History) -> int:
+    """How many chunks are in the file of a block; 0 if it is one."""
+    return int(history.header["arrays"][block[0]]["chunks"])
+
+
+def written_seal(store: Path, block: Block, history: History) -> Seal:
+    """What tells the file of a block that was written just now from all others.
+
+    Raises
+    ------
+    OutputError
+        It is not there, though a worker has written it.
+    """
+    file, end = store / chunk_name(*block), monotonic() + SECONDS_TO_APPEAR
+    while not file.exists():
+        if monotonic() > end:
+            raise OutputError(f"{file} was written by a worker, and is not there: workers need the same disk as this process")
+        sleep(SECONDS_BETWEEN_LOOKS)
+    return seal_of(file, chunks_of(block, history))
 
 
 def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path, provenance: dict[str, str]) -> Event:

@@ -157,6 +157,13 @@ def check_usable(history: History) -> None:
         raise TypeError("expected a recipe, and how it is cut")
     if header["fingerprint"].keys() != {"recipe", "inputs", "steps"}:
         raise ValueError("expected a fingerprint")
+    if any(map(leads_out, [*header["arrays"], *((history.commit or {}).get("files") or {})])):
+        raise ValueError("expected arrays and files of the store: a repair would remove what is somewhere else")
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file of a store would lie outside it."""
+    return name.startswith("/") or ".." in name.split("/")
 
 
 def look_at_store(found: Findings) -> None:

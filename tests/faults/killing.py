@@ -15,9 +15,10 @@ from random import Random
 
 import h5py
 import numpy as np
-from click.testing import CliRunner
+from detcal_pipelines import sums
 from detcal_pipelines.cli import main
-from detcal_pipelines.ledger import read_events
+from detcal_pipelines.ledger import read_events, read_ledger
+from detcal_pipelines.sums import share_saved
 from detcal_pipelines.unfinished import Places
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -25,11 +26,13 @@ PROCESSES.set_forkserver_preload([__name__])
 ENDED_IN_ORDER = {0, 1, 2, 3, 130, 143}
 
 
-def run_recipe(recipe: str, options: list[str], log: str) -> None:
-    """`detcal run`, in this process, which then ends with its exit code."""
-    result = CliRunner().invoke(main, ["run", recipe, *options])
-    Path(log).write_text(f"{result.output}\n{result.exception!r}" if result.exit_code else result.output)
-    os._exit(result.exit_code)
+def run_recipe(recipe: Path, options: list[str], log: Path) -> None:
+    """`detcal run`, in this process, which ends with its exit code; what it prints goes to a file as it comes."""
+    with open(log, "w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    sums.SECONDS_BETWEEN_SAVES, sums.SHARE_OF_TIME = 0.0, 1.0  # runs are short here
+    main(["run", str(recipe), *options])
 
 
 @dataclass
@@ -39,9 +42,8 @@ class Series:
     recipe: Path
     output: Path
     options: list[str]
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)  # by how, and by where the run was
     starts: int = 0
-    said: list[str] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -50,7 +52,7 @@ class Series:
     def start(self) -> multiprocessing.Process:
         """Begin with a run, or go on."""
         self.starts += 1
-        process = PROCESSES.Process(target=run_recipe, args=(str(self.recipe), self.options, str(self.log)))
+        process = PROCESSES.Process(target=run_recipe, args=(self.recipe, self.options, self.log))
         process.start()
         return process
 
@@ -62,16 +64,32 @@ class Series:
         assert process.exitcode == 0, self.log.read_text()
         return time.monotonic() - begin
 
-    def disturbed(self, random: Random, kills: int, seconds: float) -> None:
+    def wait(self, process: multiprocessing.Process, random: Random, seconds: float, writing: float) -> None:
+        """Wait for a random moment of a run of so many seconds, half of the times of those in which it writes."""
+        if random.random() < 0.5:
+            while process.is_alive() and not Places.of(self.output).ledger.exists():
+                process.join(0.005)
+            seconds = writing
+        process.join(random.uniform(0, seconds))
+
+    def moment(self) -> str:
+        """Where the run is."""
+        places = Places.of(self.output)
+        if self.output.exists():
+            return "after"
+        some = share_saved(places.sums) or (places.ledger.exists() and read_ledger(places.ledger).done)
+        return "between" if some else "before"
+
+    def disturbed(self, random: Random, kills: int, seconds: float, writing: float) -> None:
         """Kill it so many times, within so many seconds of its start, and let it come to its end."""
         left = kills
         while left:
             how = random.choice(["SIGKILL", "SIGTERM"])
             process = self.start()
-            process.join(random.uniform(0, seconds))
+            self.wait(process, random, seconds, writing)
             if process.is_alive():
                 os.kill(process.pid, getattr(signal, how))
-                self.kills[how] += 1
+                self.kills += Counter([how, self.moment()])
                 left -= 1
             process.join(60)
             assert process.exitcode is not None, "it does not end"
@@ -95,6 +113,11 @@ def remove_output(output: Path) -> None:
         output.unlink(missing_ok=True)
 
 
+def left_of(output: Path) -> list[Path]:
+    """Hidden files beside an output."""
+    return list(output.parent.glob(f".{output.name}*"))
+
+
 def contents(path: Path) -> dict[str, bytes]:
     """All files of an output but the metadata, in which the time of writing may stand."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -116,3 +139,8 @@ def same(one: Path, other: Path) -> bool:
         first.visit(names.append)
         pairs = [(first[name], second[name]) for name in names if isinstance(first[name], h5py.Dataset)]
         return bool(pairs) and all(np.array_equal(one[()], two[()], equal_nan=one.dtype.kind == "f") for one, two in pairs)
+
+
+def is_at_work(ledger: Path) -> bool:
+    """Whether a run has noted its first block."""
+    return ledger.exists() and b'"block"' in ledger.read_bytes()

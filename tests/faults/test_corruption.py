@@ -22,6 +22,7 @@ from rich.console import Console
 from detcal import save
 from detcal.errors import OutputError
 from detcal.response import Response
+from tests.faults.amount import times
 from tests.pipelines.inputs import PONI
 
 SEED = 13
@@ -36,7 +37,7 @@ STEPS = {
     "frames.h5": 'operation = "correct_response"\nresponse = "response.zarr"',
     "fitted.zarr": 'operation = "fit_response"\nsigma = 2.0\ncutoff = 1.0',
 }
-# 300 in all, of each output so many, up to five at once
+# 300 in all, of each output so many, up to five at once; a quarter of that in the tests of every day
 CORRUPTIONS = {
     "plain.zarr": 120,
     "sharded.zarr": 60,
@@ -50,6 +51,11 @@ MOST_AT_ONCE = 5
 ANY = ("flip", "truncate", "extend", "delete", "zero", "swap", "replace", "zero_block", "edit", "foreign")
 OF_ITSELF = ("flip", "truncate", "extend", "delete", "zero", "foreign")  # what a store without a ledger shows
 OF_A_FILE = ("flip", "truncate", "extend", "zero", "swap", "zero_block", "edit", "foreign")
+
+
+def number_of(output: str) -> int:
+    """How many corruptions of an output."""
+    return times(CORRUPTIONS[output], CORRUPTIONS[output] // 4)
 
 
 def write_recipe(folder: Path, output: str) -> Path:
@@ -83,7 +89,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
-def times(path: Path) -> dict[str, int]:
+def written_at(path: Path) -> dict[str, int]:
     """When the files of a store were written."""
     return {file.relative_to(path).as_posix(): file.lstat().st_mtime_ns for file in path.rglob("*") if not file.is_dir()}
 
@@ -239,7 +245,7 @@ def test_stores_of_runs(outputs, output):
     chance, counts = rounds(output)
     pristine = contents(folder / output)
     assert verify(folder / output).sound
-    while (left := CORRUPTIONS[output] - counts.total()) > 0:
+    while (left := number_of(output) - counts.total()) > 0:
         damage = Damage(folder / output, older / output, chance)
         done = damage.several(ANY, min(left, MOST_AT_ONCE))
         if not done:
@@ -247,9 +253,9 @@ def test_stores_of_runs(outputs, output):
         counts.update(done)
         found = verify(folder / output)
         assert {fault.file for fault in found.faults} == damage.touched, list(found.lines())
-        untouched = {name: time for name, time in times(folder / output).items() if name not in damage.touched}
+        untouched = {name: time for name, time in written_at(folder / output).items() if name not in damage.touched}
         check_repaired(folder / output, pristine)
-        assert {name: times(folder / output)[name] for name in untouched} == untouched, "what was sound is not written again"
+        assert {name: written_at(folder / output)[name] for name in untouched} == untouched, "what was sound is not written again"
     print(f"{output}: {counts.total()} corruptions found and repaired: {dict(sorted(counts.items()))}")
 
 
@@ -260,7 +266,7 @@ def test_zipped_stores_of_runs(outputs, tmp_path):
     pristine = contents(output)
     for path, place in ((output, tmp_path / "here"), (older / output.name, tmp_path / "older")):
         zipfile.ZipFile(path).extractall(place)
-    while (left := CORRUPTIONS[output.name] - counts.total()) > 0:
+    while (left := number_of(output.name) - counts.total()) > 0:
         store = shutil.copytree(tmp_path / "here", tmp_path / f"{counts.total()}", dirs_exist_ok=True)
         damage = Damage(store, tmp_path / "older", chance)
         if chance.random() < 0.3:
@@ -286,7 +292,7 @@ def test_hdf5_files_of_runs(outputs):
     output = outputs[0] / "frames.h5"
     chance, counts = rounds(output.name)
     pristine = contents(output)
-    while counts.total() < CORRUPTIONS[output.name]:
+    while counts.total() < number_of(output.name):
         kind = chance.choice(OF_A_FILE)
         damage_file(output, kind, chance)
         if contents(output) == pristine:
@@ -305,7 +311,7 @@ def without_metadata(touched: set[str]) -> set[str]:
 
 def test_calibrations_that_no_run_made(outputs, tmp_path):
     chance, counts = rounds("saved.zarr")
-    while (left := CORRUPTIONS["saved.zarr"] - counts.total()) > 0:
+    while (left := number_of("saved.zarr") - counts.total()) > 0:
         store = shutil.copytree(outputs[0] / "saved.zarr", tmp_path / f"{counts.total()}.zarr", dirs_exist_ok=True)
         damage = Damage(store, outputs[1] / "saved.zarr", chance)
         done = damage.several(OF_ITSELF, min(left, MOST_AT_ONCE))

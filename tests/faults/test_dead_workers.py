@@ -21,7 +21,7 @@ from detcal import load
 from detcal.errors import RunError
 from detcal.stores.damage import Guarded
 from tests.benchmarks.sampling import DETCAL
-from tests.faults.killing import times_done
+from tests.faults.killing import is_at_work, times_done
 from tests.pipelines.commands import detcal, in_process
 from tests.pipelines.inputs import write_inputs
 
@@ -91,10 +91,6 @@ def test_a_worker_that_is_killed_costs_its_own_blocks_alone(folder, cluster):
 def frames_of(path: Path) -> np.ndarray:
     (found,) = load(path).values()
     return found.values
-
-
-def is_at_work(ledger: Path) -> bool:
-    return ledger.exists() and b'"block"' in ledger.read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------------------ words

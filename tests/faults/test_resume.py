@@ -2,16 +2,22 @@
 
 import os
 import re
+import shutil
+import signal
+from collections import Counter
 from random import Random
 
-import h5py
 import pytest
+from detcal_pipelines.clean import clean
+from detcal_pipelines.ledger import read_ledger
+from detcal_pipelines.unfinished import Places
 
-from tests.faults.killing import Series, contents, remove_output, same, times_done
+from tests.faults.amount import times
+from tests.faults.killing import Series, contents, left_of, remove_output, same, times_done
 from tests.pipelines.inputs import write_inputs
 
 SEED = 20261129
-KILLS = int(os.environ.get("DETCAL_KILLS", "2"))  # of each recipe; python -m tests.faults.series takes more
+KILLS = times(20, 2)  # of each recipe
 
 RESPONSE = """\
 [input]
@@ -29,13 +35,15 @@ npt = 64
 """
 SHARDED = f'{RESPONSE}[output]\npath = "new_sharded.zarr"\nshard_frames = 8\n'
 CHAIN = f'{RESPONSE}{RINGS}[output]\npath = "new_chain.zarr"\n'
+RESTARTS = times(20, 2)
+MOST_TORN = 3  # files that a machine has not written whole when it goes down
 KINDS = ["correct_response", "sigma_clip", "fit_response", "build_psf", "regrid_xrf", "chain", "sharded", "exported"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
-    write_inputs(folder, 128, 200, 40)
+    write_inputs(folder, 192, 400, 40)
     (folder / "sharded.toml").write_text(SHARDED)
     (folder / "chain.toml").write_text(CHAIN)
     exported = (folder / "correct_response.toml").read_text()
@@ -43,26 +51,94 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
+def series_of(folder, kind):
+    """The runs of a recipe in a folder."""
     recipe = folder / f"{kind}.toml"
     output = folder / re.search(r'path = "(new_\w+\.\w+)"', recipe.read_text())[1]
-    series = Series(recipe, output, ["--memory", "1GiB", "--workers", "2"])
-    series.undisturbed()  # with whatever is to be compiled
-    undisturbed = output.with_name(f"undisturbed_{output.name}")
-    remove_output(output)
-    seconds = series.undisturbed()
-    output.rename(undisturbed)
-    remove_output(output)
-    series.disturbed(Random(f"{SEED} {kind}"), KILLS, seconds)
+    return Series(recipe, output, ["--memory", "1GiB", "--workers", "2"])
+
+
+def one_undisturbed(folder, kind):
+    """What a run gives that nobody disturbs, and the seconds that it writes."""
+    series = series_of(folder, kind)
+    undisturbed = series.output.with_name(f"undisturbed_{series.output.name}")
+    if not undisturbed.exists():
+        series.undisturbed()
+        series.output.rename(undisturbed)
+        Places.of(series.output).last_ledger.rename(Places.of(undisturbed).last_ledger)
+    return undisturbed, read_ledger(Places.of(undisturbed).last_ledger).processes[-1].seconds
+
+
+def assert_same(output, undisturbed):
+    """Every bit is the same."""
     if output.suffix == ".h5":
         assert same(output, undisturbed)
-        with h5py.File(output) as file:
-            assert "entry" in file
     else:
         assert contents(output) == contents(undisturbed)
-    assert set(times_done(output).values()) == {1}
-    left = [path.name for path in folder.iterdir() if path.name.startswith(f".{output.name}")]
-    assert not left
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
+    series = series_of(folder, kind)
+    series.undisturbed()  # with whatever is to be compiled
+    remove_output(series.output)
+    undisturbed, writing = one_undisturbed(folder, kind)
+    seconds = series.undisturbed()
+    remove_output(series.output)
+    series.disturbed(Random(f"{SEED} {kind}"), KILLS, seconds, writing)
+    assert_same(series.output, undisturbed)
+    assert set(times_done(series.output).values()) == {1}
+    assert {path.name for path in left_of(series.output)} <= {Places.of(series.output).lock.name}  # of one killed as it wrote its report
+    list(clean(series.output))
+    assert not left_of(series.output)
     with capsys.disabled():
-        print(f"\n{kind}: {dict(series.kills)} in {series.starts} starts of {seconds:.1f} s")
+        counts = dict(sorted(series.kills.items()))
+        print(f"\n{kind}: {counts} in {series.starts} starts of {seconds:.1f} s, {writing:.1f} s of which it writes")
+
+
+@pytest.mark.parametrize("kind", ["correct_response", "chain", "sharded", "exported"])
+def test_a_run_goes_on_from_a_copy_of_the_disk_of_a_machine_that_went_down(folder, kind, tmp_path, capsys):
+    """What was written last may be torn there: blocks, and the end of the ledger."""
+    random = Random(f"{SEED} copies {kind}")
+    undisturbed, writing = one_undisturbed(folder, kind)
+    counts: Counter[str] = Counter()
+    for number in range(RESTARTS // 4 or 1):
+        before = tmp_path / f"before_{number}"
+        inputs = shutil.ignore_patterns(".*", "new_*", "undisturbed_*")
+        shutil.copytree(folder, before, ignore=inputs)
+        series = series_of(before, kind)
+        process = series.start()
+        while process.is_alive() and not Places.of(series.output).ledger.exists():
+            process.join(0.005)
+        process.join(random.uniform(0, writing))
+        os.kill(process.pid, signal.SIGSTOP)
+        shutil.copytree(before, tmp_path / f"after_{number}")
+        os.kill(process.pid, signal.SIGCONT)
+        process.join()
+        restarted = series_of(tmp_path / f"after_{number}", kind)
+        counts[restarted.moment()] += 1
+        counts["torn"] += tear(Places.of(restarted.output), random)
+        if not restarted.output.exists():
+            restarted.undisturbed()
+        assert_same(restarted.output, undisturbed)
+        assert set(times_done(restarted.output).values()) == {1}
+        shutil.rmtree(before)
+        shutil.rmtree(restarted.output.parent)
+    with capsys.disabled():
+        print(f"\n{kind}: {dict(sorted(counts.items()))}")
+
+
+def tear(places, random):
+    """Cut blocks of a run, or fill them with zeros, and cut the ledger; how many."""
+    if places.output.exists() or not places.ledger.exists():
+        return 0
+    arrays = read_ledger(places.ledger).header["arrays"]
+    blocks = [file for name in arrays for file in sorted(places.store.glob(f"{name}/c/**/*")) if file.is_file()]
+    torn = random.sample(blocks, min(len(blocks), random.randint(0, MOST_TORN)))
+    for file in torn:
+        size = file.stat().st_size
+        file.write_bytes(bytes(size) if random.random() < 0.5 else file.read_bytes()[: random.randrange(size)])
+    lines = places.ledger.read_bytes().splitlines(keepends=True)
+    if len(lines) > 1 and random.random() < 0.5:
+        places.ledger.write_bytes(b"".join(lines[:-1]) + lines[-1][: random.randrange(len(lines[-1]))])
+    return len(torn)

@@ -19,6 +19,7 @@ from distributed import Client, LocalCluster
 
 from detcal import load
 from tests.benchmarks.sampling import DETCAL, planned_peak
+from tests.faults.killing import is_at_work
 from tests.pipelines.commands import detcal, fails
 from tests.pipelines.inputs import OPTIONS, write_inputs
 
@@ -130,12 +131,14 @@ def test_workers_that_are_all_gone(folder):
             [*DETCAL, "run", "correct_response.toml", "--scheduler", cluster.scheduler_address, "--overwrite"], cwd=folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        while not list(folder.glob(".new_corrected.zarr.*")) and run.poll() is None:
+        while not is_at_work(folder / ".new_corrected.zarr.ledger") and run.poll() is None:
             time.sleep(0.05)
         cluster.scale(0)
         errors = run.communicate(timeout=60)[1]
     assert run.returncode == 1
-    assert errors.strip() == "error: the cluster has no workers left: look at their logs, start some, then run again"
+    assert errors.startswith("error: the cluster has no workers left: look at their logs, start some, then run again. ")
+    assert errors.endswith("% done: the same command goes on from there\n")
+    detcal(folder, "clean")
     assert not list(folder.glob(".*"))
 
 
@@ -152,6 +155,9 @@ class GoneWhileLoading:
         return {"tcp://there:1": 1} if self.asked else {"tcp://there:1": 1, "tcp://gone:2": 1}
 
     asked = False
+
+    def wait_for_workers(self, number, timeout):
+        """They are there."""
 
     def submit(self, function, text, *, workers, pure):
         loaded = Future()

@@ -16,6 +16,7 @@ from types import FunctionType
 from urllib.parse import unquote
 
 import dask.array as da
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -305,6 +306,31 @@ def test_a_recipe_with_infinite_numbers_and_nan_is_kept_as_it_is(small):
     noted = read_ledger(Places.of(outcome.output).last_ledger).header["fingerprint"]
     recipe = read_recipe(small / "small.toml", {"output": {"overwrite": True}})
     assert differences(noted, fingerprint(recipe, [small / name for name in noted["inputs"]])) == []
+
+
+@pytest.mark.parametrize("damaged", [1, 3])
+def test_a_run_of_damaged_input_tells_of_it_in_report_and_status(small, damaged):
+    """Frame 3 of 6 is one of those that are drawn."""
+    with h5py.File(small / "raw.h5", "w") as file:
+        file.create_dataset(
+            "data", data=np.random.default_rng(0).poisson(900, (6, 16, 24)).astype(np.uint16), chunks=(1, 16, 24), compression="gzip"
+        )
+        chunk = file["data"].id.get_chunk_info(damaged)
+    content = bytearray((small / "raw.h5").read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    (small / "raw.h5").write_bytes(content)
+    (small / "small.toml").write_text((small / "small.toml").read_text().replace(EVIL, "raw.h5"))
+    done = in_process(small, "run", "small.toml", "--memory", "16GiB")
+    assert done.exit_code == 3, done.output
+    assert not list(small.glob(".*"))
+    report = as_text(report_of(small / "out.zarr"))
+    assert not list(small.glob(".*"))
+    assert "1 frame could not be read" in report
+    assert re.search(rf"raw\.h5 +{damaged} +\S", report)
+    assert "frames, frame 0 of 6" in report
+    assert "corrected, frame 3 of 6: 16 × 24, " + ("384 of 384 masked" if damaged == 3 else "none masked") in report
+    told = " ".join(in_process(small, "status", "out.zarr").stdout.split())
+    assert f"quarantined 1 frame cannot be read: {damaged} of {small / 'raw.h5'}".replace(" ", "") in told.replace(" ", "")
 
 
 def test_no_library_for_figures_is_loaded(small):

@@ -62,7 +62,7 @@ def test_a_block_does_not_bring_back_a_store_that_was_given_up(tmp_path: Path) -
     target = zarr.create_array(tmp_path / "a.zarr", shape=(4, 5), chunks=(2, 5), dtype="f4")
     shutil.rmtree(tmp_path / "a.zarr")
     with pytest.raises(OutputError, match="given up"):
-        write_block(np.ones((2, 5)), target, tmp_path / "a.zarr", block_info=[{"array-location": [(0, 2), (0, 5)]}])
+        write_block(np.ones((2, 5)), target, tmp_path / "a.zarr", block_id=(0, 0))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,7 +73,7 @@ def test_blocks_that_are_written_while_a_store_is_cleared_away_leave_nothing(tmp
         for number in range(3000):
             place = number % 20
             try:
-                write_block(block, target, store, block_info=[{"array-location": [(place, place + 1), (0, 50_000)]}])
+                write_block(block, target, store, block_id=(place, 0))
             except OutputError as error:
                 return str(error)
         return "written to the end"
@@ -85,7 +85,7 @@ def test_blocks_that_are_written_while_a_store_is_cleared_away_leave_nothing(tmp
             writers = threads.map(write_until_given_up, arrays)
             time.sleep(0.05 + 0.003 * round_number)
             remove(store)
-        assert set(writers) == {f"the output {store} was given up while it was written"}
+        assert set(writers) == {f"the output {store} was given up while it was written, or somebody has moved or removed it"}
         assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all: written under a temporary name beside the target and renamed at the end."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -176,12 +177,24 @@ def take_place(temporary: Path, path: Path) -> None:
         remove(aside)
 
 
+def sync(path: Path) -> None:
+    """See to it that a file, or all files of a folder, are on the disk, should the machine go down."""
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        number = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder, if there is one.
 
     A folder disappears at once, so that tasks that still write into it notice, whatever part of it they look at. Its name until all in
     it is removed tells whose it was, should the process be killed meanwhile.
     """
+    if not lexists(path):  # on a disk that is read-only, too
+        return
     gone = path.with_name(f".{path.name.removeprefix('.')}.{uuid4().hex[:8]}.gone")
     with suppress(FileNotFoundError):  # there is none, or another task has removed it
         path.rename(gone)

@@ -22,7 +22,6 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from detcal.errors import InputError, OutputError
 from detcal.frames.stack import frames_a_block
-from detcal.stores.checksums import chunks_in_shard, seal_of
 from detcal.stores.targets.replacing import remove
 
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
@@ -31,7 +30,6 @@ SPECTRA_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.sh
 LARGEST_CHUNK = 2**31  # bytes that the compressor takes at once
 METADATA = "zarr.json"
 NUMBERS = "biufc"  # kinds of numpy types
-SEAL = np.dtype([("bytes", np.int64), ("checksum", np.uint32)])  # what is kept of a chunk file, as of detcal.stores.checksums
 INCOMPLETE = "detcal_incomplete"  # attribute of a store that is being written: it goes with the last change to the store
 Sizes = Mapping[str, int]
 Layouts = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]  # sizes of a chunk, and of what a task writes, by variable
@@ -160,14 +158,14 @@ def open_array(group: zarr.Group, name: str) -> zarr.Array:
 
 
 def lazy_writes(data: da.Array, target: zarr.Array, store: Path) -> da.Array:
-    """One task a block, each of which returns the seal of the file that it wrote: what computes them is the whole run."""
+    """One task a block, each of which returns a single True: what computes them is the whole run."""
     return da.map_blocks(
-        write_block, data, target=target, store=store, dtype=SEAL, chunks=tuple((1,) * len(sizes) for sizes in data.chunks),
-        meta=np.empty((0,) * data.ndim, SEAL),
+        write_block, data, target=target, store=store, dtype=np.bool_, chunks=tuple((1,) * len(sizes) for sizes in data.chunks),
+        meta=np.empty((0,) * data.ndim, np.bool_),
     )  # fmt: skip
 
 
-def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: tuple[int, ...] = ()) -> NDArray[np.void]:
+def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: tuple[int, ...] = ()) -> NDArray[np.bool_]:
     """Write one block to its place, one file: a chunk of the target, or a shard."""
     unit = target.shards or target.chunks
     region = tuple(slice(number * size, number * size + length) for number, size, length in zip(block_id, unit, block.shape, strict=True))
@@ -175,16 +173,13 @@ def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: 
     if block.shape != expected:
         raise InputError(f"cannot write a block of {block.shape} as the chunk {block_id} of {target.path}, which is {expected}")
     check_kept(store)
+    file = Path(store, target.path, target.metadata.encode_chunk_key(block_id))
+    file.unlink(missing_ok=True)  # a shard that a run was killed in the middle of would be read first
     try:
         target[region] = block
     finally:
         check_kept(store)
-    return np.array(seal_of(chunk_file(store, target, block_id), chunks_in_shard(target)), SEAL).reshape((1,) * block.ndim)
-
-
-def chunk_file(store: Path, array: zarr.Array, block_id: tuple[int, ...]) -> Path:
-    """The file of a block."""
-    return Path(store, array.path, array.metadata.encode_chunk_key(block_id))
+    return np.ones((1,) * block.ndim, np.bool_)
 
 
 def check_kept(store: Path) -> None:

@@ -2,9 +2,11 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from os.path import relpath
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -18,10 +20,10 @@ from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import is_zip
 from detcal.stores.targets.replacing import is_zarr_store
 from detcal_pipelines.chain import open_first, trace
-from detcal_pipelines.ledger import History, read_ledger
+from detcal_pipelines.ledger import Event, History, read_ledger
 from detcal_pipelines.pictures import pictures_of
 from detcal_pipelines.plan import size
-from detcal_pipelines.quarantine import counted, runs_of
+from detcal_pipelines.quarantine import Quarantine, counted, runs_of
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.reports.document import Document, Listing, Section, Table, some
 from detcal_pipelines.reports.provenance import files_of, inputs_of, provenance_of, recipe_in
@@ -60,7 +62,10 @@ def report_of(output: Path, recipe: Recipe | None = None) -> Document:
     sections = [
         *([plan_and_measurement(places, history), steps_of(history)] if history is not None else []),
         Section("Recipe", [Listing(as_toml(asked))] if asked else ["None: no run of detcal has made this."]),
-        *(Section(title, list(pictures)) for title, pictures in pictures_for(recipe, stored, there).items()),
+        *(
+            Section(title, list(pictures))
+            for title, pictures in pictures_for(recipe, stored, places, history.quarantine if history else []).items()
+        ),
         *([unreadable(history, folder), read_files(history, folder), processes(history)] if history is not None else []),
         Section("Where inputs come from", [Listing("\n".join(provenance_of(inputs, folder)))] if inputs else ["Nothing was read."]),
         versions_of(history, stored),
@@ -85,17 +90,19 @@ def recipe_of(asked: dict[str, Any], folder: Path) -> Recipe | None:
         return None
 
 
-def pictures_for(recipe: Recipe | None, stored: xr.Dataset, there: bool) -> dict[str, list[Any]]:
-    """Pictures of what went in and what came out, as the last step shows them."""
-    if not there:
+def pictures_for(recipe: Recipe | None, stored: xr.Dataset, places: Places, notes: list[Event]) -> dict[str, list[Any]]:
+    """Pictures of what went in and what came out, as the last step shows them; what of the input is noted as damaged is NaN."""
+    if not places.output.exists():
         return {"Pictures": ["They are drawn once the output is whole."]}
     if recipe is None:
         return {"What came out": [*pictures_of(stored), "What went in is not shown: it is not where the recipe names it."]}
-    try:
-        data = open_first(recipe, None) if recipe.input is None else recipe.input.open(1)
-        found = recipe.steps[-1].pictures(data, stored, lambda: trace(recipe)[-1].ready)
-    except DetcalError as error:
-        return {"What came out": [*pictures_of(stored), f"What went in is not shown: {error}"]}
+    with TemporaryDirectory() as folder:
+        recipe.guard = replace(Quarantine(recipe, places, noted=notes).guard, folder=folder)  # for damage that is seen here once more
+        try:
+            data = open_first(recipe, None if recipe.input is None else 1)
+            found = recipe.steps[-1].pictures(data, stored, lambda: trace(recipe)[-1].ready)
+        except DetcalError as error:
+            return {"What came out": [*pictures_of(stored), f"What went in is not shown: {error}"]}
     return {title: list(pictures) or ["No pictures."] for title, pictures in found.items()}
 
 
