@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.stores.sources.detector_files import add_detector
 from detcal.stores.sources.hdf5 import DIMS_MARK, JSON_MARK, TYPE_MARK
+from detcal.stores.targets.tomography import add_tomography
 from detcal.stores.targets.zarr_store import NUMBERS
 
 Exporter = Callable[[xr.Dataset, Path], None]
@@ -31,7 +32,8 @@ def blocks(variable: xr.DataArray) -> Iterator[tuple[tuple[slice, ...], NDArray[
 
 
 def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
-    """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector."""
+    """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector,
+    frames with rotation angles also as NXtomo."""
     with open(path, "w+b", buffering=0) as raw, h5py.File(FileToClose(raw), "w") as file:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
@@ -44,6 +46,7 @@ def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
                 add_dataset(group, member)
         if dataset.attrs.get("detcal_type") == "DistortionMap":
             add_detector(entry, dataset)
+        add_tomography(entry, dataset)
         file.flush()  # what cannot be written is to fail here, while the file can still be closed
 
 
