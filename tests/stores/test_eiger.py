@@ -9,12 +9,14 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+import zarr
 from click.testing import CliRunner
 from detcal_pipelines.cli import main
 
 from detcal import open_frames, save
 from detcal.errors import InputError, MissingWarning
 from detcal.response import Response
+from detcal.stores import roles_in
 from tests.stores.kinds import Stack
 from tests.stores.recipes import refused, write
 
@@ -168,6 +170,37 @@ def test_numbered_detectors_are_not_joined(tmp_path: Path) -> None:
         file["detector2_again"] = make_frames(3)
     with pytest.raises(InputError, match="several datasets"):
         open_frames(tmp_path / "a.h5")
+
+
+def test_keys_and_axes_of_a_master_are_those_of_all_parts(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2, 2), lost=[3])
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector/image_key"] = [2, 1, 0, 0, 0, 1]
+        file["entry/sample/rotation_angle"] = np.arange(6.0)
+        file[f"{ENTRY}/omega"] = np.arange(6.0) / 2
+        file[ENTRY].attrs["omega_indices"] = 0
+    assert roles_in(path) == ("projections", "flats", "darks")
+    with pytest.warns(MissingWarning, match=r"lacks 1 of 3 frames \(2\)"):
+        frames = open_frames(path, frames="projections")
+    np.testing.assert_array_equal(frames[:2].values, make_frames(6)[2:4])
+    np.testing.assert_array_equal(frames.rotation_angle, [2, 3, 4])
+    np.testing.assert_array_equal(frames.omega, [1, 1.5, 2])
+
+
+def test_masters_in_a_list_follow_each_other(tmp_path: Path) -> None:
+    paths = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        paths.append(write_master(tmp_path / name, (2, 1)))
+    np.testing.assert_array_equal(open_frames(paths).values, np.concatenate([make_frames(3)] * 2))
+
+
+def test_arrays_of_a_zarr_store_join_by_a_list(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    for number in (1, 2):
+        group.create_array(f"part_{number}", data=make_frames(2) + number)
+    frames = open_frames(tmp_path / "a.zarr", ["part_2", "part_1"])
+    np.testing.assert_array_equal(frames.values, np.concatenate([make_frames(2) + 2, make_frames(2) + 1]))
 
 
 def test_a_group_may_be_named(tmp_path: Path) -> None:

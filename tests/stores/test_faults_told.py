@@ -96,6 +96,7 @@ def test_an_unknown_filter_is_not_called_damage(tmp_path: Path) -> None:
     [
         (OSError(5, "Input/output error"), "Input/output error.$"),
         (OSError(24, "Too many open files"), "Too many open files.$"),
+        (OSError(37, "unable to lock file, errno = 37, 'No locks available'"), "HDF5_USE_FILE_LOCKING=FALSE"),
         (NotImplementedError("planar LZW"), "planar LZW.$"),
         (ValueError("bad magic"), "bad magic. It may be cut short, or of another kind"),
         (OSError("truncated"), "truncated. It may be cut short, or of another kind"),

@@ -103,7 +103,7 @@ def clear_errors(path: str, array: str | None = None) -> Iterator[None]:
 
 def advice(error: Exception, reason: str, array: str | None) -> str:
     """What may help against an error. It is damage only where nothing else is known to be the reason."""
-    if isinstance(error, BlockingIOError):
+    if isinstance(error, BlockingIOError) or "unable to lock file" in reason:
         return (
             "It is locked: a program, mostly the one that writes it, has it open. Wait until it is closed; or, to read what is there, set "
             "HDF5_USE_FILE_LOCKING=FALSE in the environment."
