@@ -22,7 +22,7 @@ LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the li
 NUMBERED = re.compile(r"(.*?)([0-9]+)")
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
-CORRECTIONS = ("pixel_mask", "flatfield")  # of a detector, in some files as stacks of one
+CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
 

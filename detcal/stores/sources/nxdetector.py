@@ -89,7 +89,8 @@ def detector_of(file: h5py.File, dataset: str, names: list[str]) -> h5py.Group |
     """The group with some of these names of the detector that took a dataset: its own, or the only one in its entry, or that which holds
     the same data."""
     own, data = file[dataset].parent, file[dataset]
-    found = [group for group in groups_of_entry(file, dataset) if any(datasets_of(group, names))]
+    groups = (group for group in groups_of_entry(file, dataset) if not group.name.endswith(f"/{EIGER}"))
+    found = [group for group in groups if any(datasets_of(group, names))]
     if own in found:
         return own
     same = found if len(found) == 1 else [group for group in found if any(is_same(group, name, data) for name in group)]
