@@ -9,10 +9,16 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+import zarr
+from click.testing import CliRunner
+from detcal_pipelines.cli import main
 
-from detcal import open_frames
+from detcal import open_frames, save
 from detcal.errors import InputError, MissingWarning
+from detcal.response import Response
+from detcal.stores import roles_in
 from tests.stores.kinds import Stack
+from tests.stores.recipes import refused, write
 
 SHAPE = (20, 30)
 ENTRY = "entry/data"
@@ -107,12 +113,25 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         open_frames(path, [f"{ENTRY}/data_000001", f"{ENTRY}/data_000002"])
 
 
-def test_mask_and_limits_are_those_of_the_master(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE)], ids=["image", "stack of one"])
+def test_mask_and_limits_are_those_of_the_master(tmp_path: Path, shape: tuple[int, ...]) -> None:
     mask = np.zeros(SHAPE, np.uint32)
     mask[3, 4] = 8
-    frames = open_frames(write_master(tmp_path, (2, 2), pixel_mask=mask, countrate_correction_count_cutoff=1000))
+    said = {"pixel_mask": mask.reshape(shape), "countrate_correction_count_cutoff": 1000, "flatfield": np.ones(shape, np.float32)}
+    frames = open_frames(write_master(tmp_path, (2, 2), **said))
     assert frames.valid_max == 1000
     np.testing.assert_array_equal(frames.values, np.where(mask, np.nan, make_frames(4)))
+
+
+def test_a_master_may_be_moved_with_its_parts(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    path = write_master(tmp_path / "before", (2, 2))
+    with h5py.File(path, "a") as file:
+        for number in (1, 2):
+            del file[f"{ENTRY}/data_{number:06d}"]
+            file[f"{ENTRY}/data_{number:06d}"] = h5py.ExternalLink(path.with_name(f"e_data_{number:06d}.h5"), f"{ENTRY}/data")
+    (tmp_path / "before").rename(tmp_path / "after")
+    np.testing.assert_array_equal(open_frames(tmp_path / "after" / path.name).values, make_frames(4))
 
 
 def test_a_virtual_dataset_over_the_parts_is_the_stack(tmp_path: Path) -> None:
@@ -153,6 +172,37 @@ def test_numbered_detectors_are_not_joined(tmp_path: Path) -> None:
         open_frames(tmp_path / "a.h5")
 
 
+def test_keys_and_axes_of_a_master_are_those_of_all_parts(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2, 2), lost=[3])
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector/image_key"] = [2, 1, 0, 0, 0, 1]
+        file["entry/sample/rotation_angle"] = np.arange(6.0)
+        file[f"{ENTRY}/omega"] = np.arange(6.0) / 2
+        file[ENTRY].attrs["omega_indices"] = 0
+    assert roles_in(path) == ("projections", "flats", "darks")
+    with pytest.warns(MissingWarning, match=r"lacks 1 of 3 frames \(2\)"):
+        frames = open_frames(path, frames="projections")
+    np.testing.assert_array_equal(frames[:2].values, make_frames(6)[2:4])
+    np.testing.assert_array_equal(frames.rotation_angle, [2, 3, 4])
+    np.testing.assert_array_equal(frames.omega, [1, 1.5, 2])
+
+
+def test_masters_in_a_list_follow_each_other(tmp_path: Path) -> None:
+    paths = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        paths.append(write_master(tmp_path / name, (2, 1)))
+    np.testing.assert_array_equal(open_frames(paths).values, np.concatenate([make_frames(3)] * 2))
+
+
+def test_arrays_of_a_zarr_store_join_by_a_list(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    for number in (1, 2):
+        group.create_array(f"part_{number}", data=make_frames(2) + number)
+    frames = open_frames(tmp_path / "a.zarr", ["part_2", "part_1"])
+    np.testing.assert_array_equal(frames.values, np.concatenate([make_frames(2) + 2, make_frames(2) + 1]))
+
+
 def test_a_group_may_be_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["first/data"], file["second/data"] = make_frames(2), make_frames(3)
@@ -168,3 +218,65 @@ def test_names_that_are_none_are_refused(tmp_path: Path, dataset: Any) -> None:
 def test_many_parts_make_a_small_graph(tmp_path: Path) -> None:
     frames = open_frames(write_master(tmp_path, (1,) * 300), chunks={"frame": 1})
     assert len(pickle.dumps(frames.data.dask)) < 300_000
+
+
+def test_parts_are_opened_through_their_master_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    open_file = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda path, *how, **options: opened.append(path) or open_file(path, *how, **options))
+    counts = []
+    for parts in (3, 30):
+        folder = tmp_path / str(parts)
+        folder.mkdir()
+        path = write_master(folder, (1,) * parts, nimages=parts)
+        opened.clear()
+        open_frames(path)
+        counts.append(len(opened))
+    assert counts[0] == counts[1]
+
+
+CORRECT = 'operation = "correct_response"\nresponse = "gain.zarr"'
+
+
+@pytest.mark.parametrize(
+    ("source", "numbers"),
+    [
+        ('path = "e_master.h5"', range(6)),
+        ('path = "e_master.h5"\ndataset = ["entry/data/data_000003", "/entry/data/data_000001"]', [4, 5, 0, 1]),
+        ('path = "e_master.h5"\ndataset = "/entry/data/data_00000[12]"\nframes = "1:"', [1, 2, 3]),
+        ('path = "e_data_*.h5"', range(6)),
+        ('path = ["e_data_000002.h5", "e_data_000001.h5"]', [2, 3, 0, 1]),
+        ('path = "list.txt"', [0, 1, 4, 5]),
+    ],
+)
+def test_a_recipe_joins_what_open_frames_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, numbers: Sequence[int]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_master(tmp_path, (2, 2, 2))
+    (tmp_path / "list.txt").write_text("e_data_000001.h5\ne_data_000003.h5\n")
+    save(Response.from_gain(np.full(SHAPE, 2.0)), "gain.zarr")
+    write(CORRECT, source=source)
+    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "1GiB"])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(open_frames("out.zarr").values, 2.0 * make_frames(6)[list(numbers)], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::detcal.errors.MissingWarning")
+def test_a_run_gives_nan_for_a_part_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_master(tmp_path, (2, 2, 2), lost=[2])
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    done = CliRunner().invoke(main, ["run", str(write(CORRECT, source='path = "e_master.h5"')), "--memory", "1GiB"])
+    assert done.exit_code in (0, 3), done.output
+    expected = make_frames(6).astype(np.float32)
+    expected[2:4] = np.nan
+    np.testing.assert_allclose(open_frames("out.zarr").values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dataset", ["[]", "5", '["a", 3]'])
+def test_a_recipe_refuses_what_names_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_master(tmp_path, (2,))
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    said = refused(write(CORRECT, source=f'path = "e_master.h5"\ndataset = {dataset}'))
+    assert len(said) == 1
+    assert "input.dataset (line 3): expected the name of a dataset, or a list of names, got " in said.pop()

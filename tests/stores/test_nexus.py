@@ -89,10 +89,12 @@ def test_axes_of_another_length_or_none_are_left_out(tmp_path: Path, axes: list[
 
 def two_entries(file: h5py.File) -> None:
     file["entry2/data/data"] = STACK[:2]
+    file["entry2/data"].attrs["signal"] = "data"
 
 
 def raw_beside(file: h5py.File) -> None:
     file["entry/processed/volume"] = STACK[:2].astype(np.float32)
+    file["entry/processed"].attrs.update({"NX_class": "NXdata", "signal": "volume"})
 
 
 @pytest.mark.parametrize("add", [two_entries, raw_beside], ids=lambda add: add.__name__)

@@ -45,6 +45,8 @@ def write_exchange(path: Path, names: Any = ("data", "data_white", "data_dark"),
 @pytest.mark.parametrize("attrs", [{}, {"axes": "theta:y:x", "description": "transmission"}], ids=["plain", "axes"])
 def test_exchange_files_tell_projections_flats_and_darks_apart(tmp_path: Path, dataset: str | None, attrs: dict[str, str]) -> None:
     path = write_exchange(tmp_path / "a.h5", **attrs)
+    with h5py.File(path, "a") as file:
+        file["exchange/web_camera_frame"] = np.zeros((3, 4, 5), np.uint8)
     for frames, key, count in ((None, 0, 5), ("projections", 0, 5), ("flats", 1, 4), ("darks", 2, 3)):
         found = open_frames(path, dataset, frames=frames)
         np.testing.assert_array_equal(found.values, make([key] * count))

@@ -167,6 +167,14 @@ def test_an_entry_may_keep_its_data_behind_a_virtual_dataset(tmp_path: Path) -> 
     assert open_frames(path, "entry/volume").shape == (4, 5, 6)
 
 
+def test_the_key_of_a_subentry_is_found_from_wherever_its_data_are_linked(tmp_path: Path) -> None:
+    path = write_tomo(tmp_path / "a.nxs", entry="entry1/tomo_entry")
+    with h5py.File(path, "a") as file:
+        file["entry1/pco/data"] = h5py.SoftLink("/entry1/tomo_entry/instrument/detector/data")
+    for dataset in (None, "entry1/pco/data", "entry1/tomo_entry/data/data"):
+        taken(np.flatnonzero(KEY == 1), open_frames(path, dataset, frames="flats"))
+
+
 def test_projections_at_alignment_positions_are_none(tmp_path: Path) -> None:
     path = write_tomo(tmp_path / "a.nxs")
     with h5py.File(path, "a") as file:

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from detcal.errors import InputError, MissingWarning
+from detcal.stores.sources.exchange import GROUP as EXCHANGE
 from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, open_hdf5, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
 from detcal.stores.sources.names import natural_order
@@ -21,7 +22,7 @@ LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the li
 NUMBERED = re.compile(r"(.*?)([0-9]+)")
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
-BESIDE = ("data_white", "data_dark")  # of Data Exchange, beside the projections
+CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
 
@@ -143,7 +144,7 @@ def there(found: Survey, stack: Stack) -> Stack:
 
 
 def without_companions(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[Stack]:
-    """Without uncertainties of others, and without the flats and darks of Data Exchange files."""
+    """Without uncertainties of others, without what detectors are corrected by, and of Data Exchange files the projections alone."""
     names = {name for stack in stacks for name in stack}
 
     def is_companion(name: str) -> bool:
@@ -151,9 +152,9 @@ def without_companions(file: h5py.File, found: Survey, stacks: list[Stack]) -> l
         of_others = [name.removesuffix(end) for end in ERRORS if name.endswith(end)]
         if own in ("errors", "uncertainties"):
             of_others += [other for other in names if dirname(other) == group and other != name]
-        if own.startswith(BESIDE):
+        if group.endswith(f"/{EXCHANGE}") and own != "data":
             of_others.append(f"{group}/data")
-        return any(other in names for other in of_others)
+        return any(other in names for other in of_others) or own in CORRECTIONS
 
     return [stack for stack in stacks if not is_companion(stack[0])]
 

@@ -161,7 +161,7 @@ def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
             raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
         return beside
     numbers = key.numbers(choice or "projections")
-    if choice is None:
+    if choice is None and len(numbers) < len(key.values):
         warnings.warn(
             f"{source} has an image_key: of its {len(key.values)} frames ({key.contents()}) the projections are taken; "
             'say so by frames = "projections", or what else to take',

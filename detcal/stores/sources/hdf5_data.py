@@ -16,7 +16,7 @@ from detcal.errors import InputError
 from detcal.stores.absence import Absence, Box, Lacks, check_whole, warn_of, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
-from detcal.stores.sources.hdf5_absence import absence_of
+from detcal.stores.sources.hdf5_absence import absence_of, find_absence
 from detcal.stores.sources.hdf5_files import as_it_is_written
 from detcal.stores.sources.mappings import Lines, shape_of
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
@@ -44,7 +44,8 @@ class Hdf5Array:
     def of(cls, stored: h5py.Dataset) -> "Hdf5Array":
         """A dataset of an open file; behind a link it lies in another one."""
         path, version = abspath(stored.file.filename), fingerprint(data_files(stored))
-        absence = absence_of(path, stored.name, version)
+        # a virtual one takes long to look through, and is described once; else the file, which is open, is not opened again
+        absence = absence_of(path, stored.name, version) if stored.is_virtual else find_absence(stored)
         lacking = absence is not None and absence.lacks().any()
         dtype = with_nan(stored.dtype) if lacking else stored.dtype
         return cls(path, stored.name, shape_of(stored), dtype, version, lacking, stored.is_virtual)

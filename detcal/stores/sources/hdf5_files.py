@@ -10,6 +10,8 @@ import numpy as np
 from detcal.errors import InputError
 from detcal.stores.sources.readers import clear_errors
 
+ENTRY_DEPTH = 3  # of groups inside each other: subentry, instrument, detector
+
 
 @contextmanager
 def open_hdf5(path: str) -> Iterator[h5py.File]:
@@ -117,20 +119,28 @@ def first_gap(file: h5py.File, name: str) -> str:
 
 
 def groups_of_entry(file: h5py.File, dataset: str) -> Iterator[h5py.Group]:
-    """The entry in which a dataset lies, and the groups in it and in its instruments; links to other files are not followed."""
+    """The entry in which a dataset lies, and the groups in it, in its instruments and subentries; links to other files are not followed."""
     entry = follow(file, dataset.strip("/").split("/")[0])
-    if not isinstance(entry, h5py.Group):
-        entry = file
-    yield entry
-    for inner in groups_in(entry):
-        yield inner
-        yield from groups_in(inner)
+    yield from groups_below(entry if isinstance(entry, h5py.Group) else file, ENTRY_DEPTH)
+
+
+def groups_below(group: h5py.Group, depth: int) -> Iterator[h5py.Group]:
+    """A group, and the groups in it, so many inside each other."""
+    yield group
+    for inner in groups_in(group) if depth else ():
+        yield from groups_below(inner, depth - 1)
 
 
 def groups_in(group: h5py.Group) -> list[h5py.Group]:
     """The groups in a group."""
-    names = [name for name in group if not isinstance(group.get(name, getlink=True), h5py.ExternalLink)]
-    return [item for name in names if isinstance(item := follow(group, name), h5py.Group)]
+    return [item for _, item in members_of(group) if isinstance(item, h5py.Group)]
+
+
+def members_of(group: h5py.Group) -> Iterator[tuple[str, Any]]:
+    """What lies in a group, without links to other files: a master file may have thousands."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            yield name, follow(group, name)
 
 
 def holds(group: Any, name: str) -> bool:

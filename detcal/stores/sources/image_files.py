@@ -10,18 +10,20 @@ import re
 import warnings
 from base64 import b64encode
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fabio
 import numpy as np
 import tifffile
 from fabio.cbfimage import CbfImage
 from fabio.edfimage import EdfImage
+from PIL import Image
 
 from detcal.errors import InputError
 from detcal.sizes import check_pixels
@@ -31,8 +33,14 @@ from detcal.stores.sources.readers import Block, Coords, clear_errors, fingerpri
 UNPACKERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 HEADER_BYTES = 4096  # of an image file, within which detectors write their names
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how TIFF and BigTIFF files begin
-# How many frames an open file holds, and what reads one of them.
-Images = tuple[int, Callable[[int], Block]]
+
+
+class Images(NamedTuple):
+    """An open file: how many frames it holds, what reads one of them, and what of it is left out."""
+
+    held: int
+    frame: Callable[[int], Block]
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,10 @@ class ImageFilesReader:
     @classmethod
     def open(cls, paths: tuple[str, ...]) -> "ImageFilesReader":
         version = fingerprint(paths)
-        with open_images(paths[0]) as (held, frame):
-            first = frame(0)
+        with open_images(paths[0]) as images:
+            held, first, left_out = images.held, images.frame(0), images.left_out
+        if left_out:
+            warnings.warn(f"{paths[0]}: {left_out}", stacklevel=2)
         if first.ndim != 2:
             raise InputError(f"expected grey frames, got an image of shape {first.shape} in {paths[0]}")
         counts = [held, *(1 if held == 1 else count_frames(path) for path in paths[1:])]
@@ -89,11 +99,11 @@ class ImageFilesReader:
 
     def read_file(self, path: str, expected: int, start: int, frames: Block) -> None:
         """Fill `frames` from one file, from its frame `start` on."""
-        with open_images(path) as (held, frame):
-            if held != expected:
-                raise InputError(f"expected {expected} frames in {path}, as in {self.paths[0]} or when it was opened, got {held}")
+        with open_images(path) as images:
+            if images.held != expected:
+                raise InputError(f"expected {expected} frames in {path}, as in {self.paths[0]} or when it was opened, got {images.held}")
             for number, place in enumerate(frames, start):
-                image = frame(number)
+                image = images.frame(number)
                 if image.shape != self.shape[1:] or image.dtype.newbyteorder("=") != self.dtype:
                     raise InputError(
                         f"expected frames of shape {self.shape[1:]} and type {self.dtype}, as in {self.paths[0]}, "
@@ -110,8 +120,8 @@ def header_of(path: str) -> str:
 
 def count_frames(path: str) -> int:
     """How many frames an image file holds."""
-    with open_images(path) as (held, _):
-        return held
+    with open_images(path) as images:
+        return images.held
 
 
 @contextmanager
@@ -132,21 +142,36 @@ def opener_of(path: str) -> Callable[[str], AbstractContextManager[Images]]:
 def open_tiff(path: str) -> Iterator[Images]:
     """The pages of a TIFF file, or the frames that ImageJ and tifffile put behind a single page."""
     with tifffile.TiffFile(path) as file:
-        pages, count = file.pages, len(file.pages)
         check_last_page(path, file)
-        stack = file.series[0] if count == 1 else None
-        if stack is None or stack.dataoffset is None or stack.size == pages.first.size:
-            yield count, lambda number: read_page(path, pages[number])
+        pages = pages_of_frames(file)
+        others = f"of {len(file.pages)} pages the {len(pages)} of shape {pages[0].shape} are taken" if len(pages) < len(file.pages) else ""
+        stack = file.series[0] if len(file.pages) == 1 else None
+        planes = pages[0].shape[0] if pages[0].axes == "SYX" else 1  # tifffile's guess of three images: the planes of a colour one
+        if stack is None or stack.dataoffset is None or stack.size == pages[0].size:
+            yield Images(
+                len(pages) * planes,
+                lambda number: read_page(path, pages[number // planes], number % planes if planes > 1 else None),
+                others,
+            )
         else:
             kind = np.dtype(stack.dtype).newbyteorder(file.byteorder)
-            mapped = np.memmap(path, kind, mode="r", offset=stack.dataoffset, shape=stack.shape).reshape(-1, *pages.first.shape)
-            yield len(mapped), mapped.__getitem__
+            mapped = np.memmap(path, kind, mode="r", offset=stack.dataoffset, shape=stack.shape).reshape(-1, *pages[0].shape)
+            yield Images(len(mapped), mapped.__getitem__)
 
 
-def read_page(path: str, page: Any) -> Block:
-    """A page of a TIFF file."""
-    check_pixels(page.shape[:2], f"an image in {path}")
-    return np.asarray(page.asarray())
+def pages_of_frames(file: tifffile.TiffFile) -> Sequence[Any]:
+    """The pages of a TIFF file; of one with pages of other shapes at its end (a preview, a label) those of the shape that most have."""
+    if file.pages[-1].shape == file.pages.first.shape:
+        return file.pages
+    (shape, most), (_, next_most), *_ = Counter(page.shape for page in file.pages).most_common()
+    # where none has the majority, they are refused when they are read
+    return [page for page in file.pages if page.shape == shape] if most > next_most else file.pages
+
+
+def read_page(path: str, page: Any, plane: int | None) -> Block:
+    """A page of a TIFF file, or a plane of it."""
+    check_pixels(page.shape[:2] if plane is None else page.shape[1:], f"an image in {path}")
+    return np.asarray(page.asarray() if plane is None else page.asarray()[plane])
 
 
 def check_last_page(path: str, file: tifffile.TiffFile) -> None:
@@ -161,7 +186,7 @@ def open_cbf(path: str) -> Iterator[Images]:
     """The frame of a CBF file."""
     check_cbf(path)
     frame = CbfImage().read(path, check_MD5=False).data
-    yield 1, lambda _: frame
+    yield Images(1, lambda _: frame)
 
 
 def check_cbf(path: str) -> None:
@@ -178,17 +203,25 @@ def check_cbf(path: str) -> None:
 
 
 @contextmanager
+def open_png(path: str) -> Iterator[Images]:
+    """The image of a PNG file, as masks are drawn by hand."""
+    with Image.open(path) as image:
+        check_pixels((image.height, image.width), f"an image in {path}")
+        frame = np.asarray(image)
+    yield Images(1, lambda _: frame)
+
+
+@contextmanager
 def open_fabio(path: str) -> Iterator[Images]:
     """The frames of a file that fabio reads."""
     with fabio.open(path) as image:
-        if getattr(image, "incomplete_file", False):
-            check_tail(path, image)
+        left_out = what_is_behind(path, image) if getattr(image, "incomplete_file", False) else ""
         check_pixels(image.shape, f"an image in {path}")
-        yield image.nframes, lambda number: image.get_frame(number).data
+        yield Images(image.nframes, lambda number: image.get_frame(number).data, left_out)
 
 
-def check_tail(path: str, image: EdfImage) -> None:
-    """Refuse an EDF file that is cut short; what stands behind a last frame that is whole, and is no header, is left.
+def what_is_behind(path: str, image: EdfImage) -> str:
+    """What stands behind the last frame of an EDF file, that frame being whole.
 
     Raises
     ------
@@ -201,7 +234,12 @@ def check_tail(path: str, image: EdfImage) -> None:
         tail = file.read(HEADER_BYTES)
     if last.incomplete_data or b"{" in tail:
         raise InputError(f"{path} is cut short: its last frame is not whole")
-    warnings.warn(f"{path} has bytes behind its last frame, which are left out", stacklevel=2)
+    return "what stands behind its last frame is left out"
 
 
-OPENERS: dict[str, Callable[[str], AbstractContextManager[Images]]] = {".tif": open_tiff, ".tiff": open_tiff, ".cbf": open_cbf}
+OPENERS: dict[str, Callable[[str], AbstractContextManager[Images]]] = {
+    ".cbf": open_cbf,
+    ".png": open_png,
+    ".tif": open_tiff,
+    ".tiff": open_tiff,
+}

@@ -65,6 +65,7 @@ def files_in(folder: Path) -> list[str]:
     InputError
         There are none, or some of several kinds.
     """
+    check_readable(str(folder))
     kinds_of = {file: kind_of(file) for file in folder.iterdir() if not file.name.startswith(".")}
     found = [file for file, kind in kinds_of.items() if kind in HDF5_SUFFIXES | OF_IMAGES | {".npy"}]
     masters = [file for file in found if file.stem.endswith(MASTER)]

@@ -47,7 +47,8 @@ def load_hdf5(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:
         variables: dict[str, xr.Variable] = {}
         coords: dict[str, xr.Variable] = {}
         lacks: dict[str, Lacks] = {}
-        data = [name for name in entry if entry[name].attrs.get("NX_class") == "NXdata"]
+        data = [name for name in entry if entry[name].attrs.get("NX_class") == "NXdata" and name in entry[name]]
+        data = [name for name in data if not isinstance(entry[name].get(name, getlink=True), h5py.SoftLink)]  # the same again, as NXtomo
         for name in sorted(data, key=lambda name: (name != default, name)):  # the default plot is that of the first one
             for member in entry[name]:
                 if member == f"{name}_errors":  # which are a variable of their own, or follow from one

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, is_same
+from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, is_same, members_of
 
 INDICES = "_indices"
 Dimensions = dict[str, int]  # by the name of an axis: along which dimension it lies
@@ -46,8 +46,10 @@ def is_of_class(item: Any, kind: str) -> bool:
 def signal_of(group: h5py.Group) -> h5py.Dataset | None:
     """The dataset that a group names as its signal, or that older files mark as such."""
     named = [name for name in texts_of(group.attrs.get("signal", "")) if holds(group, name)]
-    marked = [name for name in group if holds(group, name) and texts_of(group[name].attrs.get("signal", "")) == ["1"]]
-    return group[(named or marked)[0]] if named or marked else None
+    if named:
+        return group[named[0]]
+    marked = (item for _, item in members_of(group) if isinstance(item, h5py.Dataset) and texts_of(item.attrs.get("signal", "")) == ["1"])
+    return next(marked, None)
 
 
 def axes_of(file: h5py.File, dataset: str, shape: tuple[int, ...]) -> dict[str, tuple[int, h5py.Dataset]]:
@@ -83,8 +85,8 @@ def dimensions_of(group: h5py.Group, name: str, shape: tuple[int, ...]) -> Dimen
 def marked_axes(group: h5py.Group, shape: tuple[int, ...]) -> Dimensions:
     """Lines that say themselves, as in older files, which dimension is theirs: from 1 on, the slowest first, or last where that fits."""
     found: Dimensions = {}
-    for name in group:
-        mark = texts_of(group[name].attrs.get("axis", "")) if holds(group, name) else []
+    for name, item in members_of(group):
+        mark = texts_of(item.attrs.get("axis", "")) if isinstance(item, h5py.Dataset) else []
         if len(mark) == 1 and mark[0].strip().isdigit():
             number = int(mark[0])
             places = [place for place in (number - 1, len(shape) - number) if fits(group, name, place, shape)]

@@ -72,7 +72,7 @@ def _(reader: Hdf5Reader | Hdf5Series) -> Said:
         facts = facts_of(file, reader.dataset, group)
         if group is None:
             return Said(None, facts)
-        masks = [found for found in datasets_of(group, [MASK]) if found.shape == reader.shape[1:] and found.dtype.kind in "biu"]
+        masks = [found for found in datasets_of(group, [MASK]) if found.dtype.kind in "biu" and one_image(found) == reader.shape[1:]]
         spoken = set(FLAGS) & set(reader.attrs())  # the frames' own attributes say more of them than their detector does
         limits = {} if spoken else limits_of(group, file[reader.dataset].dtype)
         return Said(bad_pixels(masks[0]) if masks else None, limits | facts)
@@ -89,7 +89,8 @@ def detector_of(file: h5py.File, dataset: str, names: list[str]) -> h5py.Group |
     """The group with some of these names of the detector that took a dataset: its own, or the only one in its entry, or that which holds
     the same data."""
     own, data = file[dataset].parent, file[dataset]
-    found = [group for group in groups_of_entry(file, dataset) if any(datasets_of(group, names))]
+    groups = (group for group in groups_of_entry(file, dataset) if not group.name.endswith(f"/{EIGER}"))
+    found = [group for group in groups if any(datasets_of(group, names))]
     if own in found:
         return own
     same = found if len(found) == 1 else [group for group in found if any(is_same(group, name, data) for name in group)]
@@ -127,9 +128,14 @@ def datasets_of(group: h5py.Group, names: list[str]) -> Iterator[h5py.Dataset]:
         yield from (each[name] for name in names if holds(each, name))
 
 
+def one_image(stored: h5py.Dataset) -> tuple[int, ...]:
+    """The shape of a dataset; that of the image, if it is a stack of one."""
+    return tuple(stored.shape[1:] if stored.ndim == 3 and stored.shape[0] == 1 else stored.shape)
+
+
 def bad_pixels(stored: h5py.Dataset) -> NDArray[np.bool_]:
     """The pixels that a mask says are bad, which may be of a type too small for the bits that only describe."""
-    values = whole_values(stored)
+    values = whole_values(stored).reshape(one_image(stored))
     return np.asarray(values & BAD_BITS != 0 if values.dtype.itemsize > 2 else values != 0)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.stores.sources.hdf5 import Hdf5Reader, own_attributes
-from detcal.stores.sources.hdf5_data import values_of, whole_values
+from detcal.stores.sources.hdf5_data import Hdf5Array, values_of, whole_values
 from detcal.stores.sources.hdf5_files import address, follow, groups_of_entry, holds, is_same, open_hdf5
 from detcal.stores.sources.joined import Joined
 from detcal.stores.sources.readers import Coords
@@ -140,7 +140,7 @@ def key_in(group: h5py.Group) -> h5py.Dataset:
 
 @singledispatch
 def angles_of(reader: Any) -> Coords:
-    """The rotation angles of a stack with an image key, as a coordinate along its frames; nothing if there is no key, or no angles."""
+    """The rotation angles of a stack with an image key, and the key, as coordinates along its frames; none if there is no key."""
     return {}
 
 
@@ -158,13 +158,14 @@ def _(reader: Hdf5Reader | Hdf5Series) -> Coords:
                 f"{reader.path}::{found[0].name} is left out: expected an angle for each of the {reader.shape[0]} frames, "
                 f"got shape {found[0].shape}", stacklevel=2,
             )  # fmt: skip
-        return {ANGLE: ("frame", values_of(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
+        angles: Coords = {ANGLE: ("frame", values_of(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
+        stored = key_in(keyed)
+        whole = stored.shape == (reader.shape[0],) and stored.dtype.kind in "iu" and Hdf5Array.of(stored).lacks is None
+        return angles | ({KEY: ("frame", whole_values(stored), {})} if whole else {})
 
 
 @angles_of.register
 def _(reader: Joined) -> Coords:
-    lines = [angles_of(each).get(ANGLE) for each in reader.readers]
-    found = [line for line in lines if line is not None]
-    if len(found) < len(lines):
-        return {}
-    return {ANGLE: ("frame", np.concatenate([line[1] for line in found]), found[0][2])}
+    lines = [angles_of(each) for each in reader.readers]
+    in_all = [name for name in lines[0] if all(name in each for each in lines)]
+    return {name: ("frame", np.concatenate([each[name][1] for each in lines]), lines[0][name][2]) for name in in_all}

@@ -103,15 +103,15 @@ def clear_errors(path: str, array: str | None = None) -> Iterator[None]:
 
 def advice(error: Exception, reason: str, array: str | None) -> str:
     """What may help against an error. It is damage only where nothing else is known to be the reason."""
-    if isinstance(error, BlockingIOError):
+    if isinstance(error, BlockingIOError) or "unable to lock file" in reason:
         return (
             "It is locked: a program, mostly the one that writes it, has it open. Wait until it is closed; or, to read what is there, set "
             "HDF5_USE_FILE_LOCKING=FALSE in the environment."
         )
     if "imagecodecs" in reason:
         return "pip install imagecodecs"
-    if "filter" in reason and ("not registered" in reason or "not available" in reason):
-        return "The plugin for this HDF5 filter is not on this machine: hdf5plugin has those of detectors, HDF5_PLUGIN_PATH names others."
+    if "plugin" in reason or ("filter" in reason and "regist" in reason):
+        return "Its HDF5 filter has no plugin on this machine: install it, and name its folder in HDF5_PLUGIN_PATH."
     if isinstance(error, ImportError | NotImplementedError) or (isinstance(error, OSError) and error.errno is not None):
         return ""  # which says it all
     if array is not None:

@@ -11,7 +11,7 @@ from detcal.errors import InputError
 from detcal.frames.selection import Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
-from detcal.stores.sources.nxtomo import angles_of
+from detcal.stores.sources.nxtomo import KEY, angles_of
 from detcal.stores.sources.readers import Block, Coords, Reader
 
 Flip = Literal["ud", "lr", "both"]
@@ -57,7 +57,10 @@ class Selected:
     def coords(self) -> Coords:
         numbers = self.numbers()
         lines = {**angles_of(self.reader), **self.reader.coords()}
-        return {name: (dim, values[numbers] if dim == DIMS[0] else values, attrs) for name, (dim, values, attrs) in lines.items()}
+        found = {name: (dim, values[numbers] if dim == DIMS[0] else values, attrs) for name, (dim, values, attrs) in lines.items()}
+        if KEY in found and len(np.unique(found[KEY][1])) == 1:
+            del found[KEY]  # they were asked for
+        return found
 
     def attrs(self) -> dict[str, Any]:
         return self.reader.attrs()

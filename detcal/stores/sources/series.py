@@ -10,7 +10,7 @@ import numpy as np
 from detcal.errors import InputError
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.hdf5 import Hdf5Reader, lines_of
-from detcal.stores.sources.hdf5_files import find_dataset, follow, groups_of_entry, holds, open_hdf5, target_of
+from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, open_hdf5, target_of
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
 from detcal.stores.sources.readers import Block, Coords
@@ -89,14 +89,18 @@ class Hdf5Series:
 
 
 def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:
-    """The reader of a dataset, which alone stays open of what lies behind links; None if it leads nowhere."""
+    """The reader of a dataset, of which no file stays open; None if the name leads nowhere."""
     found = follow(file, name)
-    return None if found is None else Hdf5Reader.of(path, name, find_dataset(path, file, name))
+    if isinstance(found, h5py.Group):
+        raise InputError(f"no dataset {name} in {path}: that is a group; `detcal tree {path}` lists what it holds")
+    return None if found is None else Hdf5Reader.of(path, name, found)
 
 
 def lengths_of(file: h5py.File, datasets: tuple[str, ...], known: dict[str, int]) -> list[int]:
     """How many frames each part has: those that are missing as many as a full one, but for the last, where the file says how many
     frames there are."""
+    if len(known) == len(datasets):
+        return [*known.values()]
     full = full_length(file, datasets, known)
     lengths = [known.get(name, full) for name in datasets]
     total = frames_wanted(file, next(iter(known)))

@@ -13,6 +13,7 @@ import xarray as xr
 from detcal.stores.sources.detector_files import add_detector
 from detcal.stores.sources.hdf5 import DIMS_MARK, JSON_MARK, TYPE_MARK, UNITS_MARK
 from detcal.stores.targets.streaming import blocks
+from detcal.stores.targets.tomography import add_tomography
 from detcal.stores.targets.zarr_store import NUMBERS
 
 # What is the standard error of which variable, or by which power of it.
@@ -25,7 +26,8 @@ UNITS = {
 
 
 def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
-    """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector."""
+    """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector,
+    frames with rotation angles also as NXtomo."""
     with open(path, "w+b", buffering=0) as raw, h5py.File(FileToClose(raw), "w") as file:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
@@ -41,6 +43,7 @@ def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
                 add_errors(entry, name, dataset[errors], power)
         if dataset.attrs.get("detcal_type") == "DistortionMap":
             add_detector(entry, dataset)
+        add_tomography(entry, dataset)
         file.flush()  # what cannot be written is to fail here, while the file can still be closed
 
 
