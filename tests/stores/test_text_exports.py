@@ -15,6 +15,8 @@ import detcal
 from detcal import azimuthal
 from detcal.errors import InputError, OutputError
 from detcal.stores import check_output
+from tests.pipelines.commands import detcal as command
+from tests.pipelines.commands import fails
 
 NEAR = Geometry(0.1, 0.0032, 0.0032, detector=Detector(1e-4, 1e-4, max_shape=(64, 64)), wavelength=1e-10)
 COUNTS = np.random.default_rng(0).poisson(50, (3, 64, 64)).astype("i4")
@@ -131,3 +133,32 @@ def test_errors_follow_from_variances(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.nxs") as file:
         np.testing.assert_allclose(file["entry/rate/rate_errors"], np.sqrt(2 * cube))
     assert set(detcal.load(tmp_path / "a.nxs").variables) == {"rate", "variance"}
+
+
+@pytest.mark.parametrize("suffix", [".xy", ".fxye", ".nxs"])
+def test_a_recipe_writes_what_save_writes(tmp_path: Path, suffix: str) -> None:
+    np.save(tmp_path / "frames.npy", COUNTS)
+    NEAR.write(str(tmp_path / "near.poni"))
+    recipe = f"""
+[input]
+path = "frames.npy"
+frames = 0
+[[steps]]
+operation = "integrate"
+geometry = "near.poni"
+npt = 30
+unit = "2th_deg"
+[output]
+path = "run{suffix}"
+"""
+    (tmp_path / "recipe.toml").write_text(recipe)
+    command(tmp_path, "run", "recipe.toml")
+    detcal.save(profiles(), tmp_path / f"own{suffix}")
+    if suffix == ".nxs":
+        xr.testing.assert_equal(detcal.load(tmp_path / "run.nxs").compute(), detcal.load(tmp_path / "own.nxs").compute())
+    else:
+        run, own = ((tmp_path / f"{name}{suffix}").read_text().splitlines() for name in ("run", "own"))
+        assert run[-30:] == own[-30:]
+        assert any("Wavelength: 1e-10 m" in line for line in run)
+    (tmp_path / "several.toml").write_text(recipe.replace("frames = 0\n", "").replace(".nxs", ".xy").replace("run", "several"))
+    assert "holds one profile, not 3 along frame" in fails(tmp_path, "check", "several.toml")

@@ -339,3 +339,13 @@ def test_memory_of_a_detector_of_several_elements_stays_under_the_plan(tmp_path,
     (tmp_path / "recipe.toml").write_text(RECIPE.format(operation=operation, keys=""))
     peak, told = peak_of_run(["run", "recipe.toml", "--memory", "1GiB", "--workers", "2"], tmp_path)
     assert_within_plan(peak, told)
+
+
+@pytest.mark.parametrize(("suffix", "numbers"), [(".rpl", ".raw"), (".hdr", ".img")])
+def test_a_recipe_writes_a_cube_as_numbers_beside_a_header(tmp_path, suffix, numbers):
+    write(tmp_path / "scan.h5", "nexus")
+    text = RECIPE.format(operation="regrid_xrf", keys='quantity = "counts"').replace("out.zarr", f"out{suffix}")
+    (tmp_path / "recipe.toml").write_text(text)
+    command(tmp_path, "run", "recipe.toml")
+    np.testing.assert_allclose(np.fromfile(tmp_path / f"out{numbers}", "<f4").reshape(MAP.shape), MAP, rtol=1e-6)
+    assert sorted(path.name for path in tmp_path.glob("*.*") if path.stem == "out") == sorted([f"out{suffix}", f"out{numbers}"])
