@@ -90,6 +90,13 @@ def plain(file):
     file["scan/monitor"] = np.ones(ROWS * COLUMNS)
 
 
+def plain_at_the_top(file):
+    """As `plain`, x and y outside the group of the spectra."""
+    file["scan/detector/spectra"] = POINTS
+    put(file, "samx", X.ravel(), "mm")
+    put(file, "samy", Y.ravel(), "mm")
+
+
 def plain_elements(file):
     """(spectrum, detector, energy), as at NanoMAX, and positions together."""
     file["entry/measurement/xspress3"] = COUNTS.reshape(ELEMENTS, -1, CHANNELS).transpose(1, 0, 2)
@@ -98,7 +105,20 @@ def plain_elements(file):
 
 LAYOUTS = {
     function.__name__: function
-    for function in (maps_raw, maps, xrf_maps, pyxrf, pyxrf_elements, nexus, nexus_bytes, nexus_colons, nxfluo, plain, plain_elements)
+    for function in (
+        maps_raw,
+        maps,
+        xrf_maps,
+        pyxrf,
+        pyxrf_elements,
+        nexus,
+        nexus_bytes,
+        nexus_colons,
+        nxfluo,
+        plain,
+        plain_at_the_top,
+        plain_elements,
+    )
 }
 WITHOUT_POSITIONS = ("maps_raw",)
 

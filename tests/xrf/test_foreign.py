@@ -55,6 +55,14 @@ def test_a_map_is_the_scan_that_was_written(path):
     np.testing.assert_allclose(xrf.regrid(scan.spectra, xrf.build_scan_grid(scan)), cube(), rtol=1e-6)
 
 
+def test_a_map_without_sizes_is_in_pixels(tmp_path):
+    pytest.importorskip("rsciio")
+    detcal.save(cube().drop_vars(["x", "y"]), tmp_path / "map.rpl")
+    scan = detcal.open_scan(tmp_path / "map.rpl")
+    assert scan.positions.attrs["units"] == "pixels"
+    np.testing.assert_array_equal(scan.positions[[0, 1, 6]], [[0, 0], [1, 0], [0, 1]])
+
+
 def test_it_is_sent_to_workers_as_a_path(path):
     spectra = detcal.open_scan(path, chunks={"row": 1}).spectra
     assert len(pickle.dumps(spectra.data)) < 5000
