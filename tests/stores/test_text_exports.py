@@ -126,6 +126,28 @@ def test_units_are_those_of_udunits_and_come_back(tmp_path: Path, unit: str, kno
     assert detcal.load(tmp_path / "a.h5").radial.attrs == {"units": unit, "long_name": unit.rpartition("_")[0]}
 
 
+@pytest.mark.parametrize(("unit", "known"), [("q_nm^-1", "1/nm"), ("q_A^-1", "1/angstrom")])
+def test_one_profile_over_q_is_nxcansas_too(tmp_path: Path, unit: str, known: str) -> None:
+    found = profiles(unit).compute()
+    found.intensity[0, 4] = np.nan
+    detcal.save(found, tmp_path / "a.nxs")
+    with h5py.File(tmp_path / "a.nxs") as file:
+        entry, data = file["sasentry"], file["sasentry/sasdata"]
+        assert (entry.attrs["canSAS_class"], entry.attrs["version"], entry["definition"].asstr()[()]) == ("SASentry", "1.1", "NXcanSAS")
+        assert (data.attrs["canSAS_class"], data.attrs["I_axes"], data.attrs["Q_indices"]) == ("SASdata", "Q", 0)
+        assert (data["Q"].attrs["units"], data["I"].attrs["uncertainties"]) == (known, "Idev")
+        for name, column in (("Q", found.radial), ("I", found.intensity[0]), ("Idev", found.sem[0])):
+            np.testing.assert_array_equal(data[name], np.delete(column.values, 4))
+    xr.testing.assert_equal(detcal.load(tmp_path / "a.nxs").compute(), found)
+
+
+@pytest.mark.parametrize("found", [profiles("2th_deg"), profiles("q_nm^-1", frames=3)], ids=["angles", "several"])
+def test_other_profiles_are_no_nxcansas(tmp_path: Path, found: xr.Dataset) -> None:
+    detcal.save(found, tmp_path / "a.nxs")
+    with h5py.File(tmp_path / "a.nxs") as file:
+        assert "sasentry" not in file
+
+
 def test_errors_follow_from_variances(tmp_path: Path) -> None:
     cube = np.arange(24.0).reshape(2, 3, 4)
     rates = xr.Dataset({name: (("row", "column", "energy"), cube * factor) for name, factor in (("rate", 1), ("variance", 2))})

@@ -12,6 +12,7 @@ import xarray as xr
 
 from detcal.stores.sources.detector_files import add_detector
 from detcal.stores.sources.hdf5 import DIMS_MARK, JSON_MARK, TYPE_MARK, UNITS_MARK
+from detcal.stores.targets.cansas import add_cansas
 from detcal.stores.targets.streaming import blocks
 from detcal.stores.targets.tomography import add_tomography
 from detcal.stores.targets.zarr_store import NUMBERS
@@ -27,7 +28,7 @@ UNITS = {
 
 def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
     """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector,
-    frames with rotation angles also as NXtomo."""
+    frames with rotation angles also as NXtomo, one profile over q also as NXcanSAS."""
     with open(path, "w+b", buffering=0) as raw, h5py.File(FileToClose(raw), "w") as file:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
@@ -44,6 +45,7 @@ def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
         if dataset.attrs.get("detcal_type") == "DistortionMap":
             add_detector(entry, dataset)
         add_tomography(entry, dataset)
+        add_cansas(file, dataset)
         file.flush()  # what cannot be written is to fail here, while the file can still be closed
 
 
