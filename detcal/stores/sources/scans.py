@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.stores.absence import Absence, Lacks, warn_of
-from detcal.stores.damage import guarded
+from detcal.stores.damage import Guarded, guarded
+from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
 from detcal.stores.sources.hdf5_files import follow
 from detcal.stores.sources.readers import Coords, FrameArray
@@ -143,9 +144,22 @@ class StoredSpectra:
         box, _ = self.box(start, stop)
         return self.array.files(box[0].start, box[0].stop)
 
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        (span, channels), inside = box_around(key, self.shape)
+        return take(self.part(span, channels), inside)
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        box, first = self.box(start, stop)
-        return self.in_order(self.array[box])[start - first : stop - first]
+        return self.part((start, stop), (0, self.shape[1]))
+
+    def part(self, span: tuple[int, int], channels: tuple[int, int]) -> NDArray[Any]:
+        """Some spectra, of which no other channels are read."""
+        box, first = self.box(*span)
+        wanted = tuple(slice(*channels) if dim == "energy" else part for dim, part in zip(self.dims, box, strict=True))
+        return self.in_order(self.array[wanted])[span[0] - first : span[1] - first]
 
     def box(self, start: int, stop: int) -> tuple[tuple[slice, ...], int]:
         """The part of the dataset that has some spectra, of a map whole rows or a part of one, and the number of the first in it."""
@@ -165,7 +179,7 @@ class StoredSpectra:
     def in_order(self, values: NDArray[Any]) -> NDArray[Any]:
         """A part of the dataset as (spectrum, energy)."""
         order = [self.dims.index(dim) for dim in ("detector", "spectrum", "row", "column", "energy") if dim in self.dims]
-        return values.transpose(order).reshape(-1, self.sizes["energy"])
+        return values.transpose(order).reshape(-1, values.shape[self.dims.index("energy")])
 
     def block(self, chunks: Mapping[str, int] | None) -> int:
         """How many spectra make a block: whole chunks of the file, and whole rows of a map where these are not larger."""
@@ -186,7 +200,8 @@ class StoredSpectra:
 
         As the input of a run they are guarded.
         """
-        read, blocks = FrameArray(guarded(self, "spectra")), (self.block(chunks), -1)
+        rows, blocks = guarded(self, "spectra"), (self.block(chunks), -1)
+        read = FrameArray(rows) if isinstance(rows, Guarded) else self
         if lacks := self.lacks:
             warn_of(f"{self.array.path}::{self.array.name}", {"": lacks}, "spectra", stacklevel=4)
         return da.from_array(
