@@ -444,7 +444,7 @@ def test_time_is_that_of_the_step_a_thread_is_at():
     ):
         graph[number] = Task(number, at_work_in(module, seconds))
     with MemoryWatch() as watch, Stopwatch(steps) as stopwatch:
-        compute_on_threads(graph, list(graph), 2, 64 * GIB, watch, lambda key: None, lambda key, result: None, lambda: None)
+        compute_on_threads(graph, list(graph), 2, 64 * GIB, watch, lambda key: None, lambda key: None, lambda: None)
     times = stopwatch.times()
     assert list(times) == ["reading", "correct_response", "sigma_clip and integrate", "other"]
     np.testing.assert_allclose(list(times.values()), [0.2, 0.4, 0.6, 0.3], atol=0.1)

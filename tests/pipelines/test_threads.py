@@ -24,7 +24,7 @@ MIB = 2**20
 
 def compute(graph, keys, threads=2, budget=GIB * 64):
     with MemoryWatch() as watch:
-        compute_on_threads(graph, keys, threads, budget, watch, lambda key: None, lambda key, result: None, lambda: None)
+        compute_on_threads(graph, keys, threads, budget, watch, lambda key: None, lambda key: None, lambda: None)
     return watch.peak
 
 
