@@ -2,8 +2,8 @@
 
 import gc
 
-import detcal_pipelines.run
 import pytest
+from detcal_pipelines.run import Job
 from numba.core.dispatcher import Dispatcher
 
 from tests.pipelines.commands import detcal
@@ -25,13 +25,13 @@ def loaded() -> set:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_run_compiles_nothing_once_it_has_begun(folder, monkeypatch, name):
-    before, write = [], detcal_pipelines.run.write
+    before, write = [], Job.write
 
     def watched(*arguments):
         before.append(loaded())
         return write(*arguments)
 
-    monkeypatch.setattr(detcal_pipelines.run, "write", watched)
+    monkeypatch.setattr(Job, "write", watched)
     detcal(folder, "run", f"{name}.toml", "--workers", "2", "--overwrite")
     assert before[0]
     assert loaded() - before[0] == set()
