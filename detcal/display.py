@@ -5,6 +5,7 @@ import zlib
 from base64 import b64encode
 from dataclasses import fields
 from html import escape
+from textwrap import shorten
 from typing import Any
 
 import dask.array as da
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from detcal.frames.once import is_found
 
 SIDE = 96  # largest of a thumbnail, pixels
+MOST_LETTERS = 100  # of a text
 UNKNOWN = 200, 30, 30  # the colour of NaN
 
 
@@ -59,7 +61,7 @@ def describe(value: Any) -> str:
     elif isinstance(value, da.Array):
         sizes, unit = ", ".join(map(str, value.shape)), ""
     else:
-        return str(value)
+        return shorten(str(value), MOST_LETTERS, placeholder=" …")
     held = "lazy" if is_lazy(value) else "in memory"
     size = "" if np.isnan(value.size) else f", {format_bytes(value.nbytes)}"  # parts of lazy matrices do not know it before
     return f"({sizes}) {value.dtype}{unit}{size}, {held}"

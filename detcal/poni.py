@@ -1,5 +1,6 @@
 """Reading .poni files, which say where a detector stands, and what pyFAI knows of its frames."""
 
+import json
 from os import PathLike, path
 from textwrap import shorten
 from typing import Any
@@ -42,3 +43,13 @@ def find_dummy(detector: Any) -> tuple[float, float] | None:
     if detector.dummy is None:
         return None
     return float(detector.dummy), float(detector.delta_dummy or 0)
+
+
+def poni_text(geometry: Any) -> str:
+    """A pyFAI geometry as JSON, with the keys of .poni files: lengths in m, rotations in rad."""
+    known = {
+        "Detector": geometry.detector.name, "Detector_config": dict(geometry.detector.get_config()),
+        "Distance": geometry.dist, "Poni1": geometry.poni1, "Poni2": geometry.poni2,
+        "Rot1": geometry.rot1, "Rot2": geometry.rot2, "Rot3": geometry.rot3, "Wavelength": geometry.wavelength,
+    }  # fmt: skip
+    return json.dumps({name: value for name, value in known.items() if value is not None}, default=str)

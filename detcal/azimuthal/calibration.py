@@ -45,6 +45,8 @@ class AzimuthalBins:
         Of pyFAI's detector: the numbers in its frames that are no readings.
     corrections
         What frames are corrected for when they are brought into these bins: some of "dark", "flat", "parallax".
+    geometry : text, or None
+        Where the detector stood, and the wavelength, as JSON with the keys of .poni files. Profiles have it as an attribute.
     """
 
     data: xr.DataArray
@@ -59,6 +61,7 @@ class AzimuthalBins:
     azimuths: xr.DataArray | None = None
     detector_dummy: tuple[float, float] | None = None
     corrections: tuple[str, ...] = ()
+    geometry: str | None = None
 
     def __repr__(self) -> str:
         return as_text(self)

@@ -24,7 +24,7 @@ from detcal.frames.arrays import ArrayLike
 from detcal.frames.once import on_first_use
 from detcal.frames.stack import as_image
 from detcal.frames.valid import as_mask
-from detcal.poni import find_dummy, read_poni
+from detcal.poni import find_dummy, poni_text, read_poni
 from detcal.sizes import check_pixels
 
 BINS_A_PIXEL = 4  # at most: most bins are then empty already
@@ -130,6 +130,7 @@ def build_bins(
     done = {"dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None}
     known: dict[str, Any] = {
         "unit": unit, "split": split, "detector_dummy": detector_dummy, "corrections": tuple(name for name, there in done.items() if there),
+        "geometry": poni_text(integrator),
     }  # fmt: skip
     wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle)
     sort = partial(sort_detector, integrator, wanted, known)

@@ -96,11 +96,14 @@ def as_profiles(
     taken = {*names, "radial", "azimuthal"} & set(coords)
     if taken:
         raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")
-    coords["radial"] = bins.centres.assign_attrs(units=bins.unit)
+    coords["radial"] = bins.centres.assign_attrs(units=bins.unit, long_name=bins.unit.rpartition("_")[0])
     dims: tuple[str, ...] = ("frame", "radial")
     if bins.azimuths is not None:  # bins go by radius, then by azimuth
         found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
         coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
         dims = ("frame", "azimuthal", "radial")
     done = {ATTRIBUTE: list(corrections_of(stack))} if corrections_of(stack) else {}  # which holds for profiles that are drawn back too
-    return xr.Dataset({name: (dims, found[:, k], done) for k, name in enumerate(names)}, coords)
+    unit = {"units": stack.attrs.get("units", "counts")}
+    attrs = [done | ({"units": "1"} if name == "count" else unit) for name in names]
+    known = {} if bins.geometry is None else {"geometry": bins.geometry}
+    return xr.Dataset({name: (dims, found[:, k], attrs[k]) for k, name in enumerate(names)}, coords, known)

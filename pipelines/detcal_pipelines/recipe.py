@@ -99,7 +99,10 @@ class Input(Table):
 class Output(Table):
     """Where the result goes."""
 
-    path: OutputPath = Field(description=".zarr, .h5 or .nxs (NeXus); frames also .tif or .edf", examples=["corrected.zarr"])
+    path: OutputPath = Field(
+        description=".zarr, .h5 or .nxs (NeXus); frames and maps also .tif or .edf; profiles .xy, .dat, .chi, .fxye",
+        examples=["corrected.zarr"],
+    )
     overwrite: bool = Field(False, description="replace an output that exists, once the new one is whole")
     shard_frames: int | None = Field(None, gt=0, description="zarr only: frames a shard, with a chunk for each frame", examples=[64])
 

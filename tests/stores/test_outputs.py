@@ -25,7 +25,7 @@ from tests.stores.samples import SUFFIXES, content, make_failing, make_frames
         (make_frames(), "a.zarr", {"chunks": {"frame": 2}, "shards": {"frame": 5}}, "expected shards of whole chunks"),
         (make_frames(), "a.zarr", {"chunks": {"row": 2}}, r"got \{'row': 2\}"),
         (da.zeros((4, 20_000, 20_000), chunks=(2, -1, -1)), "a.h5", {}, "less than 2 GiB"),
-        (Response.from_gain(np.ones((6, 5))), "a.tif", {}, "a .tif holds one stack or image, not gain"),
+        (Response.from_gain(np.ones((6, 5))), "a.tif", {}, "a .tif holds one stack or image, or maps of elements, not gain"),
         ("text", "a.zarr", {}, "to save, got str"),
         (make_frames(), "old.zarr", {}, "exists already"),
         (make_frames(), "folder", {"overwrite": True}, "not a zarr store"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from os import fspath
-from os.path import abspath
 from typing import Any
 
 import h5py
@@ -10,9 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from detcal.stores.sources.hdf5_files import find_dataset, follow
-from detcal.stores.sources.readers import check_readable, clear_errors
-from detcal.stores.sources.scans import Numbers, PathOrName, channel_axis, fits, lazy_spectra, left_out_of_file, read, read_all
+from detcal.stores.sources.hdf5_files import find_dataset, follow, open_hdf5
+from detcal.stores.sources.readers import check_readable
+from detcal.stores.sources.scans import Numbers, PathOrName, StoredSpectra, channel_axis, fits, left_out_of_file, read, read_all
 from detcal.stores.sources.settings import setting_of, text_of
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
@@ -74,11 +73,10 @@ def open_crono(
     >>> detcal.open_crono(path).selected.shape
     (4, 6)
     """
-    name, file_path = fspath(path), abspath(fspath(path))
+    name = fspath(path)
     check_readable(name)
-    with clear_errors(name), h5py.File(file_path, "r") as file:
-        stored = find_dataset(name, file, "XRF/Spectra")
-        spectra = lazy_spectra(file_path, stored, chunks)
+    with open_hdf5(name) as file:
+        spectra = StoredSpectra.of(find_dataset(name, file, "XRF/Spectra"), ("spectrum", "energy")).lazy(chunks)
         number, channels = spectra.shape
         members = file["XRF"]
         positions = np.asarray(read_all(find_dataset(name, file, "XRF/MotorsPositions")), np.float64) * motor_step_um

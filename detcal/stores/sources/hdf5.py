@@ -18,6 +18,7 @@ from detcal.stores.sources.readers import Block, Coords, check_ndim, recorded_as
 JSON_MARK = "detcal_json"  # the names of attributes that are JSON
 DIMS_MARK = "detcal_dims"  # the names of a variable's dimensions
 TYPE_MARK = "detcal_dtype"  # the type of times, which are written as text
+UNITS_MARK = "detcal_units"  # the units, where NeXus has others for the same
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def lines_of(file: h5py.File, dataset: str, shape: tuple[int, ...]) -> Coords:
 def own_attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
     """The attributes of an HDF5 object as Python's own types, without detcal's notes."""
     as_json = set(item.attrs.get(JSON_MARK, ()))
-    attributes = {name: value for name, value in item.attrs.items() if name not in (JSON_MARK, DIMS_MARK, TYPE_MARK)}
+    attributes = {name: value for name, value in item.attrs.items() if name not in (JSON_MARK, DIMS_MARK, TYPE_MARK, UNITS_MARK)}
+    attributes |= {"units": item.attrs[UNITS_MARK]} if UNITS_MARK in item.attrs else {}
     return {name: json.loads(value) if name in as_json else own_type(value) for name, value in attributes.items()}
 
 

@@ -51,6 +51,8 @@ def load_hdf5(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:
         data = [name for name in data if not isinstance(entry[name].get(name, getlink=True), h5py.SoftLink)]  # the same again, as NXtomo
         for name in sorted(data, key=lambda name: (name != default, name)):  # the default plot is that of the first one
             for member in entry[name]:
+                if member == f"{name}_errors":  # which are a variable of their own, or follow from one
+                    continue
                 variable, missing = lazy_variable(entry[name][member])
                 (variables if member == name else coords)[member] = variable
                 lacks |= {member: missing} if missing else {}

@@ -3,8 +3,10 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from os import PathLike
-from typing import Any
+from os.path import abspath
+from typing import Any, Protocol
 
 import dask.array as da
 import h5py
@@ -14,8 +16,8 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.stores.absence import Lacks, warn_of
-from detcal.stores.damage import Guarded, guarded
+from detcal.stores.absence import Absence, Lacks, warn_of
+from detcal.stores.damage import guarded
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
 from detcal.stores.sources.hdf5_files import follow
 from detcal.stores.sources.readers import Coords, FrameArray
@@ -27,24 +29,75 @@ Numbers = ArrayLike | Sequence[float]
 BLOCK_BYTES = 2**22  # of spectra: parts of lines, since dask reads whole blocks where a tile of a map needs a few lines
 
 
-def lazy_spectra(path: str, stored: h5py.Dataset, chunks: Mapping[str, int] | None) -> da.Array:
-    """Spectra (spectrum, energy) in blocks of whole chunks of the file, energies whole."""
-    if stored.ndim != 2 or 0 in stored.shape or stored.dtype.kind not in "iuf":
-        raise InputError(f"expected spectra (spectrum, energy) of numbers in {path}, got {stored.shape} of {stored.dtype}")
-    block = wanted_rows(chunks, "spectrum", stored.shape[1] * stored.dtype.itemsize, stored.chunks[0] if stored.chunks else 1)
-    return lazy_array(Hdf5Array.of(stored), (min(block, len(stored)), -1), "spectra", stored.chunks[0] if stored.chunks else 1)
+class Stored(Protocol):
+    """An array in a file, behind a path."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def version(self) -> str:
+        """Changes when the file does."""
+
+    @property
+    def lacking(self) -> bool:
+        """Whether something is missing."""
+
+    @property
+    def absence(self) -> Absence | None:
+        """What is missing."""
+
+    def files(self, start: int, stop: int) -> list[str]:
+        """The files of some rows."""
+
+    def __getitem__(self, key: Any) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Spectra (spectrum, energy) as a reader of frames reads these."""
+class StoredSpectra:
+    """Spectra (spectrum, energy) of one element of a detector, as a reader of frames reads these, from a dataset of any dimensions."""
 
-    array: Hdf5Array
-    chunk_frames: int
+    array: Stored
+    dims: tuple[str, ...]  # of the dataset: "energy"; "spectrum", or "row" and "column"; "detector", if it holds several elements
+    chunks: tuple[int, ...] | None  # in which the file has it
+    element: int = 0
+
+    @classmethod
+    def of(cls, stored: h5py.Dataset, dims: tuple[str, ...], element: int = 0) -> "StoredSpectra":
+        """A dataset of an open file.
+
+        Raises
+        ------
+        InputError
+            It holds no spectra.
+        """
+        if stored.ndim != len(dims) or 0 in stored.shape or stored.dtype.kind not in "iuf":
+            place = f"{abspath(stored.file.filename)}::{stored.name}"
+            raise InputError(f"expected spectra ({', '.join(dims)}) of numbers in {place}, got {stored.shape} of {stored.dtype}")
+        return cls(Hdf5Array.of(stored), dims, stored.chunks, element)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Lengths of the dimensions."""
+        return dict(zip(self.dims, self.array.shape, strict=True))
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Number of points, or rows and columns of them."""
+        return tuple(self.sizes[dim] for dim in ("spectrum", "row", "column") if dim in self.dims)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+        return prod(self.points), self.sizes["energy"]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -55,8 +108,30 @@ class Rows:
         return self.array.version
 
     @property
+    def chunk_frames(self) -> int:
+        """Spectra in a chunk of the file: whole rows of a map, unless one of them is cut into several."""
+        chunks = dict(zip(self.dims, self.chunks or (), strict=False))
+        if "spectrum" in self.dims:
+            return chunks.get("spectrum", 1)
+        columns = self.sizes["column"]
+        return chunks["row"] * columns if chunks.get("row", 1) > 1 else chunks.get("column", columns)
+
+    @property
     def lacks(self) -> Lacks | None:
-        return self.array.lacks
+        """What is missing of each spectrum; None if nothing is."""
+        if not self.array.lacking or self.array.absence is None:
+            return None
+        flags = np.zeros((2, self.shape[0]), np.bool_)
+        for start in range(0, self.shape[0], self.block(None)):
+            stop = min(start + self.block(None), self.shape[0])
+            box, first = self.box(start, stop)
+            ends = tuple((part.start, part.stop) for part in box)
+            if (missing := self.array.absence.mask(ends)) is not None:
+                inside = self.in_order(missing)[start - first : stop - first]
+                flags[:, start:stop] = inside.all(axis=1), inside.any(axis=1)
+        whole, some = flags
+        found = Lacks(whole, some & ~whole, self.array.absence.lacks().hint)
+        return found if found.any() else None
 
     def coords(self) -> Coords:
         return {}
@@ -65,33 +140,59 @@ class Rows:
         return {}
 
     def files(self, start: int, stop: int) -> list[str]:
-        return self.array.files(start, stop)
+        box, _ = self.box(start, stop)
+        return self.array.files(box[0].start, box[0].stop)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        return self.array[start:stop]
+        box, first = self.box(start, stop)
+        return self.in_order(self.array[box])[start - first : stop - first]
 
+    def box(self, start: int, stop: int) -> tuple[tuple[slice, ...], int]:
+        """The part of the dataset that has some spectra, of a map whole rows or a part of one, and the number of the first in it."""
+        parts = {dim: slice(0, size) for dim, size in self.sizes.items()} | {"detector": slice(self.element, self.element + 1)}
+        first = start
+        if "spectrum" in self.dims:
+            parts["spectrum"] = slice(start, stop)
+        else:
+            columns = self.sizes["column"]
+            rows = slice(start // columns, -(-stop // columns))
+            first = rows.start * columns
+            if rows.stop - rows.start == 1:
+                parts["column"], first = slice(start - first, stop - first), start
+            parts["row"] = rows
+        return tuple(parts[dim] for dim in self.dims), first
 
-def wanted_rows(chunks: Mapping[str, int] | None, dim: str, row_bytes: int, own: int) -> int:
-    """How many spectra or rows make a block: whole chunks of the file."""
-    wanted = (chunks or {}).get(dim, max(1, BLOCK_BYTES // row_bytes // own * own))
-    if set(chunks or ()) - {dim} or wanted < 1:
-        raise InputError(f'expected chunks such as {{"{dim}": 16}}, since energies are whole in each block, got {chunks}')
-    return -(-wanted // own) * own
+    def in_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A part of the dataset as (spectrum, energy)."""
+        order = [self.dims.index(dim) for dim in ("detector", "spectrum", "row", "column", "energy") if dim in self.dims]
+        return values.transpose(order).reshape(-1, self.sizes["energy"])
 
+    def block(self, chunks: Mapping[str, int] | None) -> int:
+        """How many spectra make a block: whole chunks of the file, and whole rows of a map where these are not larger."""
+        row = self.sizes["column"] if "row" in self.dims else 1
+        units = {"spectrum": 1} | ({"row": row} if "row" in self.dims else {})
+        given = dict(chunks or {})
+        if set(given) - set(units) or len(given) > 1 or any(number < 1 for number in given.values()):
+            example = " or ".join(f'{{"{unit}": 16}}' for unit in units)
+            raise InputError(f"expected chunks such as {example}, since energies are whole in each block, got {chunks}")
+        own = self.chunk_frames
+        spectrum = self.shape[1] * self.dtype.itemsize
+        wanted = max(1, BLOCK_BYTES // spectrum // own * own) if not given else sum(units[unit] * number for unit, number in given.items())
+        block = -(-wanted // own) * own
+        return min(block // row * row if block > row else block, self.shape[0])
 
-def lazy_array(array: Hdf5Array, blocks: tuple[int, ...], unit: str, chunk_rows: int | None = None) -> da.Array:
-    """A dataset over dask, behind a path rather than an open file; with a warning of what is missing, and NaN.
+    def lazy(self, chunks: Mapping[str, int] | None) -> da.Array:
+        """The spectra over dask, behind a path rather than an open file; with a warning of what is missing, and NaN.
 
-    As the input of a run its rows are guarded, if it is said of how many of them a chunk of the file is.
-    """
-    rows = None if chunk_rows is None else guarded(Rows(array, chunk_rows), unit)
-    read = FrameArray(rows) if isinstance(rows, Guarded) else array
-    if lacks := array.lacks:
-        warn_of(f"{array.path}::{array.name}", {"": lacks}, unit, stacklevel=4)
-    return da.from_array(
-        read, chunks=blocks, name=f"spectra-{tokenize(read, blocks)}", fancy=False, inline_array=True,
-        meta=np.empty((0,) * read.ndim, read.dtype),
-    )  # fmt: skip
+        As the input of a run they are guarded.
+        """
+        read, blocks = FrameArray(guarded(self, "spectra")), (self.block(chunks), -1)
+        if lacks := self.lacks:
+            warn_of(f"{self.array.path}::{self.array.name}", {"": lacks}, "spectra", stacklevel=4)
+        return da.from_array(
+            read, chunks=blocks, name=f"spectra-{tokenize(read, blocks)}", fancy=False, inline_array=True,
+            meta=np.empty((0, 0), read.dtype),
+        )  # fmt: skip
 
 
 def left_out_of_file(name: str, variables: Mapping[str, Any], others: Mapping[str, NDArray[np.bool_]] | None = None) -> dict[str, Any]:
@@ -103,7 +204,8 @@ def left_out_of_file(name: str, variables: Mapping[str, Any], others: Mapping[st
     live = variables["live_time_s"][1] if "live_time_s" in variables else None
     reasons = {**(others or {}), **unmeasured(positions, live)}
     left_out = leave_out(reasons, np.arange(len(positions)), source=f" of {name}")
-    check_places(positions[~left_out])
+    if len(positions) > 1:  # a single spectrum is one, though it is no map
+        check_places(positions[~left_out])
     if not left_out.any():
         return {}
     found: dict[str, Any] = {"left_out": ("spectrum", left_out)}

@@ -30,7 +30,8 @@ from detcal.stores.sources.nexus import holds_calibration, load_hdf5, written_by
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
-from detcal.stores.targets.exports import EXPORTERS, Exporter, check_pages, export_edf, export_tiff
+from detcal.stores.targets.cubes import export_raw
+from detcal.stores.targets.exports import EXPORTERS, Exporter
 from detcal.stores.targets.replacing import (
     check_free,
     clear_write_errors,
@@ -76,8 +77,10 @@ def save(
     obj
         DataArray, Dataset, array, or a calibration such as Response.
     path
-        .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a
-        DistortionMap also as NXdetector), .tif or .tiff (a page a frame), .edf (a block a frame).
+        .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a DistortionMap also as NXdetector, one profile over q
+        also as NXcanSAS), .tif or .tiff (a page a frame), .edf (a block a frame), these also of maps of elements, with their names; .png
+        (a picture of maps); one profile also .xy or .dat (columns), .chi (Fit2D) and, over 2θ, .fxye (GSAS); a DistortionMap .spline
+        (Fit2D); a cube of spectra .rpl (with a .raw beside it) or .hdr (ENVI, with an .img).
     overwrite
         Replace an output that exists.
     chunks, shards
@@ -142,8 +145,19 @@ def finished(dataset: xr.Dataset, store: Path, target: Path) -> Iterator[Path]:
         if exporter is None:
             pack(store, file)
         else:
-            exporter(xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)], file)
+            stored = xr.open_dataset(store, engine="zarr", chunks=None, mask_and_scale=False)[list(dataset)]
+            exporter.write(stored, file)
+            if exporter.beside is not None:
+                put_numbers_beside(stored, file, target.with_suffix(exporter.beside), overwrite=target.exists())
         yield file
+
+
+def put_numbers_beside(stored: xr.Dataset, header: Path, target: Path, *, overwrite: bool) -> None:
+    """The numbers that a header is of, before it: without one nobody takes them for a result."""
+    numbers = header.with_suffix(".numbers")
+    with removed_at_the_end(numbers):
+        export_raw(stored, numbers)
+        put_in_place(numbers, target, overwrite)
 
 
 def check_output(
@@ -157,13 +171,18 @@ def check_output(
         As `save`.
     """
     target = Path(path)
-    check_path(target, overwrite=overwrite)
-    dataset, exporter = as_dataset(obj), WRITERS[target.suffix.lower()]
+    check_free(target, overwrite)
+    dataset, suffix = as_dataset(obj), target.suffix.lower()
+    check_suffix(target, [each for each, kind in WRITERS.items() if kind is None or kind.takes(dataset, each)])
+    exporter = WRITERS[suffix]
     check_apart(target, origins(dataset), "source")
     if exporter is not None and (chunks or shards):
         raise InputError(f"chunks and shards are those of a .zarr, and {target.name} has none: leave them out, or save to .zarr")
-    if exporter in (export_tiff, export_edf):
-        check_pages(dataset, target.suffix.lower())
+    if exporter is not None:
+        exporter.check(dataset, suffix)
+    if exporter is not None and exporter.beside is not None:
+        check_free(target.with_suffix(exporter.beside), overwrite)
+        check_apart(target.with_suffix(exporter.beside), origins(dataset), "source")
     plan_layouts(dataset, chunks, shards)
 
 
@@ -177,12 +196,23 @@ def check_path(path: str | PathLike[str], *, overwrite: bool) -> None:
     """
     target = Path(path)
     check_free(target, overwrite)
+    check_suffix(target, list(WRITERS))
+
+
+def check_suffix(target: Path, fitting: list[str]) -> None:
+    """Refuse a suffix that is unknown; `fitting` are those that can be written, of what is at hand.
+
+    Raises
+    ------
+    OutputError
+        With these.
+    """
     suffix = target.suffix.lower()
     if suffix not in WRITERS:
-        kinds = f"expected one of {', '.join(WRITERS)}"
-        near = get_close_matches(suffix, WRITERS, n=1)
+        kinds = f"expected one of {', '.join(fitting)}"
+        near = get_close_matches(suffix, fitting, n=1)
         hint = f"; did you mean {target.stem}{near[0]}?" if near else ""
-        raise OutputError(f"cannot write {path}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
+        raise OutputError(f"cannot write {target}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
 
 
 def as_dataset(obj: Any) -> xr.Dataset:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from detcal import convert_crono, open_crono
+from detcal import convert_crono, open_scan
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.xrf import (
@@ -32,9 +32,23 @@ from detcal.xrf.memory import (
 from detcal.xrf.tiles import lines_a_tile, lines_are_rows, most_spectra
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
 from detcal_pipelines.steps.sources import Ends
-from detcal_pipelines.steps.step import ArraySource, Kind, Ready, ReadyRecipe, ScanSource, Step, opened
+from detcal_pipelines.steps.step import ArraySource, Kind, Ready, ReadyRecipe, ScanSource, Step
 
-ARRAY = "in place of the file's own: { path, dataset }"
+NAME = "[name]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+NUMBERS = "in place of the file's own: the name of a dataset, or { path, dataset } of another file"
+Numbers = Annotated[
+    Annotated[str, Tag(NAME)] | Annotated[ArraySource, Tag("[array]")],
+    Discriminator(lambda given: NAME if isinstance(given, str) else "[array]"),
+]
+LIST = "[list]"
+Names = Annotated[
+    Annotated[str, Tag(NAME)] | Annotated[list[str], Field(min_length=1, max_length=2), Tag(LIST)],
+    Discriminator(lambda given: NAME if isinstance(given, str) else LIST),
+]
+Elements = Annotated[
+    Annotated[int, Tag("[number]")] | Annotated[list[int], Field(min_length=1), Tag(LIST)],
+    Discriminator(lambda given: "[number]" if isinstance(given, int) else LIST),
+]
 
 
 class Scan(Step[Ready], Generic[Ready]):
@@ -42,14 +56,21 @@ class Scan(Step[Ready], Generic[Ready]):
 
     takes = "scan"
 
-    scan: ScanSource = Field(description="HDF5 file of a Crono scanner", examples=["scan.h5"])
+    scan: ScanSource = Field(description="file of an X-ray fluorescence scan, of any layout that is known", examples=["scan.h5"])
+    format: Literal["crono", "maps", "pyxrf", "nexus", "plain"] | None = Field(
+        None, description="its layout; default: found from what the file holds", examples=["maps"]
+    )
+    spectra: str | None = Field(None, description="name of the dataset of spectra, in a file of any layout", examples=["/entry/spectra"])
+    positions: Names | None = Field(
+        None, description="name of the dataset of their positions, or [x, y], the names of two; default: columns and rows of a map",
+        examples=[["/entry/x", "/entry/y"]],
+    )  # fmt: skip
+    live_time_s: Numbers | None = Field(None, description=f"live times, s, {NUMBERS}", examples=["/entry/live_time"])
+    energy_kev: Numbers | None = Field(None, description=f"energies of the channels, keV, {NUMBERS}", examples=["/entry/energy"])
+    detector: Elements | None = Field(
+        None, description="numbers of the detector's elements, from 0, or of one; default: all that have counted", examples=[[0, 1, 3]]
+    )
     motor_step_um: float = Field(1.0, gt=0)
-    live_time_s: ArraySource | None = Field(
-        None, description=f"live times (spectrum,), s, {ARRAY}", examples=[{"path": "times.h5", "dataset": "/times"}]
-    )
-    energy_kev: ArraySource | None = Field(
-        None, description=f"energies of the channels (energy,), keV, {ARRAY}", examples=[{"path": "energies.h5", "dataset": "/energies"}]
-    )
 
     @property
     def gives(self) -> Kind:
@@ -57,9 +78,10 @@ class Scan(Step[Ready], Generic[Ready]):
 
     def open_scan(self, spectra: int | None) -> xr.Dataset:
         """The scan, in blocks of so many spectra."""
-        arrays = {name: opened(getattr(self, name)) for name in ("live_time_s", "energy_kev")}
+        given = {"live_time_s": self.live_time_s, "energy_kev": self.energy_kev}
+        arrays = {name: value.open() for name, value in given.items() if isinstance(value, ArraySource)}
         chunks = None if spectra is None else {"spectrum": spectra}
-        return open_crono(self.scan, **self.options_of(open_crono) | arrays | {"chunks": chunks})
+        return open_scan(self.scan, **self.options_of(open_scan) | arrays | {"chunks": chunks})
 
     def open_input(self) -> xr.Dataset:
         return self.open_scan(None)
@@ -86,7 +108,7 @@ class SmoothSpectra(Spectra[None]):
     """Smooth the spectra of a scan along their energy; there are no frames, and so no [input]."""
 
     operation: Literal["smooth_spectra"] = "smooth_spectra"
-    mirrors = (open_crono, smooth_spectra)
+    mirrors = (open_scan, smooth_spectra)
     ready_recipe = ReadyRecipe(
         "From an X-ray fluorescence scan to the same scan with smoothed spectra.", output="smoothed.zarr",
         writes="the scan: spectra, float32 (spectrum, energy), its positions, live times and whatever else it has",
@@ -104,21 +126,21 @@ class SmoothSpectra(Spectra[None]):
         """Nothing."""
 
     def build(self, data: xr.Dataset, ready: None) -> xr.Dataset:
-        return data.assign(spectra=smooth_spectra(data.spectra, **self.options_of(smooth_spectra)))
+        return data.assign(spectra=smooth_spectra(data.spectra, **self.options_of(smooth_spectra, "spectra")))
 
     def task_bytes(self, block: Block, ready: None) -> Needs:
         own = smooth_spectra_bytes(block.depth, block.data.sizes["energy"], block.itemsize)
         return Needs(once=BYTES_A_SPECTRUM * block.data.sizes["spectrum"], task=own)
 
     def try_out(self, data: xr.Dataset) -> Any:
-        return smooth_spectra(few_spectra(data).spectra, **self.options_of(smooth_spectra))
+        return smooth_spectra(few_spectra(data).spectra, **self.options_of(smooth_spectra, "spectra"))
 
 
 class SummarySpectra(Spectra[None]):
     """Sum, mean and largest value of each channel over all spectra of a scan; there are no frames, and so no [input]."""
 
     operation: Literal["summary_spectra"] = "summary_spectra"
-    mirrors = (open_crono, summary_spectra)
+    mirrors = (open_scan, summary_spectra)
     ready_recipe = ReadyRecipe(
         "From an X-ray fluorescence scan to its sum, mean and maximum spectra.", output="summary.zarr",
         writes="sum, mean, max, float64 (energy,)",
@@ -150,7 +172,7 @@ class ConvertCrono(Spectra[ScanGrid]):
     """Smooth the spectra of a scan, and lay out those that its instrument selected; there are no frames, and so no [input]."""
 
     operation: Literal["convert_crono"] = "convert_crono"
-    mirrors = (open_crono, convert_scan, convert_crono)
+    mirrors = (open_scan, convert_scan, convert_crono)
     ready_recipe = ReadyRecipe(
         "From the file of a Crono scanner to smoothed spectra, and the cube of those that it selected.", output="converted.zarr",
         writes="maxrf_all_spectra (spectrum, energy), maxrf_cube (row, column, energy), its max and sum (mean) spectra, energies",
@@ -187,7 +209,7 @@ class RegridXRF(Scan[ScanGrid]):
 
     operation: Literal["regrid_xrf"] = "regrid_xrf"
     cut = "lines"
-    mirrors = (open_crono, build_scan_grid, regrid_rate, regrid, element_maps)
+    mirrors = (open_scan, build_scan_grid, regrid_rate, regrid, element_maps)
     ready_recipe = ReadyRecipe(
         "From an X-ray fluorescence scan to a calibrated cube on a regular grid, and maps of elements.", output="cube.zarr",
         writes="rate (row, column, energy), live_time_s, coverage, effective_spectra (row, column); maps of elements",
