@@ -7,12 +7,15 @@ from pathlib import Path
 
 from detcal.errors import DetcalError, OutputError
 from detcal.stores.targets.replacing import remove
-from detcal_pipelines.ledger import read_ledger
-from detcal_pipelines.lock import is_held, only_run
+from detcal.stores.targets.save import WRITERS
+from detcal.stores.targets.zarr_store import METADATA
+from detcal_pipelines.ledger import is_ledger, read_ledger
+from detcal_pipelines.lock import holder_of, is_held, only_run
 from detcal_pipelines.unfinished import PARTS, REMOVED, Places, percent, settle
 
 # .NAME.partial and so on of a run; with eight letters in between of `save`, of reports, and of what is being removed
 KINDS = "|".join([*PARTS, REMOVED, "new"])
+OWN_NAME, VERSION_MARK = re.compile(r"\.[0-9a-f]{8}\."), b'"detcal_version"'
 HIDDEN = re.compile(rf"\.(?P<name>.+?)(\.html|\.[0-9a-f]{{8}}|\.({KINDS}))*\.({KINDS})")
 
 
@@ -42,11 +45,22 @@ def remains_in(place: Path) -> Iterator[Remains]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         hidden = HIDDEN.fullmatch(path.name)
-        if hidden and only in (None, hidden["name"]):
+        if hidden and only in (None, hidden["name"]) and Path(hidden["name"]).suffix.lower() in WRITERS:
             found.setdefault(hidden["name"], []).append(path)
     for name, files in found.items():
         output = folder / name
-        yield Remains(output, tuple(files), is_held(Places.of(output).lock))
+        if any(map(is_ours, files)):
+            yield Remains(output, tuple(files), is_held(Places.of(output).lock))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a hidden file or folder is known to be detcal's: others have names that end like these."""
+    if path.is_dir():
+        metadata = path / METADATA
+        return OWN_NAME.search(path.name) is not None or (metadata.is_file() and VERSION_MARK in metadata.read_bytes())
+    return (
+        OWN_NAME.search(path.name) is not None or is_ledger(path) or (path.suffix == ".lock" and (is_held(path) or bool(holder_of(path))))
+    )
 
 
 def clean(place: Path) -> Iterator[str]:

@@ -35,6 +35,8 @@ def clear_exit(command: Callable[..., None]) -> Callable[..., None]:
         except DetcalError as error:
             click.echo(f"error: {error}", err=True)
             leave(FAILED if isinstance(error, RunError) else BAD_INPUT)
+        except BrokenPipeError:  # who reads it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
             click.echo(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
             sys.exit(BAD_INPUT)
@@ -224,7 +226,7 @@ def run(
         outcome = job.run(limits(found))
     console.print(outcome_table(outcome))
     if outcome.quarantine.noted:
-        click.echo(f"warning: {outcome.quarantine.describe()}; these are NaN in {outcome.output}", err=True)
+        click.echo(f"warning: {outcome.quarantine.describe()}; {outcome.output} has NaN there, or is made without them", err=True)
         sys.exit(QUARANTINED)
 
 

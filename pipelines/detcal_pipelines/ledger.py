@@ -15,10 +15,12 @@ from zlib import crc32
 
 from detcal.errors import OutputError
 from detcal.stores.checksums import Seal
+from detcal.stores.soundness import MALFORMED
 from detcal.stores.targets.replacing import sync
 from detcal_pipelines.logs import log_event
 
 VERSION = 1
+MARK, HEAD_BYTES = b'"detcal_ledger"', 100  # of its first line
 HEADER = {"fingerprint", "cut", "arrays"}  # of which a header tells at least
 SECONDS_BETWEEN_SYNCS = 5.0
 UNSURE_SECONDS = 60.0  # what was written in the last minute before a machine went down may not be on its disk
@@ -158,7 +160,7 @@ class Ledger:
         """One that another process began; what was half-written at its end is cut off."""
         events, size = read_events(path)
         os.truncate(path, size)
-        return cls(path, History.of(events))
+        return cls(path, history_in(path, events))
 
     def note(self, **event: Any) -> None:
         """Add a line."""
@@ -193,7 +195,40 @@ def read_ledger(path: Path) -> History:
     OutputError
         It is damaged, or of another version.
     """
-    return History.of(read_events(path)[0])
+    return history_in(path, read_events(path)[0])
+
+
+def history_in(path: Path, events: list[Event]) -> History:
+    """What the lines of a ledger tell.
+
+    Raises
+    ------
+    OutputError
+        They are whole, and not what a ledger says.
+    """
+    try:
+        history = History.of(events)
+        check_header(history.header)
+        if history.blocks < 1 or any(block[0] not in history.header["arrays"] for block in history.done):
+            raise ValueError("no blocks, or some of no array")
+    except MALFORMED as error:
+        raise OutputError(f"{path} does not say what a ledger says: begin anew with --restart, or restore it") from error
+    return history
+
+
+def check_header(header: Event) -> None:
+    """Raise one of `MALFORMED` if the first line does not say what runs need of it."""
+    for name, keys in {"cut": ("unit", "length", "depth"), "fingerprint": ("recipe", "inputs", "steps")}.items():
+        for key in keys:
+            header[name][key]
+
+
+def is_ledger(path: Path) -> bool:
+    """Whether a file begins as ledgers do, damaged or not."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return MARK in file.read(HEAD_BYTES)
 
 
 def read_events(path: Path) -> tuple[list[Event], int]:

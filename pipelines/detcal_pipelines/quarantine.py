@@ -114,7 +114,9 @@ class Quarantine:
             How much there is.
         """
         if self.most is not None and number_of(self.noted) > self.most:
-            raise RunError(f"{self.describe()}; at most {self.most} may be: mend the input, or allow more with --max-bad")
+            raise RunError(
+                f"{self.describe()}; at most {self.most} may be: allow more with --max-bad, or mend the input and begin anew with --restart"
+            )
 
     def add_deadly(self, blocks: list[Block], ledger: Ledger) -> None:
         """Take note of blocks at which workers died, and list them in the ledger."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array as da
 from dask.highlevelgraph import HighLevelGraph
@@ -44,9 +44,10 @@ from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.stopwatch import Stopwatch
 from detcal_pipelines.sums import largest_fold, read_sums, share_saved, with_saved, with_saving
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
-from detcal_pipelines.unfinished import Places, go_on, header_of, percent, settle, stored_bytes, to_go_on
+from detcal_pipelines.unfinished import Places, check_ledger_is_ours, go_on, header_of, percent, settle, stored_bytes, to_go_on
 
 Compute = Callable[[Recorder, Window], None]
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def job_of(recipe: Recipe, console: Console, *, restart: bool = False, most_bad:
     """A run that has its output to itself; whether it does anything, or plans or tries it only, is for who asks."""
     check_target(recipe)
     places = Places.of(recipe.output.path)
+    check_ledger_is_ours(places)
     with only_run(places.lock, places.output), noticed_interrupts() as stop_if_interrupted:
         settle(places)
         quarantine = Quarantine.of_run(recipe, places, most_bad, restart=restart)
@@ -114,11 +116,15 @@ class Job:
     written: bool = False  # the output is there
 
     def run(self, limits: tuple[int, int]) -> Outcome:
-        """Run; and go on, with frames of a type that has NaN, from where the first damage of whole numbers was found."""
-        self.recipe.guard = self.quarantine.guard
+        """Run, here or on a cluster."""
         address = self.recipe.compute.scheduler
+        return self.guarded(lambda: self.run_here(limits) if address is None else self.run_on_cluster(address))
+
+    def guarded(self, work: Callable[[], Done]) -> Done:
+        """Do something with the input; and go on, with frames of a type that has NaN, where the first damage of whole numbers is found."""
+        self.recipe.guard = self.quarantine.guard
         try:
-            return self.run_here(limits) if address is None else self.run_on_cluster(address)
+            return work()
         except (DamageFound, DeadlyBlocks) as error:
             self.quarantine.go_on(error)
         except KeyboardInterrupt as stop:
@@ -130,7 +136,7 @@ class Job:
                 remove(self.places.bad)
         self.console.print(f"{self.quarantine.describe()}; what cannot be read becomes NaN, and the run goes on", soft_wrap=True)
         self.restart = False
-        return self.run(limits)
+        return self.guarded(work)
 
     @property
     def shards(self) -> dict[str, int] | None:

@@ -16,7 +16,7 @@ from detcal_pipelines.ledger import History, Process
 from detcal_pipelines.lock import holder_of, is_held
 from detcal_pipelines.plan import size
 from detcal_pipelines.quarantine import described
-from detcal_pipelines.unfinished import Places, history_of, percent
+from detcal_pipelines.unfinished import Places, check_is_output, history_of, percent
 
 SECONDS_BETWEEN_LOOKS = 1.0
 BAR = 30  # letters
@@ -67,6 +67,8 @@ def status_of(output: Path) -> Status:
     state: State = "at work" if held else "broken off" if unfinished else "whole"
     if not held and not unfinished and not places.output.exists():
         raise InputError(f"there is no {output}, and no run of it that is at work or has broken off: expected the name of an output")
+    if history is None and not held:
+        check_is_output(places.output)
     holder = holder_of(places.lock).removeprefix(", ") if held else ""
     if held and not unfinished and history is not None:
         if is_of(holder, last_of(history)):

@@ -58,6 +58,11 @@ class Trial:
 
 
 def try_one_block(job: Job, limits: tuple[int, int]) -> Trial:
+    """As `first_blocks`; what of them cannot be read is NaN there, as in the run."""
+    return job.guarded(lambda: first_blocks(job, limits))
+
+
+def first_blocks(job: Job, limits: tuple[int, int]) -> Trial:
     """Run the first block, and the next one, which does not make again what all blocks share: one after the other, on one thread.
 
     Raises

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import zarr
 
-from detcal.errors import OutputError
+from detcal.errors import InputError, OutputError
 from detcal.stores.checksums import Seal, checksum_of, chunks_in_shard, fault_of, seal_of
 from detcal.stores.soundness import chunk_name
 from detcal.stores.targets.replacing import ledger_of, remove
+from detcal.stores.targets.save import WRITERS
 from detcal.stores.targets.zarr_store import METADATA, open_array
 from detcal_pipelines.fingerprint import Fingerprint, differences
-from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, read_ledger, whole_lines
+from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, is_ledger, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
 
 PARTS = ("partial", "ledger", "sums", "lock", "bad", "whole", "old")
@@ -46,8 +47,16 @@ class Places:
 
     @classmethod
     def of(cls, output: str | Path) -> "Places":
-        """Beside an output."""
+        """Beside an output.
+
+        Raises
+        ------
+        InputError
+            It has no name.
+        """
         path = Path(output).absolute()
+        if not path.name:
+            raise InputError(f"expected the name of an output, got {output}")
         names = [*(f".{path.name}.{kind}" for kind in PARTS), ledger_of(path).name, f"{path.name}.html"]
         return cls(path, *map(path.with_name, names))
 
@@ -78,6 +87,18 @@ def history_of(places: Places) -> History | None:
     return None
 
 
+def check_is_output(path: Path) -> None:
+    """Refuse what no run, and no `detcal.save`, has written.
+
+    Raises
+    ------
+    InputError
+        By its name or content.
+    """
+    if path.suffix.lower() not in WRITERS and not (path / METADATA).is_file():
+        raise InputError(f"expected an output, a file or store with one of {', '.join(WRITERS)} at the end of its name, got {path}")
+
+
 def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | None:
     """What a run that broke off has noted, if it can go on; None if there is none.
 
@@ -91,8 +112,7 @@ def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | 
     history = read_ledger(places.ledger)
     if share := share_saved(places.sums):
         history.sums = {"share": share}
-    if history.commit is None:
-        check_unchanged(places, history, basis)
+    check_unchanged(places, history, basis)
     return history
 
 
@@ -178,6 +198,18 @@ def stored_bytes(path: Path) -> int:
     """Size on disk of a file or of all files in a folder."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files)
+
+
+def check_ledger_is_ours(places: Places) -> None:
+    """Refuse to replace what has the name of the output's ledger, and is none.
+
+    Raises
+    ------
+    OutputError
+        With the name.
+    """
+    if lexists(places.last_ledger) and not is_ledger(places.last_ledger):
+        raise OutputError(f"{places.last_ledger} exists already, and is no ledger of detcal: move it away")
 
 
 def settle(places: Places) -> None:

@@ -21,7 +21,7 @@ from detcal.stores.sources.zarr_zip import ZIP, is_zip
 from detcal.stores.targets.exports import EXPORTERS
 from detcal_pipelines.ledger import VERSION, Block, History, read_ledger, whole_lines
 from detcal_pipelines.lock import is_held
-from detcal_pipelines.unfinished import Places, percent
+from detcal_pipelines.unfinished import Places, check_is_output, percent
 
 PIECE_BYTES = 2**26  # of a dataset that are read at once
 CUT = ("depth", "begun")  # of the header: frames or rows a block, and blocks begun at once
@@ -104,6 +104,8 @@ def look_at(places: Places) -> Findings:
     """As `verify`, whoever holds the lock."""
     check_there(places)
     found = Findings(places.output, read_record(places))
+    if found.record.history is None:
+        check_is_output(places.output)
     if places.output.is_dir() or is_zip(places.output) or kind_of(places) in (".zarr", ZIP):
         look_at_store(found)
     else:

@@ -317,7 +317,7 @@ def test_more_than_is_allowed_ends_the_run_which_can_go_on(folder: Path, options
     expected = result_of(folder, RESPONSE, write_gzip(folder, [3, 17, 30]), "expected.zarr", code=3)
     write_recipe(folder, RESPONSE, "raw.h5")
     done = run(folder, *options, code=1)
-    assert f"at most {most} may be: mend the input, or allow more with --max-bad" in done.stderr
+    assert f"at most {most} may be: allow more with --max-bad, or mend the input and begin anew with --restart" in done.stderr
     assert not (folder / "out.zarr").exists()
     run(folder, *options, code=1)
     run(folder, "--max-bad", "3", code=3)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import partial
-from os import PathLike
+from os import PathLike, fsencode
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from detcal.version import __version__
 Compute = Callable[[list[da.Array]], Any]
 
 # All kinds of files that are written, by suffix; None: a zarr store.
+MOST_NAME_BYTES = 220  # of 255 that disks take
 WRITERS: dict[str, Exporter | None] = {".zarr": None, ZIP: None, **EXPORTERS}
 
 
@@ -195,8 +196,22 @@ def check_path(path: str | PathLike[str], *, overwrite: bool) -> None:
         As `save`.
     """
     target = Path(path)
+    check_name(target)
     check_free(target, overwrite)
     check_suffix(target, list(WRITERS))
+
+
+def check_name(target: Path) -> None:
+    """Refuse a name that leaves no room for the hidden names beside it, which are longer.
+
+    Raises
+    ------
+    OutputError
+        With the longest that there may be.
+    """
+    length = len(fsencode(target.name))
+    if length > MOST_NAME_BYTES:
+        raise OutputError(f"the name of {target} is too long: expected up to {MOST_NAME_BYTES} bytes, got {length}")
 
 
 def check_suffix(target: Path, fitting: list[str]) -> None:

@@ -29,7 +29,7 @@ from detcal_pipelines.reports.document import Document, Listing, Section, Table,
 from detcal_pipelines.reports.provenance import files_of, inputs_of, provenance_of, recipe_in
 from detcal_pipelines.reports.toml import as_toml
 from detcal_pipelines.status import as_duration, ending_of
-from detcal_pipelines.unfinished import Places, percent, stored_bytes
+from detcal_pipelines.unfinished import Places, check_is_output, percent, stored_bytes
 
 MOST_ROWS = 20
 LEAST_SECONDS = 1.0  # of which shares are told: each look stands for a fiftieth of a second
@@ -54,6 +54,8 @@ def report_of(output: Path, recipe: Recipe | None = None) -> Document:
     history = read_ledger(ledger) if ledger.is_file() else None
     if not there and history is None:
         raise InputError(f"there is no {output}, and no run of it that is at work or has broken off: expected the name of an output")
+    if history is None:
+        check_is_output(places.output)
     stored = stored_dataset(places.output) if there else xr.Dataset()
     folder = places.output.parent
     asked = recipe_in(stored.attrs) if history is None else history.header["fingerprint"]["recipe"]
