@@ -12,7 +12,7 @@ from detcal_pipelines.report import in_words
 from detcal import save
 from detcal.stores.sources.hdf5 import Hdf5Reader
 from tests.pipelines.commands import detcal, in_process
-from tests.pipelines.inputs import OPTIONS, write_inputs
+from tests.pipelines.inputs import write_inputs
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,10 @@ def row(told: str, name: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("name", sorted(OPTIONS))
-def test_every_recipe_can_be_tried_and_nothing_is_kept(folder, name):
+@pytest.mark.parametrize(
+    "name", ["correct_response", "fit_response", "build_psf", "fit_distortion", "regrid_xrf"]
+)  # each cut in its own way
+def test_a_recipe_can_be_tried_and_nothing_is_kept(folder, name):
     before = sorted(folder.rglob("*"))
     told = detcal(folder, "run", f"{name}.toml", "--workers", "2", "--dry-run").stdout
     assert sorted(folder.rglob("*")) == before
