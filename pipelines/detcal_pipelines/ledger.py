@@ -21,7 +21,6 @@ from detcal_pipelines.logs import log_event
 
 VERSION = 1
 MARK, HEAD_BYTES = b'"detcal_ledger"', 100  # of its first line
-HEADER = {"fingerprint", "cut", "arrays"}  # of which a header tells at least
 SECONDS_BETWEEN_SYNCS = 5.0
 UNSURE_SECONDS = 60.0  # what was written in the last minute before a machine went down may not be on its disk
 
@@ -240,8 +239,6 @@ def read_events(path: Path) -> tuple[list[Event], int]:
         raise OutputError(f"{path} is no ledger of detcal, or damaged in its first line: begin anew with --restart, or restore it")
     if events[0].get("detcal_ledger") != VERSION:
         raise OutputError(f"{path} is of another version of detcal: finish the run with that one, or begin anew with --restart")
-    if not events[0].keys() >= HEADER:
-        raise OutputError(f"{path} does not say what a ledger says: begin anew with --restart, or restore it")
     return events, good
 
 

@@ -75,15 +75,15 @@ def test_an_output_that_goes_away_while_it_is_written(
     target = tmp_path_factory.mktemp("target")
     np.save(folder / "raw.npy", stack())
     write_recipe(folder, RESPONSE, "raw.npy", str(target / "out.zarr"))
-    noted = Recorder.noted
+    noted = Recorder.written
 
-    def changed(self: Recorder, key: Any, result: Any) -> None:
-        noted(self, key, result)
+    def changed(self: Recorder, key: Any) -> None:
+        noted(self, key)
         if len(self.ledger.history.done) == 1:
             change(target)
 
-    monkeypatch.setattr(Recorder, "noted", changed)
-    done = in_process(folder, "run", "r.toml", "--workers", "1", "--memory", "1GiB")
+    monkeypatch.setattr(Recorder, "written", changed)
+    done = in_process(folder, "run", "r.toml", "--workers", "1", "--memory", "4GiB")
     assert done.exit_code in (1, 2), repr(done.exception)
     assert done.stderr.count("error: ") == 1
     assert str(target) in done.stderr

@@ -65,7 +65,7 @@ def write_recipe(folder: Path, steps: str, path: str, output: str = "out.zarr") 
 
 
 def run(folder: Path, *options: str, code: int = 0) -> Result:
-    done = in_process(folder, "run", "r.toml", "--workers", "2", "--memory", "1GiB", *options)
+    done = in_process(folder, "run", "r.toml", "--workers", "2", "--memory", "4GiB", *options)
     assert done.exit_code == code, f"{done.exit_code}: {done.output} {done.exception!r}"
     assert "Traceback" not in done.stderr
     return done
@@ -384,13 +384,13 @@ KILLED = """
 import os, signal
 from detcal_pipelines import recording
 from detcal_pipelines.cli import main
-noted = recording.Recorder.noted
-def killed(self, key, result):
-    noted(self, key, result)
+noted = recording.Recorder.written
+def killed(self, key):
+    noted(self, key)
     if len(self.ledger.history.done) >= {blocks}:
         os.kill(os.getpid(), signal.SIGKILL)
-recording.Recorder.noted = killed
-main(["run", "r.toml", "--workers", "1", "--memory", "1GiB"])
+recording.Recorder.written = killed
+main(["run", "r.toml", "--workers", "1", "--memory", "4GiB"])
 """
 
 
@@ -466,7 +466,7 @@ def test_a_block_at_which_three_processes_died_is_not_begun_a_fourth_time(folder
 
 def kill_fit(folder: Path) -> None:
     """Run a fit, and kill the process with its first task."""
-    program = KILLED.replace("noted", "begun").replace("(self, key, result)", "(self, key)")
+    program = KILLED.replace("Recorder.written", "Recorder.begun")
     program = program.replace("if len(self.ledger.history.done) >= {blocks}:", "if self.ledger.history.processes[-1].blocks:")
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
@@ -508,15 +508,15 @@ def test_input_that_changes_while_it_is_read_ends_the_run(
     path = "raw.npy" if kind == "npy" else WRITERS[kind](folder, [])
     file = folder / ("scan_039.tif" if kind == "tiff" else path)
     write_recipe(folder, RESPONSE, path)
-    noted = Recorder.noted
+    noted = Recorder.written
 
-    def changed(self: Recorder, key: Any, result: Any) -> None:
-        noted(self, key, result)
+    def changed(self: Recorder, key: Any) -> None:
+        noted(self, key)
         if len(self.ledger.history.done) == 1 and file.exists() and not (folder / "changed").exists():
             (folder / "changed").touch()
             change(file)
 
-    monkeypatch.setattr(Recorder, "noted", changed)
+    monkeypatch.setattr(Recorder, "written", changed)
     done = run(folder, code=1)
     assert str(file) in done.stderr
     assert "the run began" in done.stderr
@@ -528,14 +528,14 @@ def test_input_that_changes_while_it_is_read_ends_the_run(
 def test_what_is_read_only_once_is_looked_at_again_before_the_end(folder: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(folder / "dark.npy", stack()[:1])
     write_recipe(folder, RESPONSE + 'dark = "dark.npy"\n', write_zarr(folder, []))
-    noted = Recorder.noted
+    noted = Recorder.written
 
-    def changed(self: Recorder, key: Any, result: Any) -> None:
-        noted(self, key, result)
+    def changed(self: Recorder, key: Any) -> None:
+        noted(self, key)
         if len(self.ledger.history.done) == FRAMES // DEPTH:
             append(folder / which)
 
-    monkeypatch.setattr(Recorder, "noted", changed)
+    monkeypatch.setattr(Recorder, "written", changed)
     done = run(folder, code=1)
     assert which.partition("/")[0] in done.stderr
     assert "has changed while the run read it" in done.stderr
@@ -624,5 +624,5 @@ def test_damage_keeps_to_the_plan(folder: Path, name: str) -> None:
         damage_chunk(folder / "raw.h5", "data", number)
     np.save(folder / "gain.npy", np.ones((side, side), np.float32))
     write_recipe(folder, STEPS[name], "raw.h5")
-    peak, told = peak_of_run(["run", "r.toml", "--workers", "2", "--memory", "1GiB"], folder, code=3)
+    peak, told = peak_of_run(["run", "r.toml", "--workers", "2", "--memory", "4GiB"], folder, code=3)
     assert_within_plan(peak, told)

@@ -55,7 +55,7 @@ def series_of(folder, kind):
     """The runs of a recipe in a folder."""
     recipe = folder / f"{kind}.toml"
     output = folder / re.search(r'path = "(new_\w+\.\w+)"', recipe.read_text())[1]
-    return Series(recipe, output, ["--memory", "1GiB", "--workers", "2"])
+    return Series(recipe, output, ["--memory", "4GiB", "--workers", "2"])
 
 
 def one_undisturbed(folder, kind):

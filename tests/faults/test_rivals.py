@@ -19,7 +19,7 @@ from tests.faults.test_quarantine import KILLED, RESPONSE, kill_after, run, stac
 from tests.pipelines.commands import in_process
 
 SEED = 20261129
-OPTIONS = ["--memory", "1GiB", "--workers", "1"]
+OPTIONS = ["--memory", "4GiB", "--workers", "1"]
 PAIRS = times(20, 3)
 
 

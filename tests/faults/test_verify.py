@@ -73,7 +73,7 @@ def test_the_command_names_what_is_bad_and_its_exit_code_says_so(folder):
     lines = done.stdout.splitlines()
     assert lines[:2] == [f"bad: {CHUNK.format(2)}: its checksum is wrong", "bad: notes.txt: it does not belong there"]
     assert lines[2].endswith("6 files of chunks and 2 others checked, 2 bad")
-    repaired = command(folder, "plain.zarr", "--repair", "--memory", "1GiB", "--workers", "1")
+    repaired = command(folder, "plain.zarr", "--repair", "--memory", "4GiB", "--workers", "1")
     assert repaired.exit_code == 0, repaired.output
     assert "before the repair: bad: notes.txt: it does not belong there" in repaired.stdout
     assert not (folder / "plain.zarr/notes.txt").exists()

@@ -87,7 +87,7 @@ def test_workers_keep_nothing_of_blocks_that_are_written(tmp_path):
     writes = da.map_blocks(count_tasks, da.zeros(60, chunks=1), dtype=float)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
         graph, keys = optimise_together([writes])
-        ClusterRun(client, 2, lambda: None).compute(in_stages(graph, keys), [], Nobody())
+        ClusterRun(client, 2, 0, lambda: None, print).compute(in_stages(graph, keys), [], Nobody())
     counts = [int(file.read_text()) for file in tmp_path.iterdir()]
     assert len(counts) == 60
     assert max(counts) < 20

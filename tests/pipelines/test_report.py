@@ -354,6 +354,16 @@ def test_of_a_run_that_broke_off_there_is_a_report_without_pictures(folder, tmp_
 # ------------------------------------------------------------------------------------------------------ a browser
 
 
+def look_at(page, profile):
+    """What a script on a page has found in a browser; None if it has not ended."""
+    shown = subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", f"--user-data-dir={profile}",
+         "--virtual-time-budget=10000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    return re.search(r'data-found="([^"]*)"', shown)
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no chromium is installed: apt-get install chromium")
 @pytest.mark.parametrize("name", ["new_corrected.zarr", "new_cube.zarr", "new_profiles.zarr", "new_distortion.zarr", "evil"])
 def test_a_browser_shows_it_without_scrolling_sideways_and_no_words_upon_each_other(folder, small, name):
@@ -362,12 +372,8 @@ def test_a_browser_shows_it_without_scrolling_sideways_and_no_words_upon_each_ot
     page = small / "out.zarr.html" if name == "evil" else folder / f"{name}.html"
     looked = small / "looked.html"
     looked.write_text(page.read_text().replace("</body>", f"{LOOK}</body>"))
-    shown = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", f"--user-data-dir={small / 'profile'}",
-         "--virtual-time-budget=10000", "--dump-dom", looked.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    ).stdout  # fmt: skip
-    found = json.loads(unquote(re.search(r'data-found="([^"]*)"', shown)[1]))
+    looks = (look_at(looked, small / "profile") for _ in range(3))  # on a busy machine a browser may print before it has looked
+    found = json.loads(unquote(next(look for look in looks if look)[1]))
     assert found["width"] <= 1000
     assert found["needs"] <= found["width"]
     assert found["title"] == page.name.removesuffix(".html")

@@ -255,7 +255,7 @@ def test_a_recipe_joins_what_open_frames_does(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "list.txt").write_text("e_data_000001.h5\ne_data_000003.h5\n")
     save(Response.from_gain(np.full(SHAPE, 2.0)), "gain.zarr")
     write(CORRECT, source=source)
-    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "1GiB"])
+    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "4GiB"])
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(open_frames("out.zarr").values, 2.0 * make_frames(6)[list(numbers)], rtol=1e-6)
 
@@ -265,7 +265,7 @@ def test_a_run_gives_nan_for_a_part_that_is_missing(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     write_master(tmp_path, (2, 2, 2), lost=[2])
     save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
-    done = CliRunner().invoke(main, ["run", str(write(CORRECT, source='path = "e_master.h5"')), "--memory", "1GiB"])
+    done = CliRunner().invoke(main, ["run", str(write(CORRECT, source='path = "e_master.h5"')), "--memory", "4GiB"])
     assert done.exit_code in (0, 3), done.output
     expected = make_frames(6).astype(np.float32)
     expected[2:4] = np.nan

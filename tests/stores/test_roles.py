@@ -90,7 +90,7 @@ def test_one_file_and_a_response_are_enough(tmp_path: Path, monkeypatch: pytest.
     (write_nxtomo if name.endswith("nxs") else write_exchange)(tmp_path / name)
     save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
     write(CORRECT, source=f'path = "{name}"{frames}', output="out.h5")
-    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "1GiB"])
+    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "4GiB"])
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(open_frames("out.h5").values, np.full((5, *SHAPE), 0.5), rtol=1e-6)
 
