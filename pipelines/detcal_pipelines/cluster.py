@@ -20,7 +20,7 @@ from detcal_pipelines.quarantine import DeadlyBlocks
 from detcal_pipelines.recipe import Recipe
 
 ANSWER_SECONDS = 8  # that a scheduler may take to answer
-WITHOUT_WORKERS_SECONDS = 8  # that a run waits for a worker to come back
+WITHOUT_WORKERS_SECONDS = 12  # that a run waits for a worker to come back
 IDLE_SECONDS = 8  # that tasks are given which nobody waits for
 SILENT_SECONDS = 60  # after which a worker is said to have stalled: it is heard of every second or so
 LOOK_SECONDS = 2
@@ -196,7 +196,8 @@ class ClusterRun:
                 f"{deaths} workers outgrew their memory, one after the other, at the same block: one held {size(held)}, and "
                 f"{size(self.planned)} was planned: start workers with more --memory-limit, or with fewer threads"
             )
-        watcher.deadly(submitted.ends_of(error.task))
+        if self.at_once == 1:  # else another block may have been on the same workers
+            watcher.deadly(submitted.ends_of(error.task))
         return DeadlyBlocks(f"{deaths} workers were ended, one after the other, at the same block: look at their logs")
 
     def wait_for(self, submitted: "Submitted", watcher: Watcher) -> None:

@@ -19,8 +19,8 @@ from detcal_pipelines.steps.step import arrays_of
 
 MIB = 2**20
 
-# Resident memory of a process that has imported and loaded what the steps and the report need, before it holds any data; and what a cluster's worker
-# takes beyond what it held before the run: its messages, and what its allocator keeps of them.
+# Resident memory of a process that has imported and loaded what the steps and the report need, before it holds any data; and what a
+# cluster's worker takes beyond what it held before the run: its messages, and what its allocator keeps of them.
 PROCESS_BYTES = 400 * MIB
 WORKER_BYTES = 64 * MIB
 THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had them

@@ -112,6 +112,7 @@ class Job:
     stop_if_interrupted: Callable[[], None]
     restart: bool
     quarantine: Quarantine
+    alone: bool = False  # one block at a time, on a cluster whose workers died
     times: Callable[[], dict[str, float]] = dict  # seconds on reading, each step and writing
     written: bool = False  # the output is there
 
@@ -125,7 +126,13 @@ class Job:
         self.recipe.guard = self.quarantine.guard
         try:
             return work()
-        except (DamageFound, DeadlyBlocks) as error:
+        except DeadlyBlocks as error:
+            if self.alone:
+                self.quarantine.go_on(error)
+            self.alone = not self.alone
+            self.say("workers died: the run goes on, one block at a time until it is known at which" if self.alone else "all blocks go on")
+            return self.go_on(work)
+        except DamageFound as error:
             self.quarantine.go_on(error)
         except KeyboardInterrupt as stop:
             if self.written and not str(stop):
@@ -135,6 +142,10 @@ class Job:
             if not self.places.ledger.is_file():
                 remove(self.places.bad)
         self.console.print(f"{self.quarantine.describe()}; what cannot be read becomes NaN, and the run goes on", soft_wrap=True)
+        return self.go_on(work)
+
+    def go_on(self, work: Callable[[], Done]) -> Done:
+        """Do what is left to do."""
         self.restart = False
         return self.guarded(work)
 
@@ -193,7 +204,7 @@ class Job:
                 held = loaded_kernels(client, self.recipe)
             history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
 
-            run = ClusterRun(client, planned.begun, planned.peak_bytes, lambda: self.pause_or_stop(planned), self.say)
+            run = ClusterRun(client, 1 if self.alone else planned.begun, planned.peak_bytes, lambda: self.pause_or_stop(planned), self.say)
 
             def compute(recorder: Recorder, window: Window) -> None:
                 stages = in_stages(window.graph, list(window.ends))

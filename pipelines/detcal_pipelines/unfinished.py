@@ -20,7 +20,7 @@ from detcal.stores.checksums import Seal, checksum_of, chunks_in_shard, fault_of
 from detcal.stores.soundness import chunk_name
 from detcal.stores.targets.replacing import ledger_of, remove
 from detcal.stores.targets.save import WRITERS
-from detcal.stores.targets.zarr_store import METADATA, open_array
+from detcal.stores.targets.zarr_store import METADATA, check_kept, open_array
 from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, is_ledger, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
@@ -166,6 +166,7 @@ def written_seal(store: Path, block: Block, history: History) -> Seal:
     """
     file, end = store / chunk_name(*block), monotonic() + SECONDS_TO_APPEAR
     while not file.exists():
+        check_kept(store)
         if monotonic() > end:
             raise OutputError(f"{file} was written by a worker, and is not there: workers need the same disk as this process")
         sleep(SECONDS_BETWEEN_LOOKS)

@@ -131,7 +131,7 @@ class Deadly:
 def killed():
     """A run of two stages, and what the cluster says of a task of the second."""
     stages = [Stage({"read 0": 0, "write 0": 1}, ["write 0"]), Stage({"read 1": 0, "write 1": 1}, ["write 1"])]
-    run = ClusterRun(None, 2, 900 * 2**20, lambda: None, lambda text: None)
+    run = ClusterRun(None, 1, 900 * 2**20, lambda: None, lambda text: None)
     submitted = Submitted.__new__(Submitted)
     submitted.stages = stages
     return run, KilledWorker("read 1", None, 3), submitted

@@ -198,9 +198,9 @@ def test_what_nothing_can_be_checked_by_is_refused(folder):
     (folder / "notes").mkdir()
     (folder / "notes/mine.txt").write_text("mine")
     for name, said in (
-        ("frames.npy", "nothing to check it by"),
+        ("frames.npy", "expected an output, a file or store with one of"),
         ("gone.zarr", "no such file"),
-        ("notes", "expected a store that detcal wrote"),
+        ("notes", "expected an output, a file or store with one of"),
     ):
         with pytest.raises(InputError, match=said):
             verify(folder / name)

@@ -67,7 +67,7 @@ class Nobody:
     def begun(self, key):
         pass
 
-    def noted(self, key, result):
+    def written(self, key):
         pass
 
     def count(self, event):
