@@ -32,7 +32,7 @@ from detcal_pipelines.graph import in_stages, in_turn, in_windows, windows, with
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import Block, Event, History, as_list, whole_lines, write_lines
 from detcal_pipelines.lock import only_run
-from detcal_pipelines.plan import PROCESS_BYTES, Place, Plan, plan_in
+from detcal_pipelines.plan import Plan, here, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.recipe import Recipe
@@ -141,7 +141,7 @@ class Mending:
         recipe = self.recipe.model_copy(update={"output": self.recipe.output.model_copy(update={"path": str(beside)})})
         depth = self.history.header["cut"]["depth"]
         try:
-            return plan_in(recipe, [Place(*self.limits, PROCESS_BYTES)], depth)
+            return plan_in(recipe, [here(self.limits)], depth)
         except PlanError as error:
             raise PlanError(f"{self.places.output} has blocks of {depth}, and is repaired with these: {error}") from None
 
