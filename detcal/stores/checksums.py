@@ -4,11 +4,12 @@ A chunk file ends in the CRC32C of all that comes before. A shard holds several 
 Files are read in pieces: nothing is allocated because a file says that it, or a part of it, is large.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from math import prod
 from os import SEEK_END
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
@@ -136,3 +137,8 @@ def checksum(contents: Iterator[bytes]) -> int:
     for each in contents:
         found = google_crc32c.extend(found, each)
     return int(found)
+
+
+def checksum_of_metadata(metadata: Mapping[str, Any]) -> int:
+    """The CRC32C of what JSON says, however it is laid out."""
+    return int(google_crc32c.value(json.dumps(metadata, sort_keys=True).encode()))

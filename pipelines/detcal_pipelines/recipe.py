@@ -29,10 +29,10 @@ from detcal_pipelines.steps.sources import (
     DarkSource,
     Datasets,
     Ends,
+    Files,
     FlatSource,
     Flip,
     Frames,
-    InputFile,
     MaskSource,
     Table,
     in_folder,
@@ -65,7 +65,7 @@ AnyStep = Annotated[SerializeAsAny[Step[Any]], PlainValidator(as_step)]
 class Input(Table):
     """The raw frames."""
 
-    path: InputFile | Annotated[list[InputFile], Field(min_length=1)] = Field(
+    path: Files = Field(
         description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list, a glob, a folder or a text of names",
         examples=["scan.h5"],
     )
@@ -139,8 +139,9 @@ class Recipe(Table):
         """Darks and flats that lie in the file of the frames were recorded by the same pixels."""
         frames = self.input
         for name, source in [each for step in self.steps for each in step]:
-            if frames and isinstance(source, DarkSource | FlatSource) and source.path == frames.path and source.flip != frames.flip:
-                raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
+            if frames and isinstance(source, DarkSource | FlatSource) and source.flip != frames.flip:
+                if set(paths_in(source.path)) & set(paths_in(frames.path)):
+                    raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
         return self
 
     @model_validator(mode="after")
@@ -148,7 +149,7 @@ class Recipe(Table):
         """Flats and darks that a file tells from its projections are those of the first step, unless it names others."""
         first, frames = self.steps[0], self.input
         absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
-        if frames is None or not absent or isinstance(frames.path, list) or frames.frames not in (None, "projections"):
+        if frames is None or not absent or frames.frames not in (None, "projections"):
             return self
         try:
             roles = roles_in(frames.path, frames.dataset)

@@ -96,6 +96,39 @@ def test_one_cube_among_other_things_is_taken_and_several_are_not(tmp_path: Path
             detcal.save(wrong, tmp_path / "b.rpl")
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_rosettasciio_reads_a_hspy(tmp_path: Path, dtype: str) -> None:
+    hspy = pytest.importorskip("rsciio.hspy")
+    detcal.save(cube(dtype), tmp_path / "a.hspy")
+    (found,) = hspy.file_reader(str(tmp_path / "a.hspy"))
+    np.testing.assert_array_equal(found["data"], cube(dtype))
+    assert found["data"].dtype == dtype
+    assert [(axis["name"], axis["units"], axis["size"], axis["navigate"]) for axis in found["axes"]] == [
+        ("y", "um", 4, True), ("x", "um", 6, True), ("Energy", "keV", 8, False),
+    ]  # fmt: skip
+    assert [axis[key] for axis in found["axes"] for key in ("offset", "scale")] == pytest.approx([100, 500, 0, 250, 0.5, 0.02])
+    assert found["metadata"]["General"]["title"] == "counts"
+    assert found["original_metadata"]["detcal"]["detcal_version"] == detcal.__version__
+
+
+def test_a_hspy_of_unequal_steps_and_of_unknown_places(tmp_path: Path) -> None:
+    hspy = pytest.importorskip("rsciio.hspy")
+    energies = 0.5 * 1.1 ** np.arange(8)
+    detcal.save(cube(energy=("energy", energies, {"units": "keV"})).drop_vars(["x", "y"]), tmp_path / "a.hspy")
+    (found,) = hspy.file_reader(str(tmp_path / "a.hspy"))
+    np.testing.assert_allclose(found["axes"][2]["axis"], energies)
+    assert [(axis["name"], axis["offset"], axis["scale"]) for axis in found["axes"][:2]] == [("", 0, 1)] * 2
+
+
+def test_a_hspy_opens_as_a_scan_again(tmp_path: Path) -> None:
+    pytest.importorskip("rsciio.hspy")
+    detcal.save(cube(), tmp_path / "a.hspy")
+    scan = detcal.open_scan(tmp_path / "a.hspy")
+    np.testing.assert_array_equal(scan.spectra, np.asarray(cube()).reshape(24, 8))
+    np.testing.assert_allclose(scan.energy, cube().energy)
+    np.testing.assert_allclose(scan.positions[:2], [[0, 100], [250, 100]])
+
+
 # --------------------------------------------------------------------------------------------------------- splines
 
 

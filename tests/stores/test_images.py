@@ -9,7 +9,7 @@ import pytest
 from detcal_pipelines.chain import build
 from detcal_pipelines.recipe import read_recipe
 
-from detcal import response
+from detcal import response, save
 from detcal.errors import InputError
 from detcal.frames.images import mask_of_image, one_image
 from tests.stores.recipes import CORRECT, FIT, RINGS, SHAPE, refused, write
@@ -71,3 +71,24 @@ def test_masks_of_all_kinds_are_masks() -> None:
 def test_a_response_has_no_frames_to_choose(folder: Path) -> None:
     (said,) = refused(write(CORRECT.format(response='{ path = "response.zarr", flip = "ud" }')), "check")
     assert "a response has no frames to choose or to turn over" in said
+
+
+def test_masks_of_a_list_add_up(folder: Path) -> None:
+    corner = np.zeros(SHAPE, np.uint8)
+    corner[-1, 0] = 1
+    np.save("corner.npy", corner)
+    bad = np.eye(*SHAPE, dtype=bool)
+    save(response.Response.from_gain(np.where(np.arange(9) == 4, np.nan, np.ones(SHAPE))), "columns.zarr")
+    for given, expected in (
+        ('["mask.npy", "corner.npy"]', bad | (corner > 0)),
+        ('{ path = ["mask.npy", "columns.zarr"] }', bad | (np.arange(9) == 4)),
+        ('["corner.npy"]', corner > 0),
+    ):
+        fitted = build(read_recipe(write(FIT.format(mask=given).replace("sigma", "cutoff = 1.0\nsigma"))))
+        np.testing.assert_array_equal(fitted.mask, expected)
+
+
+def test_masks_of_a_list_have_one_shape(folder: Path) -> None:
+    np.save("small.npy", np.zeros((4, 5), np.uint8))
+    (said,) = refused(write(FIT.format(mask='["mask.npy", "small.npy"]')), "check")
+    assert re.search(r"expected masks of one shape, got \(8, 9\) in .*mask\.npy and \(4, 5\) in .*small\.npy", said)

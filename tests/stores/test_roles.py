@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 from detcal_pipelines.cli import main
 from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.steps.sources import paths_in
 
 from detcal import open_frames, save
 from detcal.errors import InputError
 from detcal.response import Response
 from detcal.stores import roles_in
-from tests.stores.recipes import write
+from tests.stores.recipes import refused, write
 from tests.stores.test_selection import write_tomo
 
 SHAPE = (8, 9)
@@ -104,10 +105,62 @@ def test_what_a_recipe_names_comes_before_what_lies_beside_the_frames(tmp_path: 
         ('path = "scan.nxs"', "dark.npy", "scan.nxs"),
         ('path = "scan.nxs"\nflip = "ud"', "dark.npy", "scan.nxs"),
         ('path = "scan.nxs"\nframes = ":"', "dark.npy", None),
-        ('path = ["scan.nxs"]', "dark.npy", None),
+        ('path = ["scan.nxs"]', "dark.npy", "scan.nxs"),
     ):
         recipe = read_recipe(write(f'{CORRECT}\ndark = "dark.npy"', source=source))
         step: Any = recipe.steps[0]
-        assert step.dark.path.endswith(dark)
-        assert step.flat is None if flat is None else step.flat.path.endswith(flat)
+        assert [Path(path).name for path in paths_in(step.dark)] == [dark]
+        assert [Path(path).name for path in paths_in(step.flat)] == ([] if flat is None else [flat])
         assert flat is None or step.flat.flip == recipe.input.flip  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("how", ["[{names}]", "{{ path = [{names}] }}"], ids=["list", "table"])
+@pytest.mark.parametrize("suffix", ["npy", "h5"])
+def test_darks_and_flats_in_several_files_are_averaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, suffix: str) -> None:
+    """As many frames in each file as it likes: 100 and 300, 300, 300 have the mean 250."""
+    monkeypatch.chdir(tmp_path)
+    np.save("scan.npy", np.full((3, *SHAPE), 500, np.uint16))
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    given = {}
+    for key, scale in (("dark", 1), ("flat", 5)):
+        for number, (count, value) in enumerate(((1, 100), (3, 300))):
+            save_as(Path(f"{key}{number}.{suffix}"), np.full((count, *SHAPE), scale * value, np.uint16))
+        given[key] = how.format(names=", ".join(f'"{key}{number}.{suffix}"' for number in range(2)))
+    write(f"{CORRECT}\ndark = {given['dark']}\nflat = {given['flat']}", source='path = "scan.npy"', output="out.zarr")
+    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "4GiB"])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(open_frames("out.zarr").values, 0.25, rtol=1e-6)
+
+
+def save_as(path: Path, stack: np.ndarray[Any, Any]) -> None:
+    if path.suffix == ".npy":
+        np.save(path, stack)
+    else:
+        save(stack, path)
+
+
+def test_what_is_wrong_with_one_of_a_list_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, shape in (("scan.npy", SHAPE), ("dark.npy", SHAPE), ("small.npy", (4, 5))):
+        np.save(name, np.ones((2, *shape), np.uint16))
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    for dark, said in (
+        ('["dark.npy", "gone.npy"]', "steps[0].dark.path[1] (line 6): no such file: "),
+        ('["dark.npy", "dark.npy"]', "expected each file once"),
+        ('["dark.npy", "small.npy"]', "small.npy"),
+        ("[]", "steps[0].dark.path (line 6): list should have at least 1 item"),
+        ('["dark.npy", 3]', "steps[0].dark.path[1] (line 6): input should be a valid string, got 3"),
+    ):
+        (found,) = refused(write(f"{CORRECT}\ndark = {dark}", source='path = "scan.npy"'), "check")
+        assert said in found
+
+
+def test_two_tomography_files_are_one_stack_with_the_flats_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.nxs", "b.nxs"):
+        write_nxtomo(tmp_path / name)
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    write(CORRECT, source='path = ["a.nxs", "b.nxs"]\nframes = "projections"', output="out.h5")
+    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "4GiB"])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(open_frames("out.h5").values, np.full((10, *SHAPE), 0.5), rtol=1e-6)

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import xarray as xr
 
-from detcal import open_frames
+from detcal import open_frames, save
 from detcal.errors import InputError, MissingWarning
 from detcal.stores.sources.names import gaps_in
 from tests.stores.kinds import write_edf
@@ -146,3 +147,19 @@ def test_a_file_that_is_listed_twice_is_refused(write: Callable[..., Path], tmp_
     path = write(tmp_path, frame(1)[None])
     with pytest.raises(InputError, match=f"expected each file once, got {path} 2 times"):
         open_frames([path, path])
+
+
+def test_angles_of_a_missing_file_of_a_series_are_nan(tmp_path: Path) -> None:
+    for number in (1, 2, 4):
+        write_angles(tmp_path / f"part_{number}.h5", number)
+    with pytest.warns(MissingWarning, match=r"lacks 2 of 8 frames \(4–5\).*part_3\.h5"):
+        frames = open_frames(tmp_path / "part_*.h5")
+    np.testing.assert_array_equal(frames.angle, [1, 1.5, 2, 2.5, np.nan, np.nan, 4, 4.5])
+    assert frames.angle.attrs["units"] == "degree"
+    np.testing.assert_array_equal(frames.y, np.arange(4))
+    np.testing.assert_array_equal(frames.isel(frame=slice(6, None)), np.stack([frame(4), frame(4)]))
+
+
+def write_angles(path: Path, number: int) -> None:
+    stack = xr.DataArray(np.stack([frame(number)] * 2), dims=("frame", "y", "x"), name="data")
+    save(stack.assign_coords(angle=("frame", [number, number + 0.5], {"units": "degree"}), y=np.arange(4.0)), path)

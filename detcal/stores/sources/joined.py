@@ -12,6 +12,7 @@ from detcal.errors import InputError
 from detcal.frames.stack import DIMS
 from detcal.frames.valid import RECORDED
 from detcal.stores.absence import Lacks
+from detcal.stores.sources.missing import MissingPart
 from detcal.stores.sources.readers import Block, Coords, Reader
 
 
@@ -56,14 +57,16 @@ class Joined:
         return Lacks(whole, partly, hint)
 
     def coords(self) -> Coords:
-        """Lines along the frames that every file has, joined; lines along rows and columns where they are the same in all."""
-        first, *others = (reader.coords() for reader in self.readers)
+        """Lines along the frames that every part has, joined, NaN where a part is not there; lines along rows and columns where they are
+        the same in all."""
+        known = next(reader for reader in self.readers if not isinstance(reader, MissingPart)).coords()
+        lines = [reader.lines_like(known) if isinstance(reader, MissingPart) else reader.coords() for reader in self.readers]
         joined: Coords = {}
-        for name, (dim, values, attrs) in first.items():
-            lines = [values, *(other[name][1] for other in others if name in other and other[name][0] == dim)]
-            if dim == DIMS[0] and len(lines) == len(self.readers):
-                joined[name] = (dim, np.concatenate(lines), attrs)
-            elif dim != DIMS[0] and all(np.array_equal(values, line) for line in lines):
+        for name, (dim, values, attrs) in known.items():
+            each = [line[name][1] for line in lines if name in line and line[name][0] == dim]
+            if dim == DIMS[0] and len(each) == len(self.readers):
+                joined[name] = (dim, np.concatenate(each), attrs)
+            elif dim != DIMS[0] and all(np.array_equal(values, line) for line in each):
                 joined[name] = (dim, values, attrs)
         return joined
 

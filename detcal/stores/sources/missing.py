@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks, with_nan
 from detcal.stores.sources.readers import Block, Coords, recorded_as
 
@@ -32,6 +33,14 @@ class MissingPart:
 
     def coords(self) -> Coords:
         return {}
+
+    def lines_like(self, known: Coords) -> Coords:
+        """NaN in place of each line of numbers along the frames that a part has which is there."""
+        return {
+            name: (dim, np.full(self.shape[0], np.nan, with_nan(values.dtype)), attrs)
+            for name, (dim, values, attrs) in known.items()
+            if dim == DIMS[0] and values.dtype.kind in "iuf"
+        }
 
     def attrs(self) -> dict[str, Any]:
         return recorded_as(self.recorded, self.dtype)

@@ -15,6 +15,7 @@ from detcal.stores.sources.hdf5 import Hdf5Reader, own_attributes
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of, whole_values
 from detcal.stores.sources.hdf5_files import address, follow, groups_of_entry, holds, is_same, open_hdf5
 from detcal.stores.sources.joined import Joined
+from detcal.stores.sources.missing import MissingPart
 from detcal.stores.sources.readers import Coords
 from detcal.stores.sources.series import Hdf5Series
 
@@ -162,6 +163,12 @@ def _(reader: Hdf5Reader | Hdf5Series) -> Coords:
         stored = key_in(keyed)
         whole = stored.shape == (reader.shape[0],) and stored.dtype.kind in "iu" and Hdf5Array.of(stored).lacks is None
         return angles | ({KEY: ("frame", whole_values(stored), {})} if whole else {})
+
+
+@angles_of.register
+def _(reader: MissingPart) -> Coords:
+    frames = reader.shape[0]
+    return {ANGLE: ("frame", np.full(frames, np.nan), {}), KEY: ("frame", np.full(frames, INVALID), {})}
 
 
 @angles_of.register

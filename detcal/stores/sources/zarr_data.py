@@ -4,6 +4,7 @@ Stores that detcal writes hold every chunk. Other programs may leave out chunks 
 whether such a chunk was all 0, or was lost, nobody can tell, so that it is missing here too.
 """
 
+import json
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
@@ -24,11 +25,11 @@ from zarr.storage import ZipStore
 from detcal.errors import InputError
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
 from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
-from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY
+from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY, checksum_of_metadata
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
-from detcal.stores.targets.zarr_store import INCOMPLETE, METADATA, NUMBERS
+from detcal.stores.targets.zarr_store import CHECKSUM, CONSOLIDATED, INCOMPLETE, METADATA, NUMBERS
 
 FEW = 16  # files in one folder that are rather asked for one by one than listed
 LEFT_OUT = (
@@ -62,6 +63,7 @@ class ZarrArray:
             There is none, it is damaged, or the store is not whole yet.
         """
         check_complete(path)
+        check_metadata(path, name)
         version = version_of(path, name)
         with clear_errors(path):
             try:
@@ -130,6 +132,32 @@ def check_complete(path: str) -> None:
     with clear_errors(path):
         if any(INCOMPLETE in attributes_of(store) for store in (path, *map(str, around))):
             raise InputError(f"{path} is not whole: what writes it has not ended; wait for it, or run it again if it broke off")
+
+
+def check_metadata(path: str, name: str) -> None:
+    """Refuse a store that detcal wrote if what it says of itself, or of an array, has changed; of others nobody knows.
+
+    Raises
+    ------
+    InputError
+        With what to do.
+    """
+    if is_zip(Path(path)) or not Path(path, METADATA).is_file():  # zip files have checksums of their own
+        return
+    with clear_errors(path):
+        metadata = json.loads(Path(path, METADATA).read_bytes())
+        listed = metadata.get(CONSOLIDATED) or {}
+        noted = listed.pop(CHECKSUM, None)
+        if noted is None:
+            return
+        if noted != checksum_of_metadata(metadata):
+            raise InputError(f"{path} is damaged: its {METADATA} is not as it was written; copy or write it again")
+        own, known = Path(path, name, METADATA), listed["metadata"].get(name)
+        if known is not None and own.is_file() and json.loads(own.read_bytes()) != known:
+            raise InputError(
+                f"{path} is damaged: {name}/{METADATA} does not say what the store says of {name}; copy or write it again, or, if it was"
+                " changed on purpose, call zarr.consolidate_metadata of the store"
+            )
 
 
 def attributes_of(path: str | Path) -> dict[str, Any]:

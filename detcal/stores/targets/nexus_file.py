@@ -1,7 +1,8 @@
 """HDF5 outputs as NeXus NXdata, which viewers plot with axes, units and error bars."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ UNITS = {
 def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
     """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector,
     frames with rotation angles also as NXtomo, one profile over q also as NXcanSAS."""
-    with open(path, "w+b", buffering=0) as raw, h5py.File(FileToClose(raw), "w") as file:
+    with open_new(path) as file:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
         entry.attrs.update({"NX_class": "NXentry", "default": str(next(iter(dataset))), **plain_attributes(dataset.attrs)})
@@ -46,7 +47,14 @@ def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
             add_detector(entry, dataset)
         add_tomography(entry, dataset)
         add_cansas(file, dataset)
-        file.flush()  # what cannot be written is to fail here, while the file can still be closed
+
+
+@contextmanager
+def open_new(path: Path) -> Iterator[h5py.File]:
+    """A new file; what cannot be written fails before it is closed, while it can be."""
+    with open(path, "w+b", buffering=0) as raw, h5py.File(FileToClose(raw), "w") as file:
+        yield file
+        file.flush()
 
 
 def add_errors(entry: h5py.Group, name: str, errors: xr.DataArray, power: float) -> None:

@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from detcal.errors import InputError, OutputError
 from detcal.frames.stack import frames_a_block
+from detcal.stores.checksums import checksum_of_metadata
 from detcal.stores.targets.replacing import remove
 
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
@@ -29,6 +30,8 @@ COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle
 SPECTRA_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec())
 LARGEST_CHUNK = 2**31  # bytes that the compressor takes at once
 METADATA = "zarr.json"
+CONSOLIDATED = "consolidated_metadata"  # in the metadata of a store, copies of those of all its arrays
+CHECKSUM = "detcal_checksum"  # beside these copies, of all metadata of the store
 NUMBERS = "biufc"  # kinds of numpy types
 INCOMPLETE = "detcal_incomplete"  # attribute of a store that is being written: it goes with the last change to the store
 Sizes = Mapping[str, int]
@@ -69,9 +72,14 @@ def begin_store(dataset: xr.Dataset, path: Path, layouts: Layouts, *, sharded: b
 
 
 def complete(path: Path) -> None:
-    """Commit a store: from here on it is valid. One small file is replaced, in one step, on disks as on object stores."""
+    """Commit a store: from here on it is valid. One small file is replaced, in one step, on disks as on object stores.
+
+    Its checksum stands where others than detcal pass it over, and is not copied or kept by those that write the store's metadata anew.
+    """
     metadata = json.loads((path / METADATA).read_bytes())
     metadata["attributes"].pop(INCOMPLETE, None)
+    metadata[CONSOLIDATED].pop(CHECKSUM, None)
+    metadata[CONSOLIDATED][CHECKSUM] = checksum_of_metadata(metadata)
     new = path / f".{METADATA}.new"
     new.write_text(json.dumps(metadata, indent=2))
     new.replace(path / METADATA)

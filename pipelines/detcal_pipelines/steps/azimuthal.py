@@ -63,11 +63,11 @@ class Rings(Step[AzimuthalBins]):
         None, description="bad pixels: an image (not 0: bad), or a response; default: the detector's", examples=["mask.edf"]
     )
     dark: DarkSource | None = Field(
-        None, description="dark image or frames: a path, or { path, dataset, frames, flip }", examples=["dark.h5"]
+        None, description="dark image or frames: a path, a list, or { path, dataset, frames, flip }", examples=["dark.h5"]
     )
     flat: FlatSource | None = Field(
         None,
-        description="flat image or frames, of which the dark was taken off: a path, or { path, dataset, frames, flip }",
+        description="flat image or frames, of which the dark was taken off: a path, a list, or { path, dataset, frames, flip }",
         examples=["flat.h5"],
     )
     polarization: float | None = Field(None, ge=-1, le=1, examples=[0.99])

@@ -12,7 +12,7 @@ from detcal.response.kernels import count_planes
 from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
-DARK = "dark image or frames: a path, or { path, dataset, frames, flip }; default: those in the file of the frames, if it names any"
+DARK = "dark image or frames: a path, a list, or { path, dataset, frames, flip }; default: those in the file of the frames, if it names any"
 
 
 class ResponseSource(ImageSource):

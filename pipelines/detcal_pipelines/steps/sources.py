@@ -47,6 +47,13 @@ class InputFile(str):
         return core_schema.with_info_after_validator_function(cls.existing, core_schema.str_schema())
 
 
+LIST = "[list]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+Files = Annotated[
+    Annotated[InputFile, Tag("[file]")] | Annotated[list[InputFile], Field(min_length=1), Tag(LIST)],
+    Discriminator(lambda given: LIST if isinstance(given, list) else "[file]"),
+]
+
+
 class GeometrySource(InputFile):
     """A .poni file."""
 
@@ -107,8 +114,8 @@ class FileTable(Table):
     @model_validator(mode="before")
     @classmethod
     def path_alone(cls, value: Any) -> Any:
-        """A plain string in place of the table."""
-        if isinstance(value, str):
+        """A plain string, or a list of them, in place of the table."""
+        if isinstance(value, str | list):
             return {"path": value}
         if not isinstance(value, dict | cls):
             raise ValueError(f"expected a path, or {{ {', '.join(cls.model_fields)} }}, got {value!r}")
@@ -116,18 +123,18 @@ class FileTable(Table):
 
 
 class Source(FileTable):
-    """A file, where in it the frames are, which of them are meant, and how they are turned over."""
+    """A file or several, where in it the frames are, which of them are meant, and how they are turned over."""
 
     role: ClassVar[str | None] = None  # the frames of a file with an image_key that are meant where none are named
 
-    path: InputFile
+    path: Files
     dataset: Datasets = None
     frames: Frames = None
     flip: Flip | None = None
 
 
 class FramesSource(Source):
-    """Frames, of a file with an image_key those of the role."""
+    """Frames, of files with an image_key those of the role."""
 
     def open(self, chunk_frames: int | None = None) -> xr.DataArray:
         """The frames (frame, y, x), lazily, in blocks of so many.
@@ -140,7 +147,7 @@ class FramesSource(Source):
         chunks = None if chunk_frames is None else {"frame": chunk_frames}
         frames = self.role if self.frames is None and self.role and roles_in(self.path, self.dataset) else self.frames
         found = open_frames(self.path, self.dataset, chunks=chunks, frames=frames, flip=self.flip)
-        check_nothing_lacks(found, self.path)
+        check_nothing_lacks(found, "frames")
         return found
 
 
@@ -165,6 +172,8 @@ Variance = Annotated[
 
 class ImageSource(Source):
     """One image, which is never the mean of several frames."""
+
+    path: InputFile
 
     def open_image(self, name: str = "an image") -> xr.DataArray:
         """The only image (y, x) of the file.
@@ -196,13 +205,29 @@ class ImageSource(Source):
         return found
 
 
-class MaskSource(ImageSource):
-    """An image that is not 0 in bad pixels, or the mask of a response."""
+class MaskSource(Source):
+    """Images that are not 0 in bad pixels, or the masks of responses: a pixel is bad if one of them says so."""
 
     def open(self) -> Any:
-        """The mask (y, x), True in bad pixels; that of a response is lazy."""
-        response = self.find_response()
-        return mask_of_image(self.open_image("a mask")) if response is None else response.mask
+        """The mask (y, x), True in bad pixels; that of one response is lazy.
+
+        Raises
+        ------
+        InputError
+            What cannot be opened or is no mask, or masks of different shapes.
+        """
+        paths = self.path if isinstance(self.path, list) else [self.path]
+        masks = [mask_in(ImageSource.model_construct(**dict(self) | {"path": path})) for path in paths]
+        for mask, path in zip(masks, paths, strict=True):
+            if mask.shape != masks[0].shape:
+                raise InputError(f"expected masks of one shape, got {masks[0].shape} in {paths[0]} and {mask.shape} in {path}")
+        return masks[0] if len(masks) == 1 else np.any(masks, axis=0)
+
+
+def mask_in(image: ImageSource) -> Any:
+    """The mask that one file holds."""
+    response = image.find_response()
+    return mask_of_image(image.open_image("a mask")) if response is None else response.mask
 
 
 class ArraySource(Table):

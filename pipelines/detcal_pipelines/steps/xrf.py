@@ -31,7 +31,7 @@ from detcal.xrf.memory import (
 )
 from detcal.xrf.tiles import lines_a_tile, lines_are_rows, most_spectra
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
-from detcal_pipelines.steps.sources import Ends
+from detcal_pipelines.steps.sources import LIST, Ends
 from detcal_pipelines.steps.step import ArraySource, Kind, Ready, ReadyRecipe, ScanSource, Step
 
 NAME = "[name]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
@@ -40,7 +40,6 @@ Numbers = Annotated[
     Annotated[str, Tag(NAME)] | Annotated[ArraySource, Tag("[array]")],
     Discriminator(lambda given: NAME if isinstance(given, str) else "[array]"),
 ]
-LIST = "[list]"
 Names = Annotated[
     Annotated[str, Tag(NAME)] | Annotated[list[str], Field(min_length=1, max_length=2), Tag(LIST)],
     Discriminator(lambda given: NAME if isinstance(given, str) else LIST),
