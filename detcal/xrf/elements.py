@@ -1,7 +1,7 @@
 """Maps of elements: windows around lines, or fits of whole patterns, as lazy graphs."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -13,7 +13,7 @@ from detcal.frames.graph import map_frames
 from detcal.xrf import kernels
 from detcal.xrf.calibration import ScanGrid, check_energy
 from detcal.xrf.lines import background_patterns, lines_of, pattern_of, window_of
-from detcal.xrf.operations import in_mean_live_time, on_grid, over_seconds, spread, timed
+from detcal.xrf.operations import check_shape, in_mean_live_time, on_grid, over_seconds, spread, timed
 from detcal.xrf.spectra import as_spectra
 from detcal.xrf.tiles import Missing
 
@@ -26,6 +26,7 @@ def element_maps(
     *,
     elements: Sequence[str],
     method: Literal["fit", "window"] = "fit",
+    quantity: Literal["rate", "counts"] = "rate",
     fwhm_kev: float = 0.14,
     energy_range_kev: tuple[float, float] | None = None,
     background_kev: float = 2.0,
@@ -36,8 +37,8 @@ def element_maps(
     Parameters
     ----------
     scan
-        spectra (spectrum, energy) with their energies in keV, and live_time_s (spectrum,); what takes no part and the elements of a
-        detector are as in `regrid_rate`.
+        spectra (spectrum, energy) with their energies in keV, and for rates live_time_s (spectrum,); what takes no part and the elements
+        of a detector are as in `regrid_rate`, or for counts as in `regrid`.
     grid
         From `build_scan_grid`.
     elements
@@ -47,6 +48,8 @@ def element_maps(
         the variances of Poisson's counts.
         "window": counts about the strongest line, less those that the channels beside it predict. It is summed in each spectrum, and only
         the sums are put on the grid. A neighbour's line in a window counts as its own.
+    quantity
+        "rate", a live second; or "counts", for scans without live times.
     fwhm_kev : keV
         Resolution of the detector (full width at half maximum) at 5.9 keV.
     energy_range_kev
@@ -59,9 +62,9 @@ def element_maps(
     Returns
     -------
     Dataset (element, row, column)
-        rate, counts of the element's shell per live second, and error, its standard error, in which n counts have the variance n + 1: of
-        amounts of about a count it is too large rather than too small. NaN in pixels without a spectrum, or without a measured channel of
-        the element. Coord line_kev.
+        rate, counts of the element's shell per live second, or counts alone; and error, its standard error, in which n counts have the
+        variance n + 1: of amounts of about a count it is too large rather than too small. NaN in pixels without a spectrum, or without a
+        measured channel of the element. Coord line_kev.
 
     Raises
     ------
@@ -80,6 +83,8 @@ def element_maps(
     """
     if method not in ("fit", "window"):
         raise InputError(f'expected method to be "fit" or "window", got {method!r}')
+    if quantity not in ("rate", "counts"):
+        raise InputError(f'expected quantity to be "rate" or "counts", got {quantity!r}')
     energy = energies_of(scan)
     names = [elements] if isinstance(elements, str) or not isinstance(elements, Iterable) else list(elements)
     if not names or not all(isinstance(name, str) for name in names):
@@ -90,15 +95,12 @@ def element_maps(
         raise InputError(f"expected each shell of an element once, got {names}")
     if not 0 < background_kev < np.inf:
         raise InputError(f"expected a positive background_kev, got {background_kev}")
-    grid, live = timed(scan, grid)
-    seconds = on_grid(grid, grid.to_scipy() @ live)
-    counts, _ = in_mean_live_time(scan)
-    noise = noise_of(grid, noise_of_spectra(scan))
+    measured = timed_spectra(scan, grid) if quantity == "rate" else counted_spectra(scan, grid)
     patterns = np.stack([pattern_of(line, energy, fwhm_kev) for line in lines])
     strongest = np.array([line.strongest_kev for line in lines])
     if method == "window":
         weights = np.stack([window_of(line, energy, fwhm_kev) for line in lines])
-        amounts, errors = window_maps(counts, grid, live, seconds, noise, weights, patterns, tile_rows)
+        amounts, errors = window_maps(measured, weights, patterns, tile_rows)
     else:
         wanted = energy_range_kev or (max(low, strongest.min() - 0.7), min(high, strongest.max() + 1.5))
         inside = (energy >= wanted[0]) & (energy <= wanted[1])
@@ -106,7 +108,7 @@ def element_maps(
             raise InputError(f"expected more channels than elements from {wanted[0]:g} to {wanted[1]:g} keV, got {inside.sum()}")
         background = background_patterns(energy[inside], background_kev).T
         every = np.concatenate([patterns[:, inside], background])
-        amounts, errors = fitted_maps(counts, grid, live, seconds, noise, inside, every, len(names), tile_rows)
+        amounts, errors = fitted_maps(measured, inside, every, len(names), tile_rows)
     coords: dict[str, Any] = {
         "element": np.array(names, object),
         "line_kev": ("element", strongest, {"units": "keV"}),
@@ -115,10 +117,38 @@ def element_maps(
     }
     dims = ("element", "row", "column")
     maps = {
-        name: xr.DataArray(values.astype(np.float32), coords, dims, attrs={"units": "counts/s"})
-        for name, values in (("rate", amounts), ("error", errors))
+        name: xr.DataArray(values.astype(np.float32), coords, dims, attrs={"units": "counts/s" if quantity == "rate" else "counts"})
+        for name, values in ((quantity, amounts), ("error", errors))
     }
     return xr.Dataset(maps, attrs={"method": method})
+
+
+class Measured(NamedTuple):
+    """Spectra on a grid, and what of each pixel makes amounts of its counts."""
+
+    spectra: xr.DataArray
+    grid: ScanGrid
+    live: NDArray[np.float64] | None  # by spectrum; None: nothing stands in for what was not measured
+    seconds: xr.DataArray  # (row, column), by which counts are divided
+    noise: NDArray[np.float64]  # (row, column), variance over mean of counts
+
+    def missing(self, power: int = 1) -> Missing | None:
+        """What stands in for what was not measured, in sums of shares to a power."""
+        return None if self.live is None else Missing(self.live, power)
+
+
+def timed_spectra(scan: xr.Dataset, grid: ScanGrid) -> Measured:
+    """Those that rates are made of."""
+    used, live = timed(scan, grid)
+    seconds = on_grid(used, used.to_scipy() @ live)
+    return Measured(in_mean_live_time(scan)[0], used, live, seconds, noise_of(used, noise_of_spectra(scan)))
+
+
+def counted_spectra(scan: xr.Dataset, grid: ScanGrid) -> Measured:
+    """Those that counts are made of, as `regrid` has them."""
+    check_shape(scan.spectra, grid)
+    live = None if grid.method == "drizzle" else np.ones(grid.spectra)
+    return Measured(scan.spectra, grid, live, on_grid(grid, np.ones(grid.shape)), noise_of(grid))
 
 
 def energies_of(scan: xr.Dataset) -> NDArray[np.float64]:
@@ -131,33 +161,29 @@ def energies_of(scan: xr.Dataset) -> NDArray[np.float64]:
 
 
 def window_maps(
-    spectra: xr.DataArray,
-    grid: ScanGrid,
-    live: NDArray[np.float64],
-    seconds: xr.DataArray,
-    noise: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    patterns: NDArray[np.float64],
-    tile_rows: int | None,
+    measured: Measured, weights: NDArray[np.float64], patterns: NDArray[np.float64], tile_rows: int | None
 ) -> tuple[da.Array, da.Array]:
-    """Counts per second (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first.
+    """Amounts (element, row, column) of windows and their errors: sums of few channels commute with the grid, and come first.
 
     Each block of spectra is read once for both. As in fits, the variance has one more count in it: an empty window is no exact one. A
     spectrum with a channel of a window that was not measured takes no part in this window.
     """
+    grid, noise = measured.grid, measured.noise
     recovered = (weights * patterns).sum(axis=1)
     shares = weights / recovered[:, None]
     both = np.concatenate([shares, shares**2]).T
-    data = as_spectra(spectra)
+    data = as_spectra(measured.spectra)
     sizes = {"window": both.shape[1]}
     sums = map_frames(weigh, data, {"weights": both}, dims=(str(data.dims[0]), "window"), sizes=sizes, dtype=np.float64).data
     amounts, squares = (
-        spread(sums[:, part], grid, over_seconds(grid, seconds, power), None, Missing(live, power), tile_rows=tile_rows, once=True)
+        spread(
+            sums[:, part], grid, over_seconds(grid, measured.seconds, power), None, measured.missing(power), tile_rows=tile_rows, once=True
+        )
         for part, power in ((slice(len(shares)), 1), (slice(len(shares), None), 2))
     )
     # in place of the variance of each spectrum, that of all which are in the pixel
     usual = noise / noise_of(grid)
-    more = kernels.ONE_MORE * (noise / seconds.values) / recovered[:, None, None]
+    more = kernels.ONE_MORE * (noise / measured.seconds.values) / recovered[:, None, None]
     return amounts.data.transpose(2, 0, 1), da.sqrt(usual * squares.data.transpose(2, 0, 1) + more**2)
 
 
@@ -190,22 +216,15 @@ def weigh(block: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float
 
 
 def fitted_maps(
-    spectra: xr.DataArray,
-    grid: ScanGrid,
-    live: NDArray[np.float64],
-    seconds: xr.DataArray,
-    noise: NDArray[np.float64],
-    inside: NDArray[np.bool_],
-    patterns: NDArray[np.float64],
-    elements: int,
-    tile_rows: int | None,
+    measured: Measured, inside: NDArray[np.bool_], patterns: NDArray[np.float64], elements: int, tile_rows: int | None
 ) -> tuple[da.Array, da.Array]:
-    """Counts per second (element, row, column) by fits of pixel spectra, and their errors."""
+    """Amounts (element, row, column) by fits of pixel spectra, and their errors."""
     channels = np.flatnonzero(inside)
-    wanted = as_spectra(spectra)[:, channels[0] : channels[-1] + 1]
-    cube = spread(wanted, grid, grid.to_scipy(), missing=Missing(live), tile_rows=tile_rows).chunk(energy=-1)
+    wanted = as_spectra(measured.spectra)[:, channels[0] : channels[-1] + 1]
+    grid = measured.grid
+    cube = spread(wanted, grid, grid.to_scipy(), missing=measured.missing(), tile_rows=tile_rows).chunk(energy=-1)
     # whole images, not dask arrays: what all tiles share would take them out of the order of the scan
-    known = {"noise": noise, "seconds": seconds.values, "patterns": patterns, "elements": elements}
+    known = {"noise": measured.noise, "seconds": measured.seconds.values, "patterns": patterns, "elements": elements}
     sizes = {"quantity": 2 * elements}
     fitted = map_frames(fit_block, cube, known, whole=False, dims=("row", "column", *sizes), sizes=sizes, dtype=np.float64)
     amounts_and_errors = fitted.data.transpose(2, 0, 1)

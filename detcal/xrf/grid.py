@@ -159,6 +159,11 @@ def selected_numbers(scan: xr.Dataset) -> tuple[NDArray[np.int64], NDArray[np.bo
     """
     selected = np.asarray(scan.selected.values)
     own = scan.spectrum.to_index()  # 0, 1, 2 … where it has no coord
+    if not own.is_unique:
+        raise InputError(
+            'expected the spectra of one scan, with numbers that are each there once, for method="selected", got several scans put '
+            "together: what their instruments selected is not of one grid; take another method, or make a map of each"
+        )
     check_selected(selected, len(own) if np.array_equal(own, np.arange(len(own))) else MOST_SPECTRA)
     numbers = own.get_indexer(selected.ravel().astype(np.int64)).reshape(selected.shape)
     there = numbers >= 0

@@ -105,3 +105,12 @@ def test_coords_of_nothing_but_zero_are_written(tmp_path: Path) -> None:
     assert (tmp_path / "f.zarr/angle/c/0").exists()
     np.testing.assert_array_equal(open_frames(tmp_path / "f.zarr").angle, [0])
     np.testing.assert_array_equal(load(tmp_path / "f.zarr").x, np.zeros(30))
+
+
+def test_lost_angles_are_nan_with_a_warning(tmp_path: Path) -> None:
+    stack = xr.DataArray(STACK, {"angle": ("frame", np.arange(6.0))}, ("frame", "y", "x"), "frames")
+    (save(stack, tmp_path / "a.zarr") / "angle/c/0").unlink()
+    with pytest.warns(MissingWarning, match=r"a\.zarr::angle lacks 6 of 6 values \(0–5\)"):
+        frames = open_frames(tmp_path / "a.zarr")
+    assert frames.angle.isnull().all()
+    np.testing.assert_array_equal(frames.values, STACK)

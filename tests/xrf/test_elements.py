@@ -42,6 +42,24 @@ def test_elements_are_found_where_they_are(painted, method):
     assert ((pull.std(axis=1) > 0.85) & (pull.std(axis=1) < 1.15)).all(), pull.std(axis=1)
 
 
+@pytest.mark.parametrize("method", ["fit", "window"])
+@pytest.mark.parametrize("grid_method", ["drizzle", "linear", "selected"])
+def test_counts_are_rates_times_live_times(painted, method, grid_method):
+    """And need no live times; those of an interpolated pixel are as of a spectrum, which all have been as long."""
+    scan, _ = painted
+    scan = scan.assign(live_time_s=("spectrum", np.full(scan.sizes["spectrum"], 0.25)))
+    grid = xrf.build_scan_grid(scan, method=grid_method)
+    rates, options = xrf.regrid_rate(scan, grid), {"elements": ["Fe", "Pb-M"], "method": method}
+    wanted = xrf.element_maps(scan, grid, **options).compute()
+    found = xrf.element_maps(scan.drop_vars("live_time_s"), grid, quantity="counts", **options).compute()
+    assert set(found) == {"counts", "error"}
+    assert found.counts.units == found.error.units == "counts"
+    for name, rate in (("counts", "rate"), ("error", "error")):
+        np.testing.assert_allclose(found[name], wanted[rate] * rates.live_time_s, rtol=2e-5)
+    with pytest.raises(InputError, match='expected quantity to be "rate" or "counts", got \'amount\''):
+        xrf.element_maps(scan, grid, quantity="amount", **options)
+
+
 def test_errors_hold_where_spectra_are_shared(painted):
     """Drizzled pixels are made of parts of spectra: their noise is less than Poisson's."""
     scan, _ = painted

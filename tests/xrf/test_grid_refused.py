@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from detcal import xrf
+from detcal import simulate, xrf
 from detcal.errors import InputError
 from detcal.xrf.grid import MOST_PIXELS
 from tests.xrf.scans import made_up, raster
@@ -123,3 +123,12 @@ def test_a_selection_means_the_same_spectra_where_others_are_left_out(scan):
 def test_what_are_no_spectra(data):
     with pytest.raises(InputError, match="expected"):
         xrf.summary_spectra(data)
+
+
+def test_several_scans_put_together_have_no_selection_of_their_own():
+    """As of a mosaic; their positions lay out one map of all."""
+    scan = simulate.maxrf_scan(4, 6, channels=64)
+    both = xr.concat([scan, scan.assign(positions=scan.positions + 10000)], "spectrum", data_vars="minimal")
+    assert xrf.build_scan_grid(both).spectra == 2 * scan.sizes["spectrum"]
+    with pytest.raises(InputError, match="expected the spectra of one scan, .* got several scans put together: .* take another method"):
+        xrf.build_scan_grid(both, method="selected")

@@ -112,13 +112,19 @@ def test_options_reach_the_grid_and_the_elements(folder, element_method):
 
 def test_counts_need_no_live_times(folder):
     spoil(folder / "scan.h5", "LiveTimes", None)
-    with pytest.raises(InputError, match='quantity = "counts" and no elements'):
+    with pytest.raises(InputError, match='in a recipe quantity = "counts" is both'):
         built(folder, "regrid_xrf")
     change(folder, "regrid_xrf.toml", '# quantity = "rate"', 'quantity = "counts"')
     scan = library.open_crono(folder / "scan.h5")
     found = built(folder, "regrid_xrf", depth=3)
     np.testing.assert_array_equal(found.counts, xrf.regrid(scan.spectra, xrf.build_scan_grid(scan)))
     assert set(found) == {"counts", "coverage"}
+    change(folder, "regrid_xrf.toml", '# elements = ["Fe", "Pb-L"]', 'elements = ["Cu", "Pb-M"]')
+    found = built(folder, "regrid_xrf", depth=3)
+    wanted = xrf.element_maps(scan, xrf.build_scan_grid(scan), elements=["Cu", "Pb-M"], quantity="counts")
+    assert set(found) == {"counts", "coverage", "element_counts", "element_error"}
+    np.testing.assert_array_equal(found.element_counts, wanted.counts)
+    np.testing.assert_array_equal(found.element_error, wanted.error)
 
 
 def test_lines_may_be_columns_of_the_map(folder):

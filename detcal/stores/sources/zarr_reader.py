@@ -12,7 +12,7 @@ from dask.base import tokenize
 
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
-from detcal.stores.absence import Lacks
+from detcal.stores.absence import Lacks, warn_of
 from detcal.stores.sources.readers import Block, Coords, Described, check_ndim, clear_errors, recorded_as, stack_shape
 from detcal.stores.sources.zarr_data import NUMBERS, ZarrArray
 from detcal.stores.sources.zarr_zip import zarr_place
@@ -60,8 +60,11 @@ class ZarrReader:
             }
 
     def line(self, parent: str, name: str) -> np.ndarray[Any, Any]:
-        """The values along one dimension."""
-        return ZarrArray.open(self.path, f"{parent}/{name}".lstrip("/"))[...]
+        """The values along one dimension: NaN, with a warning, where they are missing."""
+        found = ZarrArray.open(self.path, f"{parent}/{name}".lstrip("/"))
+        if lacks := found.lacks:
+            warn_of(f"{found.path}::{found.name}", {"": lacks}, "values", stacklevel=2)
+        return found[...]
 
     def attrs(self) -> dict[str, Any]:
         with clear_errors(self.path):

@@ -19,7 +19,10 @@ from detcal.stores.targets.tomography import add_tomography
 from detcal.stores.targets.zarr_store import NUMBERS
 
 # What is the standard error of which variable, or by which power of it.
-ERRORS = (("intensity", "sem", 1.0), ("rate", "error", 1.0), ("element_rate", "element_error", 1.0), ("rate", "variance", 0.5))
+ERRORS = (
+    ("intensity", "sem", 1.0), ("rate", "error", 1.0), ("counts", "error", 1.0), ("element_rate", "element_error", 1.0),
+    ("element_counts", "element_error", 1.0), ("rate", "variance", 0.5),
+)  # fmt: skip
 # Names of units, among them pyFAI's, as UDUNITS has them.
 UNITS = {
     "q_nm^-1": "1/nm", "q_A^-1": "1/angstrom", "2th_deg": "degree", "2th_rad": "rad", "r_mm": "mm", "r_m": "m", "d*2_nm^-2": "1/nm^2",

@@ -259,7 +259,7 @@ class RegridXRF(Scan[ScanGrid]):
             return found
         wanted = self.options_of(element_maps, "scan", "elements") | {"method": self.element_method}
         elements = element_maps(data, ready, elements=list(self.elements), **wanted)
-        return found.assign(element_rate=elements.rate, element_error=elements.error)
+        return found.assign({f"element_{self.quantity}": elements[self.quantity], "element_error": elements.error})
 
     def task_bytes(self, block: Block, ready: ScanGrid) -> Needs:
         channels, itemsize = block.data.sizes["energy"], block.itemsize
