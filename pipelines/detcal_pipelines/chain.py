@@ -14,6 +14,7 @@ from detcal.frames.once import is_found
 from detcal.frames.stack import DIMS
 from detcal.stores import check_apart, check_output, check_path, find_paths
 from detcal.stores.damage import guarding
+from detcal.stores.sources.frames import WHOLE
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.steps.sources import modified_times
@@ -40,7 +41,7 @@ def build(recipe: Recipe, depth: int | None = None, begun: int = 1) -> Any:
 def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stage]:
     """The stages of a recipe, lazily."""
     stages: list[Stage] = []
-    data = open_first(recipe, depth)
+    data = cut_for(recipe, depth)
     for step in recipe.steps:
         with named(step):
             suited = step.for_data(data)
@@ -53,11 +54,28 @@ def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stag
     return stages
 
 
+def cut_for(recipe: Recipe, depth: int | None) -> Any:
+    """What the first step takes, in blocks of so many: of whole frames, or of rows where the file has them so and that serves as well."""
+    found = open_first(recipe, depth)
+    if recipe.input is None or not by_rows(found):
+        return found
+    frames = {} if depth is None else {"frame": depth}
+    with guarding(recipe.guard):
+        if not recipe.takes_rows:
+            return recipe.input.open({**frames, "y": WHOLE})
+        return found if depth is None else recipe.input.open({"y": depth})
+
+
+def by_rows(frames: xr.DataArray) -> bool:
+    """Whether blocks hold some rows alone."""
+    return len(frames.chunks[1]) > 1 if frames.chunks else False
+
+
 def open_first(recipe: Recipe, depth: int | None) -> Any:
-    """What the first step takes: frames in blocks of so many, a scan, or nothing. Of a run it is guarded against damage."""
+    """What the first step takes: frames in blocks of so many, or of rows, a scan, or nothing. Of a run it is guarded against damage."""
     with guarding(recipe.guard):
         if recipe.input is not None:
-            return recipe.input.open(depth)
+            return recipe.input.open(None if depth is None else {"frame": depth})
         first = recipe.steps[0]
         with named(first):
             return first.in_blocks(depth, 1).open_input()

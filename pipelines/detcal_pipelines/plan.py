@@ -12,8 +12,9 @@ import xarray as xr
 from detcal.errors import PlanError
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
-from detcal_pipelines.chain import Stage, check_result, check_target, trace
-from detcal_pipelines.recipe import Recipe
+from detcal.stores.sources.frames import WHOLE
+from detcal_pipelines.chain import Stage, by_rows, check_result, check_target, trace
+from detcal_pipelines.recipe import Input, Recipe
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
 from detcal_pipelines.steps.step import arrays_of
 
@@ -27,6 +28,7 @@ THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
 ENCODED_COPIES = 2
+ROWS = "rows a block"  # of frames that their file has by rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Plan:
     @property
     def blocks(self) -> int:
         """How many blocks or tiles there are."""
-        return ceil(self.cut.length / self.depth)
+        return self.cut.blocks(self.depth)
 
     @property
     def bytes_out(self) -> int:
@@ -183,7 +185,9 @@ def work_of(recipe: Recipe, first: Stage) -> Work:
     """What there is to cut, and the sizes to try: what is asked for, or else a default and smaller ones."""
     if recipe.input is None:
         return first.step.work(first.data, first.ready, first.result)
-    length, smallest = len(first.data), recipe.input.open(1).data.chunksize[0]
+    if recipe.takes_rows and by_rows(first.data):
+        return rows_of(recipe.input, first.data)
+    length, smallest = len(first.data), recipe.input.open({"frame": 1, "y": WHOLE}).data.chunksize[0]
     default = first.data.data.chunksize[0]
     if fills_lanes(recipe):  # by blocks of this, and by half of them too
         default = LANES << max(0, (default // LANES).bit_length() - 1)
@@ -194,6 +198,13 @@ def work_of(recipe: Recipe, first: Stage) -> Work:
     wanted = shard or chunk
     sizes = [wanted] if wanted else halvings(default, smallest)
     return Work("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes])
+
+
+def rows_of(source: Input, frames: xr.DataArray) -> Work:
+    """Blocks of rows, as those of a file with chunks of few rows of many frames: whole chunks."""
+    blocks, (_, height, _) = frames.data, frames.shape
+    smallest = source.open({"y": 1}).data.chunksize[1]
+    return Work("rows", ROWS, height, smallest, halvings(blocks.chunksize[1], smallest), across=blocks.numblocks[0])
 
 
 def filled_lanes(recipe: Recipe, depth: int) -> float:
@@ -208,15 +219,16 @@ def fills_lanes(recipe: Recipe) -> bool:
 
 def plan_for(stages: list[Stage], cut: Work, depth: int, tasks: int, places: Sequence[Place]) -> Plan:
     """The plan for given blocks and tasks at once, whether it fits or not."""
-    steps = tuple(plan_step(stage, depth, cut.length, written=stage is stages[-1]) for stage in stages)
+    steps = tuple(plan_step(stage, cut, depth, written=stage is stages[-1]) for stage in stages)
     bytes_in = 0 if stages[0].data is None else stages[0].data.nbytes
-    return Plan(steps, cut, depth, min(tasks, ceil(cut.length / depth)), tuple(places), bytes_in)
+    return Plan(steps, cut, depth, min(tasks, cut.blocks(depth)), tuple(places), bytes_in)
 
 
-def plan_step(stage: Stage, depth: int, length: int, written: bool) -> PlannedStep:
-    """What goes in and comes out of one step, and its memory for blocks of `depth` of `length`, with what it takes to write them."""
+def plan_step(stage: Stage, cut: Work, depth: int, written: bool) -> PlannedStep:
+    """What goes in and comes out of one step, and its memory for blocks of `depth`, with what it takes to write them."""
     result, data = stage.result, stage.data
-    held = needs_of(stage, depth)
+    held = needs_of(stage, cut, depth)
+    length = cut.length * cut.across
     if isinstance(result, xr.DataArray):
         bytes_out = result.nbytes
         gives = f"{result.shape} {result.dtype}"
@@ -239,9 +251,16 @@ def named_shapes(result: xr.Dataset) -> list[str]:
     return [f"{', '.join(str(name) for name, _ in members)} {kind}" for kind, members in kinds]
 
 
-def needs_of(stage: Stage, depth: int) -> Needs:
+def needs_of(stage: Stage, cut: Work, depth: int) -> Needs:
     """What a step holds, in blocks of so many frames, rows, spectra or lines."""
-    held = stage.step.task_bytes(Block(depth, stage.data, stage.result), stage.ready)
+    if cut.setting == ROWS:  # each pixel takes as much as in a block of whole frames
+        held = as_needs(stage.step.task_bytes(Block(stage.data.data.chunksize[0], stage.data, stage.result), stage.ready))
+        return held._replace(task=held.task * depth // cut.length, begun=held.begun * depth // cut.length)
+    return as_needs(stage.step.task_bytes(Block(depth, stage.data, stage.result), stage.ready))
+
+
+def as_needs(held: Needs | int) -> Needs:
+    """What a step says that a task holds."""
     return held if isinstance(held, Needs) else Needs(task=int(held))
 
 

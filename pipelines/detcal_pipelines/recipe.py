@@ -41,6 +41,7 @@ from detcal_pipelines.steps.sources import (
 )
 from detcal_pipelines.steps.step import Step
 
+STORES = (".zarr", ".zip")  # outputs whose chunks may hold few rows of many frames: other files are written frame by frame
 OutputPath = Annotated[str, AfterValidator(in_folder)]
 
 
@@ -85,15 +86,14 @@ class Input(Table):
     )
     valid_range: Ends | None = Field(None, description="(low, high): what is outside is no reading", examples=[[0.0, 60000.0]])
 
-    def open(self, chunk_frames: int | None) -> xr.DataArray:
-        """The frames, lazily, in blocks of so many."""
+    def open(self, blocks: Mapping[str, int] | None) -> xr.DataArray:
+        """The frames, lazily, in blocks of so many frames or rows, as `open_frames` cuts them."""
         ends = None if self.valid_range is None else (self.valid_range[0], self.valid_range[1])
         with guarding(None):  # it is no frame of the input
             mask = opened(self.mask)
         return open_frames(
-            self.path, self.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames}, frames=self.frames,
-            flip=self.flip, mask=mask, dummy=self.dummy, valid_range=ends,
-        )  # fmt: skip
+            self.path, self.dataset, chunks=blocks, frames=self.frames, flip=self.flip, mask=mask, dummy=self.dummy, valid_range=ends
+        )
 
 
 class Output(Table):
@@ -172,6 +172,13 @@ class Recipe(Table):
     @guard.setter
     def guard(self, guard: Guard | None) -> None:
         self._guard = guard
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether blocks of rows serve as well as blocks of frames: for all steps, and for the output, which then is stored by rows."""
+        asked = self.input is None or self.input.chunk_frames or self.output.shard_frames
+        stored = Path(self.output.path).suffix.lower() in STORES
+        return stored and not asked and all(step.pixelwise for step in self.steps)
 
     def inputs(self) -> list[str]:
         """Every path that the recipe reads from, in whatever table."""

@@ -27,13 +27,16 @@ class ZarrReader:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunk_frames: int
+    chunk_rows: int
     data: ZarrArray
 
     @classmethod
     def open(cls, path: str, name: str) -> "ZarrReader":
         data = ZarrArray.open(path, name)
         check_ndim(data.shape, f"{path}::{name}")
-        return cls(path, name, stack_shape(data.shape), data.dtype, data.chunks[0] if data.ndim == 3 else 1, data)
+        shape = stack_shape(data.shape)
+        frames, rows = data.chunks[:2] if data.ndim == 3 else (1, shape[1])
+        return cls(path, name, shape, data.dtype, frames, min(rows, shape[1]), data)
 
     @property
     def version(self) -> str:
@@ -72,7 +75,12 @@ class ZarrReader:
         return [self.path, *self.data.metadata_files()]
 
     def read(self, start: int, stop: int) -> Block:
-        return self.data[start:stop] if self.data.ndim == 3 else self.data[...][None][start:stop]
+        return self.read_rows((start, stop), (0, self.shape[1]))
+
+    def read_rows(self, frames: tuple[int, int], rows: tuple[int, int]) -> Block:
+        """Some rows of some frames."""
+        place = slice(*frames), slice(*rows)
+        return self.data[place] if self.data.ndim == 3 else self.data[place[1]][None][place[0]]
 
 
 def dimension_names(array: zarr.Array) -> tuple[str, ...]:
