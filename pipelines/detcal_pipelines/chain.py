@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from detcal.frames.stack import DIMS
 from detcal.stores import check_apart, check_output, check_path, find_paths
 from detcal.stores.damage import guarding
 from detcal.stores.sources.frames import WHOLE
+from detcal_pipelines.copying import Copy
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.steps.sources import modified_times
@@ -33,15 +35,15 @@ class Stage:
     result: Any
 
 
-def build(recipe: Recipe, depth: int | None = None, begun: int = 1) -> Any:
+def build(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> Any:
     """The lazy result of all steps, in tasks of so many frames, rows or lines, of which so many are begun at once."""
-    return trace(recipe, depth, begun)[-1].result
+    return trace(recipe, depth, begun, copy)[-1].result
 
 
-def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stage]:
-    """The stages of a recipe, lazily."""
+def trace(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> list[Stage]:
+    """The stages of a recipe, lazily; of frames from a copy of its input, if there is one."""
     stages: list[Stage] = []
-    data = cut_for(recipe, depth)
+    data = cut_for(recipe, depth) if copy is None else copy.whole(depth)
     for step in recipe.steps:
         with named(step):
             suited = step.for_data(data)
@@ -64,6 +66,19 @@ def cut_for(recipe: Recipe, depth: int | None) -> Any:
         if not recipe.takes_rows:
             return recipe.input.open({**frames, "y": WHOLE})
         return found if depth is None else recipe.input.open({"y": depth})
+
+
+def copy_of(recipe: Recipe, store: Path, budget: int) -> Copy | None:
+    """How the input is copied to have whole frames, by as many rows as a task has room for; None if its file has whole frames."""
+    found = open_first(recipe, None)
+    if recipe.input is None or not by_rows(found):
+        return None
+    with guarding(recipe.guard):
+        smallest = recipe.input.open({"y": 1})
+        if Copy(store, found).task_bytes > budget:
+            tile = Copy(store, smallest).task_bytes
+            found = recipe.input.open({"y": max(1, budget // tile) * smallest.data.chunksize[1]})
+    return Copy(store, found)
 
 
 def by_rows(frames: xr.DataArray) -> bool:

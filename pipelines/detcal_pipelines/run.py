@@ -224,9 +224,10 @@ class Job:
         self.basis = fingerprint(self.recipe, sources_of(self.recipe, result))
         restart = self.restart or (bool(self.quarantine.noted) and types_differ(self.places, result))
         history = to_go_on(self.places, self.basis, restart=restart)
-        depth = None if history is None else history.header["cut"]["depth"]
+        cut = {} if history is None else history.header["cut"]
+        depth = cut.get("depth")
         try:
-            planned = plan_in(self.recipe, places, depth)
+            planned = plan_in(self.recipe, places, depth, cut.get("copied"))
         except PlanError as error:
             if depth is None:
                 raise
@@ -239,7 +240,7 @@ class Job:
         """Compute and write the output as it was planned; the seconds that this took."""
         start = perf_counter()
         target = self.places.output
-        dataset = stored_form(build(self.recipe, planned.depth, begun=planned.begun), provenance(self.recipe))
+        dataset = stored_form(build(self.recipe, planned.depth, planned.begun, planned.copy), provenance(self.recipe))
         ledger = None
         try:
             with clear_write_errors(target, self.places.store):
@@ -248,6 +249,8 @@ class Job:
                 writes = prepare_zarr(dataset, self.places.store, shards=self.shards)
                 ledger = go_on(self.places) if history else self.begin(planned, writes)
                 ledger.note(process=self.process(planned, ledger.history.share))
+                with self.quarantine.judged():
+                    copy_frames(planned, self.console, lambda: self.pause_or_stop(planned))
                 self.compute_all(ledger, planned, writes, compute, held)
                 self.check_kept()
                 ledger.note(times=self.times())
@@ -361,6 +364,29 @@ class Job:
         """What the run did."""
         report = write_report_if_possible(self.recipe, self.places.output)
         return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report, self.quarantine)
+
+
+def copy_frames(planned: Plan, console: Console, pause_or_stop: Callable[[], None]) -> None:
+    """Copy the input to whole frames, if it was planned so: in this process, for a cluster too."""
+    if planned.copy is None:
+        return
+    left = blocks = planned.copy.blocks
+    with MemoryWatch() as watch, block_bar("copying the frames", blocks, console) as show:
+
+        def compute(graph: Any, ends: list[Any]) -> None:
+            def finished(key: Any) -> None:
+                nonlocal left
+                pause_or_stop()
+                left -= key in ends
+                show(1 - left / blocks)
+
+            compute_on_threads(graph, ends, planned.tasks, planned.budget, watch, ignore, finished, ignore)
+
+        planned.copy.make(planned.depth, planned.begun, compute)
+
+
+def ignore(*_: Any) -> None:
+    """Nothing is to be done."""
 
 
 def commit_of(store: Path, whole: Path, arrays: Collection[str]) -> dict[str, Any]:
