@@ -113,7 +113,7 @@ def test_frames_are_copied_where_whole_ones_are_needed_and_do_not_fit(
     assert not list(folder.glob(".*"))
     change(folder, "r.toml", "rows.h5", "frames.npy")
     change(folder, "r.toml", "out.zarr", "frames.zarr")
-    detcal(folder, "run", "r.toml", "--workers", "1")
+    detcal(folder, "run", "r.toml", "--workers", "1", "--memory", str(2 * AMPLE))
     np.testing.assert_array_equal(load(folder / "out.zarr").gain.values, load(folder / "frames.zarr").gain.values)
 
 
