@@ -26,6 +26,7 @@ import numpy as np
 from detcal.errors import InputError, RunError
 from detcal.stores.absence import Lacks, with_nan
 from detcal.stores.sources.readers import Block, Coords, Reader, recorded_as
+from detcal.stores.sources.urls import is_url
 
 PARTS_OF_A_BLOCK = 8  # that are read one after the other where their type changes: no second copy of the block
 Spans = tuple[tuple[int, int], ...]  # of frames: the first and the last
@@ -77,7 +78,9 @@ def guarded(reader: Reader, unit: str) -> Reader:
 
 
 def state_of(file: str) -> State:
-    """What changes when a file does; a folder changes with whatever is put beside what is read."""
+    """What changes when a file does; a folder changes with whatever is put beside what is read, and a server may not tell."""
+    if is_url(file):
+        return (0, 0)
     status = stat(file)
     return (0, 0) if S_ISDIR(status.st_mode) else (status.st_size, status.st_mtime_ns)
 

@@ -19,7 +19,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-from zarr.storage import ZipStore
+from zarr.storage import FsspecStore, ZipStore
 
 from detcal.errors import InputError
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
@@ -27,6 +27,7 @@ from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, 
 from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
+from detcal.stores.sources.urls import Remote, is_url, version_of_url
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
 from detcal.stores.targets.zarr_store import INCOMPLETE, METADATA, NUMBERS
 
@@ -62,8 +63,8 @@ class ZarrArray:
             There is none, it is damaged, or the store is not whole yet.
         """
         check_complete(path)
-        version = version_of(path, name)
         with clear_errors(path):
+            version = version_of(path, name)
             try:
                 array = opened(path, name, version)
             except FileNotFoundError:
@@ -126,7 +127,7 @@ def check_complete(path: str) -> None:
     InputError
         With what to do.
     """
-    around = takewhile(lambda folder: (folder / METADATA).is_file(), Path(path).parents)
+    around = [] if is_url(path) else takewhile(lambda folder: (folder / METADATA).is_file(), Path(path).parents)
     with clear_errors(path):
         if any(INCOMPLETE in attributes_of(store) for store in (path, *map(str, around))):
             raise InputError(f"{path} is not whole: what writes it has not ended; wait for it, or run it again if it broke off")
@@ -142,6 +143,8 @@ def attributes_of(path: str | Path) -> dict[str, Any]:
 
 def version_of(path: str, name: str) -> str:
     """What changes when an array is written anew: `save` replaces the whole folder; to look at every chunk would take long."""
+    if is_url(path):
+        return version_of_url(path, name)
     folder = Path(path) if is_zip(Path(path)) else Path(path, name)
     return fingerprint(str(file) for file in (folder, *metadata_files(folder))) if folder.exists() else ""
 
@@ -192,7 +195,7 @@ def in_box(flags: Flags, box: Box, shards: tuple[int, ...], chunks: tuple[int, .
     return np.asarray(grid[tuple(slice(first - before, last - before) for (first, last), before in zip(wanted, firsts, strict=True))])
 
 
-def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, inside: tuple[int, ...]) -> Flags:
+def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive | Remote", key: str, inside: tuple[int, ...]) -> Flags:
     """Which chunks the index of a shard does not have; none if its index is packed in an unusual way, as zarr itself never does."""
     first, *others = codec.index_codecs
     if not isinstance(first, BytesCodec) or any(not isinstance(other, Crc32cCodec) for other in others):
@@ -206,8 +209,10 @@ def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, 
     return (np.frombuffer(index, f"{order}u8").reshape(*inside, 2) == ABSENT).all(axis=-1)
 
 
-def files_of(store: Any) -> "Folder | Archive":
+def files_of(store: Any) -> "Folder | Archive | Remote":
     """The files of a store, which zarr itself can only list all at once."""
+    if isinstance(store, FsspecStore):
+        return Remote(store)
     return Archive(store.path) if isinstance(store, ZipStore) else Folder(store.root)
 
 
