@@ -79,8 +79,8 @@ def check_kept(recipe: Recipe, basis: Fingerprint) -> None:
         Which have, and how.
     """
     folder = Path(recipe.output.path).parent
-    there = {name: state for name, state in basis["inputs"].items() if (folder / name).exists()}
-    now = {name: [*size_and_time(folder / name), state[2]] for name, state in there.items()}
+    there = {name: state for name, state in basis["inputs"].items() if is_url(name) or (folder / name).exists()}
+    now = {name: state_of(name) if is_url(name) else [*size_and_time(folder / name), state[2]] for name, state in there.items()}
     changed = differences(basis, {**basis, "inputs": now})
     if changed:
         raise RunError(f"the input has changed while the run read it: {'; '.join(changed)}. Nothing is kept: run again")

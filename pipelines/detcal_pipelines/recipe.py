@@ -67,7 +67,7 @@ class Input(Table):
     """The raw frames."""
 
     path: InputFile | Annotated[list[InputFile], Field(min_length=1)] = Field(
-        description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list, a glob, a folder or a text of names",
+        description="HDF5/NeXus, zarr (or a URL), .npy file, or EDF, CBF, TIFF files: a path, a list, a glob, a folder or a text of names",
         examples=["scan.h5"],
     )
     dataset: Datasets = Field(

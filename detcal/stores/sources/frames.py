@@ -50,10 +50,10 @@ def open_frames(
     Parameters
     ----------
     path
-        An HDF5 or NeXus file (of any name), a zarr store (a zipped one too), a .npy file, or EDF, CBF, TIFF and other image files that
-        fabio reads: one (multi-page too), a list, in its order, a text file (.txt, .lst) that names one a line, a folder of files of one
-        kind, or a glob such as "scan_*.cbf". In the last two numbers in names count as numbers: scan_2 comes before scan_10; and one that
-        is left out of a numbered series is missing.
+        An HDF5 or NeXus file (of any name), a zarr store (a zipped one, or behind a URL, too), a .npy file, or EDF, CBF, TIFF and other
+        image files that fabio reads: one (multi-page too), a list, in its order, a text file (.txt, .lst) that names one a line, a folder
+        of files of one kind, or a glob such as "scan_*.cbf". In the last two numbers in names count as numbers: scan_2 comes before
+        scan_10; and one that is left out of a numbered series is missing.
     dataset
         Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
         in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)

@@ -59,8 +59,8 @@ def store_at(url: str) -> FsspecStore:
         raise InputError(f"cannot read {url}: expected {what}") from error
     if not any(Remote(store).get(name) for name in OF_STORE):
         raise InputError(
-            f"no zarr store at {url}: expected zarr.json, .zgroup or .zarray there; a URL is that of a zarr store, and files of other kinds "
-            "are opened from a disk: copy them to one"
+            f"no zarr store at {url}: expected zarr.json, .zgroup or .zarray there; a URL is that of a zarr store, and files of other "
+            "kinds are opened from a disk: copy them to one"
         )
     return store
 

@@ -23,7 +23,7 @@ from zarr.storage import FsspecStore, ZipStore
 
 from detcal.errors import InputError
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
-from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
+from detcal.stores.absence import Box, Flags, Lacks, chunk_grid, spread, with_nan
 from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
@@ -83,14 +83,25 @@ class ZarrArray:
     @property
     def lacks(self) -> Lacks | None:
         """What is missing along the first dimension; None if nothing is."""
+        return self.lacks_along((0,) if self.ndim else ())
+
+    def lacks_along(self, axes: tuple[int, ...]) -> Lacks | None:
+        """What is missing along some dimensions, taken together in their order; None if nothing is."""
         if not self.lacking:
             return None
         with clear_errors(self.path):
             array = opened(self.path, self.name, self.version)
             grid = missing_chunks(array, tuple((0, length) for length in self.shape))
             hint = "" if self.of_detcal else LEFT_OUT.format(fill=array.fill_value)
-        lacks = MissingChunks(self.shape, self.chunks, grid).lacks()
-        return Lacks(lacks.whole, lacks.partly, hint)
+        rows = np.moveaxis(grid, axes, range(len(axes))).reshape(*(grid.shape[axis] for axis in axes), -1)
+        whole, some = (self.stretched(np.asarray(flags), axes) for flags in (rows.all(axis=-1), rows.any(axis=-1)))
+        return Lacks(whole, some & ~whole, hint)
+
+    def stretched(self, flags: Flags, axes: tuple[int, ...]) -> Flags:
+        """Flags of chunks along some dimensions as those of all places there."""
+        for place, axis in enumerate(axes):
+            flags = np.repeat(flags, self.chunks[axis], axis=place).take(range(self.shape[axis]), axis=place)
+        return np.ravel(flags)
 
     @property
     def of_detcal(self) -> bool:
