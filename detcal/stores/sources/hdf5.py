@@ -47,6 +47,9 @@ class Hdf5Reader:
         frames, rows = found.chunks[:2] if found.chunks and found.ndim == 3 else (1, shape[1])
         return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array)
 
+    def __dask_tokenize__(self) -> str:
+        return repr(self)  # a master file has thousands of them, which dask would take apart one by one
+
     @property
     def version(self) -> str:
         return self.array.version
