@@ -79,6 +79,11 @@ class Input(Table):
         None, description='a number, a list, a slice such as "10:50", or by the image_key "projections", "flats", "darks"', examples=["::2"]
     )
     flip: Flip | None = Field(None, description="reverse rows (ud), columns (lr) or both", examples=["ud"])
+    newest: bool | Annotated[int, Field(gt=0)] = Field(
+        False,
+        description="of a file that is still written: true: the frames that are there now; a number: the first so many",
+        examples=[True],
+    )
     chunk_frames: int | None = Field(None, gt=0, description="frames a task; default: chosen from the memory budget", examples=[16])
     mask: MaskSource | None = Field(None, description="what was not measured: an image (not 0), or a response", examples=["mask.edf"])
     dummy: float | Annotated[list[float], Field(min_length=1)] | None = Field(
@@ -92,7 +97,15 @@ class Input(Table):
         with guarding(None):  # it is no frame of the input
             mask = opened(self.mask)
         return open_frames(
-            self.path, self.dataset, chunks=blocks, frames=self.frames, flip=self.flip, mask=mask, dummy=self.dummy, valid_range=ends
+            self.path,
+            self.dataset,
+            chunks=blocks,
+            frames=self.frames,
+            flip=self.flip,
+            mask=mask,
+            dummy=self.dummy,
+            valid_range=ends,
+            newest=self.newest,
         )
 
 
@@ -179,6 +192,11 @@ class Recipe(Table):
         asked = self.input is None or self.input.chunk_frames or self.output.shard_frames
         stored = Path(self.output.path).suffix.lower() in STORES
         return stored and not asked and all(step.pixelwise for step in self.steps)
+
+    def of_frames(self, newest: int) -> "Recipe":
+        """The recipe of the first so many frames of a file that grows."""
+        assert self.input is not None
+        return self.model_copy(update={"input": self.input.model_copy(update={"newest": newest})})
 
     def inputs(self) -> list[str]:
         """Every path that the recipe reads from, in whatever table."""

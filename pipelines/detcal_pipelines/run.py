@@ -24,14 +24,14 @@ from detcal.stores.soundness import other_files
 from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove, sync
 from detcal.stores.targets.save import as_dataset, finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
-from detcal_pipelines.chain import build, check_result, check_target
+from detcal_pipelines.chain import build, check_result, check_target, open_first
 from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.disk import check_room, wait_for_room
 from detcal_pipelines.fingerprint import check_kept, fingerprint, versions
 from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
-from detcal_pipelines.ledger import History, Ledger, now
+from detcal_pipelines.ledger import History, Ledger, now, read_ledger
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
 from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, here, plan_in
@@ -98,6 +98,7 @@ def job_of(recipe: Recipe, console: Console, *, restart: bool = False, most_bad:
     check_ledger_is_ours(places)
     with only_run(places.lock, places.output), noticed_interrupts() as stop_if_interrupted:
         settle(places)
+        recipe = with_length(recipe, places, console, restart=restart)
         quarantine = Quarantine.of_run(recipe, places, most_bad, restart=restart)
         yield Job(recipe, places, console, stop_if_interrupted, restart, quarantine)
 
@@ -366,6 +367,17 @@ class Job:
         return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report, self.quarantine)
 
 
+def with_length(recipe: Recipe, places: Places, console: Console, *, restart: bool) -> Recipe:
+    """The recipe with the number of frames that a file holds which is still written; a run that goes on keeps to what was noted."""
+    if recipe.input is None or recipe.input.newest is not True:
+        return recipe
+    noted = None if restart or not places.ledger.is_file() else read_ledger(places.ledger).header["fingerprint"]["recipe"]
+    before = noted["input"].get("newest") if noted and noted.get("input") else None
+    number = before or int(open_first(recipe, None).attrs["newest"])
+    console.print(f"of a file that is still written, the first {number} frames are taken", soft_wrap=True)
+    return recipe.of_frames(number)
+
+
 def copy_frames(planned: Plan, console: Console, pause_or_stop: Callable[[], None]) -> None:
     """Copy the input to whole frames, if it was planned so: in this process, for a cluster too."""
     if planned.copy is None:
@@ -412,5 +424,10 @@ def places_for(workers: dict[str, dict[str, Any]], held: dict[str, int]) -> list
 
 
 def sources_of(recipe: Recipe, result: Any) -> list[str]:
-    """All files that a run reads: those that the recipe names, and those that they take data from."""
-    return [*(file for path in recipe.inputs() for file in find_paths(path)), *origins(as_dataset(result))]
+    """All files that a run reads: those that the recipe names, and those that they take data from; not those that may grow meanwhile."""
+    found = [*(file for path in recipe.inputs() for file in find_paths(path)), *origins(as_dataset(result))]
+    if recipe.input is None or not recipe.input.newest:
+        return found
+    paths = recipe.input.path if isinstance(recipe.input.path, list) else [recipe.input.path]
+    growing = {file for path in paths for file in find_paths(path)} | set(origins(as_dataset(open_first(recipe, None))))
+    return [file for file in found if file not in growing]

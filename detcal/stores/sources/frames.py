@@ -23,6 +23,7 @@ from detcal.stores.sources.choice import Datasets
 from detcal.stores.sources.exchange import in_role
 from detcal.stores.sources.facts import FACTS
 from detcal.stores.sources.names import PathOrName
+from detcal.stores.sources.newest import Newest, first_frames, frames_there
 from detcal.stores.sources.nxdetector import detector_says
 from detcal.stores.sources.nxtomo import KEYS, find_key
 from detcal.stores.sources.opening import open_reader
@@ -44,6 +45,7 @@ def open_frames(
     mask: ArrayLike | PathOrName | None = None,
     dummy: float | Sequence[float] | None = None,
     valid_range: tuple[float, float] | None = None,
+    newest: Newest = False,
 ) -> xr.DataArray:
     """Open a stack of frames lazily; nothing but the header, a detector's pixel_mask, and the first image of image files, is read.
 
@@ -79,6 +81,9 @@ def open_frames(
     valid_range : (low, high), optional
         What is outside is no reading. dummy and valid_range become attributes (missing_value, valid_min, valid_max), which all operations
         heed, in place of those of the file, of what the detector of a geometry says, and of the largest number of an unsigned type.
+    newest : bool or int, optional
+        Of a file, or series of files, that is still being written: True takes the frames that are there now, and the attribute `newest`
+        says how many these are; a number takes the first so many, and no more. That the file grows is no change then.
 
     Returns
     -------
@@ -109,7 +114,8 @@ def open_frames(
     (('frame', 'y', 'x'), (2, 4, 4))
     """
     whole, source = open_reader(path, dataset)
-    reader = guarded(turned(chosen(whole, source, frames), flip), "frames")
+    length = frames_there(whole, newest, source) if newest else whole.shape[0]
+    reader = guarded(turned(chosen(whole, source, frames, length), flip), "frames", grows=bool(newest))
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     if lacks := reader.lacks:
@@ -120,7 +126,7 @@ def open_frames(
         kind(reader), chunks=block, name=f"frames-{tokenize(reader, block)}", meta=np.empty((0, 0, 0), reader.dtype), asarray=False
     )
     said = detector_says(whole)
-    attrs = attributes({**said.attrs, **reader.attrs()}, source)
+    attrs = attributes({**said.attrs, **reader.attrs()}, source) | ({"newest": length} if newest else {})
     stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attrs)
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
@@ -151,20 +157,22 @@ def image_or_mask_in(mask: PathOrName) -> Any:
     return open_frames(mask) if found is None else found.mask
 
 
-def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
-    """The frames asked for, or else the projections of a file that tells them from flats and darks."""
+def chosen(reader: Reader, source: str, frames: Choice | None, length: int) -> Reader:
+    """Of the first frames those asked for, or else the projections of a file that tells them from flats and darks."""
     choice = None if frames is None else parse_frames(frames)
     if choice is not None and not isinstance(choice, str):
-        return Selected(reader, runs_of(choice, reader.shape[0], source))
+        return Selected(reader, runs_of(choice, length, source))
     key = find_key(reader)
     if key is None and choice is None:
-        return reader
+        return reader if length == reader.shape[0] else first_frames(reader, length)
     if key is None:
         beside = in_role(reader, str(choice))
         if beside is None:
             raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
         return beside
-    numbers = key.numbers(choice or "projections")
+    numbers = tuple(number for number in key.numbers(choice or "projections") if number < length)
+    if not numbers:
+        raise InputError(f"none of the first {length} frames in {source} is one of the {choice or 'projections'}: wait for more of them")
     if choice is None and len(numbers) < len(key.values):
         warnings.warn(
             f"{source} has an image_key: of its {len(key.values)} frames ({key.contents()}) the projections are taken; "

@@ -39,6 +39,7 @@ class Hdf5Array:
     version: str
     lacking: bool  # whether something is missing
     virtual: bool
+    recorded: np.dtype[Any]  # as it is in the file
 
     @classmethod
     def of(cls, stored: h5py.Dataset) -> "Hdf5Array":
@@ -48,7 +49,7 @@ class Hdf5Array:
         absence = absence_of(path, stored.name, version) if stored.is_virtual else find_absence(stored)
         lacking = absence is not None and absence.lacks().any()
         dtype = with_nan(stored.dtype) if lacking else stored.dtype
-        return cls(path, stored.name, shape_of(stored), dtype, version, lacking, stored.is_virtual)
+        return cls(path, stored.name, shape_of(stored), dtype, version, lacking, stored.is_virtual, stored.dtype)
 
     @property
     def ndim(self) -> int:
