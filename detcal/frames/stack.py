@@ -1,12 +1,13 @@
 """What a stack of frames and an image are: every operation takes its data through here."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
@@ -119,12 +120,23 @@ def as_image(
     found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_flag=largest_is_flag, beside=True)
     if len(found) == 1:
         return map_frames(readings, found, {"valid": valid}).data[0]
-    sums = fold_blocks(whole_frames(found), partial(add_frames, valid=valid), np.add, partial_sums=1)
-    return da.from_delayed(delayed(mean_of_sums, pure=True)(sums), tuple(shape), np.float32)
+    ends = np.cumsum((0, *found.data.chunks[1])).tolist()
+    means: list[Delayed] = []
+    for top, bottom in pairwise(ends):  # of a file by rows no chunk is read twice, and few rows are held at once
+        means.append(mean_image(found[:, top:bottom], valid, *means[-1:]))
+    strips = [da.from_delayed(mean, (rows, shape[1]), np.float32) for mean, rows in zip(means, found.data.chunks[1], strict=True)]
+    image: da.Array = da.concatenate(strips).rechunk(-1)
+    return image
 
 
-def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any], *, valid: Valid) -> NDArray[np.float64]:
-    """Sum and number (2, y, x) of the readings."""
+def mean_image(stack: xr.DataArray, valid: Valid, *before: Delayed) -> Delayed:
+    """The mean of the readings, after others have been found."""
+    sums = fold_blocks(whole_frames(stack), partial(add_frames, valid=valid), np.add, *before, partial_sums=1)
+    return delayed(mean_of_sums, pure=True)(sums)
+
+
+def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any], *before: Any, valid: Valid) -> NDArray[np.float64]:
+    """Sum and number (2, y, x) of the readings; what comes before says no more than that its turn has come."""
     sums = np.zeros((2, *block.shape[1:])) if so_far is None else so_far.copy()
     for frame in block:
         values, good = values_and_known(frame, valid)

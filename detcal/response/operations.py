@@ -198,7 +198,7 @@ def correct_response(
     dark_image = as_dark_image(dark, None, shape, dummy)
     flat_image = None if flat is None else as_image(flat, response.shape, "a flat", dummy=dummy)
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
-    terms = correction_terms(response, flat_image, None if flat_is_dark_subtracted else dark_image, residual_sigma)
+    terms = correction_terms(response, flat_image, None if flat is None or flat_is_dark_subtracted else dark_image, residual_sigma)
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
     attrs = attributes_of(stack, names, done=sorted(done, key=ORDER.index))
     images = [dark_image, *terms]

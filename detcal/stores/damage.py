@@ -26,6 +26,7 @@ import numpy as np
 from detcal.errors import InputError, RunError
 from detcal.stores.absence import Lacks, with_nan
 from detcal.stores.sources.readers import Block, Coords, Reader, recorded_as
+from detcal.stores.sources.urls import is_url
 
 PARTS_OF_A_BLOCK = 8  # that are read one after the other where their type changes: no second copy of the block
 Spans = tuple[tuple[int, int], ...]  # of frames: the first and the last
@@ -68,16 +69,18 @@ def guarding(guard: Guard | None) -> Iterator[None]:
         GUARD.reset(token)
 
 
-def guarded(reader: Reader, unit: str) -> Reader:
-    """A reader of so called frames, guarded if a run opens it."""
+def guarded(reader: Reader, unit: str, *, grows: bool = False) -> Reader:
+    """A reader of so called frames, guarded if a run opens it; of files that may grow meanwhile, if so."""
     guard = GUARD.get()
     if guard is None:
         return reader
-    return Guarded(reader, guard, unit, {file: state_of(file) for file in reader.files(0, reader.shape[0])})
+    return Guarded(reader, guard, unit, {file: state_of(file) for file in reader.files(0, reader.shape[0])}, grows)
 
 
 def state_of(file: str) -> State:
-    """What changes when a file does; a folder changes with whatever is put beside what is read."""
+    """What changes when a file does; a folder changes with whatever is put beside what is read, and a server may not tell."""
+    if is_url(file):
+        return (0, 0)
     status = stat(file)
     return (0, 0) if S_ISDIR(status.st_mode) else (status.st_size, status.st_mtime_ns)
 
@@ -90,6 +93,7 @@ class Guarded:
     guard: Guard
     unit: str
     states: dict[str, State]
+    grows: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -148,7 +152,7 @@ class Guarded:
             return self.reader.read(start, stop)
         finally:
             for file in self.reader.files(start, stop):
-                check_unchanged(file, self.states[file])
+                check_unchanged(file, self.states[file], grows=self.grows)
 
     def fill(self, block: Block, start: int, stop: int) -> list[tuple[int, str]]:
         """Read frames into a block, those that can be; the numbers of the others, with the reason."""
@@ -181,8 +185,8 @@ class Guarded:
             write_note(Path(self.guard.folder), {"file": file, "unit": self.unit, "frames": [first, last], "reason": reason})
 
 
-def check_unchanged(file: str, before: State) -> None:
-    """Refuse a file that is not as it was.
+def check_unchanged(file: str, before: State, *, grows: bool) -> None:
+    """Refuse a file that is not as it was; one that grows may be longer.
 
     Raises
     ------
@@ -193,7 +197,7 @@ def check_unchanged(file: str, before: State) -> None:
         size, changed = state_of(file)
     except OSError as error:
         raise RunError(f"{file} was there when the run began, and is not any more ({error.strerror}): put it back as it was") from None
-    if (size, changed) != before:
+    if size < before[0] or not (grows or (size, changed) == before):
         what = f"it was {before[0]} bytes long, and is {size}" if size != before[0] else "it was written anew, or its time was set"
         raise RunError(f"{file} has changed since the run began ({what}): put it back as it was, or begin anew with --restart")
 

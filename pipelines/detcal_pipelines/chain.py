@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from detcal.frames.once import is_found
 from detcal.frames.stack import DIMS
 from detcal.stores import check_apart, check_output, check_path, find_paths
 from detcal.stores.damage import guarding
+from detcal.stores.sources.frames import WHOLE
+from detcal_pipelines.copying import Copy
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.steps.sources import modified_times
@@ -32,15 +35,15 @@ class Stage:
     result: Any
 
 
-def build(recipe: Recipe, depth: int | None = None, begun: int = 1) -> Any:
+def build(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> Any:
     """The lazy result of all steps, in tasks of so many frames, rows or lines, of which so many are begun at once."""
-    return trace(recipe, depth, begun)[-1].result
+    return trace(recipe, depth, begun, copy)[-1].result
 
 
-def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stage]:
-    """The stages of a recipe, lazily."""
+def trace(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> list[Stage]:
+    """The stages of a recipe, lazily; of frames from a copy of its input, if there is one."""
     stages: list[Stage] = []
-    data = open_first(recipe, depth)
+    data = cut_for(recipe, depth) if copy is None else copy.whole(depth)
     for step in recipe.steps:
         with named(step):
             suited = step.for_data(data)
@@ -53,11 +56,41 @@ def trace(recipe: Recipe, depth: int | None = None, begun: int = 1) -> list[Stag
     return stages
 
 
+def cut_for(recipe: Recipe, depth: int | None) -> Any:
+    """What the first step takes, in blocks of so many: of whole frames, or of rows where the file has them so and that serves as well."""
+    found = open_first(recipe, depth)
+    if recipe.input is None or not by_rows(found):
+        return found
+    frames = {} if depth is None else {"frame": depth}
+    with guarding(recipe.guard):
+        if not recipe.takes_rows:
+            return recipe.input.open({**frames, "y": WHOLE})
+        return found if depth is None else recipe.input.open({"y": depth})
+
+
+def copy_of(recipe: Recipe, store: Path, budget: int) -> Copy | None:
+    """How the input is copied to have whole frames, by as many rows as a task has room for; None if its file has whole frames."""
+    found = open_first(recipe, None)
+    if recipe.input is None or not by_rows(found):
+        return None
+    with guarding(recipe.guard):
+        smallest = recipe.input.open({"y": 1})
+        if Copy(store, found).task_bytes > budget:
+            tile = Copy(store, smallest).task_bytes
+            found = recipe.input.open({"y": max(1, budget // tile) * smallest.data.chunksize[1]})
+    return Copy(store, found)
+
+
+def by_rows(frames: xr.DataArray) -> bool:
+    """Whether blocks hold some rows alone."""
+    return len(frames.chunks[1]) > 1 if frames.chunks else False
+
+
 def open_first(recipe: Recipe, depth: int | None) -> Any:
-    """What the first step takes: frames in blocks of so many, a scan, or nothing. Of a run it is guarded against damage."""
+    """What the first step takes: frames in blocks of so many, or of rows, a scan, or nothing. Of a run it is guarded against damage."""
     with guarding(recipe.guard):
         if recipe.input is not None:
-            return recipe.input.open(depth)
+            return recipe.input.open(None if depth is None else {"frame": depth})
         first = recipe.steps[0]
         with named(first):
             return first.in_blocks(depth, 1).open_input()

@@ -25,8 +25,10 @@ def check_room(folder: Path, planned: Plan, stored: int, *, exported: bool) -> N
     exported
         Whether it is written twice: as a store first.
     """
-    most, free = max(0, planned.bytes_out * (1 + exported) - stored), shutil.disk_usage(folder).free
-    needed = f"the output takes up to {size(most)} (uncompressed) on the disk of {folder}, which has {size(free)} left"
+    copied = 0 if planned.copy is None else planned.copy.nbytes
+    most, free = max(0, planned.bytes_out * (1 + exported) + copied - stored), shutil.disk_usage(folder).free
+    what = "the output, and a copy of the frames," if copied else "the output"
+    needed = f"{what} takes up to {size(most)} (uncompressed) on the disk of {folder}, which has {size(free)} left"
     if most > BEST_COMPRESSION * free:
         raise PlanError(f"{needed}: make room there, or choose another folder")
     if most > free:

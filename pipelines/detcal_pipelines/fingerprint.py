@@ -11,6 +11,7 @@ from platform import python_version
 from typing import Any
 
 from detcal.errors import RunError
+from detcal.stores.sources.urls import is_url, version_of_url
 from detcal.version import __version__
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
@@ -29,7 +30,7 @@ def fingerprint(recipe: Recipe, files: Iterable[str]) -> Fingerprint:
     asked = recipe.model_dump(mode="json", exclude={"compute": True, "output": {"overwrite"}})
     return {
         "recipe": seen_from(folder, asked),
-        "inputs": {relpath(file, folder): state_of(Path(file)) for file in sorted(set(files))},
+        "inputs": {file if is_url(file) else relpath(file, folder): state_of(file) for file in sorted(set(files))},
         "steps": steps,
     }
 
@@ -48,8 +49,11 @@ def seen_from(folder: Path, value: Any) -> Any:
     return relpath(value, folder) if isinstance(value, str) and value.startswith(os.sep) else value
 
 
-def state_of(path: Path) -> list[Any]:
-    """Size, time of the last change and a hash of samples, of a file or of all files in a folder."""
+def state_of(file: str) -> list[Any]:
+    """Size, time of the last change and a hash of samples, of a file or of all files in a folder; of a URL what its server tells."""
+    if is_url(file):
+        return [0, 0, version_of_url(file)]
+    path = Path(file)
     size, changed = size_and_time(path)
     if not path.is_dir():
         return [size, changed, samples_of(path, size)]
@@ -75,8 +79,8 @@ def check_kept(recipe: Recipe, basis: Fingerprint) -> None:
         Which have, and how.
     """
     folder = Path(recipe.output.path).parent
-    there = {name: state for name, state in basis["inputs"].items() if (folder / name).exists()}
-    now = {name: [*size_and_time(folder / name), state[2]] for name, state in there.items()}
+    there = {name: state for name, state in basis["inputs"].items() if is_url(name) or (folder / name).exists()}
+    now = {name: state_of(name) if is_url(name) else [*size_and_time(folder / name), state[2]] for name, state in there.items()}
     changed = differences(basis, {**basis, "inputs": now})
     if changed:
         raise RunError(f"the input has changed while the run read it: {'; '.join(changed)}. Nothing is kept: run again")

@@ -89,9 +89,12 @@ def of_variable(variable: xr.DataArray) -> Iterator[Picture]:
     if len(dims) == 2 and dims[0] not in SERIES and min(variable.shape) > 1:
         yield image(name, variable)
     elif len(dims) == 3 and (dims[0] in SERIES or dims[-1] not in LINES) and min(variable.shape[1:]) > 1:
+        along = dims[0]
+        if dims == DIMS and variable.chunks is not None and len(variable.chunks[1]) > 1:  # to read a frame would be to read all
+            variable, along = variable.transpose("y", "frame", "x"), "row"
         for place in few(variable.shape[0])[:2]:
             member = variable[place : place + 1]
-            yield image(f"{name}, {dims[0]} {label_of(variable, place)}", (without(*find_readings(member)) if dims == DIMS else member)[0])
+            yield image(f"{name}, {along} {label_of(variable, place)}", (without(*find_readings(member)) if dims == DIMS else member)[0])
 
 
 def few(length: int) -> list[int]:

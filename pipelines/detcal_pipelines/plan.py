@@ -12,10 +12,13 @@ import xarray as xr
 from detcal.errors import PlanError
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
-from detcal_pipelines.chain import Stage, check_result, check_target, trace
-from detcal_pipelines.recipe import Recipe
+from detcal.stores.sources.frames import WHOLE
+from detcal_pipelines.chain import Stage, by_rows, check_result, check_target, copy_of, trace
+from detcal_pipelines.copying import Copy
+from detcal_pipelines.recipe import Input, Recipe
 from detcal_pipelines.steps.blocks import Block, Work, halvings, rounded
 from detcal_pipelines.steps.step import arrays_of
+from detcal_pipelines.unfinished import Places
 
 MIB = 2**20
 
@@ -27,6 +30,7 @@ THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had
 
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
 ENCODED_COPIES = 2
+ROWS = "rows a block"  # of frames that their file has by rows
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Plan:
     tasks: int  # at once, in all places together
     places: tuple[Place, ...]
     bytes_in: int
+    copy: Copy | None = None  # that the run begins with
 
     def _repr_html_(self) -> str:
         from detcal_pipelines.display import as_html  # here, because it shows plans
@@ -72,7 +77,7 @@ class Plan:
     @property
     def blocks(self) -> int:
         """How many blocks or tiles there are."""
-        return ceil(self.cut.length / self.depth)
+        return self.cut.blocks(self.depth)
 
     @property
     def bytes_out(self) -> int:
@@ -113,7 +118,8 @@ class Plan:
         """Peak of one process, whatever the order of the tasks: all blocks that are begun may lie there."""
         needs = sum((step.needs for step in self.steps), Needs())
         threads = min(place.threads, self.tasks)
-        return place.own_bytes + threads * THREAD_BYTES + needs.peak(threads, min(self.begun, self.blocks))
+        of_copy = 0 if self.copy is None else threads * self.copy.task_bytes
+        return place.own_bytes + threads * THREAD_BYTES + max(of_copy, needs.peak(threads, min(self.begun, self.blocks)))
 
 
 def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
@@ -141,10 +147,11 @@ def here(limits: tuple[int, int]) -> Place:
     return Place(*limits, PROCESS_BYTES)
 
 
-def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None) -> Plan:
+def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None, copied: bool | None = None) -> Plan:
     """As `plan`, for the processes of a cluster: any order of tasks fits, also where one worker does nearly all of them.
 
-    With blocks of `depth`, if another run has begun with these.
+    With blocks of `depth`, and of frames that were copied or not, if another run has begun with these. The input is copied only where
+    nothing fits without.
 
     Raises
     ------
@@ -156,13 +163,32 @@ def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None) -
     check_target(recipe)
     stages = trace(recipe)
     check_result(recipe, stages[-1].result, overwrite=True)  # one that exists is no obstacle to a plan
-    cut = work_of(recipe, stages[0])
+    room = min((place.limit - place.own_bytes) // place.threads - THREAD_BYTES for place in places)
+    copy = copy_of(recipe, Places.of(recipe.output.path).frames, room) if copied is not False else None
+    if copy is None or not copied:
+        try:
+            return fitting(recipe, stages, places, depth, None)
+        except PlanError:
+            if copy is None or recipe.takes_rows:
+                raise
+    return fitting(recipe, trace(recipe, copy=copy), places, depth, copy)
+
+
+def fitting(recipe: Recipe, stages: list[Stage], places: Sequence[Place], depth: int | None, copy: Copy | None) -> Plan:
+    """The first arrangement that fits.
+
+    Raises
+    ------
+    PlanError
+        If nothing fits: which step is too large, and what would fit.
+    """
+    cut = work_of(recipe, stages[0], copy)
     if depth is not None:
         cut = replace(cut, sizes=[depth])
     most = sum(place.threads for place in places)
 
     def planned(depth: int, tasks: int) -> Plan:
-        return plan_for(stages, cut, depth, tasks, places)
+        return plan_for(stages, cut, depth, tasks, places, copy)
 
     arrangements = product(range(most, 0, -1), cut.sizes)
     for tasks, depth in sorted(arrangements, key=lambda each: (-each[0] * filled_lanes(recipe, each[1]), each[0])):
@@ -171,19 +197,22 @@ def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None) -
             return found
     found = planned(cut.sizes[-1], 1)
     possible = range(cut.smallest, found.depth + 1, cut.smallest)
-    fitting = bisect_right(possible, 0, key=lambda depth: planned(depth, 1).peak_bytes - found.budget)
-    if fitting:
-        raise PlanError(f"{needs(found)}: {cut.setting} = {possible[fitting - 1]} would fit")
+    number = bisect_right(possible, 0, key=lambda depth: planned(depth, 1).peak_bytes - found.budget)
+    if number:
+        raise PlanError(f"{needs(found)}: {cut.setting} = {possible[number - 1]} would fit")
     least = min((planned(depth, 1) for depth in (cut.smallest, *cut.sizes)), key=lambda each: each.peak_bytes)
     more = "give --memory that or more" if len(places) == 1 else "start workers with --memory-limit of that or more"
     raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; {more}")
 
 
-def work_of(recipe: Recipe, first: Stage) -> Work:
+def work_of(recipe: Recipe, first: Stage, copy: Copy | None) -> Work:
     """What there is to cut, and the sizes to try: what is asked for, or else a default and smaller ones."""
     if recipe.input is None:
         return first.step.work(first.data, first.ready, first.result)
-    length, smallest = len(first.data), recipe.input.open(1).data.chunksize[0]
+    if recipe.takes_rows and by_rows(first.data):
+        return rows_of(recipe.input, first.data)
+    length = len(first.data)
+    smallest = 1 if copy is not None else recipe.input.open({"frame": 1, "y": WHOLE}).data.chunksize[0]
     default = first.data.data.chunksize[0]
     if fills_lanes(recipe):  # by blocks of this, and by half of them too
         default = LANES << max(0, (default // LANES).bit_length() - 1)
@@ -196,6 +225,13 @@ def work_of(recipe: Recipe, first: Stage) -> Work:
     return Work("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes])
 
 
+def rows_of(source: Input, frames: xr.DataArray) -> Work:
+    """Blocks of rows, as those of a file with chunks of few rows of many frames: whole chunks."""
+    blocks, (_, height, _) = frames.data, frames.shape
+    smallest = source.open({"y": 1}).data.chunksize[1]
+    return Work("rows", ROWS, height, smallest, halvings(blocks.chunksize[1], smallest), across=blocks.numblocks[0])
+
+
 def filled_lanes(recipe: Recipe, depth: int) -> float:
     """Share of the lanes at work on a block: a single frame takes as long as LANES of them."""
     return depth / LANES / ceil(depth / LANES) if fills_lanes(recipe) else 1.0
@@ -206,17 +242,18 @@ def fills_lanes(recipe: Recipe) -> bool:
     return any(step.fills_lanes for step in recipe.steps)
 
 
-def plan_for(stages: list[Stage], cut: Work, depth: int, tasks: int, places: Sequence[Place]) -> Plan:
+def plan_for(stages: list[Stage], cut: Work, depth: int, tasks: int, places: Sequence[Place], copy: Copy | None) -> Plan:
     """The plan for given blocks and tasks at once, whether it fits or not."""
-    steps = tuple(plan_step(stage, depth, cut.length, written=stage is stages[-1]) for stage in stages)
+    steps = tuple(plan_step(stage, cut, depth, written=stage is stages[-1]) for stage in stages)
     bytes_in = 0 if stages[0].data is None else stages[0].data.nbytes
-    return Plan(steps, cut, depth, min(tasks, ceil(cut.length / depth)), tuple(places), bytes_in)
+    return Plan(steps, cut, depth, min(tasks, cut.blocks(depth)), tuple(places), bytes_in, copy)
 
 
-def plan_step(stage: Stage, depth: int, length: int, written: bool) -> PlannedStep:
-    """What goes in and comes out of one step, and its memory for blocks of `depth` of `length`, with what it takes to write them."""
+def plan_step(stage: Stage, cut: Work, depth: int, written: bool) -> PlannedStep:
+    """What goes in and comes out of one step, and its memory for blocks of `depth`, with what it takes to write them."""
     result, data = stage.result, stage.data
-    held = needs_of(stage, depth)
+    held = needs_of(stage, cut, depth)
+    length = cut.length * cut.across
     if isinstance(result, xr.DataArray):
         bytes_out = result.nbytes
         gives = f"{result.shape} {result.dtype}"
@@ -239,16 +276,26 @@ def named_shapes(result: xr.Dataset) -> list[str]:
     return [f"{', '.join(str(name) for name, _ in members)} {kind}" for kind, members in kinds]
 
 
-def needs_of(stage: Stage, depth: int) -> Needs:
+def needs_of(stage: Stage, cut: Work, depth: int) -> Needs:
     """What a step holds, in blocks of so many frames, rows, spectra or lines."""
-    held = stage.step.task_bytes(Block(depth, stage.data, stage.result), stage.ready)
+    if cut.setting == ROWS:  # each pixel takes as much as in a block of whole frames
+        held = as_needs(stage.step.task_bytes(Block(stage.data.data.chunksize[0], stage.data, stage.result), stage.ready))
+        return held._replace(task=held.task * depth // cut.length, begun=held.begun * depth // cut.length)
+    return as_needs(stage.step.task_bytes(Block(depth, stage.data, stage.result), stage.ready))
+
+
+def as_needs(held: Needs | int) -> Needs:
+    """What a step says that a task holds."""
     return held if isinstance(held, Needs) else Needs(task=int(held))
 
 
 def needs(found: Plan) -> str:
     """What a plan that does not fit needs, and which step of it most."""
     worst = max(found.steps, key=lambda step: step.needs.peak(1, found.begun))
-    return f"{worst.operation} needs {size(found.peak_bytes)} with {arrangement(found)}, but the budget is {size(found.budget)}"
+    name = worst.operation
+    if found.copy is not None and found.copy.task_bytes > worst.needs.peak(1, found.begun):
+        name = "copying the frames"
+    return f"{name} needs {size(found.peak_bytes)} with {arrangement(found)}, but the budget is {size(found.budget)}"
 
 
 def arrangement(planned: Plan) -> str:

@@ -41,6 +41,7 @@ from detcal_pipelines.steps.sources import (
 )
 from detcal_pipelines.steps.step import Step
 
+STORES = (".zarr", ".zip")  # outputs whose chunks may hold few rows of many frames: other files are written frame by frame
 OutputPath = Annotated[str, AfterValidator(in_folder)]
 
 
@@ -66,7 +67,7 @@ class Input(Table):
     """The raw frames."""
 
     path: Files = Field(
-        description="HDF5/NeXus, zarr or .npy file, or EDF, CBF, TIFF files: a path, a list, a glob, a folder or a text of names",
+        description="HDF5/NeXus, zarr (or a URL), .npy file, or EDF, CBF, TIFF files: a path, a list, a glob, a folder or a text of names",
         examples=["scan.h5"],
     )
     dataset: Datasets = Field(
@@ -78,6 +79,11 @@ class Input(Table):
         None, description='a number, a list, a slice such as "10:50", or by the image_key "projections", "flats", "darks"', examples=["::2"]
     )
     flip: Flip | None = Field(None, description="reverse rows (ud), columns (lr) or both", examples=["ud"])
+    newest: bool | Annotated[int, Field(gt=0)] = Field(
+        False,
+        description="of a file that is still written: true: the frames that are there now; a number: the first so many",
+        examples=[True],
+    )
     chunk_frames: int | None = Field(None, gt=0, description="frames a task; default: chosen from the memory budget", examples=[16])
     mask: MaskSource | None = Field(None, description="what was not measured: an image (not 0), or a response", examples=["mask.edf"])
     dummy: float | Annotated[list[float], Field(min_length=1)] | None = Field(
@@ -85,15 +91,22 @@ class Input(Table):
     )
     valid_range: Ends | None = Field(None, description="(low, high): what is outside is no reading", examples=[[0.0, 60000.0]])
 
-    def open(self, chunk_frames: int | None) -> xr.DataArray:
-        """The frames, lazily, in blocks of so many."""
+    def open(self, blocks: Mapping[str, int] | None) -> xr.DataArray:
+        """The frames, lazily, in blocks of so many frames or rows, as `open_frames` cuts them."""
         ends = None if self.valid_range is None else (self.valid_range[0], self.valid_range[1])
         with guarding(None):  # it is no frame of the input
             mask = opened(self.mask)
         return open_frames(
-            self.path, self.dataset, chunks=None if chunk_frames is None else {"frame": chunk_frames}, frames=self.frames,
-            flip=self.flip, mask=mask, dummy=self.dummy, valid_range=ends,
-        )  # fmt: skip
+            self.path,
+            self.dataset,
+            chunks=blocks,
+            frames=self.frames,
+            flip=self.flip,
+            mask=mask,
+            dummy=self.dummy,
+            valid_range=ends,
+            newest=self.newest,
+        )
 
 
 class Output(Table):
@@ -173,6 +186,18 @@ class Recipe(Table):
     @guard.setter
     def guard(self, guard: Guard | None) -> None:
         self._guard = guard
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether blocks of rows serve as well as blocks of frames: for all steps, and for the output, which then is stored by rows."""
+        asked = self.input is None or self.input.chunk_frames or self.output.shard_frames
+        stored = Path(self.output.path).suffix.lower() in STORES
+        return stored and not asked and all(step.pixelwise for step in self.steps)
+
+    def of_frames(self, newest: int) -> "Recipe":
+        """The recipe of the first so many frames of a file that grows."""
+        assert self.input is not None
+        return self.model_copy(update={"input": self.input.model_copy(update={"newest": newest})})
 
     def inputs(self) -> list[str]:
         """Every path that the recipe reads from, in whatever table."""

@@ -8,7 +8,7 @@ an output that can be verified, and repaired.
 import json
 import shutil
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from detcal_pipelines.plan import Plan, here, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.run import commit_of, sources_of
+from detcal_pipelines.run import commit_of, copy_frames, ignore, sources_of
 from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
 from detcal_pipelines.unfinished import Places, settle, written_seal
 from detcal_pipelines.verify import Findings, blocks_of, file_of, look_at
@@ -73,6 +73,7 @@ def repair(output: Path, limits: tuple[int, int], console: Console) -> tuple[Fin
             raise type(stop)(f"{output} is not repaired: the same command goes on with what is still bad") from None
         finally:
             remove(places.bad)
+            remove(places.frames)
         return found, look_at(places)
 
 
@@ -141,15 +142,16 @@ class Mending:
         recipe = self.recipe.model_copy(update={"output": self.recipe.output.model_copy(update={"path": str(beside)})})
         depth = self.history.header["cut"]["depth"]
         try:
-            return plan_in(recipe, [here(self.limits)], depth)
+            found = plan_in(recipe, [here(self.limits)], depth, self.history.header["cut"].get("copied"))
         except PlanError as error:
             raise PlanError(f"{self.places.output} has blocks of {depth}, and is repaired with these: {error}") from None
+        return replace(found, copy=None if found.copy is None else replace(found.copy, store=self.places.frames))
 
     @cached_property
     def dataset(self) -> xr.Dataset:
         """What is to be stored, lazily; the partial sums of a fit are as many as then, since the order of sums depends on them."""
         cut = self.history.header["cut"]
-        return stored_form(build(self.recipe, cut["depth"], begun=cut["begun"]), self.history.header["provenance"])
+        return stored_form(build(self.recipe, cut["depth"], cut["begun"], self.planned.copy), self.history.header["provenance"])
 
     def writes(self, store: Path) -> dict[str, da.Array]:
         """The lazy writes of a store, which is begun if it is not there."""
@@ -229,6 +231,7 @@ class Mending:
         seals: dict[Block, Seal] = {}
         results: dict[Any, Any] = {}
         give_back_large_blocks()
+        copy_frames(self.planned, self.console, self.stop_if_interrupted)
         with MemoryWatch() as watch, block_bar("repair", len(blocks), self.console) as show:
 
             def finished(key: Any) -> None:
@@ -311,7 +314,3 @@ def moved(value: Any, before: Path, after: Path) -> Any:
         return [moved(each, before, after) for each in value]
     inside = isinstance(value, str) and Path(value).is_relative_to(before)
     return str(after / Path(value).relative_to(before)) if inside else value
-
-
-def ignore(*_: Any) -> None:
-    """Nothing is to be done."""

@@ -17,13 +17,24 @@ def plan_table(planned: Plan) -> Table:
         table.add_column(heading, no_wrap=heading == "step")
     for step in planned.steps:
         table.add_row(*cells_of(step))
-    table.caption = f"{work_in_words(planned)}\n{peak_in_words(planned)}"
+    table.caption = "\n".join([*copy_in_words(planned), work_in_words(planned), peak_in_words(planned)])
     return table
 
 
 def cells_of(step: PlannedStep) -> tuple[str, ...]:
     """A step under the headings."""
     return step.operation, step.takes, step.gives, size(step.bytes_out), size(step.needs.task)
+
+
+def copy_in_words(planned: Plan) -> list[str]:
+    """What is copied first, and what that takes on the disk while the run lasts."""
+    if planned.copy is None:
+        return []
+    rows = planned.copy.frames.data.chunksize[1]
+    return [
+        f"first the frames, which the file has by rows, are copied by {planned.copy.blocks} × {rows} rows to {planned.copy.store.name}: up "
+        f"to {size(planned.copy.nbytes)} on disk while the run lasts"
+    ]
 
 
 def work_in_words(planned: Plan) -> str:

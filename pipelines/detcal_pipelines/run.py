@@ -24,14 +24,14 @@ from detcal.stores.soundness import other_files
 from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove, sync
 from detcal.stores.targets.save import as_dataset, finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
-from detcal_pipelines.chain import build, check_result, check_target
+from detcal_pipelines.chain import build, check_result, check_target, open_first
 from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.disk import check_room, wait_for_room
 from detcal_pipelines.fingerprint import check_kept, fingerprint, versions
 from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
 from detcal_pipelines.interrupts import noticed_interrupts
-from detcal_pipelines.ledger import History, Ledger, now
+from detcal_pipelines.ledger import History, Ledger, now, read_ledger
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
 from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, here, plan_in
@@ -98,6 +98,7 @@ def job_of(recipe: Recipe, console: Console, *, restart: bool = False, most_bad:
     check_ledger_is_ours(places)
     with only_run(places.lock, places.output), noticed_interrupts() as stop_if_interrupted:
         settle(places)
+        recipe = with_length(recipe, places, console, restart=restart)
         quarantine = Quarantine.of_run(recipe, places, most_bad, restart=restart)
         yield Job(recipe, places, console, stop_if_interrupted, restart, quarantine)
 
@@ -224,9 +225,10 @@ class Job:
         self.basis = fingerprint(self.recipe, sources_of(self.recipe, result))
         restart = self.restart or (bool(self.quarantine.noted) and types_differ(self.places, result))
         history = to_go_on(self.places, self.basis, restart=restart)
-        depth = None if history is None else history.header["cut"]["depth"]
+        cut = {} if history is None else history.header["cut"]
+        depth = cut.get("depth")
         try:
-            planned = plan_in(self.recipe, places, depth)
+            planned = plan_in(self.recipe, places, depth, cut.get("copied"))
         except PlanError as error:
             if depth is None:
                 raise
@@ -239,7 +241,7 @@ class Job:
         """Compute and write the output as it was planned; the seconds that this took."""
         start = perf_counter()
         target = self.places.output
-        dataset = stored_form(build(self.recipe, planned.depth, begun=planned.begun), provenance(self.recipe))
+        dataset = stored_form(build(self.recipe, planned.depth, planned.begun, planned.copy), provenance(self.recipe))
         ledger = None
         try:
             with clear_write_errors(target, self.places.store):
@@ -248,6 +250,8 @@ class Job:
                 writes = prepare_zarr(dataset, self.places.store, shards=self.shards)
                 ledger = go_on(self.places) if history else self.begin(planned, writes)
                 ledger.note(process=self.process(planned, ledger.history.share))
+                with self.quarantine.judged():
+                    copy_frames(planned, self.console, lambda: self.pause_or_stop(planned))
                 self.compute_all(ledger, planned, writes, compute, held)
                 self.check_kept()
                 ledger.note(times=self.times())
@@ -363,6 +367,40 @@ class Job:
         return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report, self.quarantine)
 
 
+def with_length(recipe: Recipe, places: Places, console: Console, *, restart: bool) -> Recipe:
+    """The recipe with the number of frames that a file holds which is still written; a run that goes on keeps to what was noted."""
+    if recipe.input is None or recipe.input.newest is not True:
+        return recipe
+    noted = None if restart or not places.ledger.is_file() else read_ledger(places.ledger).header["fingerprint"]["recipe"]
+    before = noted["input"].get("newest") if noted and noted.get("input") else None
+    number = before or int(open_first(recipe, None).attrs["newest"])
+    console.print(f"of a file that is still written, the first {number} frames are taken", soft_wrap=True)
+    return recipe.of_frames(number)
+
+
+def copy_frames(planned: Plan, console: Console, pause_or_stop: Callable[[], None]) -> None:
+    """Copy the input to whole frames, if it was planned so: in this process, for a cluster too."""
+    if planned.copy is None:
+        return
+    left = blocks = planned.copy.blocks
+    with MemoryWatch() as watch, block_bar("copying the frames", blocks, console) as show:
+
+        def compute(graph: Any, ends: list[Any]) -> None:
+            def finished(key: Any) -> None:
+                nonlocal left
+                pause_or_stop()
+                left -= key in ends
+                show(1 - left / blocks)
+
+            compute_on_threads(graph, ends, planned.tasks, planned.budget, watch, ignore, finished, ignore)
+
+        planned.copy.make(planned.depth, planned.begun, compute)
+
+
+def ignore(*_: Any) -> None:
+    """Nothing is to be done."""
+
+
 def commit_of(store: Path, whole: Path, arrays: Collection[str]) -> dict[str, Any]:
     """What is noted of an output that is whole: checksums of all that is in its store beside blocks, and of it, if it is one file."""
     one_file = {"output": checksum_of(whole)} if whole.is_file() else {}
@@ -386,5 +424,10 @@ def places_for(workers: dict[str, dict[str, Any]], held: dict[str, int]) -> list
 
 
 def sources_of(recipe: Recipe, result: Any) -> list[str]:
-    """All files that a run reads: those that the recipe names, and those that they take data from."""
-    return [*(file for path in recipe.inputs() for file in find_paths(path)), *origins(as_dataset(result))]
+    """All files that a run reads: those that the recipe names, and those that they take data from; not those that may grow meanwhile."""
+    found = [*(file for path in recipe.inputs() for file in find_paths(path)), *origins(as_dataset(result))]
+    if recipe.input is None or not recipe.input.newest:
+        return found
+    paths = recipe.input.path if isinstance(recipe.input.path, list) else [recipe.input.path]
+    growing = {file for path in paths for file in find_paths(path)} | set(origins(as_dataset(open_first(recipe, None))))
+    return [file for file in found if file not in growing]

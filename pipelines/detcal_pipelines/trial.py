@@ -7,6 +7,7 @@ from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph
 
+from detcal.errors import PlanError
 from detcal.frames.graph import TOTAL
 from detcal.stores.targets.replacing import clear_write_errors, temporary_beside
 from detcal.stores.targets.save import stored_form
@@ -71,6 +72,11 @@ def first_blocks(job: Job, limits: tuple[int, int]) -> Trial:
         As the run would.
     """
     planned = job.planned_here(limits)[1]
+    if planned.copy is not None:
+        raise PlanError(
+            "expected frames of which one block can be tried, but their file has them by rows, so that all of it would be copied first: "
+            "detcal plan shows what a run takes"
+        )
     dataset = stored_form(build(job.recipe, planned.depth, begun=planned.begun), provenance(job.recipe))
     with temporary_beside(job.places.output) as store, clear_write_errors(job.places.output, store), MemoryWatch() as watch:
         writes = prepare_zarr(dataset, store, shards=job.shards)

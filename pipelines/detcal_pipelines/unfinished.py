@@ -1,8 +1,9 @@
 """The output of a run that has not ended: where it lies, whether the run can go on, and how it becomes the output.
 
 Nothing appears under the output's own name before it is whole. What is beside it, hidden, while the run lasts and if it breaks off:
-the store that is written (for an .h5 or .tif too), the ledger, saved sums, notes of damaged input and the lock. With the end of the run
-the store, or what is exported from it, takes the output's name, and the ledger becomes NAME.ledger; beside it NAME.html is a report.
+the store that is written (for an .h5 or .tif too), the ledger, saved sums, notes of damaged input, the lock, and a copy of the input if
+that is not by whole frames. With the end of the run the store, or what is exported from it, takes the output's name, and the ledger becomes
+NAME.ledger; beside it NAME.html is a report.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, is_ledger, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
 
-PARTS = ("partial", "ledger", "sums", "lock", "bad", "whole", "old")
+PARTS = ("partial", "ledger", "sums", "lock", "bad", "whole", "old", "frames")
 SECONDS_TO_APPEAR, SECONDS_BETWEEN_LOOKS = 30.0, 0.1  # of a file on a disk of the network that another machine has written
 REMOVED = "gone"  # how the names end of what is being removed
 
@@ -42,6 +43,7 @@ class Places:
     bad: Path  # notes of what of the input cannot be read
     whole: Path  # what is exported from the store
     old: Path  # an older output, while the new one takes its place
+    frames: Path  # a copy of the input by whole frames, see detcal_pipelines.copying
     last_ledger: Path  # of an output that is whole
     report: Path
 
@@ -63,7 +65,7 @@ class Places:
     def remove(self) -> None:
         """Remove what a run has left, the ledger last; not its output."""
         removed = self.output.parent.glob(f".{escape(self.output.name)}.*.{REMOVED}")  # by a process that was killed meanwhile
-        for path in (*removed, self.store, self.whole, self.sums, self.bad, self.ledger):
+        for path in (*removed, self.store, self.whole, self.frames, self.sums, self.bad, self.ledger):
             remove(path)
 
     @property
@@ -179,7 +181,13 @@ def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path
     return {
         "fingerprint": basis,
         "provenance": provenance,
-        "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth, "begun": plan.begun},
+        "cut": {
+            "unit": plan.cut.unit,
+            "length": plan.cut.length,
+            "depth": plan.depth,
+            "begun": plan.begun,
+            "copied": plan.copy is not None,
+        },
         "arrays": {
             name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(open_array(group, name))}
             for name, array in writes.items()

@@ -94,7 +94,7 @@ def test_an_image_is_a_stack_of_one_frame(write: Callable[[Path, Stack], Any], t
     frames=st.integers(1, 5000), own=st.integers(1, 300), height=st.integers(1, 4000), wanted=st.none() | st.integers(1, 6000)
 )  # fmt: skip
 def test_blocks_are_whole_chunks_of_the_file(frames: int, own: int, height: int, wanted: int | None) -> None:
-    reader = Hdf5Reader("a.h5", "data", (frames, height, 2048), np.dtype("u2"), own, "")
+    reader = Hdf5Reader("a.h5", "data", (frames, height, 2048), np.dtype("u2"), own, height, "")
     block = block_frames(reader, wanted)
     assert 1 <= block <= frames
     assert block == frames or block % own == 0

@@ -71,7 +71,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
         open_frames(tmp_path)
 
 
-@pytest.mark.parametrize("chunks", [{"frame": 0}, {"frame": -1}, {"frames": 4}, {"frame": 4, "y": 8}])
+@pytest.mark.parametrize("chunks", [{"frame": 0}, {"frame": -1}, {"frames": 4}, {"frame": 4, "x": 8}, {"y": 0}, {"y": -2}])
 def test_chunks_that_cannot_be_are_refused(chunks: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'expected chunks such as \{"frame": 16\}'):
         open_frames(write_npy(tmp_path, make_stack("uint16")), chunks=chunks)

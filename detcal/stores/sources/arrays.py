@@ -2,7 +2,6 @@
 
 from os import PathLike, fspath
 from os.path import abspath
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -17,8 +16,9 @@ from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.sources.hdf5_files import as_it_is_written, find_dataset
 from detcal.stores.sources.nexus import over_dask
 from detcal.stores.sources.readers import check_readable, clear_errors
+from detcal.stores.sources.urls import is_url
 from detcal.stores.sources.zarr_data import ZarrArray
-from detcal.stores.sources.zarr_zip import is_zip
+from detcal.stores.sources.zarr_zip import is_store
 from detcal.stores.targets.zarr_store import NUMBERS
 
 
@@ -55,10 +55,11 @@ def get_array(path: str | PathLike[str], name: str, *, compute: bool = True) -> 
     >>> detcal.get_array("scan.h5", "entry/data").sum()
     np.uint64(6)
     """
-    shown, place = fspath(path), abspath(fspath(path))
+    shown = fspath(path)
+    place = shown if is_url(shown) else abspath(shown)
     check_readable(shown)
     with clear_errors(shown):
-        array = zarr_array(place, name) if Path(place).is_dir() or is_zip(Path(place)) else hdf5_array(shown, place, name)
+        array = zarr_array(place, name) if is_store(place) else hdf5_array(shown, place, name)
         if isinstance(array, ZarrArray | Hdf5Array) and (lacks := array.lacks):
             warn_of(f"{shown}::{name}", {"": lacks}, "rows", stacklevel=2)
         if compute:  # in this thread: whoever calls may hold the lock of HDF5, for which others would wait for ever

@@ -14,7 +14,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.selection import Choice, parse_frames, runs_of
-from detcal.frames.stack import DIMS, frames_a_block
+from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
@@ -23,12 +23,16 @@ from detcal.stores.sources.choice import Datasets
 from detcal.stores.sources.exchange import in_role
 from detcal.stores.sources.facts import FACTS
 from detcal.stores.sources.names import PathOrName
+from detcal.stores.sources.newest import Newest, first_frames, frames_there
 from detcal.stores.sources.nxdetector import detector_says
 from detcal.stores.sources.nxtomo import KEYS, find_key
 from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.readers import FrameArray, Reader
+from detcal.stores.sources.rows import RowArray, rows_a_chunk
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
 from detcal.stores.targets.save import load_calibration
+
+WHOLE = -1  # in place of a number of rows, as dask has it
 
 
 def open_frames(
@@ -41,23 +45,25 @@ def open_frames(
     mask: ArrayLike | PathOrName | None = None,
     dummy: float | Sequence[float] | None = None,
     valid_range: tuple[float, float] | None = None,
+    newest: Newest = False,
 ) -> xr.DataArray:
     """Open a stack of frames lazily; nothing but the header, a detector's pixel_mask, and the first image of image files, is read.
 
     Parameters
     ----------
     path
-        An HDF5 or NeXus file (of any name), a zarr store (a zipped one too), a .npy file, or EDF, CBF, TIFF and other image files that
-        fabio reads: one (multi-page too), a list, in its order, a text file (.txt, .lst) that names one a line, a folder of files of one
-        kind, or a glob such as "scan_*.cbf". In the last two numbers in names count as numbers: scan_2 comes before scan_10; and one that
-        is left out of a numbered series is missing.
+        An HDF5 or NeXus file (of any name), a zarr store (a zipped one, or behind a URL, too), a .npy file, or EDF, CBF, TIFF and other
+        image files that fabio reads: one (multi-page too), a list, in its order, a text file (.txt, .lst) that names one a line, a folder
+        of files of one kind, or a glob such as "scan_*.cbf". In the last two numbers in names count as numbers: scan_2 comes before
+        scan_10; and one that is left out of a numbered series is missing.
     dataset
         Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
         in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)
         of numbers, or of bool if there are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
         parts (data_000001, …), as in the master file of an Eiger, are one stack, in which a part that is not there is NaN.
     chunks
-        Frames a block: {"frame": 16}; rounded up to whole chunks of the file. By default about 64 MiB.
+        Frames a block: {"frame": 16}; or rows: {"y": 64}; rounded up to whole chunks of the file. By default about 64 MiB of whole
+        frames; or, where the chunks of the file hold so many frames that this would be more, of some rows ({"y": -1}: of all).
     frames
         Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
         image_key of an NXtomo file, or the datasets of a Data Exchange file, "projections" (those at alignment positions are none),
@@ -75,12 +81,15 @@ def open_frames(
     valid_range : (low, high), optional
         What is outside is no reading. dummy and valid_range become attributes (missing_value, valid_min, valid_max), which all operations
         heed, in place of those of the file, of what the detector of a geometry says, and of the largest number of an unsigned type.
+    newest : bool or int, optional
+        Of a file, or series of files, that is still being written: True takes the frames that are there now, and the attribute `newest`
+        says how many these are; a number takes the first so many, and no more. That the file grows is no change then.
 
     Returns
     -------
     DataArray (frame, y, x)
-        In the file's own type and units, or counts if it names none; y and x are whole in each block. A 2-D image is a stack
-        of one frame. Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
+        In the file's own type and units, or counts if it names none; x is whole in each block. A 2-D image is a stack of one frame.
+        Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
         also rotation_angle.
         Frames, or parts of them, that are missing (chunks that were never written or are lost, parts of a virtual dataset without a
         source, parts of a master file, files of a numbered series) are NaN, with one MissingWarning that counts them: integers then
@@ -105,18 +114,19 @@ def open_frames(
     (('frame', 'y', 'x'), (2, 4, 4))
     """
     whole, source = open_reader(path, dataset)
-    reader = guarded(turned(chosen(whole, source, frames), flip), "frames")
+    length = frames_there(whole, newest, source) if newest else whole.shape[0]
+    reader = guarded(turned(chosen(whole, source, frames, length), flip), "frames", grows=bool(newest))
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     if lacks := reader.lacks:
         warn_of(source, {"": lacks}, "frames", stacklevel=2)
-    block = (block_frames(reader, wanted_frames(chunks)), *reader.shape[1:])
+    block = block_of(reader, wanted_sizes(chunks))
+    kind = FrameArray if block[1] == reader.shape[1] else RowArray
     array = da.from_array(
-        FrameArray(reader), chunks=block, name=f"frames-{tokenize(reader, block)}",
-        meta=np.empty((0, 0, 0), reader.dtype), asarray=False,
-    )  # fmt: skip
+        kind(reader), chunks=block, name=f"frames-{tokenize(reader, block)}", meta=np.empty((0, 0, 0), reader.dtype), asarray=False
+    )
     said = detector_says(whole)
-    attrs = attributes({**said.attrs, **reader.attrs()}, source)
+    attrs = attributes({**said.attrs, **reader.attrs()}, source) | ({"newest": length} if newest else {})
     stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attrs)
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
@@ -147,20 +157,22 @@ def image_or_mask_in(mask: PathOrName) -> Any:
     return open_frames(mask) if found is None else found.mask
 
 
-def chosen(reader: Reader, source: str, frames: Choice | None) -> Reader:
-    """The frames asked for, or else the projections of a file that tells them from flats and darks."""
+def chosen(reader: Reader, source: str, frames: Choice | None, length: int) -> Reader:
+    """Of the first frames those asked for, or else the projections of a file that tells them from flats and darks."""
     choice = None if frames is None else parse_frames(frames)
     if choice is not None and not isinstance(choice, str):
-        return Selected(reader, runs_of(choice, reader.shape[0], source))
+        return Selected(reader, runs_of(choice, length, source))
     key = find_key(reader)
     if key is None and choice is None:
-        return reader
+        return reader if length == reader.shape[0] else first_frames(reader, length)
     if key is None:
         beside = in_role(reader, str(choice))
         if beside is None:
             raise InputError(f"expected an image_key that names the {choice} in {source}, got none: give frames by their numbers")
         return beside
-    numbers = key.numbers(choice or "projections")
+    numbers = tuple(number for number in key.numbers(choice or "projections") if number < length)
+    if not numbers:
+        raise InputError(f"none of the first {length} frames in {source} is one of the {choice or 'projections'}: wait for more of them")
     if choice is None and len(numbers) < len(key.values):
         warnings.warn(
             f"{source} has an image_key: of its {len(key.values)} frames ({key.contents()}) the projections are taken; "
@@ -188,12 +200,37 @@ def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) 
     return found if len(found) > 1 else ()
 
 
-def wanted_frames(chunks: Mapping[str, int] | None) -> int | None:
-    """Frames a block, if they were asked for."""
-    wanted = (chunks or {}).get("frame")
-    if set(chunks or ()) - {"frame"} or (wanted is not None and wanted < 1):
-        raise InputError(f'expected chunks such as {{"frame": 16}}, since y and x are whole in each block, got {chunks}')
+def wanted_sizes(chunks: Mapping[str, int] | None) -> dict[str, int]:
+    """Frames and rows a block, as far as they were asked for."""
+    wanted = dict(chunks or {})
+    rows = wanted.get("y", WHOLE)
+    if set(wanted) - {"frame", "y"} or wanted.get("frame", 1) < 1 or (rows < 1 and rows != WHOLE):
+        raise InputError(f'expected chunks such as {{"frame": 16}} or {{"y": 64}}, since x is whole in each block, got {chunks}')
     return wanted
+
+
+def block_of(reader: Reader, wanted: Mapping[str, int]) -> tuple[int, int, int]:
+    """Frames, rows and columns a block: whole chunks of the file.
+
+    Frames are whole, unless rows are asked for, or chunks hold so many frames, and so few rows of each, that whole ones would be many.
+    """
+    own, height, rows = rows_a_chunk(reader), reader.shape[1], wanted.get("y")
+    frames = block_frames(reader, wanted.get("frame", reader.chunk_frames if rows not in (None, WHOLE) else None))
+    if rows is None and is_deep(reader):
+        rows = max(own, frames_a_block(frames * row_bytes(reader)) // own * own)
+    rows = height if rows in (None, WHOLE) else min(height, -(-rows // own) * own)
+    return frames, rows, reader.shape[2]
+
+
+def is_deep(reader: Reader) -> bool:
+    """Whether the least block of whole frames would be large, since the file's chunks hold few rows of many frames."""
+    own, height = rows_a_chunk(reader), reader.shape[1]
+    return own < height and min(reader.chunk_frames, reader.shape[0]) * height * row_bytes(reader) > BLOCK_BYTES
+
+
+def row_bytes(reader: Reader) -> int:
+    """Bytes of a row of a frame."""
+    return int(reader.dtype.itemsize * reader.shape[2])
 
 
 def block_frames(reader: Reader, wanted: int | None) -> int:

@@ -30,6 +30,7 @@ class Hdf5Reader:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunk_frames: int
+    chunk_rows: int
     array: Hdf5Array
 
     @classmethod
@@ -42,8 +43,12 @@ class Hdf5Reader:
         """The dataset that was found under that name in an open file."""
         check_ndim(found.shape, f"{path}::{dataset}")
         array = Hdf5Array.of(found)
-        frames = found.chunks[0] if found.chunks and found.ndim == 3 else 1
-        return cls(path, dataset, stack_shape(array.shape), array.dtype, frames, array)
+        shape = stack_shape(array.shape)
+        frames, rows = found.chunks[:2] if found.chunks and found.ndim == 3 else (1, shape[1])
+        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array)
+
+    def __dask_tokenize__(self) -> str:
+        return repr(self)  # a master file has thousands of them, which dask would take apart one by one
 
     @property
     def version(self) -> str:
@@ -68,7 +73,12 @@ class Hdf5Reader:
         return self.array.files(*((start, stop) if self.array.ndim == 3 else (0, self.array.shape[0])))
 
     def read(self, start: int, stop: int) -> Block:
-        return self.array[start:stop] if self.array.ndim == 3 else self.array[...][None][start:stop]
+        return self.read_rows((start, stop), (0, self.shape[1]))
+
+    def read_rows(self, frames: tuple[int, int], rows: tuple[int, int]) -> Block:
+        """Some rows of some frames."""
+        place = slice(*frames), slice(*rows)
+        return self.array[place] if self.array.ndim == 3 else self.array[place[1]][None][place[0]]
 
 
 def lines_of(file: h5py.File, dataset: str, shape: tuple[int, ...]) -> Coords:

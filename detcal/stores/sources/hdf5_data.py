@@ -17,7 +17,7 @@ from detcal.stores.absence import Absence, Box, Lacks, check_whole, warn_of, wit
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
 from detcal.stores.sources.hdf5_absence import absence_of, find_absence
-from detcal.stores.sources.hdf5_files import as_it_is_written
+from detcal.stores.sources.hdf5_files import as_it_is_written, file_of
 from detcal.stores.sources.mappings import Lines, shape_of
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
 from detcal.stores.sources.virtual import Virtual, data_files
@@ -39,16 +39,17 @@ class Hdf5Array:
     version: str
     lacking: bool  # whether something is missing
     virtual: bool
+    recorded: np.dtype[Any]  # as it is in the file
 
     @classmethod
     def of(cls, stored: h5py.Dataset) -> "Hdf5Array":
         """A dataset of an open file; behind a link it lies in another one."""
-        path, version = abspath(stored.file.filename), fingerprint(data_files(stored))
+        path, version = abspath(file_of(stored)), fingerprint(data_files(stored))
         # a virtual one takes long to look through, and is described once; else the file, which is open, is not opened again
         absence = absence_of(path, stored.name, version) if stored.is_virtual else find_absence(stored)
         lacking = absence is not None and absence.lacks().any()
         dtype = with_nan(stored.dtype) if lacking else stored.dtype
-        return cls(path, stored.name, shape_of(stored), dtype, version, lacking, stored.is_virtual)
+        return cls(path, stored.name, shape_of(stored), dtype, version, lacking, stored.is_virtual, stored.dtype)
 
     @property
     def ndim(self) -> int:

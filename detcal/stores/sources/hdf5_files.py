@@ -1,5 +1,6 @@
 """HDF5 files opened for reading, those that a running scan still writes too; and what lies in them behind links."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -97,7 +98,17 @@ def target_of(group: h5py.Group, name: str) -> str | None:
 
 def address(item: h5py.HLObject) -> tuple[str, int]:
     """What two names of one object have in common."""
-    return item.file.filename, h5py.h5o.get_info(item.id).addr
+    return file_of(item), h5py.h5o.get_info(item.id).addr
+
+
+def file_of(item: h5py.HLObject) -> str:
+    """The file in which an object lies, by its name: without the object that h5py makes of it, since some have thousands of links."""
+    return str(os.fsdecode(h5py.h5f.get_name(item.id)))
+
+
+def leads_out(group: h5py.Group, name: str) -> bool:
+    """Whether a name is a link to another file."""
+    return bool(group.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_EXTERNAL)
 
 
 def find_dataset(path: str, file: h5py.File, name: str) -> h5py.Dataset:
@@ -139,7 +150,7 @@ def groups_in(group: h5py.Group) -> list[h5py.Group]:
 def members_of(group: h5py.Group) -> Iterator[tuple[str, Any]]:
     """What lies in a group, without links to other files: a master file may have thousands."""
     for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+        if not leads_out(group, name):
             yield name, follow(group, name)
 
 
@@ -150,7 +161,7 @@ def holds(group: Any, name: str) -> bool:
 
 def is_same(group: h5py.Group, name: str, data: h5py.Dataset) -> bool:
     """Whether a name in a group leads to the same dataset."""
-    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+    if leads_out(group, name):
         return False
     item = follow(group, name)
     return isinstance(item, h5py.Dataset) and address(item) == address(data)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -11,7 +10,7 @@ import zarr
 from detcal.stores.sources.hdf5_files import address, as_it_is_written, follow
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.settings import setting_of
-from detcal.stores.sources.zarr_zip import is_zip, zarr_place
+from detcal.stores.sources.zarr_zip import is_store, zarr_place
 
 LONGEST = 60  # characters of an attribute
 
@@ -39,7 +38,7 @@ def tree(path: str | PathLike[str]) -> str:
     name = fspath(path)
     check_readable(name)
     with clear_errors(name):
-        if Path(name).is_dir() or is_zip(Path(name)):
+        if is_store(name):
             return "\n".join([name, *describe_zarr(zarr.open(zarr_place(name), mode="r"), "  ")])
         with as_it_is_written(name) as file:
             return "\n".join([name, *describe_hdf5(file, "", {address(file): "/"})])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from detcal.errors import InputError
 from detcal.stores.sources.readers import check_readable
+from detcal.stores.sources.urls import is_url
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
 OF_IMAGES = {".btf", ".cbf", ".edf", ".img", ".kcd", ".mccd", ".png", ".sfrm", ".spe", ".tif", ".tiff"}  # of which series consist
@@ -25,6 +26,8 @@ PathOrName = str | PathLike[str]
 
 def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     """The files that a path, list, glob, folder or text names, as absolute paths: a worker may run in another folder."""
+    if is_url(path):
+        return [str(path).rstrip("/")]
     if not isinstance(path, str | PathLike):
         found = [fspath(item) for item in path]
     elif is_pattern(path):
@@ -39,12 +42,12 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
         raise InputError(f"no file matches {path}")
     for name in found:
         check_readable(name)
-    return [abspath(name) for name in found]
+    return [name if is_url(name) else abspath(name) for name in found]
 
 
 def is_series(path: PathOrName | Sequence[PathOrName]) -> bool:
     """Whether files are found by what their names have in common, so that a gap in their numbers is one that is missing."""
-    return isinstance(path, str | PathLike) and (is_pattern(path) or is_folder(path))
+    return isinstance(path, str | PathLike) and not is_url(path) and (is_pattern(path) or is_folder(path))
 
 
 def is_pattern(path: PathOrName) -> bool:

@@ -17,7 +17,7 @@ from detcal.stores.sources.names import HDF5_SUFFIXES, PathOrName, find_paths, g
 from detcal.stores.sources.readers import NpyReader, Reader
 from detcal.stores.sources.series import Hdf5Series
 from detcal.stores.sources.zarr_reader import ZarrReader
-from detcal.stores.sources.zarr_zip import is_zip
+from detcal.stores.sources.zarr_zip import is_store
 
 
 def open_reader(path: PathOrName | Sequence[PathOrName], dataset: Datasets) -> tuple[Reader, str]:
@@ -78,12 +78,12 @@ def length_of_first(reader: Reader) -> int:
 def is_image_file(path: str) -> bool:
     """Whether a file is of a kind that image libraries read; one of HDF5 that is damaged shows only by its name."""
     suffix = Path(path).suffix.lower()
-    return not (Path(path).is_dir() or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy" or is_zip(Path(path)))
+    return not (is_store(path) or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy")
 
 
 def open_stack_file(path: str, dataset: Datasets) -> tuple[Reader, str]:
     """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
-    store = Path(path).is_dir() or is_zip(Path(path))
+    store = is_store(path)
     if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
         return NpyReader.open(path), path
     names = arrays_of_frames(path, dataset) if store else datasets_of_frames(path, dataset)

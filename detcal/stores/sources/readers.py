@@ -7,17 +7,18 @@ file for each read and closes it again.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from os import R_OK, access, stat, supports_effective_ids
 from typing import Any, Protocol
 
 import numpy as np
-from dask.base import tokenize
 from numpy.typing import NDArray
 
 from detcal.errors import DetcalError, InputError, MissingWarning
 from detcal.frames.valid import RECORDED
 from detcal.sizes import MOST_ROWS, check_number, check_pixels
 from detcal.stores.absence import Lacks
+from detcal.stores.sources.urls import is_url
 
 Block = NDArray[np.generic]
 Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
@@ -108,6 +109,8 @@ def advice(error: Exception, reason: str, array: str | None) -> str:
             "It is locked: a program, mostly the one that writes it, has it open. Wait until it is closed; or, to read what is there, set "
             "HDF5_USE_FILE_LOCKING=FALSE in the environment."
         )
+    if isinstance(error, TimeoutError) or type(error).__module__.startswith("aiohttp"):
+        return "Does its server run, and is the address right?"
     if "imagecodecs" in reason:
         return "pip install imagecodecs"
     if "plugin" in reason or ("filter" in reason and "regist" in reason):
@@ -121,6 +124,8 @@ def advice(error: Exception, reason: str, array: str | None) -> str:
 
 def check_readable(path: str) -> None:
     """Refuse a file that is not there, or that may not be read: libraries do not tell one from the other, or from damage."""
+    if is_url(path):  # whose server answers, or does not
+        return
     try:
         stat(path)
     except PermissionError:
@@ -134,7 +139,7 @@ def check_readable(path: str) -> None:
 def fingerprint(paths: Iterable[str]) -> str:
     """What changes when one of the files does, so that the same dask name never stands for other data."""
     status = [stat(path) for path in paths]
-    return str(tokenize([(file.st_mtime_ns, file.st_size) for file in status]))
+    return blake2b(repr([(file.st_mtime_ns, file.st_size) for file in status]).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from detcal.stores.absence import Absence, Box, Flags, Lacks
-from detcal.stores.sources.hdf5_files import follow, open_hdf5
+from detcal.stores.sources.hdf5_files import file_of, follow, open_hdf5
 from detcal.stores.sources.mappings import Lines, find_source, mappings_of, shape_of, source_paths, whole
 
 MOST_NAMES = 3  # of sources in a message
@@ -174,7 +174,7 @@ def find_source_dataset(path: str, name: str, find_absence: Callable[[h5py.Datas
 
 def data_files(dataset: h5py.Dataset) -> list[str]:
     """The files that hold a dataset's data, as far as they are there: its own, and the sources of a virtual one."""
-    own = abspath(dataset.file.filename)
+    own = abspath(file_of(dataset))
     if not dataset.is_virtual:
         return [own, *external_files(dataset)]
     sources = {(path, mapping.name) for path, mapping in zip(source_paths(dataset), mappings_of(dataset), strict=True) if path is not None}

@@ -20,14 +20,15 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-from zarr.storage import ZipStore
+from zarr.storage import FsspecStore, ZipStore
 
 from detcal.errors import InputError
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
-from detcal.stores.absence import Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
+from detcal.stores.absence import Box, Flags, Lacks, chunk_grid, spread, with_nan
 from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY, checksum_of_metadata
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
+from detcal.stores.sources.urls import Remote, is_url, version_of_url
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
 from detcal.stores.targets.zarr_store import CHECKSUM, CONSOLIDATED, INCOMPLETE, METADATA, NUMBERS
 
@@ -64,8 +65,8 @@ class ZarrArray:
         """
         check_complete(path)
         check_metadata(path, name)
-        version = version_of(path, name)
         with clear_errors(path):
+            version = version_of(path, name)
             try:
                 array = opened(path, name, version)
             except FileNotFoundError:
@@ -84,14 +85,25 @@ class ZarrArray:
     @property
     def lacks(self) -> Lacks | None:
         """What is missing along the first dimension; None if nothing is."""
+        return self.lacks_along((0,) if self.ndim else ())
+
+    def lacks_along(self, axes: tuple[int, ...]) -> Lacks | None:
+        """What is missing along some dimensions, taken together in their order; None if nothing is."""
         if not self.lacking:
             return None
         with clear_errors(self.path):
             array = opened(self.path, self.name, self.version)
             grid = missing_chunks(array, tuple((0, length) for length in self.shape))
             hint = "" if self.of_detcal else LEFT_OUT.format(fill=array.fill_value)
-        lacks = MissingChunks(self.shape, self.chunks, grid).lacks()
-        return Lacks(lacks.whole, lacks.partly, hint)
+        rows = np.moveaxis(grid, axes, range(len(axes))).reshape(*(grid.shape[axis] for axis in axes), -1)
+        whole, some = (self.stretched(np.asarray(flags), axes) for flags in (rows.all(axis=-1), rows.any(axis=-1)))
+        return Lacks(whole, some & ~whole, hint)
+
+    def stretched(self, flags: Flags, axes: tuple[int, ...]) -> Flags:
+        """Flags of chunks along some dimensions as those of all places there."""
+        for place, axis in enumerate(axes):
+            flags = np.repeat(flags, self.chunks[axis], axis=place).take(range(self.shape[axis]), axis=place)
+        return np.ravel(flags)
 
     @property
     def of_detcal(self) -> bool:
@@ -128,7 +140,7 @@ def check_complete(path: str) -> None:
     InputError
         With what to do.
     """
-    around = takewhile(lambda folder: (folder / METADATA).is_file(), Path(path).parents)
+    around = [] if is_url(path) else takewhile(lambda folder: (folder / METADATA).is_file(), Path(path).parents)
     with clear_errors(path):
         if any(INCOMPLETE in attributes_of(store) for store in (path, *map(str, around))):
             raise InputError(f"{path} is not whole: what writes it has not ended; wait for it, or run it again if it broke off")
@@ -170,6 +182,8 @@ def attributes_of(path: str | Path) -> dict[str, Any]:
 
 def version_of(path: str, name: str) -> str:
     """What changes when an array is written anew: `save` replaces the whole folder; to look at every chunk would take long."""
+    if is_url(path):
+        return version_of_url(path, name)
     folder = Path(path) if is_zip(Path(path)) else Path(path, name)
     return fingerprint(str(file) for file in (folder, *metadata_files(folder))) if folder.exists() else ""
 
@@ -220,7 +234,7 @@ def in_box(flags: Flags, box: Box, shards: tuple[int, ...], chunks: tuple[int, .
     return np.asarray(grid[tuple(slice(first - before, last - before) for (first, last), before in zip(wanted, firsts, strict=True))])
 
 
-def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, inside: tuple[int, ...]) -> Flags:
+def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive | Remote", key: str, inside: tuple[int, ...]) -> Flags:
     """Which chunks the index of a shard does not have; none if its index is packed in an unusual way, as zarr itself never does."""
     first, *others = codec.index_codecs
     if not isinstance(first, BytesCodec) or any(not isinstance(other, Crc32cCodec) for other in others):
@@ -234,8 +248,10 @@ def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive", key: str, 
     return (np.frombuffer(index, f"{order}u8").reshape(*inside, 2) == ABSENT).all(axis=-1)
 
 
-def files_of(store: Any) -> "Folder | Archive":
+def files_of(store: Any) -> "Folder | Archive | Remote":
     """The files of a store, which zarr itself can only list all at once."""
+    if isinstance(store, FsspecStore):
+        return Remote(store)
     return Archive(store.path) if isinstance(store, ZipStore) else Folder(store.root)
 
 

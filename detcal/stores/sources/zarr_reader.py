@@ -1,6 +1,7 @@
 """Stacks in zarr stores."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,42 @@ from detcal.errors import InputError
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks, warn_of
 from detcal.stores.sources.readers import Block, Coords, Described, check_ndim, clear_errors, recorded_as, stack_shape
+from detcal.stores.sources.zarr_axes import OF_XARRAY, as_stack, full_images, names_in, names_of_dims
 from detcal.stores.sources.zarr_data import NUMBERS, ZarrArray
 from detcal.stores.sources.zarr_zip import zarr_place
 
 
 @dataclass(frozen=True)
 class ZarrReader:
-    """An array of a zarr store, a zipped one too; a 2-D one is a stack of one frame."""
+    """An array of a zarr store, a zipped one too; a 2-D one is a stack of one frame.
+
+    Its dimensions may lie in any order, if it names them; several that count frames, of an image of OME-Zarr, follow each other.
+    """
 
     path: str
     array: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunk_frames: int
+    chunk_rows: int
     data: ZarrArray
+    axes: tuple[int, ...]  # of the array, in the order of a stack
 
     @classmethod
     def open(cls, path: str, name: str) -> "ZarrReader":
         data = ZarrArray.open(path, name)
-        check_ndim(data.shape, f"{path}::{name}")
-        return cls(path, name, stack_shape(data.shape), data.dtype, data.chunks[0] if data.ndim == 3 else 1, data)
+        with clear_errors(path):
+            store = zarr_place(path)
+            names = names_in(store, name, zarr.open_array(store, path=name, mode="r"))
+        axes = as_stack(names, data.ndim)
+        shape, chunks = ([sizes[axis] for axis in axes] for sizes in (data.shape, data.chunks))
+        if len(shape) > 3 and names:
+            counted = [place for place, length in enumerate(shape[:-2]) if length > 1]
+            depth = chunks[counted[0]] if len(counted) == 1 else 1
+            shape, chunks = [prod(shape[:-2]), *shape[-2:]], [depth, *chunks[-2:]]
+        check_ndim(tuple(shape), f"{path}::{name}")
+        frames, rows = chunks[:2] if len(shape) == 3 else (1, shape[0])
+        return cls(path, name, stack_shape(tuple(shape)), data.dtype, frames, min(rows, shape[-2]), data, axes)
 
     @property
     def version(self) -> str:
@@ -41,22 +58,22 @@ class ZarrReader:
 
     @property
     def lacks(self) -> Lacks | None:
-        lacks = self.data.lacks
-        return lacks.as_one() if lacks and self.data.ndim == 2 else lacks
+        return self.data.lacks_along(self.axes[:-2])
 
     def coords(self) -> Coords:
         """The lines beside the array that lie along one of its named dimensions."""
         parent, _, own = self.array.rpartition("/")
-        if not own:
+        if not own or self.data.ndim > 3:
             return {}
         with clear_errors(self.path):
             members = dict(zarr.open_group(zarr_place(self.path), path=parent, mode="r").arrays())
-            dims = dimension_names(members[own])
+            names = names_of_dims(members[own])
+            along = {names[axis]: place for place, axis in enumerate(self.axes, 3 - self.data.ndim)} if names else {}
             return {
-                name: (DIMS[place], self.line(parent, name), {key: value for key, value in line.attrs.items() if key != "_FillValue"})
+                name: (DIMS[place], self.line(parent, name), attributes_of_line(line))
                 for name, line in members.items()
-                for place, dim in enumerate(dims, 3 - len(dims))
-                if dimension_names(line) == (dim,) and line.shape == (self.shape[place],)
+                for dim, place in along.items()
+                if names_of_dims(line) == (dim,) and line.shape == (self.shape[place],)
             }
 
     def line(self, parent: str, name: str) -> np.ndarray[Any, Any]:
@@ -75,18 +92,44 @@ class ZarrReader:
         return [self.path, *self.data.metadata_files()]
 
     def read(self, start: int, stop: int) -> Block:
-        return self.data[start:stop] if self.data.ndim == 3 else self.data[...][None][start:stop]
+        return self.read_rows((start, stop), (0, self.shape[1]))
+
+    def read_rows(self, frames: tuple[int, int], rows: tuple[int, int]) -> Block:
+        """Some rows of some frames."""
+        counted = [self.data.shape[axis] for axis in self.axes[:-2]]
+        long = [place for place, length in enumerate(counted) if length > 1]
+        places = [slice(None)] * len(counted)
+        if not long:
+            return self.part(places, rows)[slice(*frames)]
+        if len(long) == 1:
+            places[long[0]] = slice(*frames)
+            return self.part(places, rows)
+        found = np.empty((frames[1] - frames[0], rows[1] - rows[0], self.shape[2]), self.dtype)
+        for place, number in enumerate(range(*frames)):
+            found[place] = self.part([slice(int(each), int(each) + 1) for each in np.unravel_index(number, counted)], rows)[0]
+        return found
+
+    def part(self, counted: list[slice], rows: tuple[int, int]) -> Block:
+        """Some rows (frame, y, x) of the frames at these places of the dimensions that count them."""
+        places: list[Any] = [slice(None)] * self.data.ndim
+        for axis, wanted in zip(self.axes[:-1], (*counted, slice(*rows)), strict=True):
+            places[axis] = wanted
+        values = self.data[tuple(places)].transpose(self.axes)
+        return np.ascontiguousarray(values.reshape(-1, *values.shape[-2:]))
 
 
-def dimension_names(array: zarr.Array) -> tuple[str, ...]:
-    """The names of an array's dimensions, of which the third version of the format knows."""
-    return tuple(getattr(array.metadata, "dimension_names", None) or ())
+def attributes_of_line(line: zarr.Array) -> dict[str, Any]:
+    """What a line along a dimension says of itself."""
+    return {key: value for key, value in line.attrs.items() if key not in ("_FillValue", OF_XARRAY)}
 
 
 def zarr_arrays(path: str) -> dict[str, Described]:
-    """Names, shapes and types of the arrays in a zarr store."""
+    """Names, shapes and types of the arrays in a zarr store; of one with images of OME-Zarr, theirs alone, as stacks."""
     with clear_errors(path):
         node = zarr.open(zarr_place(path), mode="r")
+        if images := list(full_images(node)):
+            found = {name: ZarrReader.open(path, name) for name in images}
+            return {name: (reader.shape, reader.dtype) for name, reader in found.items()}
         members = [("", node)] if isinstance(node, zarr.Array) else node.members(max_depth=None)
         return {name: (array.shape, array.dtype) for name, array in members if isinstance(array, zarr.Array)}
 

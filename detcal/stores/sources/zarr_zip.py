@@ -1,10 +1,12 @@
-"""Zarr stores in one zip file."""
+"""Zarr stores where they lie: in a folder, in one zip file, behind a URL."""
 
 import zipfile
 from pathlib import Path
 from shutil import copyfileobj
 
-from zarr.storage import ZipStore
+from zarr.storage import FsspecStore, ZipStore
+
+from detcal.stores.sources.urls import is_url, store_at
 
 ZIP = ".zip"
 
@@ -17,8 +19,15 @@ def is_zip(path: Path) -> bool:
         return not {"zarr.json", ".zgroup", ".zarray"}.isdisjoint(archive.namelist())
 
 
-def zarr_place(path: str | Path) -> Path | ZipStore:
+def is_store(path: str) -> bool:
+    """Whether a path can only be that of a zarr store: a folder, a zip file with one in it, a URL."""
+    return is_url(path) or Path(path).is_dir() or is_zip(Path(path))
+
+
+def zarr_place(path: str | Path) -> Path | ZipStore | FsspecStore:
     """A store as zarr opens it: a folder by its path."""
+    if is_url(path):
+        return store_at(str(path))
     file = Path(path).is_file() and zipfile.is_zipfile(path)  # faster than to look into it for each block that is read
     return ZipStore(path, mode="r") if file else Path(path)
 

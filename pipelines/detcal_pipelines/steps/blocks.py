@@ -74,6 +74,8 @@ class Work:
         How many there are, and fewest in a block.
     sizes
         Of blocks that are tried, the largest first.
+    across
+        Blocks that lie side by side where not all frames are in one: of rows alone.
     """
 
     unit: str
@@ -81,6 +83,11 @@ class Work:
     length: int
     smallest: int
     sizes: list[int]
+    across: int = 1
+
+    def blocks(self, depth: int) -> int:
+        """How many blocks of so many there are."""
+        return ceil(self.length / depth) * self.across
 
 
 def halvings(largest: int, smallest: int) -> list[int]:

@@ -82,6 +82,7 @@ class CorrectResponse(Step[Response]):
 
     operation: Literal["correct_response"] = "correct_response"
     mirrors = (correct_response,)
+    pixelwise = True
     beside: ClassVar = {"dark": DarkSource, "flat": FlatSource}
     ready_recipe = ReadyRecipe(
         "From raw CT frames to transmission without rings.", "ct.h5", "corrected.zarr", sets=("dark", "flat"),
@@ -120,6 +121,9 @@ def frames_a_block(frames: Any) -> int:
 
 
 def means(block: Block, *sources: DarkSource | FlatSource | None) -> Needs:
-    """What it takes to average darks and flats, before the first block."""
+    """What it takes to average darks and flats, before the first block: one after the other, some rows where their file has them so."""
     images = [source.open(block.depth) for source in sources if source is not None]
-    return Needs(prepared=sum(mean_image_bytes(block.image_shape, frames_a_block(image), image.dtype.itemsize) for image in images))
+    tiles = [(image.data.chunksize[1], image.shape[2]) for image in images]
+    return Needs(
+        prepared=sum(mean_image_bytes(tile, frames_a_block(image), image.dtype.itemsize) for tile, image in zip(tiles, images, strict=True))
+    )

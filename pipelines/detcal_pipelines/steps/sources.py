@@ -18,6 +18,7 @@ from detcal.frames.selection import parse_frames
 from detcal.frames.valid import check_nothing_lacks
 from detcal.response import Response
 from detcal.stores import find_paths, get_array, load_calibration, open_frames, roles_in
+from detcal.stores.sources.urls import is_url
 
 CalibrationType = TypeVar("CalibrationType")
 
@@ -36,7 +37,11 @@ class InputFile(str):
 
     @classmethod
     def existing(cls, path: str, info: ValidationInfo) -> Self:
-        """A path as seen from the recipe's folder, of files that must be there."""
+        """A path as seen from the recipe's folder, of files that must be there; frames may lie behind a URL."""
+        if is_url(path):
+            if cls is not InputFile:
+                raise ValueError(f"expected a file on a disk, got {path}: copy it to one; only frames of a zarr store are read by a URL")
+            return cls(path)
         found = in_folder(path, info)
         if not (Path(found).exists() or glob(found)):
             raise ValueError(f"no such file: {found}")
@@ -263,4 +268,4 @@ def paths_in(value: Any) -> Iterator[str]:
 
 def modified_times(table: BaseModel) -> tuple[int, ...]:
     """When the files that a table names were modified, whatever they are."""
-    return tuple(Path(file).stat().st_mtime_ns for path in paths_in(table) for file in find_paths(path))
+    return tuple(Path(file).stat().st_mtime_ns for path in paths_in(table) for file in find_paths(path) if not is_url(file))

@@ -77,6 +77,7 @@ class Step(BaseModel, ABC, Generic[Ready]):
     takes: ClassVar[Kind] = "frames"  # frames, scan, nothing
     cut: ClassVar[Cut] = "frames"  # what a task takes some of: frames, rows, lines, spectra
     mirrors: ClassVar[tuple[Callable[..., Any], ...]] = ()  # functions whose options are keys of the step; help is taken from them
+    pixelwise: ClassVar[bool] = False  # whether each pixel is worked on by itself: blocks of rows serve as well as blocks of frames
     fills_lanes: ClassVar[bool] = False  # whether it works on detcal.frames.simd.LANES frames together
     beside: ClassVar[dict[str, type[FramesSource]]] = {}  # keys that, left out, are what the file of the frames holds beside them
     ready_recipe: ClassVar[ReadyRecipe] = ReadyRecipe()
