@@ -186,7 +186,7 @@ def live_times_of(scan: xr.Dataset) -> NDArray[np.float64]:
     """
     if "live_time_s" not in scan:
         raise InputError(
-            "expected a scan with live_time_s (spectrum,), got one without: for counts alone take regrid, and quantity=\"counts\" of "
+            'expected a scan with live_time_s (spectrum,), got one without: for counts alone take regrid, and quantity="counts" of '
             'element_maps (in a recipe quantity = "counts" is both), or give live times to the scan'
         )
     live = np.asarray(scan.live_time_s.values, np.float64)

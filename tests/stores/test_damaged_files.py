@@ -62,6 +62,14 @@ def test_garbage_is_refused_in_one_line(name: str, content: bytes, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_folder_is_called_is_no_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "hdf5plugin" / "imagecodecs"
+    folder.mkdir(parents=True)
+    (folder / "a.raw").write_bytes(b"nonsense" * 100)
+    with pytest.raises(InputError, match=r"a\.raw.* It may be cut short, or of another kind than its name says\.$"):
+        open_frames(folder / "a.raw")
+
+
 def test_a_flipped_byte_in_a_cbf_is_refused(tmp_path: Path) -> None:
     path = write_cbf(tmp_path, make_stack("int32"))
     content = bytearray(path.read_bytes())

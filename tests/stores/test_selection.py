@@ -342,3 +342,18 @@ def test_plain_forms_of_choices() -> None:
     assert parse_frames(3) == (3,)
     assert parse_frames("flats") == "flats"
     assert parse_frames("1:") == slice(1, None)
+
+
+def test_the_key_beside_a_link_to_the_same_frames_in_another_file_is_theirs(tmp_path: Path) -> None:
+    """As of Diamond's DIAD: two detectors with keys, the frames of each in a file of its own, and linked twice."""
+    for name, stack in (("imaging", STACK), ("diffraction", STACK[:, ::-1])):
+        with h5py.File(tmp_path / f"scan-{name}.h5", "w") as file:
+            file["entry/detector/frames"] = stack
+    with h5py.File(tmp_path / "scan.nxs", "w") as file:
+        for name, key in (("imaging", KEY), ("diffraction", KEY[::-1])):
+            link = h5py.ExternalLink(f"scan-{name}.h5", "entry/detector/frames")
+            file[f"entry/instrument/{name}/data"] = file[f"entry/{name}/data"] = link
+            file[f"entry/instrument/{name}/image_key"] = key
+    for dataset, stack, key in (("/entry/imaging/data", STACK, KEY), ("/entry/diffraction/data", STACK[:, ::-1], KEY[::-1])):
+        for role, number in (("projections", 0), ("flats", 1), ("darks", 2)):
+            np.testing.assert_array_equal(open_frames(tmp_path / "scan.nxs", dataset, frames=role).values, stack[key == number])

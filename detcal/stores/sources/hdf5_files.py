@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import dirname, join, realpath
 from typing import Any, NamedTuple
 
 import h5py
@@ -160,8 +161,10 @@ def holds(group: Any, name: str) -> bool:
 
 
 def is_same(group: h5py.Group, name: str, data: h5py.Dataset) -> bool:
-    """Whether a name in a group leads to the same dataset."""
+    """Whether a name in a group leads to the same dataset; of links to other files that is read off them, none is followed."""
     if leads_out(group, name):
-        return False
+        link = group.get(name, getlink=True)
+        file = join(dirname(group.file.filename), link.filename)
+        return bool(link.path.strip("/") == data.name.strip("/") and realpath(file) == realpath(data.file.filename))
     item = follow(group, name)
     return isinstance(item, h5py.Dataset) and address(item) == address(data)

@@ -99,7 +99,8 @@ def clear_errors(path: str, array: str | None = None) -> Iterator[None]:
         check_readable(path)
         what = path if array is None else f"{array} in {path}"
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise InputError(f"cannot read {what}: {reason}. {advice(error, reason, array)}".rstrip()) from error
+        told = reason.replace(path, "")  # what folders and files are called is no reason
+        raise InputError(f"cannot read {what}: {reason}. {advice(error, told, array)}".rstrip()) from error
 
 
 def advice(error: Exception, reason: str, array: str | None) -> str:
