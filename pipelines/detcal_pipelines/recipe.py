@@ -152,9 +152,9 @@ class Recipe(Table):
         """Darks and flats that lie in the file of the frames were recorded by the same pixels."""
         frames = self.input
         for name, source in [each for step in self.steps for each in step]:
-            if frames and isinstance(source, DarkSource | FlatSource) and source.flip != frames.flip:
-                if set(paths_in(source.path)) & set(paths_in(frames.path)):
-                    raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
+            beside = frames and isinstance(source, DarkSource | FlatSource) and {*paths_in(source.path)} & {*paths_in(frames.path)}
+            if frames and beside and source.flip != frames.flip:
+                raise ValueError(f"{name} lies in the file of the frames: give it the same flip as [input]")
         return self
 
     @model_validator(mode="after")

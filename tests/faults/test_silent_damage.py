@@ -1,5 +1,7 @@
-"""Files that a run reads, damaged at random: the result is as it was, or NaN where frames are listed as bad, or there is none and the file is
-named. Nothing is silently another number, where the format has checksums."""
+"""Files that a run reads, damaged at random: the result is as it was, or NaN in frames that are listed as bad, or there is none.
+
+Nothing is silently another number, where the format has checksums, or says which chunks there are.
+"""
 
 import random
 import shutil
@@ -144,7 +146,7 @@ def fault_of(found: Outcome, expected: xr.Dataset, name: str) -> str:
 
 
 def is_same(result: xr.Dataset, expected: xr.Variable, name: str, bad: list[int]) -> bool:
-    """Whether a variable is as it was, but for NaN in frames that are listed as bad; NaN elsewhere is another thing, and so is another unit.
+    """Whether a variable is as it was, but for NaN in frames that are listed as bad; NaN elsewhere, or another unit, is another one.
 
     Numbers are never others, whatever is said of them.
     """

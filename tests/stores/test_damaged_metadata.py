@@ -36,7 +36,6 @@ def test_a_flipped_bit_is_found(store: Path, name: str) -> None:
             continue
         with pytest.raises(InputError, match=r"response\.zarr") as caught:
             check_metadata(str(store), "gain")
-            load(store)
         assert "\n" not in str(caught.value)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -86,6 +87,47 @@ def test_one_of_several_images_is_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"choose one with dataset=:\n  0/0 \(6, 8, 10\)\n  1/0 \(6, 8, 10\)"):
         open_frames(tmp_path / "a.zarr")
     np.testing.assert_array_equal(open_frames(tmp_path / "a.zarr", "1/0").values, STACK)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    ("dtype", "packing"),
+    [("uint16", {"scale_factor": 0.25}), ("int16", {"scale_factor": 0.5, "add_offset": 100.0}), ("int32", {"add_offset": -3.0})],
+)
+def test_packed_numbers_are_unpacked_as_xarray_does(tmp_path: Path, dtype: str, packing: dict[str, float], zarr_format: Any) -> None:
+    values = 4.0 * STACK
+    values[2, 3, 4] = np.nan
+    encoding = {"scan": {"dtype": dtype, "_FillValue": 9999, "chunks": (2, 8, 10), **packing}}
+    scan = xr.Dataset({"scan": (("angle", "y", "x"), values, {"units": "mm"})}, {"angle": ANGLES})
+    scan.to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format, consolidated=False, encoding=encoding)
+    frames = open_frames(tmp_path / "a.zarr", chunks={"frame": 2})
+    assert frames.dtype == (np.float64 if dtype == "int32" else np.float32)
+    np.testing.assert_array_equal(frames.values, values)
+    np.testing.assert_array_equal(frames.values, xr.open_zarr(tmp_path / "a.zarr", consolidated=False).scan)
+    np.testing.assert_array_equal(open_frames(tmp_path / "a.zarr", frames=[5, 0], flip="ud").values, values[[5, 0], ::-1])
+    assert (frames.units, np.isnan(frames.missing_value)) == ("mm", True)
+    save(frames, tmp_path / "own.zarr")
+    np.testing.assert_array_equal(open_frames(tmp_path / "own.zarr").values, values)
+
+
+def test_a_dummy_is_a_stored_number(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["scan"] = STACK
+        file["scan"].attrs.update({"scale_factor": np.float32(2.0), "valid_max": 400})
+    for options, none in (({}, STACK > 400), ({"dummy": 7}, STACK == 7), ({"mask": STACK[0] == 1}, (STACK > 400) | (STACK[0] == 1))):
+        wanted = np.where(none, np.nan, 2.0 * STACK)
+        np.testing.assert_array_equal(open_frames(tmp_path / "a.h5", **options).values, wanted)
+
+
+def test_files_that_were_packed_each_in_its_own_way_are_refused(tmp_path: Path) -> None:
+    for name, scale in (("a.h5", 2.0), ("b.h5", 3.0), ("c.h5", "two")):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["scan"] = STACK
+            file["scan"].attrs["scale_factor"] = scale
+    with pytest.raises(InputError, match=r"the same scale_factor and add_offset in all files of .*a\.h5"):
+        open_frames([tmp_path / "a.h5", tmp_path / "b.h5"])
+    with pytest.raises(InputError, match=r"scale_factor and add_offset of .*c\.h5.* to be numbers, got 'two' and 0\.0"):
+        open_frames(tmp_path / "c.h5")
 
 
 def test_order_f(tmp_path: Path) -> None:

@@ -130,5 +130,5 @@ def test_several_scans_put_together_have_no_selection_of_their_own():
     scan = simulate.maxrf_scan(4, 6, channels=64)
     both = xr.concat([scan, scan.assign(positions=scan.positions + 10000)], "spectrum", data_vars="minimal")
     assert xrf.build_scan_grid(both).spectra == 2 * scan.sizes["spectrum"]
-    with pytest.raises(InputError, match="expected the spectra of one scan, .* got several scans put together: .* take another method"):
+    with pytest.raises(InputError, match=r"expected the spectra of one scan, .* got several scans put together: .* take another method"):
         xrf.build_scan_grid(both, method="selected")

@@ -27,6 +27,7 @@ from detcal.stores.sources.newest import Newest, first_frames, frames_there
 from detcal.stores.sources.nxdetector import detector_says
 from detcal.stores.sources.nxtomo import KEYS, find_key
 from detcal.stores.sources.opening import open_reader
+from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
 from detcal.stores.sources.rows import RowArray, rows_a_chunk
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
@@ -89,6 +90,7 @@ def open_frames(
     -------
     DataArray (frame, y, x)
         In the file's own type and units, or counts if it names none; x is whole in each block. A 2-D image is a stack of one frame.
+        Numbers that were packed into integers, by scale_factor and add_offset, are unpacked, as reals.
         Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
         also rotation_angle.
         Frames, or parts of them, that are missing (chunks that were never written or are lost, parts of a virtual dataset without a
@@ -126,12 +128,13 @@ def open_frames(
         kind(reader), chunks=block, name=f"frames-{tokenize(reader, block)}", meta=np.empty((0, 0, 0), reader.dtype), asarray=False
     )
     said = detector_says(whole)
-    attrs = attributes({**said.attrs, **reader.attrs()}, source) | ({"newest": length} if newest else {})
+    stored = reader.attrs()
+    attrs = attributes({**said.attrs, **stored}, source) | ({"newest": length} if newest else {})
     stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attrs)
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
     stack = with_flags(stack, None if said.mask is None or not said.mask.any() else turned_image(said.mask, flip))
-    return with_flags(stack, read_mask(mask), dummy, valid_range)
+    return unpacked(with_flags(stack, read_mask(mask), dummy, valid_range), packing_of(whole, stored, source))
 
 
 def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which dimensions of an array in a zarr store are rows and columns: by their names, as zarr, xarray and OME-Zarr keep them."""
 
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 import zarr
@@ -37,7 +38,7 @@ def full_images(node: zarr.Array | zarr.Group) -> Iterator[str]:
     groups = (
         []
         if isinstance(node, zarr.Array)
-        else [("", node), *((n, m) for n, m in node.members(max_depth=None) if isinstance(m, zarr.Group))]
+        else [("", node), *((n, m) for n, m in sorted(node.members(max_depth=None), key=itemgetter(0)) if isinstance(m, zarr.Group))]
     )
     for name, group in groups:
         yield from (f"{name}/{first_of(image)}".lstrip("/") for image in images_of(group.attrs))

@@ -86,7 +86,9 @@ class ZarrReader:
     def attrs(self) -> dict[str, Any]:
         with clear_errors(self.path):
             array = zarr.open_array(zarr_place(self.path), path=self.array, mode="r")
-            return dict(array.attrs) | recorded_as(array.dtype, self.dtype)
+            # where xarray keeps its _FillValue, in the second version of the format
+            fill = {"_FillValue": array.fill_value} if array.metadata.zarr_format == 2 and array.fill_value is not None else {}
+            return fill | dict(array.attrs) | recorded_as(array.dtype, self.dtype)
 
     def files(self, start: int, stop: int) -> list[str]:
         return [self.path, *self.data.metadata_files()]
