@@ -34,6 +34,7 @@ def test_a_tomography_file_keeps_its_keys_angles_and_distances(tmp_path: Path, s
         np.testing.assert_array_equal(entry["sample/rotation_angle"], ANGLES)
         for group in ("data", "instrument/detector"):
             assert {"data", "image_key"} <= set(entry[group])
+        np.testing.assert_array_equal(entry["data/rotation_angle"], ANGLES)  # where HTTomo looks if it is told "auto"
         assert entry["sample/rotation_angle"].attrs["units"] == "degree"
         found = {name: (entry[f"instrument/detector/{name}"][()], entry[f"instrument/detector/{name}"].attrs["units"])
                  for name in ("x_pixel_size", "y_pixel_size", "distance")}  # fmt: skip
