@@ -207,7 +207,9 @@ def lone_pixels(image, least):  # type: ignore[no-untyped-def]
     for i in range(height):
         for j in range(width):
             value = image[i, j]
-            higher, lower, near = 0, 0, 0  # of the eight about it: few pixels differ from nearly all of these, and go on
+            if 0 < j < width - 1 and abs(value - image[i, j - 1]) <= least and abs(value - image[i, j + 1]) <= least:
+                continue  # as nearly all
+            higher, lower, near = 0, 0, 0  # of the eight about it
             for k in range(max(0, i - 1), min(height, i + 2)):
                 for m in range(max(0, j - 1), min(width, j + 2)):
                     other = image[k, m]
