@@ -159,5 +159,5 @@ def test_a_file_that_is_cut_has_changed(tmp_path: Path) -> None:
     check_unchanged(str(tmp_path / "a.h5"), before, grows=True)
     with open(tmp_path / "a.h5", "r+b") as file:
         file.truncate(100)
-    with pytest.raises(RunError, match="it was .* bytes long, and is 100"):
+    with pytest.raises(RunError, match=r"it was .* bytes long, and is 100"):
         check_unchanged(str(tmp_path / "a.h5"), before, grows=True)
