@@ -1,5 +1,6 @@
 """Files whose chunks hold few rows of all frames: no chunk is read twice, no stack is held whole, and results are those of whole frames."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,21 @@ def little_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     whole = planning.plan_in(recipe, [planning.here((2 * AMPLE, 1))], copied=False)
     assert whole.copy is None
     return str(whole.peak_bytes - 1)
+
+
+@pytest.mark.parametrize("flip", [None, "ud", "lr", "both"])
+@pytest.mark.parametrize("files", [1, 2])
+def test_blocks_are_rows_of_chosen_and_turned_frames(folder: Path, chunks_read: list[str], flip: Any, files: int) -> None:
+    shutil.copy(folder / "rows.h5", folder / "rows2.h5")
+    paths = [folder / name for name in ("rows.h5", "rows2.h5")[:files]]
+    frames = open_frames(paths, frames="5:170:3", flip=flip)
+    expected = np.concatenate([np.load(folder / "frames.npy")] * files)[5:170:3]
+    for axis in {None: (), "ud": (1,), "lr": (2,), "both": (1, 2)}[flip]:
+        expected = np.flip(expected, axis)
+    assert len(frames.chunks[1]) > 1
+    for start in range(0, SHAPE[1], 4 * ROWS):
+        np.testing.assert_array_equal(frames[:, start : start + 4 * ROWS].values, expected[:, start : start + 4 * ROWS])
+    assert len(open_frames(paths, chunks={"y": -1}).chunks[1]) == 1
 
 
 def test_each_pixel_by_itself_is_corrected_by_rows(folder: Path, chunks_read: list[str]) -> None:
