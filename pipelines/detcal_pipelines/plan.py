@@ -25,8 +25,8 @@ PROCESS_BYTES = 400 * MIB
 WORKER_BYTES = 64 * MIB
 THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had them
 
-# Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
-ENCODED_COPIES = 2
+# Writing a block: its encoded copy, which is no smaller than the block where noise does not compress.
+ENCODED_COPIES = 1
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ import zarr
 from detcal.errors import InputError, OutputError
 from detcal.stores.checksums import Seal, checksum_of, chunks_in_shard, fault_of, seal_of
 from detcal.stores.soundness import chunk_name
+from detcal.stores.targets.chunk_files import remove_half_written
 from detcal.stores.targets.replacing import ledger_of, remove
 from detcal.stores.targets.save import WRITERS
-from detcal.stores.targets.zarr_store import METADATA, check_kept, open_array
+from detcal.stores.targets.zarr_store import METADATA, array_in, check_kept
 from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, is_ledger, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
@@ -119,6 +120,8 @@ def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | 
 def go_on(places: Places) -> Ledger:
     """The ledger of a run that broke off, with every block of it there: those that are not are noted as lost."""
     ledger = Ledger.go_on(places.ledger)
+    for block in {block for process in ledger.history.processes for block in process.blocks}:
+        remove_half_written(places.store / chunk_name(*block))
     for block in lost_blocks(places.store, ledger.history):
         ledger.note(lost=as_list(block))
     return ledger
@@ -181,7 +184,7 @@ def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path
         "provenance": provenance,
         "cut": {"unit": plan.cut.unit, "length": plan.cut.length, "depth": plan.depth, "begun": plan.begun},
         "arrays": {
-            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(open_array(group, name))}
+            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(array_in(group, name))}
             for name, array in writes.items()
         },
         "steps": [step.operation for step in plan.steps],

@@ -9,15 +9,18 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import h5py
 import numpy as np
 from detcal_pipelines import sums
 from detcal_pipelines.cli import main
-from detcal_pipelines.ledger import read_events, read_ledger
+from detcal_pipelines.ledger import History, Ledger, read_events, read_ledger
 from detcal_pipelines.sums import share_saved
 from detcal_pipelines.unfinished import Places
 
@@ -144,3 +147,43 @@ def same(one: Path, other: Path) -> bool:
 def is_at_work(ledger: Path) -> bool:
     """Whether a run has noted its first block."""
     return ledger.exists() and b'"block"' in ledger.read_bytes()
+
+
+def has_done(blocks: int, history: History) -> bool:
+    """Whether so many blocks are noted."""
+    return len(history.done) >= blocks
+
+
+def has_begun(history: History) -> bool:
+    """Whether a block is begun."""
+    return bool(history.processes and history.processes[-1].blocks)
+
+
+def run_until(moment: Callable[[History], bool], how: signal.Signals, recipe: Path, log: Path) -> None:
+    """A run that a signal ends as its ledger says so."""
+    note = Ledger.note
+
+    def noted(self: Ledger, **event: Any) -> None:
+        note(self, **event)
+        if moment(self.history):
+            os.kill(os.getpid(), how)
+
+    Ledger.note = noted
+    run_recipe(recipe, ["--workers", "1", "--memory", "4GiB"], log)
+
+
+def end_at(moment: Callable[[History], bool], folder: Path, how: signal.Signals = signal.SIGKILL, code: int = -signal.SIGKILL) -> str:
+    """Run r.toml, and end the process at a moment, to that exit code; what it has printed."""
+    log = folder / "ended.log"
+    process = PROCESSES.Process(target=run_until, args=(moment, how, folder / "r.toml", log))
+    process.start()
+    process.join()
+    text = log.read_text()
+    log.unlink()
+    assert process.exitcode == code, text
+    return text
+
+
+def kill_after(folder: Path, blocks: int) -> None:
+    """Run, and kill the process as so many blocks are noted."""
+    end_at(partial(has_done, blocks), folder)

@@ -96,7 +96,9 @@ def test_changed_inputs_are_refused(folder):
     assert done.exit_code == 2
     assert "plain.zarr cannot be repaired, since something has changed: response.zarr was written anew. Put it back" in done.stderr
     shutil.rmtree(folder / "raw.zarr")
-    assert "cannot be repaired: its recipe cannot be used any more" in command(folder, "plain.zarr", "--repair").stderr
+    said = command(folder, "plain.zarr", "--repair").stderr
+    assert said.count("\n") == 1
+    assert f"cannot be repaired: its recipe cannot be used any more: no such file: {folder / 'raw.zarr'}. Put back what is missing" in said
     assert contents(folder / "plain.zarr") == before
 
 
