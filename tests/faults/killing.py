@@ -21,12 +21,16 @@ import numpy as np
 from detcal_pipelines import sums
 from detcal_pipelines.cli import main
 from detcal_pipelines.ledger import History, Ledger, read_events, read_ledger
+from detcal_pipelines.listing import SUBJECTS
 from detcal_pipelines.sums import share_saved
 from detcal_pipelines.unfinished import Places
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload(
+    [__name__, *(f"detcal_pipelines.{name}" for name in ("run", "trial", "report", "cluster", *(f"steps.{each}" for each in SUBJECTS)))]
+)
 ENDED_IN_ORDER = {0, 1, 2, 3, 130, 143}
+SECONDS_TO_END = 120
 
 
 def run_recipe(recipe: Path, options: list[str], log: Path) -> None:
@@ -36,6 +40,16 @@ def run_recipe(recipe: Path, options: list[str], log: Path) -> None:
             os.dup2(file.fileno(), number)
     sums.SECONDS_BETWEEN_SAVES, sums.SHARE_OF_TIME = 0.0, 1.0  # runs are short here
     main(["run", str(recipe), *options])
+
+
+Kill = Callable[[int, Random], str]  # something of a run, by the number of its process; says how
+
+
+def kill_run(number: int, random: Random) -> str:
+    """End the process that drives the run."""
+    how = random.choice(["SIGKILL", "SIGTERM"])
+    os.kill(number, getattr(signal, how))
+    return how
 
 
 @dataclass
@@ -83,18 +97,16 @@ class Series:
         some = share_saved(places.sums) or (places.ledger.exists() and read_ledger(places.ledger).done)
         return "between" if some else "before"
 
-    def disturbed(self, random: Random, kills: int, seconds: float, writing: float) -> None:
-        """Kill it so many times, within so many seconds of its start, and let it come to its end."""
+    def disturbed(self, random: Random, kills: int, seconds: float, writing: float, kill: Kill = kill_run) -> None:
+        """Kill it, or what works for it, so many times within so many seconds of its start, and let it come to its end."""
         left = kills
         while left:
-            how = random.choice(["SIGKILL", "SIGTERM"])
             process = self.start()
             self.wait(process, random, seconds, writing)
             if process.is_alive():
-                os.kill(process.pid, getattr(signal, how))
-                self.kills += Counter([how, self.moment()])
+                self.kills += Counter([kill(process.pid, random), self.moment()])
                 left -= 1
-            process.join(60)
+            process.join(SECONDS_TO_END)
             assert process.exitcode is not None, "it does not end"
             assert process.exitcode in ENDED_IN_ORDER | {-signal.SIGKILL, -signal.SIGTERM}, self.log.read_text()
             if self.output.exists():

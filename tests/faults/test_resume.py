@@ -11,13 +11,14 @@ import pytest
 from detcal_pipelines.clean import clean
 from detcal_pipelines.ledger import read_ledger
 from detcal_pipelines.unfinished import Places
+from distributed import LocalCluster
 
-from tests.faults.amount import times
-from tests.faults.killing import Series, contents, left_of, remove_output, same, times_done
+from tests.faults.amount import ALL, times
+from tests.faults.killing import Series, contents, kill_run, left_of, remove_output, same, times_done
 from tests.pipelines.inputs import write_inputs
 
 SEED = 20261129
-KILLS = times(20, 2)  # of each recipe
+KILLS, KILLS_ON_A_CLUSTER = times(20, 2), times(5, 1)  # of each recipe
 
 RESPONSE = """\
 [input]
@@ -94,6 +95,39 @@ def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
     with capsys.disabled():
         counts = dict(sorted(series.kills.items()))
         print(f"\n{kind}: {counts} in {series.starts} starts of {seconds:.1f} s, {writing:.1f} s of which it writes")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """As many workers as runs here have threads, since sums depend on that; they are started again when they are killed."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1.2GiB", dashboard_address="127.0.0.1:0") as found:
+        yield found
+
+
+@pytest.mark.parametrize("kind", KINDS if ALL else ["correct_response"])
+def test_a_run_on_a_cluster_whose_workers_are_killed_goes_on(folder, kind, cluster, capsys):
+    """Or the process that drives it: workers are at work at its blocks meanwhile."""
+    undisturbed, _ = one_undisturbed(folder, kind)
+    series = series_of(folder, kind)
+    series.options = ["--scheduler", cluster.scheduler_address]
+    seconds = series.undisturbed()
+    assert_same(series.output, undisturbed)
+    remove_output(series.output)
+
+    def kill(number, random):
+        workers = [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
+        if not workers or random.random() < 0.25:
+            return kill_run(number, random)
+        os.kill(random.choice(workers), signal.SIGKILL)
+        return "a worker"
+
+    series.disturbed(Random(f"{SEED} {kind} on a cluster"), KILLS_ON_A_CLUSTER, seconds, seconds, kill)
+    assert_same(series.output, undisturbed)
+    assert set(times_done(series.output).values()) == {1}
+    list(clean(series.output))
+    assert not left_of(series.output)
+    with capsys.disabled():
+        print(f"\n{kind} on a cluster: {dict(sorted(series.kills.items()))} in {series.starts} starts of {seconds:.1f} s")
 
 
 @pytest.mark.parametrize("kind", ["correct_response", "chain", "sharded", "exported"])
