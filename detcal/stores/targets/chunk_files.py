@@ -37,7 +37,7 @@ class ChunkFiles:
     dtype, fill
         As numbers are stored, and what fills up chunks that reach beyond the array.
     blosc
-        Settings of the compressor.
+        Settings of the compressor, as they are stored.
     """
 
     folder: Path
@@ -51,13 +51,11 @@ class ChunkFiles:
     @classmethod
     def of(cls, array: zarr.Array, store: Path) -> "ChunkFiles":
         """Of an array that this package has made."""
-        numbers, blosc, _ = array.metadata.inner_codecs
-        order = {"little": "<", "big": ">"}[numbers.endian.value] if numbers.endian else "="
-        settings = {
-            "cname": blosc.cname.value, "clevel": blosc.clevel, "shuffle": getattr(numcodecs.blosc, blosc.shuffle.value.upper()),
-            "blocksize": blosc.blocksize, "typesize": blosc.typesize,
-        }  # fmt: skip
-        return cls(store / array.path, array.shape, array.chunks, array.shards, array.dtype.newbyteorder(order), array.fill_value, settings)
+        metadata: Any = array.metadata  # of the third format
+        codecs = [codec.to_dict() for codec in metadata.inner_codecs]
+        numbers, compressor = (codec.get("configuration", {}) for codec in codecs[:2])
+        dtype = array.dtype.newbyteorder(">" if numbers.get("endian") == "big" else "<")
+        return cls(store / array.path, array.shape, array.chunks, array.shards, dtype, array.fill_value, compressor)
 
     @property
     def unit(self) -> tuple[int, ...]:
@@ -67,7 +65,8 @@ class ChunkFiles:
     @cached_property
     def compressor(self) -> numcodecs.blosc.Blosc:
         """What makes chunks small."""
-        return numcodecs.blosc.Blosc(**self.blosc)
+        shuffle = getattr(numcodecs.blosc, self.blosc["shuffle"].upper())
+        return numcodecs.blosc.Blosc(**self.blosc | {"shuffle": shuffle})
 
     def write(self, block: NDArray[Any], place: tuple[int, ...]) -> None:
         """Write a block as the file at its place among all blocks.
