@@ -33,7 +33,7 @@ from detcal_pipelines.graph import Ends, Stage, Window, in_windows, windows
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import Block, Event, History, as_list, whole_lines, write_lines
 from detcal_pipelines.lock import only_run
-from detcal_pipelines.mistakes import place_of
+from detcal_pipelines.mistakes import Place, first_mistakes
 from detcal_pipelines.plan import Plan, here, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.quarantine import Quarantine
@@ -308,7 +308,7 @@ def recipe_of(history: History, output: Path) -> Recipe:
     try:
         return checked(text)
     except ValidationError as error:
-        reasons = dict.fromkeys(reason_of(mistake) for mistake in error.errors())
+        reasons = dict.fromkeys(reason_of(place, mistake) for place, mistake in first_mistakes(error).items())
     try:
         values = json.loads(text)
         return checked(json.dumps(moved(values, Path(values["output"]["path"]).parent, output.parent)))
@@ -319,11 +319,11 @@ def recipe_of(history: History, output: Path) -> Recipe:
         ) from None
 
 
-def reason_of(mistake: ErrorDetails) -> str:
+def reason_of(place: Place, mistake: ErrorDetails) -> str:
     """What is wrong with a recipe that was right once: mostly a file is not there any more, and our own words say which."""
     if mistake["type"] == "value_error":
         return str(mistake["ctx"]["error"])
-    return f"{'.'.join(map(str, place_of(mistake)))}: {mistake['msg'].lower()}"
+    return f"{'.'.join(map(str, place))}: {mistake['msg'].lower()}"
 
 
 def checked(text: str) -> Recipe:

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 from detcal_pipelines import cluster as cluster_module
@@ -42,8 +43,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def cluster():
-    """Two workers of one thread, which listen on this machine alone, and are started again when they die."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1.2GiB", dashboard_address="127.0.0.1:0") as found:
+    """Two workers of one thread, which listen on this machine alone, and are started again when they die; twice is enough here."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1.2GiB", dashboard_address="127.0.0.1:0") as found,
+    ):
         yield found
 
 
@@ -61,7 +65,8 @@ class DeadlyRead(WorkerPlugin):
         Guarded.read_unchanged = read_or_die
 
 
-def test_a_block_that_kills_workers_is_quarantined(folder, cluster):
+def test_a_block_that_kills_workers_is_quarantined(folder, cluster, monkeypatch):
+    monkeypatch.setattr(cluster_module, "WITHOUT_WORKERS_SECONDS", 60)  # on a busy machine it takes them long to start again
     with Client(cluster) as client:
         client.register_plugin(DeadlyRead())
     done = in_process(folder, "run", "correct_response.toml", "--scheduler", cluster.scheduler_address, "--overwrite")
