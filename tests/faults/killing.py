@@ -21,14 +21,11 @@ import numpy as np
 from detcal_pipelines import sums
 from detcal_pipelines.cli import main
 from detcal_pipelines.ledger import History, Ledger, read_events, read_ledger
-from detcal_pipelines.listing import SUBJECTS
 from detcal_pipelines.sums import share_saved
 from detcal_pipelines.unfinished import Places
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [__name__, *(f"detcal_pipelines.{name}" for name in ("run", "trial", "report", "cluster", *(f"steps.{each}" for each in SUBJECTS)))]
-)
+PROCESSES.set_forkserver_preload([__name__, "tests.faults.warm"])
 ENDED_IN_ORDER = {0, 1, 2, 3, 130, 143}
 SECONDS_TO_END = 120
 
