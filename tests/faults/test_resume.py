@@ -96,6 +96,7 @@ def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
     assert {path.name for path in left_of(series.output)} <= {Places.of(series.output).lock.name}  # of one killed as it wrote its report
     list(clean(series.output))
     assert not left_of(series.output)
+    remove_output(series.output)
     with capsys.disabled():
         counts = dict(sorted(series.kills.items()))
         print(f"\n{kind}: {counts} in {series.starts} starts of {seconds:.1f} s, {writing:.1f} s of which it writes")
@@ -130,6 +131,7 @@ def test_a_run_on_a_cluster_whose_workers_are_killed_goes_on(folder, kind, clust
     assert set(times_done(series.output).values()) == {1}
     list(clean(series.output))
     assert not left_of(series.output)
+    remove_output(series.output)
     with capsys.disabled():
         print(f"\n{kind} on a cluster: {dict(sorted(series.kills.items()))} in {series.starts} starts of {seconds:.1f} s")
 
