@@ -5,6 +5,8 @@ the store that is written (for an .h5 or .tif too), the ledger, saved sums, note
 the store, or what is exported from it, takes the output's name, and the ledger becomes NAME.ledger; beside it NAME.html is a report.
 """
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from os.path import lexists
@@ -168,12 +170,13 @@ def written_seal(store: Path, block: Block, history: History) -> Seal:
         It is not there, though a worker has written it.
     """
     file, end = store / chunk_name(*block), monotonic() + SECONDS_TO_APPEAR
-    while not file.exists():
+    while True:
+        with suppress(FileNotFoundError):
+            return seal_of(file, chunks_of(block, history))
         check_kept(store)
         if monotonic() > end:
             raise OutputError(f"{file} was written by a worker, and is not there: workers need the same disk as this process")
         sleep(SECONDS_BETWEEN_LOOKS)
-    return seal_of(file, chunks_of(block, history))
 
 
 def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path, provenance: dict[str, str]) -> Event:
@@ -200,8 +203,9 @@ def percent(share: float) -> str:
 
 def stored_bytes(path: Path) -> int:
     """Size on disk of a file or of all files in a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+    if path.is_file():
+        return path.stat().st_size
+    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
 
 
 def check_ledger_is_ours(places: Places) -> None:

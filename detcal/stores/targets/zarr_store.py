@@ -50,10 +50,15 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     layouts = plan_layouts(dataset, chunks, shards)
     blocks = {name: variable.copy(data=variable.data.rechunk(layouts[name][1])) for name, variable in numbers.items()}
     if not (path / METADATA).exists():
-        begin_store(in_memory(dataset, set(numbers)).assign(blocks), path, layouts, sharded=bool(shards))
+        begin_store(in_memory(dataset, set(numbers)).assign(empty(numbers)), path, layouts, sharded=bool(shards))
     group = zarr.open_group(path, mode="r+")
     targets = {name: ChunkFiles.of(array_in(group, name), path) for name, variable in blocks.items() if variable.size}
     return {name: lazy_writes(blocks[name].data, target, path) for name, target in targets.items()}
+
+
+def empty(numbers: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Variables in place of lazy ones, each in one block: xarray prepares a write of every block, which nobody would compute."""
+    return {name: variable.copy(data=da.empty(variable.shape, variable.dtype, chunks=-1)) for name, variable in numbers.items()}
 
 
 def begin_store(dataset: xr.Dataset, path: Path, layouts: Layouts, *, sharded: bool) -> None:
