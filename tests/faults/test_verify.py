@@ -122,7 +122,7 @@ def test_a_repair_that_is_broken_off_leaves_what_can_be_verified_and_repaired(fo
     with monkeypatch.context() as patch:
         patch.setattr(repairing, "remove", broken_off(repairing.remove))
         patch.setattr(repairing, "complete", broken_off(repairing.complete))
-        patch.setattr(repairing, "compute_on_threads", broken_off(repairing.compute_on_threads))
+        patch.setattr(repairing.ThreadsRun, "compute", broken_off(repairing.ThreadsRun.compute))
         with pytest.raises(KeyboardInterrupt, match="is not repaired: the same command goes on with what is still bad"):
             repair(folder / "plain.zarr", LIMITS, QUIET)
     assert not verify(folder / "plain.zarr").sound

@@ -83,10 +83,11 @@ class ChunkFiles:
 
     def encoded(self, values: NDArray[Any]) -> tuple[bytes, bytes]:
         """A chunk, and its checksum."""
+        stored = np.ascontiguousarray(values, self.dtype)
         if values.shape != self.chunk:
             beyond = [(0, size - length) for size, length in zip(self.chunk, values.shape, strict=True)]
-            values = np.pad(values, beyond, constant_values=self.fill)
-        content: bytes = self.compressor.encode(np.ascontiguousarray(values, self.dtype))
+            stored = np.pad(stored, beyond, constant_values=self.fill)
+        content: bytes = self.compressor.encode(stored)
         return content, checksum_of(content)
 
     def in_shard(self, block: NDArray[Any]) -> Iterator[bytes]:
