@@ -11,6 +11,7 @@ import xarray as xr
 from dask import delayed, is_dask_collection
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError, cKDTree
+from threadpoolctl import threadpool_limits
 
 from detcal.distortion import kernels
 from detcal.distortion.calibration import CORNER_DIMS, DistortionMap, GridPoints
@@ -133,16 +134,13 @@ def map_of_points(found: GridPoints, *, pitch_m: float, method: str, order: int 
     places = np.column_stack([found.y.values, found.x.values]).astype(float)
     numbered, nodes = index_grid(places)
     check_one_grid(places, numbered, nodes)
-    fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
-    check_square(fit.affine)
-    known = np.asarray(np.isfinite(fit.residuals).all(axis=1))
-    if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
-        raise InputError(
-            f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "
-            "or two grids in one; dots= and dot_diameter_px= choose which are looked at"
-        )
-    chosen = np.flatnonzero(numbered)[fit.kept]
-    return as_map(fit, found, chosen, nodes[chosen], pitch_m)
+    # Threads of BLAS wait for each other in loops: beside other work a fit took twenty times as long by them.
+    with threadpool_limits(1, "blas"):
+        fit = fit_grid(places[numbered], nodes[numbered], found.shape, method, order)
+        check_square(fit.affine)
+        check_scatter(fit)
+        chosen = np.flatnonzero(numbered)[fit.kept]
+        return as_map(fit, found, chosen, nodes[chosen], pitch_m)
 
 
 def check_one_grid(places: Places, numbered: NDArray[np.bool_], nodes: Nodes) -> None:
@@ -177,6 +175,16 @@ def check_square(affine: Places) -> None:
     if abs(angle - 60) < HEXAGONAL_DEG and lengths.max() < HEXAGONAL_RATIO * lengths.min():
         raise InputError(
             f"expected a square grid, got one whose steps are {lengths[0]:.1f} and {lengths[1]:.1f} pixels at {angle:.0f}°: it is hexagonal"
+        )
+
+
+def check_scatter(fit: Fit) -> None:
+    """Refuse a fit that misses the dots that are left out by more than dots of a grid."""
+    known = np.asarray(np.isfinite(fit.residuals).all(axis=1))
+    if not known.any() or rms(fit.residuals[known]) > MOST_SCATTER * np.sqrt(abs(np.linalg.det(fit.affine))):
+        raise InputError(
+            f"expected one grid, got {len(known)} dots that lie {rms(fit.residuals[known]):.2g} pixels off a smooth one: dots that touch, "
+            "or two grids in one; dots= and dot_diameter_px= choose which are looked at"
         )
 
 

@@ -207,14 +207,16 @@ def lone_pixels(image, least):  # type: ignore[no-untyped-def]
     for i in range(height):
         for j in range(width):
             value = image[i, j]
-            below, above, near = 0, 0, 0
+            if 0 < j < width - 1 and abs(value - image[i, j - 1]) <= least and abs(value - image[i, j + 1]) <= least:
+                continue  # as nearly all
+            higher, lower, near = 0, 0, 0  # of the eight about it
             for k in range(max(0, i - 1), min(height, i + 2)):
                 for m in range(max(0, j - 1), min(width, j + 2)):
                     other = image[k, m]
                     near += other == other
-                    below += other < value
-                    above += other > value
-            if value != value or near < 4 or max(below, above) < near - 2:  # as nearly all: no more than one is as high as a hot one
+                    higher += value - other > least
+                    lower += other - value > least
+            if value != value or near < 4 or max(higher, lower) < near - 2:  # itself is among the near ones
                 continue
             count = 0
             for k in range(max(0, i - 2), min(height, i + 3)):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import detcal
-from detcal.distortion import find_grid_points, fit_distortion, kernels, points
+from detcal.distortion import find_grid_points, fit_distortion, geometry, kernels, points
+from detcal.distortion.smooth import fit_polynomial
 from detcal.simulate import distort, hole_grid, undistort
 from tests.distortion.grids import CASES, PITCH_M, SMALL, map_error, matched
 
@@ -73,6 +75,20 @@ def test_models_predict_left_out_dots(method):
     assert warp.method == method
     assert np.sqrt((map_error(grid, warp) ** 2).mean()) < 0.05
     assert warp.cross_validated_rms_px < 0.1
+
+
+def test_a_fit_keeps_to_one_thread(monkeypatch):
+    """Threads of BLAS wait in loops, which beside other work takes many times as long as the fit."""
+    counts = []
+
+    def counted(*arguments):
+        counts.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return fit_polynomial(*arguments)
+
+    monkeypatch.setattr(geometry, "fit_polynomial", counted)
+    with threadpool_limits(2, "blas"):
+        fit_distortion(hole_grid((160, 160), pitch_px=20).image, 5e-3)
+    assert set(counts) == {1}
 
 
 def test_a_fault_of_the_taper_is_followed_by_local_cubics():

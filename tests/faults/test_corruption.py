@@ -23,10 +23,11 @@ from detcal import save
 from detcal.errors import OutputError
 from detcal.response import Response
 from tests.faults.amount import times
+from tests.pipelines.commands import AMPLE
 from tests.pipelines.inputs import PONI
 
 SEED = 13
-LIMITS = 2**30, 2
+LIMITS = AMPLE, 2
 QUIET = Console(quiet=True)
 SIDE, FRAMES = 24, 22
 STEPS = {

@@ -151,9 +151,12 @@ def test_a_run_goes_on_from_a_copy_of_the_disk_of_a_machine_that_went_down(folde
         while process.is_alive() and not Places.of(series.output).ledger.exists():
             process.join(0.005)
         process.join(random.uniform(0, writing))
-        os.kill(process.pid, signal.SIGSTOP)
+        at_work = process.exitcode is None  # or its number may belong to another process
+        if at_work:
+            os.kill(process.pid, signal.SIGSTOP)
         shutil.copytree(before, tmp_path / f"after_{number}")
-        os.kill(process.pid, signal.SIGCONT)
+        if at_work:
+            os.kill(process.pid, signal.SIGCONT)
         process.join()
         restarted = series_of(tmp_path / f"after_{number}", kind)
         counts[restarted.moment()] += 1

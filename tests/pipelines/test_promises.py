@@ -18,7 +18,7 @@ from tests.pipelines.commands import change, detcal, fails, in_process
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "pipelines/PROMISES.md").read_text()
-RUN = ["run", "correct_response.toml", "--workers", "2", "--memory", "1GiB"]
+RUN = ["run", "correct_response.toml", "--workers", "2", "--memory", "16GiB"]
 
 
 def names_in(folder: Path) -> set[str]:

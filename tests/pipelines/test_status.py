@@ -81,7 +81,7 @@ def finished(tmp_path_factory):
     np.save(folder / "frames.npy", np.random.default_rng(0).poisson(900, (20, 16, 24)).astype(np.uint16))
     save(Response.from_gain(np.ones((16, 24))), folder / "response.zarr")
     (folder / "recipe.toml").write_text(RECIPE.format("out.zarr"))
-    done = in_process(folder, "run", "recipe.toml", "--log", "run.log", "--memory", "1GiB", "--workers", "2")
+    done = in_process(folder, "run", "recipe.toml", "--log", "run.log", "--memory", "16GiB", "--workers", "2")
     assert done.exit_code == 0, done.stderr
     return folder
 
@@ -220,7 +220,7 @@ def test_a_log_tells_what_was_planned_begun_written_and_how_it_ended(finished):
     lines = (finished / "run.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) +\S", line) for line in lines)
     told = "\n".join(lines)
-    assert re.search(r"INFO +begun by process \d+ on \S+: 5 × 4 frames, \d tasks? at once, peak .* of 1 GiB", told)
+    assert re.search(r"INFO +begun by process \d+ on \S+: 5 × 4 frames, \d tasks? at once, peak .* of 16 GiB", told)
     assert len(re.findall(r"DEBUG +written: \w+ \(\d, 0, 0\)", told)) == 5
     assert "100.0 % done" in told
     assert lines[-1].endswith("ended: done")
@@ -231,7 +231,7 @@ def test_a_log_tells_of_warnings_and_errors_and_of_what_is_resumed(finished, tmp
         (tmp_path / name).symlink_to(finished / name)
     (tmp_path / "recipe.toml").write_text(RECIPE.format("out.zarr"))
     (tmp_path / "out.zarr.html").write_text("somebody else's")
-    run = ["run", "recipe.toml", "--log", "run.log", "--memory", "1GiB"]
+    run = ["run", "recipe.toml", "--log", "run.log", "--memory", "16GiB"]
     assert in_process(tmp_path, *run).exit_code == 0
     assert re.search("WARNING .* was written, its report was not: .* is no report of detcal", (tmp_path / "run.log").read_text())
     (tmp_path / "run.log").unlink()

@@ -230,7 +230,7 @@ def test_adding_a_step_takes_three_places(tmp_path):
 
     listed, shown, _, _, planned, _ = in_a_copy(
         tmp_path, ["steps"], ["steps", "lower"], ["init", "lower"], ["check", "lower.toml"], ["plan", "lower.toml", "--memory", "1GiB"],
-        ["run", "lower.toml", "--memory", "1GiB", "--workers", "1"],
+        ["run", "lower.toml", "--memory", "16GiB", "--workers", "1"],
     )  # fmt: skip
     assert re.search(r"^lower +Take a level off the frames\.$", listed, re.MULTILINE)
     assert "what is taken off, counts" in shown
