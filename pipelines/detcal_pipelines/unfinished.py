@@ -122,8 +122,7 @@ def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | 
 def go_on(places: Places) -> Ledger:
     """The ledger of a run that broke off, with every block of it there: those that are not are noted as lost."""
     ledger = Ledger.go_on(places.ledger)
-    for block in {block for process in ledger.history.processes for block in process.blocks}:
-        remove_half_written(places.store / chunk_name(*block))
+    remove_half_written(places.store)
     for block in lost_blocks(places.store, ledger.history):
         ledger.note(lost=as_list(block))
     return ledger

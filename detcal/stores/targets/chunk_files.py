@@ -123,7 +123,7 @@ def put_file(path: Path, content: Iterable[bytes]) -> None:
         raise
 
 
-def remove_half_written(path: Path) -> None:
-    """Remove what was left beside a file by tasks that were killed as they wrote it."""
-    for left in path.parent.glob(f"{path.name}.*{HALF_WRITTEN}"):
+def remove_half_written(store: Path) -> None:
+    """Remove what was left in a store by tasks that were killed as they wrote files."""
+    for left in store.rglob(f"*{HALF_WRITTEN}"):
         left.unlink(missing_ok=True)
