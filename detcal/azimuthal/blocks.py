@@ -80,13 +80,14 @@ def outlier_block(
     threshold: float,
     most: int,
 ) -> NDArray[np.bool_]:
-    """What is left out of a block."""
-    _, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
+    """What is left out of a block: of a frame of which nothing was measured, all."""
+    profiles, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
     marked, marks = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
     for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
         marks[:] = 0
         clipping.mark_batch(image, rings, batch, intervals[group], marks)
         clipping.unload_marks(marks, rings, batch, marked[group])
+    marked[~profiles[:, 3].any(axis=1)] = True  # no pixel is counted in any ring
     return marked.reshape(frames.shape)
 
 

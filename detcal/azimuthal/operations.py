@@ -15,6 +15,7 @@ from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
 from detcal.frames.stack import DIMS
 
+OUTLIER = {"long_name": "to be left out: outliers, and all of a frame of which nothing was measured"}
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
 
 
@@ -143,7 +144,8 @@ def outlier_mask(
 ) -> xr.DataArray:
     """The pixels that `sigma_clip` with the same options leaves out (frame, y, x) bool, lazily: in any of their rings, if they are split.
 
-    Pixels without a reading, and those in no ring, are no outliers.
+    Pixels without a reading, and those in no ring, are no outliers. But a frame of which nothing was measured, or could be read, is True
+    in all its pixels: nothing of it may be used, and bool has no NaN to say so.
 
     Parameters
     ----------
@@ -153,7 +155,7 @@ def outlier_mask(
     Returns
     -------
     DataArray (frame, y, x) bool
-        outlier, with the frames' coordinates.
+        outlier, with the frames' coordinates: True in what is to be left out.
 
     Raises
     ------
@@ -176,7 +178,7 @@ def outlier_mask(
     check_clipping(threshold, max_iterations, error_model, variance)
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
     calibration = {"threshold": threshold, "most": max_iterations, **options}
-    return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier")
+    return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)
 
 
 def quantile_filter(

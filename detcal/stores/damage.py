@@ -24,8 +24,8 @@ from uuid import uuid4
 import numpy as np
 
 from detcal.errors import InputError, RunError
-from detcal.stores.absence import Lacks, with_nan
-from detcal.stores.sources.readers import Block, Coords, Reader, recorded_as
+from detcal.stores.absence import with_nan
+from detcal.stores.sources.readers import Around, Block, Reader, recorded_as
 from detcal.stores.sources.urls import is_url
 
 PARTS_OF_A_BLOCK = 8  # that are read one after the other where their type changes: no second copy of the block
@@ -86,43 +86,20 @@ def state_of(file: str) -> State:
 
 
 @dataclass(frozen=True)
-class Guarded:
+class Guarded(Around):
     """The frames of another reader: NaN where they cannot be read, which is noted; an error if a file is not as it was at opening."""
 
-    reader: Reader
     guard: Guard
     unit: str
     states: dict[str, State]
     grows: bool = False
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.reader.shape
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         return with_nan(self.reader.dtype) if self.guard.found else self.reader.dtype
 
-    @property
-    def chunk_frames(self) -> int:
-        return self.reader.chunk_frames
-
-    @property
-    def version(self) -> str:
-        return self.reader.version
-
-    @property
-    def lacks(self) -> Lacks | None:
-        return self.reader.lacks
-
-    def coords(self) -> Coords:
-        return self.reader.coords()
-
     def attrs(self) -> dict[str, Any]:
         return recorded_as(self.reader.dtype, self.dtype) | self.reader.attrs()
-
-    def files(self, start: int, stop: int) -> list[str]:
-        return self.reader.files(start, stop)
 
     def read(self, start: int, stop: int) -> Block:
         if not self.guard.found:

@@ -18,9 +18,9 @@ from typing import IO, Any, Protocol
 
 from detcal.errors import InputError
 from detcal.stores.checksums import Seal, checksum_in, checksum_of, fault_in, seal_in
+from detcal.stores.targets.chunk_files import CHUNKS
 from detcal.stores.targets.zarr_store import INCOMPLETE, METADATA
 
-CHUNKS = "c"  # the folder, or file, of an array's chunks
 MOST_CHUNKS = 2**24  # of an array: more are a damaged shape
 MOST_TEXT = 2**26  # bytes of metadata
 UNREADABLE = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)  # what a damaged zip file may raise

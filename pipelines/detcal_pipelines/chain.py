@@ -14,7 +14,7 @@ from detcal.errors import DetcalError, InputError
 from detcal.frames.once import is_found
 from detcal.frames.stack import DIMS
 from detcal.stores import check_apart, check_output, check_path, find_paths
-from detcal.stores.damage import guarding
+from detcal.stores.damage import Guard, guarding
 from detcal.stores.sources.frames import WHOLE
 from detcal_pipelines.copying import Copy
 from detcal_pipelines.recipe import Recipe
@@ -146,9 +146,10 @@ def prepare_once(preparation: Preparation) -> Any:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a result is made of; equal to others of the same steps and files, in whatever blocks these are read."""
+    """What a result is made of; equal to others of the same steps and files, in whatever blocks these are read, with the same damage."""
 
     frames: str
+    guard: Guard | None
     steps: tuple[str, ...]
     modified: tuple[int, ...]
     result: Any = field(compare=False)
@@ -160,7 +161,7 @@ def found_once(recipe: Recipe, steps: list[Step[Any]], result: Any) -> Any:
     if is_found(result):
         return result
     frames = "" if recipe.input is None else recipe.input.model_dump_json()
-    return first_of(Origin(frames, tuple(step.model_dump_json() for step in steps), modified_times(recipe), result))
+    return first_of(Origin(frames, recipe.guard, tuple(step.model_dump_json() for step in steps), modified_times(recipe), result))
 
 
 @lru_cache(maxsize=1)

@@ -14,8 +14,9 @@ from distributed import Client, Future, KilledWorker, Scheduler, SchedulerPlugin
 
 from detcal.errors import InputError, RunError
 from detcal_pipelines.compiling import as_text, load_kernels
-from detcal_pipelines.graph import Stage
-from detcal_pipelines.plan import size
+from detcal_pipelines.graph import Stage, Window, in_stages
+from detcal_pipelines.ledger import Block
+from detcal_pipelines.plan import Plan, size
 from detcal_pipelines.quarantine import DeadlyBlocks
 from detcal_pipelines.recipe import Recipe
 
@@ -31,6 +32,9 @@ OUTGROWN = "worker-restart-memory"  # what a nanny logs of a worker that it ends
 
 class Watcher(Protocol):
     """Who is told of what a cluster does; all but `count` by the thread that drives the run."""
+
+    def enter(self, window: Window, stages: list[Stage]) -> None:
+        """A window is begun."""
 
     def begun(self, key: Any) -> None:
         """A task is handed out."""
@@ -143,26 +147,34 @@ class FinishedTasks(SchedulerPlugin):
 
 
 class ClusterRun:
-    """A run on a cluster, window by window, with so many stages begun and not done.
+    """A run on a cluster, window by window, with so many stages begun and not done as are planned.
 
     A worker that dies takes its tasks with it, and the cluster gives them to others; a task at which several died is not tried again.
 
     Parameters
     ----------
     planned
-        Peak of a worker, in bytes.
-    stop_if_interrupted, say
+        Blocks that may be begun, and the peak of a worker in bytes.
+    suspects
+        Blocks at one of which workers died: until these are done there is one stage at a time. They are taken out as they are done, and
+        put in as workers die.
+    pause_or_stop, say
         Called often; shows a line.
     """
 
     def __init__(
-        self, client: Client, at_once: int, planned: int, stop_if_interrupted: Callable[[], None], say: Callable[[str], None]
+        self, client: Client, planned: Plan, suspects: set[Block], pause_or_stop: Callable[[], None], say: Callable[[str], None]
     ) -> None:
-        self.client, self.at_once, self.planned, self.stop_if_interrupted = client, at_once, planned, stop_if_interrupted
+        self.client, self.planned, self.suspects, self.pause_or_stop, self.say = client, planned, suspects, pause_or_stop, say
         self.there: dict[Any, Future] = {}  # results that the next window wants
         self.workers = Workers(client, say)
 
-    def compute(self, stages: list[Stage], shared: list[Any], watcher: Watcher) -> None:
+    @property
+    def at_once(self) -> int:
+        """How many stages may be begun and not done."""
+        return 1 if self.suspects else self.planned.begun
+
+    def compute(self, watcher: Watcher, window: Window) -> None:
         """Compute a window, and keep those of its results that the next one shares. On Ctrl-C or an error what is left is cancelled.
 
         Raises
@@ -172,46 +184,60 @@ class ClusterRun:
         RunError
             Workers outgrew their memory, no worker or no scheduler is left.
         """
-        submitted = Submitted(self.client, stages, self.there, shared, watcher)
+        stages = in_stages(window.graph, list(window.ends))
+        watcher.enter(window, stages)
+        submitted = Submitted(self.client, stages, self.there, window.shared, watcher)
         try:
             with events_of(self.client, watcher, self.workers):
-                for _ in range(self.at_once):
-                    submitted.submit_next()
-                self.wait_for(submitted, watcher)
+                submitted.submit(self.at_once)
+                self.wait_for(submitted, window, watcher)
         except BaseException as error:
             with suppress(OSError, CancelledError):  # of a cluster that is not there any more
                 self.client.cancel(submitted.futures())
                 wait_until_idle(self.client)
             if isinstance(error, KilledWorker):
-                raise self.told(error, submitted, watcher) from None
+                raise self.told(error, submitted, window, watcher) from None
             raise
-        self.there = {key: submitted.there[key] for key in shared}
+        self.there = {key: submitted.there[key] for key in window.shared}
 
-    def told(self, error: KilledWorker, submitted: "Submitted", watcher: Watcher) -> RunError:
-        """What is said of workers that died at a task, and noted if it was not for their memory."""
+    def told(self, error: KilledWorker, submitted: "Submitted", window: Window, watcher: Watcher) -> RunError:
+        """What is said of workers that died at a task. If it was not for their memory, all blocks that were begun become suspects; if
+        these were done one at a time already, the one that the task is of is noted."""
         deaths = error.allowed_failures + 1
         if self.workers.outgrown:
             held = max(self.workers.outgrown.values())
             return RunError(
                 f"{deaths} workers outgrew their memory, one after the other, at the same block: one held {size(held)}, and "
-                f"{size(self.planned)} was planned: start workers with more --memory-limit, or with fewer threads"
+                f"{size(self.planned.peak_bytes)} was planned: start workers with more --memory-limit, or with fewer threads"
             )
-        if self.at_once == 1:  # else another block may have been on the same workers
+        if self.suspects:
+            self.suspects.clear()
             watcher.deadly(submitted.ends_of(error.task))
+        else:
+            self.suspects |= {window.ends[key] for ends in submitted.ends.values() for key in ends}
         return DeadlyBlocks(f"{deaths} workers were ended, one after the other, at the same block: look at their logs")
 
-    def wait_for(self, submitted: "Submitted", watcher: Watcher) -> None:
+    def wait_for(self, submitted: "Submitted", window: Window, watcher: Watcher) -> None:
         """Wait for all that is submitted, and for what is submitted meanwhile."""
         while not submitted.left.is_empty():
-            self.stop_if_interrupted()
+            self.pause_or_stop()
             watcher.live()
             ended = submitted.left.next_batch(block=False)
             for future in ended:
                 raise_if_failed(future)
                 watcher.written(future.key)
                 submitted.end(future.key)
+                self.clear(window.ends[future.key])
+            submitted.submit(self.at_once)
             self.workers.look(working=bool(ended))
             sleep(SECONDS_BETWEEN_LOOKS)
+
+    def clear(self, block: Block) -> None:
+        """A block is written: workers did not die at this one."""
+        if block in self.suspects:
+            self.suspects.discard(block)
+            if not self.suspects:
+                self.say("it was at none of them: all blocks go on")
 
 
 class Workers:
@@ -297,10 +323,13 @@ class Submitted:
         self.ends: dict[int, set[Any]] = {}  # that are waited for, by stage
         self.left = as_completed()
 
+    def submit(self, most: int) -> None:
+        """Submit stages until so many are begun and not done."""
+        while len(self.ends) < most and self.number < len(self.stages):
+            self.submit_next()
+
     def submit_next(self) -> None:
-        """Submit the next stage, if there is one; and further ones, until one ends in a write."""
-        if self.number == len(self.stages):
-            return
+        """Submit the next stage."""
         stage, number = self.stages[self.number], self.number
         tasks = {key: node for key, node in stage.tasks.items() if key not in self.there}
         shared = [key for key in tasks if self.last_needs.get(key, number) > number]
@@ -310,21 +339,18 @@ class Submitted:
             self.watcher.begun(key)
         self.there |= dict(zip(shared, futures[len(stage.ends) :], strict=True))
         self.number += 1
-        if not stage.ends:
-            self.submit_next()
-            return
-        self.ends[number] = set(stage.ends)
-        self.left.update(futures[: len(stage.ends)])
+        if stage.ends:
+            self.ends[number] = set(stage.ends)
+            self.left.update(futures[: len(stage.ends)])
 
     def end(self, key: Any) -> None:
-        """Take note of a write that has ended; with the last one of its stage, the next stage is submitted."""
+        """Take note of a write that has ended; with the last one of its stage, results that no other stage needs are released."""
         number = next(number for number, ends in self.ends.items() if key in ends)
         self.ends[number].discard(key)
         if not self.ends[number]:
             del self.ends[number]
             oldest = min(self.ends, default=self.number)
             self.there = {key: future for key, future in self.there.items() if self.last_needs[key] >= oldest}
-            self.submit_next()
 
     def ends_of(self, key: Any) -> list[Any]:
         """The writes that wait for a task; none if all of them do."""

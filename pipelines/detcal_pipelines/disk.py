@@ -3,6 +3,7 @@
 import shutil
 import warnings
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -11,7 +12,8 @@ from detcal_pipelines.plan import Plan, size
 
 BEST_COMPRESSION = 8  # of frames and spectra with noise
 SECONDS_TO_WAIT = 60.0  # for somebody to make room; after that the run ends, and can go on later
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_QUESTIONS = 0.5  # while it waits
 LEAST_FREE = 8 * 2**20
 
 
@@ -35,24 +37,51 @@ def check_room(folder: Path, planned: Plan, stored: int, *, exported: bool) -> N
         warnings.warn(f"{needed}: if that is not enough the run pauses, and then ends so that it can go on", stacklevel=2)
 
 
-def wait_for_room(folder: Path, begun: int, say: Callable[[str], None], stop_if_interrupted: Callable[[], None]) -> None:
-    """Wait while the disk has no room for the blocks that are begun, of so many bytes.
+class DiskWatch:
+    """Looks now and then whether the disk of an output has room for the blocks that are begun, and waits while it has none.
 
-    Raises
-    ------
-    OutputError
-        Nobody made room.
+    Parameters
+    ----------
+    folder
+        Of the output.
+    begun
+        Bytes of the blocks that are begun.
+    say, stop_if_interrupted
+        Shows a line; is called while it waits.
     """
-    least = LEAST_FREE + begun
-    if shutil.disk_usage(folder).free >= least:
-        return
-    say(f"paused: the disk of {folder} is nearly full; make room for {size(least)} there within {SECONDS_TO_WAIT:.0f} s")
-    end = monotonic() + SECONDS_TO_WAIT
-    while (free := shutil.disk_usage(folder).free) < least:
-        stop_if_interrupted()
-        if monotonic() > end:
-            raise OutputError(
-                f"the disk of {folder} has {size(free)} left, and a few blocks of the output take {size(least)}: make room there"
-            )
-        sleep(SECONDS_BETWEEN_LOOKS)
-    say("there is room again: going on")
+
+    def __init__(self, folder: Path, begun: int, say: Callable[[str], None], stop_if_interrupted: Callable[[], None]) -> None:
+        self.folder, self.least, self.say, self.stop_if_interrupted = folder, LEAST_FREE + begun, say, stop_if_interrupted
+        self.looked = -inf
+
+    def look(self) -> None:
+        """Look, if the last time is a second ago, and wait.
+
+        Raises
+        ------
+        OutputError
+            Nobody made room.
+        """
+        if monotonic() - self.looked >= SECONDS_BETWEEN_LOOKS:
+            self.looked = monotonic()
+            if self.free < self.least:
+                self.wait()
+
+    @property
+    def free(self) -> int:
+        """Bytes."""
+        return shutil.disk_usage(self.folder).free
+
+    def wait(self) -> None:
+        """Wait for somebody to make room."""
+        self.say(f"paused: the disk of {self.folder} is nearly full; make room for {size(self.least)} there within {SECONDS_TO_WAIT:.0f} s")
+        end = monotonic() + SECONDS_TO_WAIT
+        while (free := self.free) < self.least:
+            self.stop_if_interrupted()
+            if monotonic() > end:
+                raise OutputError(
+                    f"the disk of {self.folder} has {size(free)} left, and a few blocks of the output take {size(self.least)}: "
+                    "make room there"
+                )
+            sleep(SECONDS_BETWEEN_QUESTIONS)
+        self.say("there is room again: going on")

@@ -16,17 +16,20 @@ OF_THE_OPERATION = ("no_operation", "unknown_operation")
 
 
 def describe_mistakes(error: ValidationError, path: Path, text: str, model: type[BaseModel], values: Mapping[str, Any]) -> str:
-    """All mistakes that pydantic found in `values`, the contents of a recipe's text, in the order of the file.
-
-    Where a value may be of several types, what is said is of the first.
-    """
+    """All mistakes that pydantic found in `values`, the contents of a recipe's text, in the order of the file."""
     lines = key_lines(text)
-    first: dict[Place, ErrorDetails] = {}
-    for mistake in error.errors():
-        first.setdefault(place_of(mistake), mistake)
+    first = first_mistakes(error)
     ordered = sorted(first, key=lambda place: find_line(place, lines))
     found = [describe(first[place], lines, model, values) for place in ordered]
     return "\n".join([f"{len(found)} mistake{'s' if len(found) > 1 else ''} in {path}:", *found])
+
+
+def first_mistakes(error: ValidationError) -> dict[Place, ErrorDetails]:
+    """What is wrong at each place of the recipe, by the first of the types that a value may be of."""
+    first: dict[Place, ErrorDetails] = {}
+    for mistake in error.errors():
+        first.setdefault(place_of(mistake), mistake)
+    return first
 
 
 def place_of(mistake: ErrorDetails) -> Place:

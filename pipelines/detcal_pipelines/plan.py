@@ -1,5 +1,6 @@
 """What a run will do and hold, worked out before its first task by pure functions of shapes and limits."""
 
+import resource
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -28,18 +29,22 @@ PROCESS_BYTES = 400 * MIB
 WORKER_BYTES = 64 * MIB
 THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had them
 
-# Writing a block: its encoded copy, which is no smaller than the block where noise does not compress, with its checksum.
-ENCODED_COPIES = 2
+# Files that are open at once: of the process, with chunks of zarr stores, which its 32 threads for these read; and of a task.
+OWN_FILES, TASK_FILES = 48, 8
+
+# Writing a block: its encoded copy, which is no smaller than the block where noise does not compress.
+ENCODED_COPIES = 1
 ROWS = "rows a block"  # of frames that their file has by rows
 
 
 @dataclass(frozen=True)
 class Place:
-    """A process that runs tasks: its memory, how many of them at once, and what it holds before any."""
+    """A process that runs tasks: its memory, how many of them at once, what it holds before any, and files that it may open, if known."""
 
     limit: int
     threads: int
     own_bytes: int
+    files: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,11 @@ class Plan:
         """Whether no process outgrows its memory."""
         return self.peak_bytes <= self.budget
 
+    @property
+    def files(self) -> int:
+        """How many files may be open at once, in a process that does all tasks."""
+        return OWN_FILES + self.tasks * TASK_FILES
+
     def describe(self) -> str:
         """In a line."""
         tasks = f"{self.tasks} task{'s' if self.tasks > 1 else ''} at once"
@@ -144,7 +154,13 @@ def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
 
 def here(limits: tuple[int, int]) -> Place:
     """This process, within bytes and with so many tasks at once."""
-    return Place(*limits, PROCESS_BYTES)
+    return Place(*limits, PROCESS_BYTES, files_allowed())
+
+
+def files_allowed() -> int | None:
+    """How many files this process may open; None if any number."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if allowed == resource.RLIM_INFINITY else allowed
 
 
 def plan_in(recipe: Recipe, places: Sequence[Place], depth: int | None = None, copied: bool | None = None) -> Plan:
@@ -194,6 +210,7 @@ def fitting(recipe: Recipe, stages: list[Stage], places: Sequence[Place], depth:
     for tasks, depth in sorted(arrangements, key=lambda each: (-each[0] * filled_lanes(recipe, each[1]), each[0])):
         found = planned(depth, tasks)
         if found.fits:
+            check_files(found)
             return found
     found = planned(cut.sizes[-1], 1)
     possible = range(cut.smallest, found.depth + 1, cut.smallest)
@@ -203,6 +220,22 @@ def fitting(recipe: Recipe, stages: list[Stage], places: Sequence[Place], depth:
     least = min((planned(depth, 1) for depth in (cut.smallest, *cut.sizes)), key=lambda each: each.peak_bytes)
     more = "give --memory that or more" if len(places) == 1 else "start workers with --memory-limit of that or more"
     raise PlanError(f"{needs(found)}: the least is {size(least.peak_bytes)}, with {arrangement(least)}; {more}")
+
+
+def check_files(found: Plan) -> None:
+    """Refuse a run that may open more files than its process may.
+
+    Raises
+    ------
+    PlanError
+        How many these are.
+    """
+    allowed = min((place.files for place in found.places if place.files is not None), default=found.files)
+    if found.files > allowed:
+        raise PlanError(
+            f"the run opens up to {found.files} files at once, and this process may open {allowed}: allow more by ulimit -n {found.files}, "
+            "or give --workers fewer"
+        )
 
 
 def work_of(recipe: Recipe, first: Stage, copy: Copy | None) -> Work:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from detcal_pipelines.graph import Stage, Window
+from detcal_pipelines.graph import Stage, Window, count_tasks
 from detcal_pipelines.ledger import Ledger, as_list
 from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.sums import share_saved
@@ -44,10 +44,10 @@ class Recorder:
         self.signed = self.summed = 0.0
         show(self.before)
 
-    def enter(self, window: Window, stages: list[Stage], tasks: int) -> None:
-        """Begin with a window of so many tasks."""
+    def enter(self, window: Window, stages: list[Stage]) -> None:
+        """Begin with a window, of which these stages are left to do."""
         self.window += 1
-        self.ends, self.tasks, self.ended = window.ends, tasks, 0
+        self.ends, self.tasks, self.ended = window.ends, sum(count_tasks(stage.tasks) for stage in stages), 0
         self.turns = {key: number for number, stage in enumerate(stages) for key in stage.tasks}
         self.waiting = {number: stage.ends for number, stage in enumerate(stages)}
 

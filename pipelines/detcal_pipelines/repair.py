@@ -8,7 +8,7 @@ an output that can be verified, and repaired.
 import json
 import shutil
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import dask.array as da
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 
 from detcal.errors import OutputError, PlanError, RunError
@@ -28,16 +29,17 @@ from detcal.stores.targets.zarr_store import complete, prepare_zarr
 from detcal_pipelines.chain import build
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.fingerprint import differences, fingerprint
-from detcal_pipelines.graph import in_stages, in_turn, in_windows, windows, with_results
+from detcal_pipelines.graph import Ends, Stage, Window, in_windows, windows
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import Block, Event, History, as_list, whole_lines, write_lines
 from detcal_pipelines.lock import only_run
+from detcal_pipelines.mistakes import Place, first_mistakes
 from detcal_pipelines.plan import Plan, here, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.quarantine import Quarantine
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.run import commit_of, copy_frames, ignore, sources_of
-from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
+from detcal_pipelines.run import commit_of, copy_frames, sources_of
+from detcal_pipelines.threads import MemoryWatch, ThreadsRun, give_back_large_blocks
 from detcal_pipelines.unfinished import Places, settle, written_seal
 from detcal_pipelines.verify import Findings, blocks_of, file_of, look_at
 
@@ -75,6 +77,30 @@ def repair(output: Path, limits: tuple[int, int], console: Console) -> tuple[Fin
             remove(places.bad)
             remove(places.frames)
         return found, look_at(places)
+
+
+@dataclass
+class Sealing:
+    """Takes the seals of blocks as they are written."""
+
+    seal_of: Callable[[Block], Seal]
+    count: int  # of all blocks
+    show: Callable[[float], None]
+    ends: Ends = field(default_factory=dict)
+    seals: dict[Block, Seal] = field(default_factory=dict)
+
+    def enter(self, window: Window, stages: list[Stage]) -> None:
+        """A window is begun."""
+        self.ends = window.ends
+
+    def begun(self, key: Any) -> None:
+        """A task is handed out."""
+
+    def finished(self, key: Any) -> None:
+        """A task has ended."""
+        if key in self.ends:
+            self.seals[self.ends[key]] = self.seal_of(self.ends[key])
+            self.show(len(self.seals) / self.count)
 
 
 @dataclass
@@ -227,28 +253,20 @@ class Mending:
         """
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
         ends = in_windows(writes, self.sound)
-        blocks: dict[Any, Block] = {key: block for each in ends for key, block in each.items()}
-        seals: dict[Block, Seal] = {}
-        results: dict[Any, Any] = {}
         give_back_large_blocks()
         copy_frames(self.planned, self.console, self.stop_if_interrupted)
-        with MemoryWatch() as watch, block_bar("repair", len(blocks), self.console) as show:
-
-            def finished(key: Any) -> None:
-                self.stop_if_interrupted()
-                if key in blocks:
-                    seals[blocks[key]] = written_seal(store, blocks[key], self.history)
-                    show(len(seals) / len(blocks))
-
+        with MemoryWatch() as watch, block_bar("repair", sum(map(len, ends)), self.console) as show:
+            run = ThreadsRun(self.planned, watch, self.stop_if_interrupted, self.say)
+            sealing = Sealing(lambda block: written_seal(store, block, self.history), sum(map(len, ends)), show)
             for window in windows(graph, ends):
-                keys = [*window.ends, *window.shared]
-                stages = in_stages(with_results(window.graph, results, keys), list(window.ends))
-                tasks = in_turn(stages, self.planned.begun)
-                values = compute_on_threads(tasks, keys, self.planned.tasks, self.planned.budget, watch, ignore, finished, ignore)
-                results = dict(zip(keys[len(window.ends) :], values[len(window.ends) :], strict=True))
+                run.compute(sealing, window)
         self.check_readable()
-        self.check_same(seals)
-        return seals
+        self.check_same(sealing.seals)
+        return sealing.seals
+
+    def say(self, text: str) -> None:
+        """One line above the progress."""
+        self.console.print(text, soft_wrap=True)
 
     def check_readable(self) -> None:
         """Refuse what is made of input that could be read then, and is damaged now."""
@@ -293,12 +311,22 @@ def recipe_of(history: History, output: Path) -> Recipe:
     try:
         return checked(text)
     except ValidationError as error:
-        reason = "; ".join(mistake["msg"] for mistake in error.errors())
+        reasons = dict.fromkeys(reason_of(place, mistake) for place, mistake in first_mistakes(error).items())
     try:
         values = json.loads(text)
         return checked(json.dumps(moved(values, Path(values["output"]["path"]).parent, output.parent)))
     except ValidationError:
-        raise OutputError(f"{output} cannot be repaired: its recipe cannot be used any more: {reason}") from None
+        raise OutputError(
+            f"{output} cannot be repaired: its recipe cannot be used any more: {'; '.join(reasons)}. "
+            "Put back what is missing, or run the recipe again with --overwrite"
+        ) from None
+
+
+def reason_of(place: Place, mistake: ErrorDetails) -> str:
+    """What is wrong with a recipe that was right once: mostly a file is not there any more, and our own words say which."""
+    if mistake["type"] == "value_error":
+        return str(mistake["ctx"]["error"])
+    return f"{'.'.join(map(str, place))}: {mistake['msg'].lower()}"
 
 
 def checked(text: str) -> Recipe:

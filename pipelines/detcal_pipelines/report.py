@@ -44,10 +44,10 @@ def work_in_words(planned: Plan) -> str:
 
 
 def peak_in_words(planned: Plan) -> str:
-    """Memory at the peak, and how much there may be."""
+    """Memory at the peak, how much there may be, and open files."""
     tasks = f"{planned.tasks} task{'s' if planned.tasks > 1 else ''} at once"
     where = "" if len(planned.places) == 1 else f" of the fullest of {len(planned.places)} workers"
-    return f"{tasks}: peak{where} {size(planned.peak_bytes)} of {size(planned.budget)}"
+    return f"{tasks}: peak{where} {size(planned.peak_bytes)} of {size(planned.budget)}, up to {planned.files} open files"
 
 
 def trial_table(trial: Trial) -> Table:

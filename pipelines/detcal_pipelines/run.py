@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from socket import gethostname
 from time import perf_counter
@@ -27,11 +27,11 @@ from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build, check_result, check_target, open_first
 from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
-from detcal_pipelines.disk import check_room, wait_for_room
+from detcal_pipelines.disk import DiskWatch, check_room
 from detcal_pipelines.fingerprint import check_kept, fingerprint, versions
-from detcal_pipelines.graph import Window, count_tasks, in_stages, in_turn, in_windows, windows, with_results
+from detcal_pipelines.graph import Window, in_windows, windows
 from detcal_pipelines.interrupts import noticed_interrupts
-from detcal_pipelines.ledger import History, Ledger, now, read_ledger
+from detcal_pipelines.ledger import Block, History, Ledger, now, read_ledger
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
 from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, here, plan_in
@@ -43,7 +43,7 @@ from detcal_pipelines.reports.writing import write_report_if_possible
 from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.stopwatch import Stopwatch
 from detcal_pipelines.sums import largest_fold, read_sums, share_saved, with_saved, with_saving
-from detcal_pipelines.threads import MemoryWatch, compute_on_threads, give_back_large_blocks
+from detcal_pipelines.threads import MemoryWatch, ThreadsRun, compute_on_threads, give_back_large_blocks
 from detcal_pipelines.unfinished import Places, check_ledger_is_ours, go_on, header_of, percent, settle, stored_bytes, to_go_on
 
 Compute = Callable[[Recorder, Window], None]
@@ -113,7 +113,7 @@ class Job:
     stop_if_interrupted: Callable[[], None]
     restart: bool
     quarantine: Quarantine
-    alone: bool = False  # one block at a time, on a cluster whose workers died
+    suspects: set[Block] = field(default_factory=set)  # at one of which workers of a cluster died
     times: Callable[[], dict[str, float]] = dict  # seconds on reading, each step and writing
     written: bool = False  # the output is there
 
@@ -128,10 +128,7 @@ class Job:
         try:
             return work()
         except DeadlyBlocks as error:
-            if self.alone:
-                self.quarantine.go_on(error)
-            self.alone = not self.alone
-            self.say("workers died: the run goes on, one block at a time until it is known at which" if self.alone else "all blocks go on")
+            self.look_for_deadly(error)
             return self.go_on(work)
         except DamageFound as error:
             self.quarantine.go_on(error)
@@ -144,6 +141,20 @@ class Job:
                 remove(self.places.bad)
         self.console.print(f"{self.quarantine.describe()}; what cannot be read becomes NaN, and the run goes on", soft_wrap=True)
         return self.go_on(work)
+
+    def look_for_deadly(self, error: DeadlyBlocks) -> None:
+        """Prepare for a run that does the suspects one at a time, or without the block at which workers died once more.
+
+        Raises
+        ------
+        DeadlyBlocks
+            It is not known at which they did.
+        """
+        if self.suspects:
+            self.say(f"workers died: {len(self.suspects)} blocks that were begun are done one at a time, until it is known at which")
+        else:
+            self.quarantine.go_on(error)
+            self.say("all blocks go on")
 
     def go_on(self, work: Callable[[], Done]) -> Done:
         """Do what is left to do."""
@@ -166,27 +177,8 @@ class Job:
         history, planned = self.planned_here(limits)
         with MemoryWatch() as watch, Stopwatch(self.recipe.steps) as stopwatch:
             self.times = stopwatch.times
-            results: dict[Any, Any] = {}
-
-            def compute(recorder: Recorder, window: Window) -> None:
-                graph = with_results(window.graph, results, [*window.ends, *window.shared])
-                stages = in_stages(graph, list(window.ends))
-                graph = in_turn(stages, planned.begun)
-                recorder.enter(window, stages, count_tasks(graph))
-
-                def finished(key: Any) -> None:
-                    self.pause_or_stop(planned)
-                    recorder.finished(key)
-
-                def waiting() -> None:
-                    self.say("stopping after the tasks that have begun; Ctrl-C again stops at once")
-
-                keys = [*window.ends, *window.shared]
-                found = compute_on_threads(graph, keys, planned.tasks, planned.budget, watch, recorder.begun, finished, waiting)
-                results.clear()
-                results.update(dict(zip(keys[len(window.ends) :], found[len(window.ends) :], strict=True)))
-
-            seconds = self.write(history, planned, compute, lambda: (watch.held, watch.peak))
+            run = ThreadsRun(planned, watch, self.pauses(planned), self.say)
+            seconds = self.write(history, planned, run.compute, lambda: (watch.held, watch.peak))
         return self.outcome(planned, seconds, watch.peak)
 
     def run_on_cluster(self, address: str) -> Outcome:
@@ -205,14 +197,8 @@ class Job:
                 held = loaded_kernels(client, self.recipe)
             history, planned = self.prepare(places_for(client.scheduler_info(n_workers=-1)["workers"], held))
 
-            run = ClusterRun(client, 1 if self.alone else planned.begun, planned.peak_bytes, lambda: self.pause_or_stop(planned), self.say)
-
-            def compute(recorder: Recorder, window: Window) -> None:
-                stages = in_stages(window.graph, list(window.ends))
-                recorder.enter(window, stages, count_tasks(window.graph))
-                run.compute(stages, window.shared, recorder)
-
-            seconds = self.write(history, planned, compute, lambda: (0, 0))
+            run = ClusterRun(client, planned, self.suspects, self.pauses(planned), self.say)
+            seconds = self.write(history, planned, run.compute, lambda: (0, 0))
         return self.outcome(planned, seconds, None)
 
     def prepare(self, places: list[Place]) -> tuple[History | None, Plan]:
@@ -251,7 +237,7 @@ class Job:
                 ledger = go_on(self.places) if history else self.begin(planned, writes)
                 ledger.note(process=self.process(planned, ledger.history.share))
                 with self.quarantine.judged():
-                    copy_frames(planned, self.console, lambda: self.pause_or_stop(planned))
+                    copy_frames(planned, self.console, self.pauses(planned))
                 self.compute_all(ledger, planned, writes, compute, held)
                 self.check_kept()
                 ledger.note(times=self.times())
@@ -306,10 +292,16 @@ class Job:
             self.places.remove()
             raise
 
-    def pause_or_stop(self, planned: Plan) -> None:
-        """End the run at Ctrl-C; wait while the disk is nearly full."""
-        self.stop_if_interrupted()
-        wait_for_room(self.places.output.parent, planned.begun * planned.bytes_out // planned.blocks, self.say, self.stop_if_interrupted)
+    def pauses(self, planned: Plan) -> Callable[[], None]:
+        """What is called after each task: it ends the run at Ctrl-C, and waits while the disk is nearly full."""
+        begun = planned.begun * planned.bytes_out // planned.blocks
+        disk = DiskWatch(self.places.output.parent, begun, self.say, self.stop_if_interrupted)
+
+        def pause_or_stop() -> None:
+            self.stop_if_interrupted()
+            disk.look()
+
+        return pause_or_stop
 
     def say(self, text: str) -> None:
         """One line above the progress."""

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Condition, Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from dask.local import get_async
 
 from detcal.errors import RunError
-from detcal_pipelines.graph import Graph
+from detcal_pipelines.graph import Graph, Stage, Window, in_stages, in_turn, with_results
 from detcal_pipelines.interrupts import TASK
-from detcal_pipelines.plan import size
+from detcal_pipelines.plan import Plan, size
 
 MIB = 2**20
 SECONDS_BETWEEN_LOOKS = 0.02
@@ -130,6 +130,54 @@ class TaskThreads:
             future.set_result(result)
         else:
             future.set_exception(error)
+
+
+class Watcher(Protocol):
+    """Who is told of what threads do, by the thread that drives them."""
+
+    def enter(self, window: Window, stages: list[Stage]) -> None:
+        """A window is begun."""
+
+    def begun(self, key: Any) -> None:
+        """A task is handed out."""
+
+    def finished(self, key: Any) -> None:
+        """A task has ended."""
+
+
+class ThreadsRun:
+    """A run on threads of this process, window by window.
+
+    Parameters
+    ----------
+    planned
+        Tasks at once, blocks that may be begun, and bytes.
+    watch
+        Looks at the memory of this process.
+    pause_or_stop, say
+        Called after each task; shows a line.
+    """
+
+    def __init__(self, planned: Plan, watch: MemoryWatch, pause_or_stop: Callable[[], None], say: Callable[[str], None]) -> None:
+        self.planned, self.watch, self.pause_or_stop, self.say = planned, watch, pause_or_stop, say
+        self.there: dict[Any, Any] = {}  # results that the next window wants
+
+    def compute(self, watcher: Watcher, window: Window) -> None:
+        """Compute a window, and keep those of its results that the next one shares."""
+        keys = [*window.ends, *window.shared]
+        stages = in_stages(with_results(window.graph, self.there, keys), list(window.ends))
+        watcher.enter(window, stages)
+
+        def finished(key: Any) -> None:
+            self.pause_or_stop()
+            watcher.finished(key)
+
+        def waiting() -> None:
+            self.say("stopping after the tasks that have begun; Ctrl-C again stops at once")
+
+        graph = in_turn(stages, self.planned.begun)
+        found = compute_on_threads(graph, keys, self.planned.tasks, self.planned.budget, self.watch, watcher.begun, finished, waiting)
+        self.there = dict(zip(window.shared, found[len(window.ends) :], strict=True))
 
 
 def outgrown(held: int, budget: int) -> str:

@@ -6,6 +6,8 @@ that is not by whole frames. With the end of the run the store, or what is expor
 NAME.ledger; beside it NAME.html is a report.
 """
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from os.path import lexists
@@ -19,9 +21,10 @@ import zarr
 from detcal.errors import InputError, OutputError
 from detcal.stores.checksums import Seal, checksum_of, chunks_in_shard, fault_of, seal_of
 from detcal.stores.soundness import chunk_name
+from detcal.stores.targets.chunk_files import remove_half_written
 from detcal.stores.targets.replacing import ledger_of, remove
 from detcal.stores.targets.save import WRITERS
-from detcal.stores.targets.zarr_store import METADATA, check_kept, open_array
+from detcal.stores.targets.zarr_store import METADATA, array_in, check_kept
 from detcal_pipelines.fingerprint import Fingerprint, differences
 from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, is_ledger, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
@@ -121,6 +124,7 @@ def to_go_on(places: Places, basis: Fingerprint, *, restart: bool) -> History | 
 def go_on(places: Places) -> Ledger:
     """The ledger of a run that broke off, with every block of it there: those that are not are noted as lost."""
     ledger = Ledger.go_on(places.ledger)
+    remove_half_written(places.store)
     for block in lost_blocks(places.store, ledger.history):
         ledger.note(lost=as_list(block))
     return ledger
@@ -167,12 +171,13 @@ def written_seal(store: Path, block: Block, history: History) -> Seal:
         It is not there, though a worker has written it.
     """
     file, end = store / chunk_name(*block), monotonic() + SECONDS_TO_APPEAR
-    while not file.exists():
+    while True:
+        with suppress(FileNotFoundError):
+            return seal_of(file, chunks_of(block, history))
         check_kept(store)
         if monotonic() > end:
             raise OutputError(f"{file} was written by a worker, and is not there: workers need the same disk as this process")
         sleep(SECONDS_BETWEEN_LOOKS)
-    return seal_of(file, chunks_of(block, history))
 
 
 def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path, provenance: dict[str, str]) -> Event:
@@ -189,7 +194,7 @@ def header_of(basis: Fingerprint, plan: Any, writes: dict[str, Any], store: Path
             "copied": plan.copy is not None,
         },
         "arrays": {
-            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(open_array(group, name))}
+            name: {"blocks": int(np.prod(array.numblocks)), "shape": array.numblocks, "chunks": chunks_in_shard(array_in(group, name))}
             for name, array in writes.items()
         },
         "steps": [step.operation for step in plan.steps],
@@ -205,8 +210,9 @@ def percent(share: float) -> str:
 
 def stored_bytes(path: Path) -> int:
     """Size on disk of a file or of all files in a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+    if path.is_file():
+        return path.stat().st_size
+    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
 
 
 def check_ledger_is_ours(places: Places) -> None:

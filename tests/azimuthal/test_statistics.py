@@ -315,6 +315,15 @@ def test_an_outlier_in_any_ring_is_one():
     assert np.flatnonzero(outlier_mask(frames, bins, threshold=3.0).values).tolist() == [20]
 
 
+def test_of_a_frame_without_readings_all_is_left_out():
+    """Of the others pixels without a reading, and those in no ring, are no outliers."""
+    frames = np.full((20, 1, 40), 100.0)
+    frames[:, 0, 5], frames[:, 0, 6], frames[[3, 17]] = np.nan, 900, np.nan
+    found = outlier_mask(frames, make_bins(np.where(np.arange(40) < 38, 0, -1).reshape(1, 40)), threshold=3.0).values[:, 0]
+    assert found[[3, 17]].all()
+    assert np.argwhere(np.delete(found, [3, 17], axis=0))[:, 1].tolist() == [6] * 18
+
+
 @pytest.mark.parametrize("norm", [0.1, 0.3, 0.7])
 def test_medians_between_pixels_whose_weights_are_rounded(norm):
     for count in range(2, 200, 14):

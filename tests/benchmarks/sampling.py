@@ -1,4 +1,4 @@
-"""Memory of a run, seen from outside it."""
+"""Memory and open files of a run, seen from outside it."""
 
 import re
 import subprocess
@@ -16,15 +16,21 @@ def peak_of_run(arguments: list[str], folder: Path, code: int = 0) -> tuple[int,
 
     A run that finds no compiled kernels compiles them in another process, which is not counted.
     """
+    peak, _, output = most_of_run(arguments, folder, code)
+    return peak, output
+
+
+def most_of_run(arguments: list[str], folder: Path, code: int = 0) -> tuple[int, int, str]:
+    """As `peak_of_run`, with the number of files that were open at once."""
     run = subprocess.Popen([*DETCAL, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    process, peak = psutil.Process(run.pid), 0
+    process, peak, files = psutil.Process(run.pid), 0, 0
     while run.poll() is None:
-        peak = max(peak, resident(process))
+        peak, files = max(peak, resident(process)), max(files, open_files(process))
         time.sleep(0.01)
     output = run.stdout.read()
     run.stdout.close()
     assert run.returncode == code, output
-    return peak, output
+    return peak, files, output
 
 
 def planned_peak(told: str) -> float:
@@ -38,6 +44,14 @@ def resident(process: psutil.Process) -> int:
     """Resident memory of a process; one that has just ended holds none."""
     try:
         return process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def open_files(process: psutil.Process) -> int:
+    """How many files, pipes and sockets a process has open; one that has just ended has none."""
+    try:
+        return process.num_fds()
     except psutil.NoSuchProcess:
         return 0
 

@@ -9,21 +9,25 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import h5py
 import numpy as np
 from detcal_pipelines import sums
 from detcal_pipelines.cli import main
-from detcal_pipelines.ledger import read_events, read_ledger
+from detcal_pipelines.ledger import History, Ledger, read_events, read_ledger
 from detcal_pipelines.sums import share_saved
 from detcal_pipelines.unfinished import Places
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload([__name__, "tests.faults.warm"])
 ENDED_IN_ORDER = {0, 1, 2, 3, 130, 143}
+SECONDS_TO_END = 120
 
 
 def run_recipe(recipe: Path, options: list[str], log: Path) -> None:
@@ -33,6 +37,16 @@ def run_recipe(recipe: Path, options: list[str], log: Path) -> None:
             os.dup2(file.fileno(), number)
     sums.SECONDS_BETWEEN_SAVES, sums.SHARE_OF_TIME = 0.0, 1.0  # runs are short here
     main(["run", str(recipe), *options])
+
+
+Kill = Callable[[int, Random], str]  # something of a run, by the number of its process; says how
+
+
+def kill_run(number: int, random: Random) -> str:
+    """End the process that drives the run."""
+    how = random.choice(["SIGKILL", "SIGTERM"])
+    os.kill(number, getattr(signal, how))
+    return how
 
 
 @dataclass
@@ -80,18 +94,16 @@ class Series:
         some = share_saved(places.sums) or (places.ledger.exists() and read_ledger(places.ledger).done)
         return "between" if some else "before"
 
-    def disturbed(self, random: Random, kills: int, seconds: float, writing: float) -> None:
-        """Kill it so many times, within so many seconds of its start, and let it come to its end."""
+    def disturbed(self, random: Random, kills: int, seconds: float, writing: float, kill: Kill = kill_run) -> None:
+        """Kill it, or what works for it, so many times within so many seconds of its start, and let it come to its end."""
         left = kills
         while left:
-            how = random.choice(["SIGKILL", "SIGTERM"])
             process = self.start()
             self.wait(process, random, seconds, writing)
             if process.is_alive():
-                os.kill(process.pid, getattr(signal, how))
-                self.kills += Counter([how, self.moment()])
+                self.kills += Counter([kill(process.pid, random), self.moment()])
                 left -= 1
-            process.join(60)
+            process.join(SECONDS_TO_END)
             assert process.exitcode is not None, "it does not end"
             assert process.exitcode in ENDED_IN_ORDER | {-signal.SIGKILL, -signal.SIGTERM}, self.log.read_text()
             if self.output.exists():
@@ -144,3 +156,43 @@ def same(one: Path, other: Path) -> bool:
 def is_at_work(ledger: Path) -> bool:
     """Whether a run has noted its first block."""
     return ledger.exists() and b'"block"' in ledger.read_bytes()
+
+
+def has_done(blocks: int, history: History) -> bool:
+    """Whether so many blocks are noted."""
+    return len(history.done) >= blocks
+
+
+def has_begun(history: History) -> bool:
+    """Whether a block is begun."""
+    return bool(history.processes and history.processes[-1].blocks)
+
+
+def run_until(moment: Callable[[History], bool], how: signal.Signals, recipe: Path, log: Path) -> None:
+    """A run that a signal ends as its ledger says so."""
+    note = Ledger.note
+
+    def noted(self: Ledger, **event: Any) -> None:
+        note(self, **event)
+        if moment(self.history):
+            os.kill(os.getpid(), how)
+
+    Ledger.note = noted
+    run_recipe(recipe, ["--workers", "1", "--memory", "4GiB"], log)
+
+
+def end_at(moment: Callable[[History], bool], folder: Path, how: signal.Signals = signal.SIGKILL, code: int = -signal.SIGKILL) -> str:
+    """Run r.toml, and end the process at a moment, to that exit code; what it has printed."""
+    log = folder / "ended.log"
+    process = PROCESSES.Process(target=run_until, args=(moment, how, folder / "r.toml", log))
+    process.start()
+    process.join()
+    text = log.read_text()
+    log.unlink()
+    assert process.exitcode == code, text
+    return text
+
+
+def kill_after(folder: Path, blocks: int) -> None:
+    """Run, and kill the process as so many blocks are noted."""
+    end_at(partial(has_done, blocks), folder)

@@ -15,7 +15,7 @@ from detcal_pipelines.recording import Recorder
 from detcal import save
 from detcal.response import Response
 from tests.faults.conftest import SIDE
-from tests.faults.test_quarantine import RESPONSE, run, stack, write_recipe
+from tests.faults.damaged import RESPONSE, run, stack, write_recipe
 from tests.pipelines.commands import fails, in_process
 
 

@@ -6,13 +6,15 @@ import subprocess
 import time
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 from detcal_pipelines import cluster as cluster_module
 from detcal_pipelines.cluster import ClusterRun, Submitted, Workers
 from detcal_pipelines.compiling import as_text, load_kernels
-from detcal_pipelines.graph import Stage
+from detcal_pipelines.graph import Stage, Window
 from detcal_pipelines.quarantine import DeadlyBlocks
 from detcal_pipelines.recipe import read_recipe
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin
@@ -41,8 +43,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def cluster():
-    """Two workers of one thread, which listen on this machine alone, and are started again when they die."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1.2GiB", dashboard_address="127.0.0.1:0") as found:
+    """Two workers of one thread, which listen on this machine alone, and are started again when they die; twice is enough here."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1.2GiB", dashboard_address="127.0.0.1:0") as found,
+    ):
         yield found
 
 
@@ -60,7 +65,8 @@ class DeadlyRead(WorkerPlugin):
         Guarded.read_unchanged = read_or_die
 
 
-def test_a_block_that_kills_workers_is_quarantined(folder, cluster):
+def test_a_block_that_kills_workers_is_quarantined(folder, cluster, monkeypatch):
+    monkeypatch.setattr(cluster_module, "WITHOUT_WORKERS_SECONDS", 60)  # on a busy machine it takes them long to start again
     with Client(cluster) as client:
         client.register_plugin(DeadlyRead())
     done = in_process(folder, "run", "correct_response.toml", "--scheduler", cluster.scheduler_address, "--overwrite")
@@ -127,31 +133,83 @@ class Deadly:
         self.ends = ends
 
 
+STAGES = [Stage({f"read {number}": 0, f"write {number}": 1}, [f"write {number}"]) for number in range(6)]
+BLOCKS = {f"write {number}": ("corrected", (number, 0, 0)) for number in range(6)}
+
+
 @pytest.fixture
 def killed():
-    """A run of two stages, and what the cluster says of a task of the second."""
-    stages = [Stage({"read 0": 0, "write 0": 1}, ["write 0"]), Stage({"read 1": 0, "write 1": 1}, ["write 1"])]
-    run = ClusterRun(None, 1, 900 * 2**20, lambda: None, lambda text: None)
+    """A run of six stages of which three are begun, and what the cluster says of a task of the second."""
+    run = ClusterRun(None, SimpleNamespace(begun=3, peak_bytes=900 * 2**20), set(), lambda: None, lambda text: None)
     submitted = Submitted.__new__(Submitted)
-    submitted.stages = stages
-    return run, KilledWorker("read 1", None, 3), submitted
+    submitted.stages, submitted.ends = STAGES, {number: set(STAGES[number].ends) for number in range(3)}
+    return run, KilledWorker("read 1", None, 3), submitted, Window({}, BLOCKS, [])
 
 
 def test_workers_that_outgrow_their_memory(killed):
-    run, error, submitted = killed
+    run, *rest = killed
     run.workers.outgrew((0.0, {"worker": "tcp://there:1", "rss": 2**30, "pid": 1}))
-    message = str(run.told(error, submitted, Deadly()))
+    message = str(run.told(*rest, Deadly()))
     assert message.startswith(
         "4 workers outgrew their memory, one after the other, at the same block: one held 1 GiB, and 900 MiB was planned"
     )
     assert message.endswith("start workers with more --memory-limit, or with fewer threads")
+    assert not run.suspects
 
 
-def test_workers_that_die_for_no_known_reason(killed):
-    run, error, submitted = killed
+def test_all_blocks_that_were_begun_are_suspects_and_the_one_that_kills_again_is_noted(killed):
+    run, *rest = killed
     told = Deadly()
-    assert isinstance(run.told(error, submitted, told), DeadlyBlocks)
+    assert isinstance(run.told(*rest, told), DeadlyBlocks)
+    assert run.suspects == {BLOCKS[f"write {number}"] for number in range(3)}
+    assert run.at_once == 1
+    assert isinstance(run.told(*rest, told), DeadlyBlocks)
     assert told.ends == ["write 1"]
+    assert run.at_once == 3
+
+
+def test_after_the_suspects_all_blocks_go_on(killed):
+    """Three blocks killed workers by chance: they are done one at a time, and the others three at once."""
+    run, said, submitted = killed[0], [], []
+    run.suspects, run.say = {BLOCKS[f"write {number}"] for number in range(3)}, said.append
+
+    class Client:
+        """Does at once what it is given."""
+
+        status = "running"
+
+        def get(self, tasks, keys, sync):
+            submitted.append(keys)
+            return [SimpleNamespace(key=key, status="finished") for key in keys]
+
+    class Left(list):
+        """What is handed out comes back one by one."""
+
+        def is_empty(self):
+            return not self
+
+        def update(self, futures):
+            self.extend(futures)
+            most.append(len(self))
+
+        def next_batch(self, block):
+            return [self.pop(0)]
+
+    class Watcher(Deadly):
+        def begun(self, key):
+            pass
+
+        written = live = lambda *_: None
+
+    most, watcher = [], Watcher()
+    todo = Submitted.__new__(Submitted)
+    todo.client, todo.stages, todo.there, todo.watcher, todo.last_needs, todo.number, todo.ends = Client(), STAGES, {}, watcher, {}, 0, {}
+    todo.left = Left()
+    todo.submit(run.at_once)
+    run.wait_for(todo, Window({}, BLOCKS, []), watcher)
+    assert submitted == [stage.ends for stage in STAGES]
+    assert most == [1, 1, 1, 1, 2, 3]
+    assert said == ["it was at none of them: all blocks go on"]
 
 
 def test_workers_of_another_version(folder):

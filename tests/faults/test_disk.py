@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from detcal_pipelines import disk
 from detcal_pipelines.recording import Recorder
 
 from tests.faults.amount import times
+from tests.faults.damaged import RESPONSE, run, stack, write_recipe
 from tests.faults.killing import PROCESSES, Series, contents, left_of, remove_output, run_recipe, same
-from tests.faults.test_quarantine import RESPONSE, run, stack, write_recipe
 from tests.pipelines.commands import in_process
 
 SEED = 20261129
@@ -185,6 +186,7 @@ def test_a_run_waits_for_room_and_then_ends_so_that_it_can_go_on(mounted: Path, 
     series = write_inputs(mounted, "out.zarr")
     kept = undisturbed(series)
     monkeypatch.setattr(disk, "SECONDS_TO_WAIT", 1.0)
+    monkeypatch.setattr(disk, "SECONDS_BETWEEN_LOOKS", 0.0)
     changed_after(2, lambda: mount("-o", "remount,size=4m", str(series.output.parent)), monkeypatch)
     done = in_process(mounted, "run", "r.toml", *OPTIONS)
     assert done.exit_code == 2, repr(done.exception)
@@ -195,6 +197,17 @@ def test_a_run_waits_for_room_and_then_ends_so_that_it_can_go_on(mounted: Path, 
     mount("-o", "remount,size=64m", str(series.output.parent))
     run(mounted)
     assert_same(series.output, kept)
+
+
+def test_a_disk_is_looked_at_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks end meanwhile."""
+    looks, clock = [], iter(np.arange(0, 3, 0.01))
+    monkeypatch.setattr(disk, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: looks.append(folder) or SimpleNamespace(free=2**40))
+    watch = disk.DiskWatch(tmp_path, 2**20, print, lambda: None)
+    for _ in range(200):
+        watch.look()
+    assert looks == [tmp_path] * 2
 
 
 def changed_after(blocks: int, change: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:

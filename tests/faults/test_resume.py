@@ -11,13 +11,14 @@ import pytest
 from detcal_pipelines.clean import clean
 from detcal_pipelines.ledger import read_ledger
 from detcal_pipelines.unfinished import Places
+from distributed import LocalCluster
 
-from tests.faults.amount import times
-from tests.faults.killing import Series, contents, left_of, remove_output, same, times_done
+from tests.faults.amount import ALL, times
+from tests.faults.killing import Series, contents, kill_run, left_of, remove_output, same, times_done
 from tests.pipelines.inputs import write_inputs
 
 SEED = 20261129
-KILLS = times(20, 2)  # of each recipe
+KILLS, KILLS_ON_A_CLUSTER = times(20, 2), times(5, 1)  # of each recipe
 
 RESPONSE = """\
 [input]
@@ -59,14 +60,22 @@ def series_of(folder, kind):
 
 
 def one_undisturbed(folder, kind):
-    """What a run gives that nobody disturbs, and the seconds that it writes."""
+    """What a run gives that nobody disturbs, the seconds that another one takes, and of these those in which it writes.
+
+    The first one may compile kernels.
+    """
     series = series_of(folder, kind)
-    undisturbed = series.output.with_name(f"undisturbed_{series.output.name}")
+    undisturbed, times = series.output.with_name(f"undisturbed_{series.output.name}"), folder / f"{kind}.seconds"
     if not undisturbed.exists():
         series.undisturbed()
         series.output.rename(undisturbed)
-        Places.of(series.output).last_ledger.rename(Places.of(undisturbed).last_ledger)
-    return undisturbed, read_ledger(Places.of(undisturbed).last_ledger).processes[-1].seconds
+        remove_output(series.output)
+        seconds = series.undisturbed()
+        writing = read_ledger(Places.of(series.output).last_ledger).processes[-1].seconds
+        assert_same(series.output, undisturbed)
+        remove_output(series.output)
+        times.write_text(f"{seconds} {writing}")
+    return (undisturbed, *map(float, times.read_text().split()))
 
 
 def assert_same(output, undisturbed):
@@ -80,27 +89,58 @@ def assert_same(output, undisturbed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_is_killed_goes_on(folder, kind, capsys):
     series = series_of(folder, kind)
-    series.undisturbed()  # with whatever is to be compiled
-    remove_output(series.output)
-    undisturbed, writing = one_undisturbed(folder, kind)
-    seconds = series.undisturbed()
-    remove_output(series.output)
+    undisturbed, seconds, writing = one_undisturbed(folder, kind)
     series.disturbed(Random(f"{SEED} {kind}"), KILLS, seconds, writing)
     assert_same(series.output, undisturbed)
     assert set(times_done(series.output).values()) == {1}
     assert {path.name for path in left_of(series.output)} <= {Places.of(series.output).lock.name}  # of one killed as it wrote its report
     list(clean(series.output))
     assert not left_of(series.output)
+    remove_output(series.output)
     with capsys.disabled():
         counts = dict(sorted(series.kills.items()))
         print(f"\n{kind}: {counts} in {series.starts} starts of {seconds:.1f} s, {writing:.1f} s of which it writes")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """As many workers as runs here have threads, since sums depend on that; they are started again when they are killed."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1.2GiB", dashboard_address="127.0.0.1:0") as found:
+        yield found
+
+
+@pytest.mark.parametrize("kind", KINDS if ALL else ["correct_response"])
+def test_a_run_on_a_cluster_whose_workers_are_killed_goes_on(folder, kind, cluster, capsys):
+    """Or the process that drives it: workers are at work at its blocks meanwhile."""
+    undisturbed, _, writing = one_undisturbed(folder, kind)
+    series = series_of(folder, kind)
+    series.options = ["--scheduler", cluster.scheduler_address]
+    seconds = series.undisturbed()
+    assert_same(series.output, undisturbed)
+    remove_output(series.output)
+
+    def kill(number, random):
+        workers = [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
+        if not workers or random.random() < 0.25:
+            return kill_run(number, random)
+        os.kill(random.choice(workers), signal.SIGKILL)
+        return "a worker"
+
+    series.disturbed(Random(f"{SEED} {kind} on a cluster"), KILLS_ON_A_CLUSTER, seconds, writing, kill)
+    assert_same(series.output, undisturbed)
+    assert set(times_done(series.output).values()) == {1}
+    list(clean(series.output))
+    assert not left_of(series.output)
+    remove_output(series.output)
+    with capsys.disabled():
+        print(f"\n{kind} on a cluster: {dict(sorted(series.kills.items()))} in {series.starts} starts of {seconds:.1f} s")
 
 
 @pytest.mark.parametrize("kind", ["correct_response", "chain", "sharded", "exported"])
 def test_a_run_goes_on_from_a_copy_of_the_disk_of_a_machine_that_went_down(folder, kind, tmp_path, capsys):
     """What was written last may be torn there: blocks, and the end of the ledger."""
     random = Random(f"{SEED} copies {kind}")
-    undisturbed, writing = one_undisturbed(folder, kind)
+    undisturbed, _, writing = one_undisturbed(folder, kind)
     counts: Counter[str] = Counter()
     for number in range(RESTARTS // 4 or 1):
         before = tmp_path / f"before_{number}"

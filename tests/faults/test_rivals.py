@@ -1,9 +1,9 @@
 """Several runs at one output, and runs that are asked to end."""
 
-import subprocess
-import sys
+import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,8 +14,8 @@ from detcal_pipelines.unfinished import Places
 from detcal_pipelines.verify import verify
 
 from tests.faults.amount import times
-from tests.faults.killing import PROCESSES, contents, left_of, remove_output, run_recipe
-from tests.faults.test_quarantine import KILLED, RESPONSE, kill_after, run, stack, write_recipe
+from tests.faults.damaged import RESPONSE, run, stack, write_recipe
+from tests.faults.killing import PROCESSES, contents, end_at, has_done, kill_after, left_of, remove_output, run_recipe
 from tests.pipelines.commands import in_process
 
 SEED = 20261129
@@ -61,10 +61,8 @@ def test_of_two_runs_of_one_output_one_wins_and_the_other_is_refused(ready: Path
 
 
 def test_sigterm_ends_a_run_with_143_and_says_what_is_there(ready: Path) -> None:
-    program = KILLED.format(blocks=2).replace("SIGKILL", "SIGTERM")
-    done = subprocess.run([sys.executable, "-c", program], cwd=ready, capture_output=True, text=True, check=False)
-    assert done.returncode == 143, done.stderr
-    assert done.stderr.strip() == f"stopped; {ready / 'out.zarr'} is 40 % done: the same command goes on from there"
+    said = end_at(partial(has_done, 2), ready, signal.SIGTERM, 143)
+    assert said.endswith(f"stopped; {ready / 'out.zarr'} is 40 % done: the same command goes on from there\n")
     assert in_process(ready, "status", "out.zarr").exit_code == 0
     run(ready)
     assert not left_of(ready / "out.zarr")

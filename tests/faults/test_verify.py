@@ -96,7 +96,9 @@ def test_changed_inputs_are_refused(folder):
     assert done.exit_code == 2
     assert "plain.zarr cannot be repaired, since something has changed: response.zarr was written anew. Put it back" in done.stderr
     shutil.rmtree(folder / "raw.zarr")
-    assert "cannot be repaired: its recipe cannot be used any more" in command(folder, "plain.zarr", "--repair").stderr
+    said = command(folder, "plain.zarr", "--repair").stderr
+    assert said.count("\n") == 1
+    assert f"cannot be repaired: its recipe cannot be used any more: no such file: {folder / 'raw.zarr'}. Put back what is missing" in said
     assert contents(folder / "plain.zarr") == before
 
 
@@ -120,7 +122,7 @@ def test_a_repair_that_is_broken_off_leaves_what_can_be_verified_and_repaired(fo
     with monkeypatch.context() as patch:
         patch.setattr(repairing, "remove", broken_off(repairing.remove))
         patch.setattr(repairing, "complete", broken_off(repairing.complete))
-        patch.setattr(repairing, "compute_on_threads", broken_off(repairing.compute_on_threads))
+        patch.setattr(repairing.ThreadsRun, "compute", broken_off(repairing.ThreadsRun.compute))
         with pytest.raises(KeyboardInterrupt, match="is not repaired: the same command goes on with what is still bad"):
             repair(folder / "plain.zarr", LIMITS, QUIET)
     assert not verify(folder / "plain.zarr").sound

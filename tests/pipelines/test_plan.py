@@ -105,6 +105,13 @@ def test_a_chunk_that_cannot_fit_is_refused_with_one_that_would(folder):
         planned(folder, "fit_response", 2 * GIB, text_changes=[(chunk[0][0], f"chunk_frames = {fits + 1} ")])
 
 
+def test_more_files_than_the_process_may_open_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (64, 1024))
+    assert planned_correction(folder).files == 64
+    with pytest.raises(PlanError, match=r"opens up to 72 files at once, and this process may open 64: allow more by ulimit -n 72"):
+        planned(folder, "correct_response", 8 * GIB, workers=3, text_changes=[('"response.zarr"', '"gain.npy"')])
+
+
 # ---------------------------------------------------------------------------------------------------------- sensor
 
 

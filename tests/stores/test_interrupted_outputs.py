@@ -17,9 +17,12 @@ import zarr
 
 from detcal import open_frames, save
 from detcal.errors import InputError, OutputError
+from detcal.stores.targets.chunk_files import ChunkFiles
 from detcal.stores.targets.replacing import remove, take_place
-from detcal.stores.targets.zarr_store import write_block
+from detcal.stores.targets.zarr_store import COMPRESSORS, write_block
 from tests.stores.samples import SUFFIXES, content, make_failing, make_frames
+
+CODECS = {"compressors": COMPRESSORS}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -59,7 +62,7 @@ def test_a_graph_that_fails_leaves_the_old_output_as_it_was(suffix: str, tmp_pat
 
 
 def test_a_block_does_not_bring_back_a_store_that_was_given_up(tmp_path: Path) -> None:
-    target = zarr.create_array(tmp_path / "a.zarr", shape=(4, 5), chunks=(2, 5), dtype="f4")
+    target = ChunkFiles.of(zarr.create_array(tmp_path / "a.zarr", shape=(4, 5), chunks=(2, 5), dtype="f4", **CODECS), tmp_path / "a.zarr")
     shutil.rmtree(tmp_path / "a.zarr")
     with pytest.raises(OutputError, match="given up"):
         write_block(np.ones((2, 5)), target, tmp_path / "a.zarr", block_id=(0, 0))
@@ -69,7 +72,7 @@ def test_a_block_does_not_bring_back_a_store_that_was_given_up(tmp_path: Path) -
 def test_blocks_that_are_written_while_a_store_is_cleared_away_leave_nothing(tmp_path: Path) -> None:
     block, store = np.random.default_rng(1).random((1, 50_000)), tmp_path / ".a.partial"
 
-    def write_until_given_up(target: zarr.Array) -> str:
+    def write_until_given_up(target: ChunkFiles) -> str:
         for number in range(3000):
             place = number % 20
             try:
@@ -80,9 +83,9 @@ def test_blocks_that_are_written_while_a_store_is_cleared_away_leave_nothing(tmp
 
     for round_number in range(10):
         zarr.create_group(store)
-        arrays = [zarr.create_array(store, name=name, shape=(20, 50_000), chunks=(1, 50_000), dtype="f8") for name in "abc"]
+        arrays = [zarr.create_array(store, name=name, shape=(20, 50_000), chunks=(1, 50_000), dtype="f8", **CODECS) for name in "abc"]
         with ThreadPoolExecutor(3) as threads:
-            writers = threads.map(write_until_given_up, arrays)
+            writers = threads.map(write_until_given_up, [ChunkFiles.of(array, store) for array in arrays])
             time.sleep(0.05 + 0.003 * round_number)
             remove(store)
         assert set(writers) == {f"the output {store} was given up while it was written, or somebody has moved or removed it"}

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from detcal import load, open_frames, save
 from detcal.errors import InputError
-from detcal.stores.targets.zarr_store import write_block
+from detcal.stores.targets.chunk_files import ChunkFiles, put_file, remove_half_written
+from detcal.stores.targets.zarr_store import COMPRESSORS, SPECTRA_COMPRESSORS, write_block
 from tests.stores.samples import chunk_files, make_frames
 
 
@@ -108,12 +109,58 @@ def test_chunks_that_the_compressor_cannot_take_are_refused(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("shards", [None, (4, 6)])
+@pytest.mark.parametrize("compressors", [COMPRESSORS, SPECTRA_COMPRESSORS])
+@pytest.mark.parametrize("dtype", ["u2", ">u2", "i8", ">f4", "c16", "?"])
+def test_files_hold_what_zarr_itself_writes(dtype: str, compressors: Any, shards: tuple[int, int] | None, tmp_path: Path) -> None:
+    """To the bit; of shards, in which zarr chooses the order of chunks, to the length. Chunks and shards reach over the end."""
+    values = np.random.default_rng(0).integers(0, 2 if dtype == "?" else 900, (7, 11)).astype(dtype)
+    options = {"shape": (7, 11), "chunks": (2, 3), "shards": shards, "dtype": dtype, "compressors": compressors, "fill_value": 1}
+    unit = shards or (2, 3)
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        theirs = zarr.create_array(tmp_path / "theirs.zarr", **options)
+        theirs[...] = values
+    ours = zarr.create_array(tmp_path / "ours.zarr", **options)
+    files = ChunkFiles.of(ours, tmp_path / "ours.zarr")
+    for place in np.ndindex(*(ceil(size / step) for size, step in zip(values.shape, unit, strict=True))):
+        part = tuple(slice(number * step, (number + 1) * step) for number, step in zip(place, unit, strict=True))
+        files.write(values[part], place)
+    np.testing.assert_array_equal(ours[...], values)
+    assert zarr.config.get("codecs.crc32c") == "zarr.codecs.crc32c_.Crc32cCodec"  # by whom it was read
+    written, expected = ({file.relative_to(path): file.read_bytes() for file in chunk_files(path)} for path in (
+        tmp_path / "ours.zarr", tmp_path / "theirs.zarr"
+    ))  # fmt: skip
+    assert written.keys() == expected.keys()
+    if shards is None:
+        assert written == expected
+    else:
+        assert {name: len(content) for name, content in written.items()} == {name: len(content) for name, content in expected.items()}
+
+
+def test_a_task_that_is_killed_as_it_writes_leaves_no_file_of_the_name(tmp_path: Path) -> None:
+    (tmp_path / "0").write_bytes(b"before")
+
+    def parts() -> Any:
+        yield b"some"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        put_file(tmp_path / "0", parts())
+    (tmp_path / "0.ab.partial").touch()
+    remove_half_written(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["0"]
+    assert (tmp_path / "0").read_bytes() == b"before"
+
+
 @pytest.mark.parametrize("shards", [None, (4, 5)])
 def test_a_block_that_is_not_a_chunk_is_refused(shards: tuple[int, int] | None, tmp_path: Path) -> None:
-    target = zarr.create_array(tmp_path / "a.zarr", shape=(9, 5), chunks=(2 if shards else 4, 5), shards=shards, dtype="f4")
+    target = zarr.create_array(
+        tmp_path / "a.zarr", shape=(9, 5), chunks=(2 if shards else 4, 5), shards=shards, dtype="f4", compressors=COMPRESSORS
+    )
+    files = ChunkFiles.of(target, tmp_path / "a.zarr")
 
     def write(number: int, length: int) -> Any:
-        return write_block(np.ones((length, 5)), target, tmp_path / "a.zarr", block_id=(number, 0))
+        return write_block(np.ones((length, 5)), files, tmp_path / "a.zarr", block_id=(number, 0))
 
     for number, length in [(0, 3), (0, 8), (1, 5), (2, 4)]:
         with pytest.raises(InputError, match=r"cannot write a block of \(\d, 5\) as the chunk \(\d, 0\)"):

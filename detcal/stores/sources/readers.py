@@ -61,6 +61,45 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
+class Around:
+    """The stack of another reader, as it is: readers that lie around one say what is different in theirs."""
+
+    reader: Reader
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.reader.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.reader.dtype
+
+    @property
+    def chunk_frames(self) -> int:
+        return self.reader.chunk_frames
+
+    @property
+    def version(self) -> str:
+        return self.reader.version
+
+    @property
+    def lacks(self) -> Lacks | None:
+        return self.reader.lacks
+
+    def coords(self) -> Coords:
+        return self.reader.coords()
+
+    def attrs(self) -> dict[str, Any]:
+        return self.reader.attrs()
+
+    def files(self, start: int, stop: int) -> list[str]:
+        return self.reader.files(start, stop)
+
+    def read(self, start: int, stop: int) -> Block:
+        return self.reader.read(start, stop)
+
+
+@dataclass(frozen=True)
 class FrameArray:
     """A reader as dask takes it: for any index, of which only the frames between the first and last are read."""
 

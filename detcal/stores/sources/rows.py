@@ -35,18 +35,13 @@ def _(reader: Hdf5Reader | ZarrReader) -> int:
 
 
 @rows_a_chunk.register
-def _(reader: Selected | Flipped | Guarded) -> int:
+def _(reader: Selected | Flipped | Guarded | Hdf5Series) -> int:
     return rows_a_chunk(reader.reader)
 
 
 @rows_a_chunk.register
 def _(reader: Joined) -> int:
     return max(map(rows_a_chunk, reader.readers))
-
-
-@rows_a_chunk.register
-def _(reader: Hdf5Series) -> int:
-    return rows_a_chunk(reader.parts)
 
 
 @singledispatch
@@ -80,7 +75,7 @@ def _(reader: Joined, frames: Span, rows: Span) -> Block:
 
 @read_rows.register
 def _(reader: Hdf5Series, frames: Span, rows: Span) -> Block:
-    return read_rows(reader.parts, frames, rows)
+    return read_rows(reader.reader, frames, rows)
 
 
 @read_rows.register

@@ -12,7 +12,7 @@ from detcal.frames.selection import Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.nxtomo import KEY, angles_of
-from detcal.stores.sources.readers import Block, Coords, Reader
+from detcal.stores.sources.readers import Around, Block, Coords, Reader
 
 Flip = Literal["ud", "lr", "both"]
 FLIPPED: dict[str, tuple[str, ...]] = {"ud": ("y",), "lr": ("x",), "both": ("y", "x")}
@@ -23,27 +23,14 @@ ROWS = 64  # flipped at once: what is held meanwhile stays in the cache
 
 
 @dataclass(frozen=True)
-class Selected:
+class Selected(Around):
     """Some frames of another reader, in runs of their numbers."""
 
-    reader: Reader
     runs: Runs
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (sum(map(len, self.runs)), *self.reader.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.reader.dtype
-
-    @property
-    def chunk_frames(self) -> int:
-        return self.reader.chunk_frames
-
-    @property
-    def version(self) -> str:
-        return self.reader.version
 
     @property
     def lacks(self) -> Lacks | None:
@@ -61,9 +48,6 @@ class Selected:
         if KEY in found and len(np.unique(found[KEY][1])) == 1:
             del found[KEY]  # they were asked for
         return found
-
-    def attrs(self) -> dict[str, Any]:
-        return self.reader.attrs()
 
     def files(self, start: int, stop: int) -> list[str]:
         wanted = self.numbers()[start:stop]
@@ -101,43 +85,16 @@ def pieces(wanted: NDArray[np.int64], reader: Reader) -> Iterator[tuple[slice, i
 
 
 @dataclass(frozen=True)
-class Flipped:
+class Flipped(Around):
     """The frames of another reader with their rows ("ud"), columns ("lr") or both in reverse order."""
 
-    reader: Reader
     flip: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.reader.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.reader.dtype
-
-    @property
-    def chunk_frames(self) -> int:
-        return self.reader.chunk_frames
-
-    @property
-    def version(self) -> str:
-        return self.reader.version
-
-    @property
-    def lacks(self) -> Lacks | None:
-        return self.reader.lacks
 
     def coords(self) -> Coords:
         return {
             name: (dim, values[::-1] if dim in FLIPPED[self.flip] else values, attrs)
             for name, (dim, values, attrs) in self.reader.coords().items()
         }  # fmt: skip
-
-    def attrs(self) -> dict[str, Any]:
-        return self.reader.attrs()
-
-    def files(self, start: int, stop: int) -> list[str]:
-        return self.reader.files(start, stop)
 
     def read(self, start: int, stop: int) -> Block:
         block = self.reader.read(start, stop)

@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import h5py
-import numpy as np
 
 from detcal.errors import InputError
-from detcal.stores.absence import Lacks
 from detcal.stores.sources.hdf5 import Hdf5Reader, lines_of
 from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, open_hdf5, target_of
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
-from detcal.stores.sources.readers import Block, Coords
+from detcal.stores.sources.readers import Around, Coords
 
 FIRST = "image_nr_low"  # attribute of a part: the number of its first frame, from 1 on
 EIGER = "detectorSpecific"  # group in which Dectris keeps what it says beside the detector's own
@@ -21,12 +18,11 @@ TOTALS = ("nimages", "ntrigger")  # whose product is how many frames were to be 
 
 
 @dataclass(frozen=True)
-class Hdf5Series:
+class Hdf5Series(Around):
     """Datasets of one file as one stack. What the file says of the first that is there, it says of all."""
 
     path: str
     dataset: str  # the first that is there
-    parts: Joined
 
     @classmethod
     def open(cls, path: str, datasets: tuple[str, ...]) -> "Hdf5Series":
@@ -51,41 +47,12 @@ class Hdf5Series:
             readers.get(name) or MissingPart((length, *first.shape[1:]), recorded, f"; parts that are not there: {told}")
             for name, length in zip(datasets, lengths, strict=True)
         )
-        return cls(path, first.dataset, Joined(tuple(parts)))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.parts.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.parts.dtype
-
-    @property
-    def chunk_frames(self) -> int:
-        return self.parts.chunk_frames
-
-    @property
-    def version(self) -> str:
-        return self.parts.version
-
-    @property
-    def lacks(self) -> Lacks | None:
-        return self.parts.lacks
+        return cls(Joined(tuple(parts)), path, first.dataset)
 
     def coords(self) -> Coords:
         """The axes that the file gives for all parts together."""
         with open_hdf5(self.path) as file:
             return lines_of(file, self.dataset, self.shape)
-
-    def attrs(self) -> dict[str, Any]:
-        return self.parts.attrs()
-
-    def files(self, start: int, stop: int) -> list[str]:
-        return self.parts.files(start, stop)
-
-    def read(self, start: int, stop: int) -> Block:
-        return self.parts.read(start, stop)
 
 
 def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:

@@ -23,6 +23,7 @@ from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 from detcal.errors import InputError, OutputError
 from detcal.frames.stack import frames_a_block
 from detcal.stores.checksums import checksum_of_metadata
+from detcal.stores.targets.chunk_files import ChunkFiles
 from detcal.stores.targets.replacing import remove
 
 COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
@@ -52,9 +53,15 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     layouts = plan_layouts(dataset, chunks, shards)
     blocks = {name: variable.copy(data=variable.data.rechunk(layouts[name][1])) for name, variable in numbers.items()}
     if not (path / METADATA).exists():
-        begin_store(in_memory(dataset, set(numbers)).assign(blocks), path, layouts, sharded=bool(shards))
+        begin_store(in_memory(dataset, set(numbers)).assign(empty(numbers)), path, layouts, sharded=bool(shards))
     group = zarr.open_group(path, mode="r+")
-    return {name: lazy_writes(variable.data, open_array(group, name), path) for name, variable in blocks.items() if variable.size}
+    targets = {name: ChunkFiles.of(array_in(group, name), path) for name, variable in blocks.items() if variable.size}
+    return {name: lazy_writes(blocks[name].data, target, path) for name, target in targets.items()}
+
+
+def empty(numbers: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Variables in place of lazy ones, each in one block: xarray prepares a write of every block, which nobody would compute."""
+    return {name: variable.copy(data=da.empty(variable.shape, dtype=variable.dtype, chunks=-1)) for name, variable in numbers.items()}
 
 
 def begin_store(dataset: xr.Dataset, path: Path, layouts: Layouts, *, sharded: bool) -> None:
@@ -159,13 +166,12 @@ def round_up(size: int, part: int) -> int:
     return -(-size // part) * part
 
 
-def open_array(group: zarr.Group, name: str) -> zarr.Array:
-    """An array of the group that also writes chunks of fill values."""
-    with zarr.config.set({"array.write_empty_chunks": True}):  # the argument config= has no effect on an array that exists
-        return zarr.open_array(group.store_path / name, mode="r+")
+def array_in(group: zarr.Group, name: str) -> zarr.Array:
+    """An array of a group."""
+    return zarr.open_array(group.store_path / name, mode="r")
 
 
-def lazy_writes(data: da.Array, target: zarr.Array, store: Path) -> da.Array:
+def lazy_writes(data: da.Array, target: ChunkFiles, store: Path) -> da.Array:
     """One task a block, each of which returns a single True: what computes them is the whole run."""
     return da.map_blocks(
         write_block, data, target=target, store=store, dtype=np.bool_, chunks=tuple((1,) * len(sizes) for sizes in data.chunks),
@@ -173,18 +179,11 @@ def lazy_writes(data: da.Array, target: zarr.Array, store: Path) -> da.Array:
     )  # fmt: skip
 
 
-def write_block(block: NDArray[Any], target: zarr.Array, store: Path, block_id: tuple[int, ...] = ()) -> NDArray[np.bool_]:
+def write_block(block: NDArray[Any], target: ChunkFiles, store: Path, block_id: tuple[int, ...] = ()) -> NDArray[np.bool_]:
     """Write one block to its place, one file: a chunk of the target, or a shard."""
-    unit = target.shards or target.chunks
-    region = tuple(slice(number * size, number * size + length) for number, size, length in zip(block_id, unit, block.shape, strict=True))
-    expected = tuple(min(size, whole - part.start) for part, size, whole in zip(region, unit, target.shape, strict=True))
-    if block.shape != expected:
-        raise InputError(f"cannot write a block of {block.shape} as the chunk {block_id} of {target.path}, which is {expected}")
     check_kept(store)
-    file = Path(store, target.path, target.metadata.encode_chunk_key(block_id))
-    file.unlink(missing_ok=True)  # a shard that a run was killed in the middle of would be read first
     try:
-        target[region] = block
+        target.write(block, block_id)
     finally:
         check_kept(store)
     return np.ones((1,) * block.ndim, np.bool_)

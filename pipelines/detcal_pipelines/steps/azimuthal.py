@@ -155,7 +155,7 @@ class OutlierMask(Clipping):
     mirrors = (build_bins, sigma_clip, outlier_mask)
     ready_recipe = ReadyRecipe(
         "From diffraction frames to masks of their spots and hot pixels.", output="outliers.zarr",
-        writes="outlier, bool (frame, y, x): True in what `sigma_clip` leaves out",
+        writes="outlier, bool (frame, y, x): True in what `sigma_clip` leaves out, and in all of a frame that cannot be read",
     )  # fmt: skip
 
     @property
