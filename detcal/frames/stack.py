@@ -19,11 +19,11 @@ from detcal.frames.valid import check_nothing_lacks, find_readings
 DIMS = ("frame", "y", "x")
 
 # Blocks of arrays that come without chunks: large enough to hide the scheduler, small enough to hold many.
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 32 * 2**20
 
 
 def frames_a_block(frame_bytes: int) -> int:
-    """Frames of this size that make a block of about 64 MiB; at least one."""
+    """Frames of this size that make a block of about 32 MiB; at least one."""
     return max(1, BLOCK_BYTES // max(1, frame_bytes))
 
 
