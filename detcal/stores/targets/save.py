@@ -225,7 +225,7 @@ def check_suffix(target: Path, fitting: list[str]) -> None:
     suffix = target.suffix.lower()
     if suffix not in WRITERS:
         kinds = f"expected one of {', '.join(fitting)}"
-        near = get_close_matches(suffix, fitting, n=1)
+        near = get_close_matches(suffix, fitting, n=1, cutoff=0.7)
         hint = f"; did you mean {target.stem}{near[0]}?" if near else ""
         raise OutputError(f"cannot write {target}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
 
