@@ -1,5 +1,6 @@
 """Rings on a detector. pyFAI does the geometry: where pixels and their corners lie, and what they see of the sphere."""
 
+import json
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import dask
 import numpy as np
+import pyFAI
 import xarray as xr
 from dask import is_dask_collection
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal.binning import NO_PIXEL, Boxes, Outlines, Pixels, Points, Range, middles, sort_pixels
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.efficiency import Sensor, choose_sensor, cosine_of_incidence
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.once import on_first_use
@@ -26,6 +29,7 @@ from detcal.frames.stack import as_image
 from detcal.frames.valid import as_mask
 from detcal.poni import find_dummy, poni_text, read_poni
 from detcal.sizes import check_pixels
+from detcal.version import __version__
 
 BINS_A_PIXEL = 4  # at most: most bins are then empty already
 MOST_BINS = 2**20  # that are no burden to a small detector either
@@ -54,6 +58,7 @@ def build_bins(
     npt_azimuth: int | None = None,
     shape: tuple[int, int] | None = None,
     parallax: bool | None = None,
+    sensor_efficiency: bool | None = None,
 ) -> AzimuthalBins:
     """Sort the pixels of a detector into rings: at once, or, if mask, flat or dark is over dask, when the bins are first asked for.
 
@@ -89,18 +94,23 @@ def build_bins(
     parallax
         Whether radii are corrected for the depth at which rays are absorbed in the sensor. By default if the geometry says so (pyFAI's
         parallax). False: not, for frames from which `sensor.deconvolve` took it already.
+    sensor_efficiency
+        Divide by what the sensor absorbs, relative to rays along its normal: (1 − exp(−µt/cos θ))/(1 − exp(−µt)). By default if the
+        geometry names its sensor (thickness and material; the wavelength gives µ), and no flat is given, which has it in it. False: not,
+        for frames in which it was done. True: also with a flat, and with the only sensor that the detector's model has.
 
     Raises
     ------
     InputError
         An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left, more bins than 4 a pixel
-        (or 2^20), a detector of more than 2^28 pixels, parallax=True for a geometry without it.
+        (or 2^20), a detector of more than 2^28 pixels, parallax=True for a geometry without it,
+        sensor_efficiency=True where nothing says which sensor it is.
 
     Warns
     -----
     UserWarning
         For more rings, or parts of them, than pixels that are not masked; and for pixels that are left out because flat, solid angle or
-        polarisation is 0 or below.
+        polarisation is 0 or below. For a sensor that the geometry names, but for its thickness or a wavelength.
 
     Examples
     --------
@@ -127,16 +137,26 @@ def build_bins(
     masked = as_mask(integrator.detector.mask if mask is None else mask, shape, "detector")
     given = (flat, "a flat"), (dark, "a dark")
     images = [None if image is None else as_image(image, shape, name, detector=detector_dummy) for image, name in given]
-    done = {"dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None}
+    sensor = choose_sensor(integrator, sensor_efficiency, flat is not None)
+    done = {
+        "dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None, "efficiency": sensor is not None,
+    }  # fmt: skip
     known: dict[str, Any] = {
         "unit": unit, "split": split, "detector_dummy": detector_dummy, "corrections": tuple(name for name, there in done.items() if there),
-        "geometry": poni_text(integrator),
+        "geometry": poni_text(integrator), "provenance": provenance_of(polarization, solid_angle, sensor),
     }  # fmt: skip
-    wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle)
+    wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor)
     sort = partial(sort_detector, integrator, wanted, known)
     if any(map(is_dask_collection, (mask, flat, dark))):
         return on_first_use(AzimuthalBins, partial(sort_later, sort, masked, images), shape=shape, **known)
     return sort_later(sort, masked, images)
+
+
+def provenance_of(polarization: float | None, solid_angle: bool, sensor: Sensor | None) -> str:
+    """What counts are corrected for, how, and by what, as JSON."""
+    named = None if sensor is None else sensor._asdict()
+    factors = {"polarization": polarization, "solid_angle": solid_angle, "sensor_efficiency": named}
+    return json.dumps(factors | {"detcal_version": __version__, "pyFAI_version": pyFAI.version}, default=float)
 
 
 class Wanted(NamedTuple):
@@ -148,6 +168,7 @@ class Wanted(NamedTuple):
     azimuth_range: Range | None
     polarization: float | None
     solid_angle: bool
+    sensor: Sensor | None
 
 
 def sort_later(sort: Callable[..., AzimuthalBins], masked: Any, images: list[Any]) -> AzimuthalBins:
@@ -165,12 +186,14 @@ def sort_detector(
 ) -> AzimuthalBins:
     """The pixels of a detector in bins."""
     shape, masked, unit = mask.shape, mask.copy(), known["unit"]
-    npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle = wanted
+    npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor = wanted
     factors: dict[str, NDArray[Any]] = {} if flat is None else {"flat": flat.astype(float)}
     if solid_angle:
         factors["solid angle"] = integrator.solidAngleArray(shape)
     if polarization is not None:
         factors["polarisation"] = np.asarray(integrator.polarization(shape, factor=polarization))
+    if sensor is not None:
+        factors["efficiency"] = sensor.efficiency(cosine_of_incidence(integrator, shape))
     norm, lines = product(factors, masked)
     offset = np.zeros(shape) if dark is None else dark
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))

@@ -290,7 +290,7 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     lazy = profile.copy(data=da.asarray(profile.data))
     return map_frames(
         draw, lazy, {"images": bins.images_in_memory}, dims=DIMS, sizes=dict(zip(DIMS[1:], bins.shape, strict=True)), name="background",
-        attrs=attributes_of(profile, {"units": "counts"}),
+        attrs=attributes_of(profile, {"units": "counts"}, undone=bins.corrections),
     )  # fmt: skip
 
 

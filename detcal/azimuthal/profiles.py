@@ -75,7 +75,7 @@ def clipping_task(
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
     """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
     stack = as_stack_of(as_bins(bins).shape, "bins", frames)
-    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False; no dark=, no flat=)")
+    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
 
@@ -102,8 +102,9 @@ def as_profiles(
         found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
         coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
         dims = ("frame", "azimuthal", "radial")
-    done = {ATTRIBUTE: list(corrections_of(stack))} if corrections_of(stack) else {}  # which holds for profiles that are drawn back too
+    corrected = [*corrections_of(stack), *bins.corrections]
+    done = {ATTRIBUTE: corrected} if corrected else {}
     unit = {"units": stack.attrs.get("units", "counts")}
     attrs = [done | ({"units": "1"} if name == "count" else unit) for name in names]
-    known = {} if bins.geometry is None else {"geometry": bins.geometry}
+    known = {name: text for name in ("geometry", "provenance") if (text := getattr(bins, name)) is not None}
     return xr.Dataset({name: (dims, found[:, k], attrs[k]) for k, name in enumerate(names)}, coords, known)

@@ -78,6 +78,12 @@ class Rings(Step[AzimuthalBins]):
         description="whether radii are corrected for the depth at which the sensor absorbs; default: if the geometry says so",
         examples=[False],
     )
+    sensor_efficiency: bool | None = Field(
+        None,
+        description="divide by what the sensor absorbs, relative to rays along its normal; default: if the geometry names its sensor, "
+        "and no flat is given, nor divided out of the frames",
+        examples=[False],
+    )
     dummy: float | None = Field(None, description="number that stands for no reading, in place of all other flags", examples=[4294967295])
 
     @property
@@ -89,10 +95,13 @@ class Rings(Step[AzimuthalBins]):
         return "profiles"
 
     def for_data(self, data: Any) -> Self:
-        """Without the parallax that the frames had taken out before; of their shape, where the geometry has no model of a detector."""
+        """Without the parallax and efficiency that the frames had taken out before; of their shape, where the geometry has no model of a
+        detector."""
         open_options: dict[str, Any] = {}
         if self.parallax is None and "parallax" in corrections_of(data):
             open_options["parallax"] = False
+        if self.sensor_efficiency is None and {"efficiency", "flat"} & {*corrections_of(data)}:
+            open_options["sensor_efficiency"] = False
         if self.shape is None and read_poni(self.geometry).detector.shape is None:
             open_options["shape"] = list(data.shape[1:])
         return self.model_copy(update=open_options)
