@@ -43,7 +43,7 @@ def clip(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
     profiles, intervals = (
-        np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
+        np.empty((len(frames), 5, len(rings.starts) - 1), np.float32),
         np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
     )
     for group, batch, image, spread in in_batches(frames, noise, rings, valid):

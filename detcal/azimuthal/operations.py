@@ -8,6 +8,7 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import draw, outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.normalization import denormalized, find_normalization, normalized
 from detcal.azimuthal.profiles import as_bins, as_profiles, check_averaging, check_clipping, clipping_task, profiles_of, readings_for
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
@@ -25,6 +26,8 @@ def integrate(
     *,
     error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
     variance: ArrayLike | None = None,
+    normalization: ArrayLike | float | str | None = None,
+    sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings, lazily: ⟨I⟩ = Σc·(raw − dark) / Σc·norm, c the share of a pixel in the ring.
@@ -40,6 +43,11 @@ def integrate(
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
     variance : (frame, y, x), optional
         Of each reading, in place of a model; negative, or not measured itself: no reading.
+    normalization : (frame,), or a number, optional
+        What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
+        the name of a coordinate of the frames. It becomes a coordinate of the profiles.
+    sums
+        Give the sums too that profiles are made of, so that those of several runs can be added up.
     dummy : number, optional
         Stands for "no reading", in place of all other flags. It and the frames are compared as float32, which has steps of 1 up to 2^24.
 
@@ -49,12 +57,14 @@ def integrate(
         intensity; sem, the standard error of the mean √VV/Σω with ω = c·norm; std, the standard deviation of a pixel √(VV/Σω²), where
         VV = Σc²·variance, or Σω²(I − ⟨I⟩)² for "azimuthal"; count, the number of pixels. In a ring without pixels NaN, and count 0;
         of a single pixel the azimuthal errors are NaN.
+        With sums also sum_signal Σc·(raw − dark), sum_variance VV and sum_normalization Σω·normalization: all 0 in a ring without pixels;
+        intensity is sum_signal/sum_normalization, and sem √sum_variance/sum_normalization.
 
     Raises
     ------
     InputError
         Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; an
-        unknown error model.
+        unknown error model; a normalization that is not positive, of another length, or of no coordinate.
 
     Notes
     -----
@@ -75,7 +85,7 @@ def integrate(
     np.float32(400.0)
     """
     check_averaging(error_model)
-    return profiles_of(frames, bins, error_model, variance, dummy, threshold=1.0, most=0)
+    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=1.0, most=0)
 
 
 def sigma_clip(
@@ -86,6 +96,8 @@ def sigma_clip(
     max_iterations: int = 5,
     error_model: ErrorModel = "azimuthal",
     variance: ArrayLike | None = None,
+    normalization: ArrayLike | float | str | None = None,
+    sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings without outliers, lazily.
@@ -95,10 +107,10 @@ def sigma_clip(
 
     Parameters
     ----------
-    frames, bins, variance, dummy
+    frames, bins, variance, normalization, sums, dummy
         As for `integrate`.
     threshold
-        In standard deviations.
+        In standard deviations. 0: Chauvenet's criterion alone.
     max_iterations
         How often outliers are left out, at most. 0 leaves nothing out.
     error_model
@@ -113,7 +125,7 @@ def sigma_clip(
     Raises
     ------
     InputError
-        Frames of another shape than the bins, an unknown error model, a threshold that is not positive.
+        Frames of another shape than the bins, an unknown error model, a threshold below 0, a normalization as for `integrate`.
 
     Examples
     --------
@@ -129,7 +141,7 @@ def sigma_clip(
     [[50.0, 50.0, 50.0, 50.0]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
-    return profiles_of(frames, bins, error_model, variance, dummy, threshold=threshold, most=max_iterations)
+    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=threshold, most=max_iterations)
 
 
 def outlier_mask(
@@ -149,8 +161,15 @@ def outlier_mask(
 
     Parameters
     ----------
-    frames, bins, threshold, max_iterations, error_model, variance, dummy
-        As for `sigma_clip`.
+    frames, bins, variance, dummy
+        As for `integrate`.
+    threshold
+        Pixels further from the mean than so many standard deviations are left out. 0: Chauvenet's criterion alone.
+    max_iterations
+        How often outliers are left out, at most.
+    error_model
+        How the standard deviation is known. "azimuthal": variance from the spread in the ring. "poisson": that of counts. "hybrid": clips
+        as "azimuthal" does; they differ in the errors that `sigma_clip` gives.
 
     Returns
     -------
@@ -182,7 +201,12 @@ def outlier_mask(
 
 
 def quantile_filter(
-    frames: ArrayLike, bins: AzimuthalBins, *, quantiles: tuple[float, float] = (0.4, 0.6), dummy: float | None = None
+    frames: ArrayLike,
+    bins: AzimuthalBins,
+    *,
+    quantiles: tuple[float, float] = (0.4, 0.6),
+    normalization: ArrayLike | float | str | None = None,
+    dummy: float | None = None,
 ) -> xr.Dataset:
     """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
 
@@ -192,7 +216,7 @@ def quantile_filter(
 
     Parameters
     ----------
-    frames, bins, dummy
+    frames, bins, normalization, dummy
         As for `integrate`.
     quantiles
         The lower and the upper one, from 0 to 1; two equal ones give that quantile itself.
@@ -205,7 +229,7 @@ def quantile_filter(
     Raises
     ------
     InputError
-        Frames of another shape than the bins, quantiles that are none.
+        Frames of another shape than the bins, quantiles that are none, a normalization as for `integrate`.
 
     Examples
     --------
@@ -224,10 +248,18 @@ def quantile_filter(
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
-    return as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
+    factors = find_normalization(stack, normalization)
+    found = as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
+    return normalized(found, factors)
 
 
-def median_filter(frames: ArrayLike, bins: AzimuthalBins, *, dummy: float | None = None) -> xr.Dataset:
+def median_filter(
+    frames: ArrayLike,
+    bins: AzimuthalBins,
+    *,
+    normalization: ArrayLike | float | str | None = None,
+    dummy: float | None = None,
+) -> xr.Dataset:
     """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5).
 
     Examples
@@ -243,7 +275,7 @@ def median_filter(frames: ArrayLike, bins: AzimuthalBins, *, dummy: float | None
     >>> median_filter(frame, bins).intensity.values.tolist()
     [[50.0, 50.0, 50.0, 50.0]]
     """
-    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), dummy=dummy)
+    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), normalization=normalization, dummy=dummy)
 
 
 def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArray:
@@ -253,6 +285,7 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     ----------
     profile : (frame, radial)
         As `intensity` of a filter with these bins; linear between the bins' centres, NaN beyond them and next to NaN.
+        What was divided by a normalization is multiplied by it again.
     bins
         Not those of a 2-D integration.
 
@@ -286,7 +319,7 @@ def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArra
     if not isinstance(profile, xr.DataArray) or set(profile.dims) != {"frame", "radial"} or profile.sizes["radial"] != rings:
         came = dict(profile.sizes) if isinstance(profile, xr.DataArray) else type(profile).__name__
         raise InputError(f"expected a DataArray (frame, radial) of {rings} rings, as intensity of a filter with these bins, got {came}")
-    profile = profile.transpose("frame", "radial")
+    profile = denormalized(profile).transpose("frame", "radial")
     lazy = profile.copy(data=da.asarray(profile.data))
     return map_frames(
         draw, lazy, {"images": bins.images_in_memory}, dims=DIMS, sizes=dict(zip(DIMS[1:], bins.shape, strict=True)), name="background",

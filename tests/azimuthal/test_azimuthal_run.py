@@ -108,6 +108,29 @@ def test_clipping_and_errors_by_other_models(folder, frames):
     xr.testing.assert_equal(made_by(folder / "sigma_clip.toml").drop_attrs(), wanted.drop_attrs())
 
 
+def test_normalization_and_sums_are_those_of_the_library(folder, frames):
+    """From an array of a file, a list, a number; also beside a variance, which a trial of the kernels has none of."""
+    monitor, bins = np.linspace(1, 2, len(frames)), build_bins(folder / "detector.poni")
+    with h5py.File(folder / "monitor.h5", "w") as file:
+        file["entry/monitor"] = monitor
+    save(frames + 1.0, folder / "variance.h5")
+    key = '# normalization = "exposure_s"'
+    change(folder, "integrate.toml", key, 'normalization = { path = "monitor.h5", dataset = "entry/monitor" }')
+    change(folder, "integrate.toml", "# sums = false", "sums = true")
+    change(folder, "integrate.toml", "# variance = ", "variance = ")
+    wanted = integrate(frames, bins, variance=frames + 1.0, normalization=monitor, sums=True).compute()
+    xr.testing.assert_equal(result_of(folder, "integrate").drop_attrs(), wanted.drop_attrs())
+    assert {"sum_signal", "sum_variance", "sum_normalization"} < {*wanted}
+    change(folder, "median_filter.toml", key, "normalization = 3")
+    np.testing.assert_array_equal(made_by(folder / "median_filter.toml").normalization, 3.0)
+    change(folder, "sigma_clip.toml", key, "normalization = [1, 2]")
+    assert "expected a normalization for each of the 40 frames, or one for all, got (2,) numbers" in fails(
+        folder, "check", "sigma_clip.toml"
+    )
+    change(folder, "sigma_clip.toml", "normalization = [1, 2]", 'normalization = "monitor"')
+    assert "expected a coordinate of the frames as normalization, got 'monitor'" in fails(folder, "check", "sigma_clip.toml")
+
+
 def test_outliers_and_backgrounds_are_those_of_the_library(folder, frames):
     bins = build_bins(folder / "detector.poni", npt=200)
     for name in ("outlier_mask", "radial_background"):
@@ -250,7 +273,9 @@ def test_one_clear_line(folder, old, new, message):
 
 def test_a_threshold_that_clips_everything(folder):
     change(folder, "sigma_clip.toml", "# threshold = 5.0", "threshold = -1.0")
-    assert re.search(r"threshold \(line \d+\): input should be greater than 0, got -1.0", fails(folder, "check", "sigma_clip.toml"))
+    assert re.search(
+        r"threshold \(line \d+\): input should be greater than or equal to 0, got -1.0", fails(folder, "check", "sigma_clip.toml")
+    )
 
 
 def test_profiles_are_no_frames(folder):

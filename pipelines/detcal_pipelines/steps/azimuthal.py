@@ -26,7 +26,7 @@ from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.poni import read_poni
 from detcal_pipelines.pictures import Picture, pictures_of, with_rings
-from detcal_pipelines.steps.sources import Ends, Shape
+from detcal_pipelines.steps.sources import ArraySource, Ends, Normalization, Shape
 from detcal_pipelines.steps.step import (
     Block,
     DarkSource,
@@ -41,6 +41,13 @@ from detcal_pipelines.steps.step import (
 )
 
 PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
+NORMALIZATION = Field(
+    None,
+    description="what the intensities of each frame are divided by: a number, a list of numbers, the name of a coordinate of the frames, "
+    "or { path, dataset } of an array",
+    examples=["exposure_s"],
+)
+SUMS = Field(False, description="give the sums too that profiles are made of, so that those of several runs can be added up")
 VARIANCE = "variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }"
 
 
@@ -130,14 +137,25 @@ class Rings(Step[AzimuthalBins]):
 
     def try_out(self, data: Any) -> Any:
         near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
-        found = self.build(data, build_bins(near, npt=2, unit="r_mm"))
-        return found
+        of_the_run = {"variance", "normalization"} & {*type(self).model_fields}
+        alone = self.model_copy(update=dict.fromkeys(of_the_run))
+        return alone.build(data, build_bins(near, npt=2, unit="r_mm"))
+
+    @property
+    def factors(self) -> Any:
+        """What intensities are divided by, as functions take it."""
+        given = getattr(self, "normalization", None)
+        return given.open() if isinstance(given, ArraySource) else given
 
 
 class Clipping(Rings):
     """What the steps have in common that look for outliers."""
 
-    threshold: float = Field(5.0, gt=0, description="pixels further from the mean than so many standard deviations are left out")
+    threshold: float = Field(
+        5.0,
+        ge=0,
+        description="pixels further from the mean than so many standard deviations are left out; 0: Chauvenet's criterion alone",
+    )
     max_iterations: int = Field(5, ge=0)
     error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
         "azimuthal",
@@ -153,15 +171,19 @@ class SigmaClip(Clipping):
     mirrors = (build_bins, sigma_clip)
     ready_recipe = ReadyRecipe("From diffraction frames to profiles without spots and hot pixels.", output="profiles.zarr", writes=PROFILES)
 
+    normalization: Normalization | None = NORMALIZATION
+    sums: bool = SUMS
+
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        return sigma_clip(data, ready, **self.options_of(sigma_clip) | {"variance": opened(self.variance)})
+        beside = {"variance": opened(self.variance), "normalization": self.factors}
+        return sigma_clip(data, ready, **self.options_of(sigma_clip) | beside)
 
 
 class OutlierMask(Clipping):
     """Find the pixels that sigma_clip leaves out: spots and hot pixels."""
 
     operation: Literal["outlier_mask"] = "outlier_mask"
-    mirrors = (build_bins, sigma_clip, outlier_mask)
+    mirrors = (build_bins, outlier_mask)
     ready_recipe = ReadyRecipe(
         "From diffraction frames to masks of their spots and hot pixels.", output="outliers.zarr",
         writes="outlier, bool (frame, y, x): True in what `sigma_clip` leaves out, and in all of a frame that cannot be read",
@@ -189,18 +211,21 @@ class MedianFilter(Rings):
         "From diffraction frames to the median of each ring.", output="medians.zarr", writes="intensity, count, float32 (frame, radial)"
     )
 
+    normalization: Normalization | None = NORMALIZATION
+
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        return median_filter(data, ready, **self.options_of(median_filter))
+        return median_filter(data, ready, **self.options_of(median_filter) | {"normalization": self.factors})
 
 
 class Quantiles(Rings):
     """What the steps have in common that take the mean between two quantiles."""
 
     quantiles: Ends = Field([0.4, 0.6])
+    normalization: Normalization | None = NORMALIZATION
 
     def filtered(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         """The mean in each ring."""
-        return quantile_filter(data, ready, **self.options_of(quantile_filter))
+        return quantile_filter(data, ready, **self.options_of(quantile_filter) | {"normalization": self.factors})
 
 
 class QuantileFilter(Quantiles):
@@ -249,6 +274,9 @@ class Integrate(Rings):
         "poisson", description="variance of a reading: poisson; azimuthal: from the spread in the ring; no: not known"
     )
     variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+    normalization: Normalization | None = NORMALIZATION
+    sums: bool = SUMS
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        return integrate(data, ready, **self.options_of(integrate) | {"variance": opened(self.variance)})
+        beside = {"variance": opened(self.variance), "normalization": self.factors}
+        return integrate(data, ready, **self.options_of(integrate) | beside)
