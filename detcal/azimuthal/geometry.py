@@ -80,7 +80,7 @@ def build_bins(
         Smallest and largest radius. Rings have the same pixels as in any wider range. By numpy.histogram's rule a ring has its lower edge,
         the last one its upper edge too. Rings without a pixel are empty: NaN, and count 0.
     azimuth_range : degrees, optional
-        Smallest and largest azimuth, from −180 to 180 or from 0 to 360. By the same rule.
+        Smallest and largest azimuth, of up to a whole turn: (-180, 180), (0, 360), (-5, 355), … By the same rule.
     polarization : −1 … 1, optional
         Polarisation factor, 1 for a beam that is polarised horizontally.
     solid_angle
@@ -196,6 +196,8 @@ def sort_detector(
         factors["efficiency"] = sensor.efficiency(cosine_of_incidence(integrator, shape))
     norm, lines = product(factors, masked)
     offset = np.zeros(shape) if dark is None else dark
+    with np.errstate(over="ignore"):
+        norm = norm.astype(np.float32)
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
     radius = integrator.array_from_unit(shape, "center", unit)
     if npt_azimuth is None and azimuth_range is not None and azimuth_range[1] - azimuth_range[0] == 360:
@@ -224,7 +226,7 @@ def pixels_as(
     """Pixels as they are split: where they are not masked, they are sorted."""
     in_parts = not (npt_azimuth is None and azimuth_range is None)
     if split == "no":
-        return Points.of(integrator, radius, masked, in_parts, from_0=azimuth_range is not None and azimuth_range[1] > 180)
+        return Points.of(integrator, radius, masked, in_parts, azimuth_range)
     if split == "bbox":
         return Boxes.of(integrator, radius.shape, unit, masked, in_parts)
     return Outlines.of(integrator, radius, unit, masked)
@@ -311,8 +313,8 @@ def check_polarization(factor: float | None) -> None:
 def within_a_turn(limits: Range) -> Range:
     """A range of azimuths, degrees."""
     low, high = rising(limits, "azimuth_range")
-    if low < -180 or high > 360 or (low < 0 and high > 180):
-        raise InputError(f"expected azimuth_range in degrees from -180 to 180, or from 0 to 360, got {limits}")
+    if low < -360 or high > 720 or high - low > 360:
+        raise InputError(f"expected azimuth_range in degrees, no wider than 360 and between -360 and 720, got {limits}")
     return low, high
 
 

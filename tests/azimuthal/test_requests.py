@@ -278,7 +278,7 @@ def test_azimuths_go_from_minus_180_or_from_0(split, poni):
     assert pixels[3] == pixels[4] == set(build_bins(geometry, npt=20, split=split).indices.values)
 
 
-@pytest.mark.parametrize("limits", [(-10, 190), (0, 400), (-190, 0), (10, 10), (20, 10), (np.nan, 10), (0, np.inf), 5])
+@pytest.mark.parametrize("limits", [(-10, 351), (0, 400), (-370, -20), (400, 730), (10, 10), (20, 10), (np.nan, 10), (0, np.inf), 5])
 def test_azimuths_that_there_are_not(limits, poni):
     with pytest.raises(InputError, match="expected azimuth_range"):
         build_bins(poni(PONI), npt=20, azimuth_range=limits)
