@@ -140,3 +140,9 @@ def change(before: list[Any], after: list[Any]) -> str:
     if before[2] != after[2]:
         return "written anew"
     return "touched: its time of change is another" if before[1] != after[1] else ""
+
+
+def provenance(recipe: Recipe) -> dict[str, str]:
+    """What made the output, beside the version of detcal: the recipe, and whose steps are in it that are not detcal's."""
+    others = {step.operation: str(package) for step in recipe.steps if (package := package_of(step.operation))}
+    return {"detcal_recipe": recipe.model_dump_json()} | ({"detcal_steps_of": json.dumps(others)} if others else {})

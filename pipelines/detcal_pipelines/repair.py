@@ -37,10 +37,10 @@ from detcal_pipelines.mistakes import Place, first_mistakes
 from detcal_pipelines.plan import Plan, here, plan_in
 from detcal_pipelines.progress import block_bar
 from detcal_pipelines.quarantine import Quarantine
+from detcal_pipelines.raw import copy_frames, sources_of
 from detcal_pipelines.recipe import Recipe
-from detcal_pipelines.run import commit_of, copy_frames, sources_of
 from detcal_pipelines.threads import MemoryWatch, ThreadsRun, give_back_large_blocks
-from detcal_pipelines.unfinished import Places, settle, written_seal
+from detcal_pipelines.unfinished import Places, commit_of, settle, written_seal
 from detcal_pipelines.verify import Findings, blocks_of, file_of, look_at
 
 STORE = ".zarr"

@@ -1,9 +1,8 @@
 """Running a plan: on threads of this process or on a cluster, with progress, a ledger of what is done, and what was measured."""
 
-import json
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,35 +15,31 @@ from dask.highlevelgraph import HighLevelGraph
 from rich.console import Console
 
 from detcal.errors import DetcalError, PlanError, RunError
-from detcal.stores import find_paths
-from detcal.stores.apart import origins
-from detcal.stores.checksums import checksum_of
 from detcal.stores.damage import DamageFound
-from detcal.stores.soundness import other_files
 from detcal.stores.targets.replacing import clear_write_errors, put_in_place, remove, sync
-from detcal.stores.targets.save import as_dataset, finished, stored_form
+from detcal.stores.targets.save import finished, stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
-from detcal_pipelines.chain import build, check_result, check_target, open_first
+from detcal_pipelines.chain import build, check_result, check_target
 from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.disk import DiskWatch, check_room
-from detcal_pipelines.fingerprint import check_kept, fingerprint, versions
+from detcal_pipelines.fingerprint import check_kept, fingerprint, provenance, versions
 from detcal_pipelines.graph import Window, in_windows, windows
 from detcal_pipelines.interrupts import noticed_interrupts
-from detcal_pipelines.ledger import Block, History, Ledger, now, read_ledger
+from detcal_pipelines.ledger import Block, History, Ledger, now
 from detcal_pipelines.lock import only_run
 from detcal_pipelines.logs import LOG
-from detcal_pipelines.plan import WORKER_BYTES, Place, Plan, here, plan_in
+from detcal_pipelines.plan import Place, Plan, here, plan_in
 from detcal_pipelines.progress import block_bar, doing
 from detcal_pipelines.quarantine import DeadlyBlocks, Quarantine, types_differ
+from detcal_pipelines.raw import copy_frames, sources_of, with_length
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.recording import Recorder
 from detcal_pipelines.reports.writing import write_report_if_possible
-from detcal_pipelines.steps.registry import package_of
 from detcal_pipelines.stopwatch import Stopwatch
 from detcal_pipelines.sums import largest_fold, read_sums, share_saved, with_saved, with_saving
-from detcal_pipelines.threads import MemoryWatch, ThreadsRun, compute_on_threads, give_back_large_blocks
-from detcal_pipelines.unfinished import Places, check_ledger_is_ours, go_on, header_of, percent, settle, stored_bytes, to_go_on
+from detcal_pipelines.threads import MemoryWatch, ThreadsRun, give_back_large_blocks
+from detcal_pipelines.unfinished import Places, check_ledger_is_ours, commit_of, go_on, header_of, percent, settle, stored_bytes, to_go_on
 
 Compute = Callable[[Recorder, Window], None]
 Done = TypeVar("Done")
@@ -183,12 +178,8 @@ class Job:
 
     def run_on_cluster(self, address: str) -> Outcome:
         """Run on a cluster as it stands."""
-        from detcal_pipelines.cluster import (
-            ClusterRun,
-            dashboard_of,
-            loaded_kernels,
-            remote_cluster,
-        )  # here, because a run on one machine needs none of it
+        from detcal_pipelines.cluster import ClusterRun  # here, because a run on one machine needs none of it
+        from detcal_pipelines.connecting import dashboard_of, loaded_kernels, places_for, remote_cluster
 
         check_result(self.recipe, build(self.recipe), overwrite=self.recipe.output.overwrite)
         with remote_cluster(address) as client:
@@ -357,69 +348,3 @@ class Job:
         """What the run did."""
         report = write_report_if_possible(self.recipe, self.places.output)
         return Outcome(planned, self.places.output, seconds, stored_bytes(self.places.output), peak, report, self.quarantine)
-
-
-def with_length(recipe: Recipe, places: Places, console: Console, *, restart: bool) -> Recipe:
-    """The recipe with the number of frames that a file holds which is still written; a run that goes on keeps to what was noted."""
-    if recipe.input is None or recipe.input.newest is not True:
-        return recipe
-    noted = None if restart or not places.ledger.is_file() else read_ledger(places.ledger).header["fingerprint"]["recipe"]
-    before = noted["input"].get("newest") if noted and noted.get("input") else None
-    number = before or int(open_first(recipe, None).attrs["newest"])
-    console.print(f"of a file that is still written, the first {number} frames are taken", soft_wrap=True)
-    return recipe.of_frames(number)
-
-
-def copy_frames(planned: Plan, console: Console, pause_or_stop: Callable[[], None]) -> None:
-    """Copy the input to whole frames, if it was planned so: in this process, for a cluster too."""
-    if planned.copy is None:
-        return
-    left = blocks = planned.copy.blocks
-    with MemoryWatch() as watch, block_bar("copying the frames", blocks, console) as show:
-
-        def compute(graph: Any, ends: list[Any]) -> None:
-            def finished(key: Any) -> None:
-                nonlocal left
-                pause_or_stop()
-                left -= key in ends
-                show(1 - left / blocks)
-
-            compute_on_threads(graph, ends, planned.tasks, planned.budget, watch, ignore, finished, ignore)
-
-        planned.copy.make(planned.depth, planned.begun, compute)
-
-
-def ignore(*_: Any) -> None:
-    """Nothing is to be done."""
-
-
-def commit_of(store: Path, whole: Path, arrays: Collection[str]) -> dict[str, Any]:
-    """What is noted of an output that is whole: checksums of all that is in its store beside blocks, and of it, if it is one file."""
-    one_file = {"output": checksum_of(whole)} if whole.is_file() else {}
-    return {"time": now(), "files": other_files(store, arrays), **one_file}
-
-
-def provenance(recipe: Recipe) -> dict[str, str]:
-    """What made the output, beside the version of detcal: the recipe, and whose steps are in it that are not detcal's."""
-    others = {step.operation: str(package) for step in recipe.steps if (package := package_of(step.operation))}
-    return {"detcal_recipe": recipe.model_dump_json()} | ({"detcal_steps_of": json.dumps(others)} if others else {})
-
-
-def places_for(workers: dict[str, dict[str, Any]], held: dict[str, int]) -> list[Place]:
-    """The workers of a cluster, which hold so many bytes already: every thread of them may run a task, within its worker's memory limit."""
-    workers = {address: worker for address, worker in workers.items() if address in held}
-    if not workers:
-        raise PlanError("the cluster has no workers: start some, then run again")
-    if not all(worker["memory_limit"] for worker in workers.values()):
-        raise PlanError("some of the cluster's workers have no memory limit, so nothing can be planned: start them with --memory-limit")
-    return [Place(worker["memory_limit"], worker["nthreads"], held[address] + WORKER_BYTES) for address, worker in workers.items()]
-
-
-def sources_of(recipe: Recipe, result: Any) -> list[str]:
-    """All files that a run reads: those that the recipe names, and those that they take data from; not those that may grow meanwhile."""
-    found = [*(file for path in recipe.inputs() for file in find_paths(path)), *origins(as_dataset(result))]
-    if recipe.input is None or not recipe.input.newest:
-        return found
-    paths = recipe.input.path if isinstance(recipe.input.path, list) else [recipe.input.path]
-    growing = {file for path in paths for file in find_paths(path)} | set(origins(as_dataset(open_first(recipe, None))))
-    return [file for file in found if file not in growing]

@@ -7,6 +7,7 @@ NAME.ledger; beside it NAME.html is a report.
 """
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
@@ -20,13 +21,13 @@ import zarr
 
 from detcal.errors import InputError, OutputError
 from detcal.stores.checksums import Seal, checksum_of, chunks_in_shard, fault_of, seal_of
-from detcal.stores.soundness import chunk_name
+from detcal.stores.soundness import chunk_name, other_files
 from detcal.stores.targets.chunk_files import remove_half_written
 from detcal.stores.targets.replacing import ledger_of, remove
 from detcal.stores.targets.save import WRITERS
 from detcal.stores.targets.zarr_store import METADATA, array_in, check_kept
 from detcal_pipelines.fingerprint import Fingerprint, differences
-from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, is_ledger, read_ledger, whole_lines
+from detcal_pipelines.ledger import Block, Event, History, Ledger, as_list, is_ledger, now, read_ledger, whole_lines
 from detcal_pipelines.sums import share_saved
 
 PARTS = ("partial", "ledger", "sums", "lock", "bad", "whole", "old", "frames")
@@ -235,3 +236,9 @@ def settle(places: Places) -> None:
     if places.ended:
         places.ledger.replace(places.last_ledger)
         places.remove()
+
+
+def commit_of(store: Path, whole: Path, arrays: Collection[str]) -> dict[str, Any]:
+    """What is noted of an output that is whole: checksums of all that is in its store beside blocks, and of it, if it is one file."""
+    one_file = {"output": checksum_of(whole)} if whole.is_file() else {}
+    return {"time": now(), "files": other_files(store, arrays), **one_file}

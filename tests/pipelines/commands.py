@@ -8,7 +8,8 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 from detcal_pipelines.chain import build, prepare_once
-from detcal_pipelines.cli import main, show_once
+from detcal_pipelines.cli import main
+from detcal_pipelines.exits import show_once
 from detcal_pipelines.recipe import read_recipe
 
 from tests.benchmarks.sampling import DETCAL

@@ -13,7 +13,7 @@ from threading import Event, Thread
 import numpy as np
 import psutil
 import pytest
-from detcal_pipelines.cluster import loaded_kernels
+from detcal_pipelines.connecting import loaded_kernels
 from detcal_pipelines.recipe import read_recipe
 from distributed import Client, LocalCluster
 
