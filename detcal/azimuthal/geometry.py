@@ -36,8 +36,9 @@ MOST_BINS = 2**20  # that are no burden to a small detector either
 ENTRIES = "indptr", "indices", "data"
 UNITS = (
     "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
-    "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None",
+    "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None", "arcsinh(q.A)_None", "d_nm", "d_A",
 )  # fmt: skip
+SPACINGS = ("d_nm", "d_A")
 SPLITS = ("no", "bbox", "full")
 WAVELENGTHS = 1e-13, 1e-8  # m, from gamma rays to the ultraviolet
 
@@ -70,7 +71,8 @@ def build_bins(
         Number of rings.
     unit
         Unit of the radius: scattering vector ("q_nm^-1", "q_A^-1"), angle ("2th_deg", "2th_rad"), distance from the beam on the detector
-        ("r_mm", "r_m"), and others of pyFAI's; or its unit itself.
+        ("r_mm", "r_m"), lattice spacing ("d_nm", "d_A", for pixels that are not split), and others of pyFAI's; or its unit itself. A pixel
+        with no finite radius, as the beam's in d, is in no ring.
     split
         "no": a pixel belongs to the ring of its centre. "bbox", "full": to all rings that its bounding box, or its outline, lies in, by
         parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
@@ -200,6 +202,7 @@ def sort_detector(
         norm = norm.astype(np.float32)
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
     radius = integrator.array_from_unit(shape, "center", unit)
+    masked |= ~np.isfinite(radius)
     if npt_azimuth is None and azimuth_range is not None and azimuth_range[1] - azimuth_range[0] == 360:
         azimuth_range = None  # all around
     pixels = pixels_as(known["split"], integrator, radius, unit, masked.ravel(), npt_azimuth, azimuth_range)
@@ -255,6 +258,8 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
         raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
     if split not in SPLITS:
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
+    if split != "no" and unit in SPACINGS:
+        raise InputError(f'pixels cannot be split in {unit}, which has no end at the beam: take split="no", or q with d = 2π/q')
 
 
 def check_size(shape: tuple[int, int], bins: int) -> None:

@@ -62,6 +62,21 @@ def test_rings_of_a_range_are_numpys(unit, npt):
         np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("unit", "turn"), [("d_nm", 2 * np.pi), ("d_A", 20 * np.pi)])
+def test_spacings_are_2_pi_over_q(unit, turn):
+    """Rings by d have the pixels of rings by q, from the other end; the pixel with the beam has none."""
+    place = geometry(0.00305, 0.00315)
+    q, limits = radii(place, "q_nm^-1"), (turn / 13, turn / 4)
+    wanted, edges = np.histogram(turn / q[q > 0], 20, limits)
+    bins = build_bins(place, npt=20, unit=unit, radial_range=limits)
+    np.testing.assert_array_equal(np.diff(bins.indptr), wanted)
+    np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2)
+    assert build_bins(place, npt=20, unit=unit).indices.size == q.size - 1
+    for split in ("bbox", "full"):
+        with pytest.raises(InputError, match=f"pixels cannot be split in {unit}.*take split"):
+            build_bins(place, npt=20, unit=unit, split=split)
+
+
 def test_pixels_on_edges_are_where_numpy_has_them():
     """The beam in the middle of a pixel, radii and edges whole numbers of pixels, azimuths on the axes and diagonals."""
     place = geometry(0.00305, 0.00325)
