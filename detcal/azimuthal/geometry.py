@@ -254,7 +254,8 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
         if not isinstance(number, Real) or not float(number).is_integer() or number < 1:
             raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
     if unit not in UNITS:
-        near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or UNITS
+        near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or list(UNITS)
+        near.sort(key=lambda name: not name.startswith(unit[:1]))
         raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
     if split not in SPLITS:
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")

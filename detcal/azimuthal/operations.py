@@ -88,6 +88,57 @@ def integrate(
     return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=1.0, most=0)
 
 
+def integrate_azimuthal(
+    frames: ArrayLike,
+    bins: AzimuthalBins,
+    *,
+    error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
+    variance: ArrayLike | None = None,
+    normalization: ArrayLike | float | str | None = None,
+    sums: bool = False,
+    dummy: float | None = None,
+) -> xr.Dataset:
+    """Average each frame along one ring, lazily: intensity over azimuth, as for texture.
+
+    Parameters
+    ----------
+    frames, error_model, variance, normalization, sums, dummy
+        As for `integrate`.
+    bins
+        From `build_bins` with npt=1 and npt_azimuth; radial_range says how wide the ring is.
+
+    Returns
+    -------
+    Dataset (frame, azimuthal)
+        As `integrate`; the ring's middle is the coordinate radial.
+
+    Raises
+    ------
+    InputError
+        As `integrate`, or bins of several rings, or of no parts of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, integrate_azimuthal
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=1, npt_azimuth=4, unit="r_mm", solid_angle=False, azimuth_range=(-180, 180))
+    >>> integrate_azimuthal(np.full((1, 20, 20), 50.0), bins).intensity.values.tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
+    """
+    if as_bins(bins).azimuths is None or len(bins.centres) != 1:
+        parts = "no parts" if bins.azimuths is None else f"{len(bins.azimuths)} parts of each"
+        raise InputError(
+            f"expected bins of one ring in parts, got {len(bins.centres)} rings and {parts}: build them with npt=1, npt_azimuth"
+        )
+    found = integrate(
+        frames, bins, error_model=error_model, variance=variance, normalization=normalization, sums=sums, dummy=dummy
+    )  # fmt: skip
+    return found.isel(radial=0)
+
+
 def sigma_clip(
     frames: ArrayLike,
     bins: AzimuthalBins,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyFAI.detectors import Detector, detector_factory
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
-from detcal.azimuthal import build_bins, integrate, median_filter, outlier_mask, radial_background, sigma_clip
+from detcal.azimuthal import build_bins, integrate, integrate_azimuthal, median_filter, outlier_mask, radial_background, sigma_clip
 from detcal.azimuthal.geometry import UNITS
 from detcal.errors import InputError
 from tests.reference import bins as reference
@@ -60,6 +60,24 @@ def test_rings_of_a_range_are_numpys(unit, npt):
         bins = build_bins(place, npt=npt, unit=unit, radial_range=limits)
         np.testing.assert_array_equal(np.diff(bins.indptr), wanted)
         np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2, rtol=1e-12)
+
+
+def test_intensity_over_azimuth_is_that_of_numpys_histogram():
+    place, limits = geometry(), (4.0, 9.0)
+    frames = np.random.default_rng(2).poisson(100, (2, *SHAPE))
+    bins = build_bins(place, npt=1, npt_azimuth=24, radial_range=limits, azimuth_range=(-180, 180), solid_angle=False)
+    found = integrate_azimuthal(frames, bins).compute()
+    radius, azimuth = radii(place, "q_nm^-1").ravel(), np.rad2deg(place.chiArray(SHAPE)).ravel()
+    inside = (radius >= limits[0]) & (radius <= limits[1])
+    for frame, line, counted in zip(frames, found.intensity.values, found["count"].values, strict=True):
+        wanted = np.histogram(azimuth[inside], 24, (-180, 180))[0]
+        total = np.histogram(azimuth[inside], 24, (-180, 180), weights=frame.ravel()[inside])[0]
+        np.testing.assert_array_equal(counted, wanted)
+        np.testing.assert_allclose(line, total / wanted, rtol=1e-6)
+    assert found.radial.item() == 6.5
+    for options, told in (({"npt": 3, "npt_azimuth": 4}, "3 rings and 4 parts of each"), ({"npt": 1}, "1 rings and no parts")):
+        with pytest.raises(InputError, match=f"expected bins of one ring in parts, got {told}: build them with npt=1, npt_azimuth"):
+            integrate_azimuthal(frames, build_bins(place, **options))
 
 
 @pytest.mark.parametrize(("unit", "turn"), [("d_nm", 2 * np.pi), ("d_A", 20 * np.pi)])

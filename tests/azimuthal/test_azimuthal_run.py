@@ -13,7 +13,16 @@ from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.template import render
 
 from detcal import load, save
-from detcal.azimuthal import blocks, build_bins, integrate, outlier_mask, quantile_filter, radial_background, sigma_clip
+from detcal.azimuthal import (
+    blocks,
+    build_bins,
+    integrate,
+    integrate_azimuthal,
+    outlier_mask,
+    quantile_filter,
+    radial_background,
+    sigma_clip,
+)
 from detcal.azimuthal.kernels import AZIMUTHAL
 from detcal.azimuthal.memory import drawn_bytes, outlier_bytes, profiles_bytes, rings_bytes
 from detcal.frames.readings import ALL_NUMBERS
@@ -129,6 +138,18 @@ def test_normalization_and_sums_are_those_of_the_library(folder, frames):
     )
     change(folder, "sigma_clip.toml", "normalization = [1, 2]", 'normalization = "monitor"')
     assert "expected a coordinate of the frames as normalization, got 'monitor'" in fails(folder, "check", "sigma_clip.toml")
+
+
+def test_a_run_gives_intensity_over_azimuth(folder, frames):
+    (folder / "azimuthal.toml").write_text(render("integrate_azimuthal"))
+    detcal(folder, "run", "azimuthal.toml", "--workers", "2")
+    wanted = integrate_azimuthal(frames, build_bins(folder / "detector.poni", npt=1, npt_azimuth=36)).compute()
+    found = xr.open_zarr(folder / "azimuthal.zarr")
+    assert wanted.intensity.dims == ("frame", "azimuthal")
+    np.testing.assert_array_equal(found.intensity, wanted.intensity)
+    np.testing.assert_array_equal(found.azimuthal, wanted.azimuthal)
+    change(folder, "azimuthal.toml", "npt = 1 ", "npt = 2 ")
+    assert "expected bins of one ring in parts, got 2 rings and 36 parts of each" in fails(folder, "check", "azimuthal.toml")
 
 
 def test_outliers_and_backgrounds_are_those_of_the_library(folder, frames):

@@ -13,6 +13,7 @@ from detcal.azimuthal import (
     AzimuthalBins,
     build_bins,
     integrate,
+    integrate_azimuthal,
     median_filter,
     outlier_mask,
     quantile_filter,
@@ -263,12 +264,8 @@ class RadialBackground(Quantiles):
         return averaged._replace(task=max(averaged.task, drawn.task))  # the frames are gone when their profiles are drawn
 
 
-class Integrate(Rings):
-    """Average in rings."""
-
-    operation: Literal["integrate"] = "integrate"
-    mirrors = (build_bins, integrate)
-    ready_recipe = ReadyRecipe("From diffraction frames to the mean of each ring.", output="integrated.zarr", writes="as `profiles.zarr`")
+class Means(Rings):
+    """What the steps have in common that average without looking for outliers."""
 
     error_model: Literal["poisson", "azimuthal", "no"] = Field(
         "poisson", description="variance of a reading: poisson; azimuthal: from the spread in the ring; no: not known"
@@ -277,6 +274,37 @@ class Integrate(Rings):
     normalization: Normalization | None = NORMALIZATION
     sums: bool = SUMS
 
+    def options(self) -> dict[str, Any]:
+        """Of `integrate`, with files opened."""
+        return self.options_of(integrate) | {"variance": opened(self.variance), "normalization": self.factors}
+
+
+class Integrate(Means):
+    """Average in rings."""
+
+    operation: Literal["integrate"] = "integrate"
+    mirrors = (build_bins, integrate)
+    ready_recipe = ReadyRecipe("From diffraction frames to the mean of each ring.", output="integrated.zarr", writes="as `profiles.zarr`")
+
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        beside = {"variance": opened(self.variance), "normalization": self.factors}
-        return integrate(data, ready, **self.options_of(integrate) | beside)
+        return integrate(data, ready, **self.options())
+
+
+class IntegrateAzimuthal(Means):
+    """Average along one ring: intensity over azimuth."""
+
+    operation: Literal["integrate_azimuthal"] = "integrate_azimuthal"
+    mirrors = (build_bins, integrate, integrate_azimuthal)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to intensity over azimuth along one ring.", output="azimuthal.zarr", sets=("npt", "npt_azimuth"),
+        writes="intensity, sem, std, count, float32 (frame, azimuthal)",
+    )  # fmt: skip
+
+    npt: int = Field(1000, gt=0, examples=[1])
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
+        return integrate_azimuthal(data, ready, **self.options())
+
+    def try_out(self, data: Any) -> Any:
+        near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
+        return integrate_azimuthal(data, build_bins(near, npt=1, npt_azimuth=2, unit="r_mm"))
