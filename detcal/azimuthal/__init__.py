@@ -1,5 +1,6 @@
 """Frames in rings: integration, sigma-clipping, quantiles."""
 
+from detcal.azimuthal.background import radial_background
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.geometry import build_bins
 from detcal.azimuthal.operations import (
@@ -8,7 +9,6 @@ from detcal.azimuthal.operations import (
     median_filter,
     outlier_mask,
     quantile_filter,
-    radial_background,
     sigma_clip,
 )
 
