@@ -11,6 +11,8 @@ from pyFAI.geometry import Geometry
 from detcal.errors import InputError
 from detcal.sizes import check_pixels
 
+KEV_M = 1.239841984332e-9  # hc
+
 
 def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     """A .poni file as a pyFAI geometry of some kind; pyFAI itself would take an empty one, and stand the detector at 1 m.
@@ -43,6 +45,16 @@ def find_dummy(detector: Any) -> tuple[float, float] | None:
     if detector.dummy is None:
         return None
     return float(detector.dummy), float(detector.delta_dummy or 0)
+
+
+def energy_of(geometry: Any) -> float | None:
+    """Photon energy in keV of a geometry that has a wavelength."""
+    wavelength: float | None = getattr(geometry, "wavelength", None)
+    if wavelength is None:
+        return None
+    if not 0 < wavelength < np.inf:
+        raise InputError(f"expected a positive wavelength in m, got {wavelength}: mend the geometry, or give energy_kev")
+    return KEV_M / wavelength
 
 
 def poni_text(geometry: Any) -> str:

@@ -1,13 +1,22 @@
 """Frames in rings: integration, sigma-clipping, quantiles."""
 
+from detcal.azimuthal.background import radial_background
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.geometry import build_bins
-from detcal.azimuthal.operations import integrate, median_filter, outlier_mask, quantile_filter, radial_background, sigma_clip
+from detcal.azimuthal.operations import (
+    integrate,
+    integrate_azimuthal,
+    median_filter,
+    outlier_mask,
+    quantile_filter,
+    sigma_clip,
+)
 
 __all__ = [
     "AzimuthalBins",
     "build_bins",
     "integrate",
+    "integrate_azimuthal",
     "median_filter",
     "outlier_mask",
     "quantile_filter",

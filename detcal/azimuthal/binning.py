@@ -49,10 +49,15 @@ class Points:
     masked: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, integrator: AzimuthalIntegrator, radius: Doubles, masked: NDArray[np.bool_], in_parts: bool, from_0: bool) -> "Points":
-        """Azimuths from −180 to 180, or from 0 to 360."""
+    def of(
+        cls, integrator: AzimuthalIntegrator, radius: Doubles, masked: NDArray[np.bool_], in_parts: bool, azimuth_range: Range | None
+    ) -> "Points":
+        """Azimuths from −180 to 180 or, if the range goes beyond, from its lower end on."""
         azimuth = np.rad2deg(integrator.chiArray(radius.shape)).ravel() if in_parts else NONE
-        return cls(radius.ravel(), np.where(azimuth < 0, azimuth + 360, azimuth) if from_0 else azimuth, masked)
+        if azimuth_range is not None and (azimuth_range[0] < -180 or azimuth_range[1] > 180):
+            low = azimuth_range[0]
+            azimuth = azimuth + 360 * np.ceil((low - azimuth) / 360)  # not by the remainder, which rounds
+        return cls(radius.ravel(), azimuth, masked)
 
     def radial_limits(self) -> Range:
         """Of the centres."""

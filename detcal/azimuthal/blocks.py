@@ -35,15 +35,17 @@ def clip_block(
 ) -> NDArray[np.float32]:
     """Statistics (frame, quantity, ring) of a block."""
     profiles, _ = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
+    profiles[:, :3] *= rings.scale
+    profiles[:, 4] /= rings.scale
     return profiles
 
 
 def clip(
     frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid], model: int, threshold: float, most: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
+    """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept, both by relative norms."""
     profiles, intervals = (
-        np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
+        np.empty((len(frames), 5, len(rings.starts) - 1), np.float32),
         np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
     )
     for group, batch, image, spread in in_batches(frames, noise, rings, valid):
@@ -96,4 +98,5 @@ def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantile
     profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
     for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
         quantile_batch(image, rings, batch, quantiles, profiles[group])
+    profiles[:, 0] *= rings.scale[0]
     return profiles

@@ -30,7 +30,7 @@ class AzimuthalBins:
     indptr : (edge,) int64
         Where each bin's entries begin, and where the last one's end. Bins go by radius, then by azimuth.
     norm : (y, x) float32
-        Flat · polarisation · solid angle: what counts are divided by.
+        Flat · polarisation · solid angle · efficiency of the sensor: what counts are divided by.
     dark : (y, x) float32
         What is taken off them, counts.
     radius : (y, x) float32
@@ -44,9 +44,12 @@ class AzimuthalBins:
     detector_dummy : dummy and delta_dummy, or None
         Of pyFAI's detector: the numbers in its frames that are no readings.
     corrections
-        What frames are corrected for when they are brought into these bins: some of "dark", "flat", "parallax".
+        What frames are corrected for when they are brought into these bins: some of "dark", "flat", "parallax", "efficiency".
     geometry : text, or None
         Where the detector stood, and the wavelength, as JSON with the keys of .poni files. Profiles have it as an attribute.
+    provenance : text, or None
+        What counts are corrected for and how, and what built the bins, as JSON: polarisation factor, whether for the solid angle, the
+        sensor whose efficiency is divided out (null: none), versions. Profiles have it as an attribute too.
     """
 
     data: xr.DataArray
@@ -62,6 +65,7 @@ class AzimuthalBins:
     detector_dummy: tuple[float, float] | None = None
     corrections: tuple[str, ...] = ()
     geometry: str | None = None
+    provenance: str | None = None
 
     def __repr__(self) -> str:
         return as_text(self)

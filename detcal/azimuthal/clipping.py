@@ -134,7 +134,7 @@ def narrow(interval, lane, middle, limit):  # type: ignore[no-untyped-def]
 
 @kernel
 def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, intervals):  # type: ignore[no-untyped-def]
-    """Of a batch: profiles (lane, 4, ring), which are mean, its standard error, standard deviation, and pixels; and intervals
+    """Of a batch: profiles (lane, 5, ring), which are mean, its standard error, standard deviation, pixels, and Σω; and intervals
     (lane, 2, ring) of I that is kept."""
     longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
     gathered, work = np.empty((longest, LANES), np.float32), np.empty((3, longest, LANES), np.float32)
@@ -149,7 +149,7 @@ def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, int
             mean, weight, squares, variance, count = found[:, lane]
             if model == NONE or (model == AZIMUTHAL and not count > 1):  # of a single pixel there is no spread
                 variance = np.nan
-            profiles[lane, 0, ring], profiles[lane, 3, ring] = mean, count
+            profiles[lane, 0, ring], profiles[lane, 3, ring], profiles[lane, 4, ring] = mean, count, weight
             profiles[lane, 1, ring] = np.sqrt(variance) / weight if weight > 0 else np.nan
             profiles[lane, 2, ring] = np.sqrt(variance / squares) if weight > 0 else np.nan
             intervals[lane, 0, ring], intervals[lane, 1, ring] = interval[0, lane], interval[1, lane]

@@ -1,5 +1,6 @@
 """Rings on a detector. pyFAI does the geometry: where pixels and their corners lie, and what they see of the sphere."""
 
+import json
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import dask
 import numpy as np
+import pyFAI
 import xarray as xr
 from dask import is_dask_collection
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal.binning import NO_PIXEL, Boxes, Outlines, Pixels, Points, Range, middles, sort_pixels
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.efficiency import Sensor, choose_sensor, cosine_of_incidence
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.once import on_first_use
@@ -26,14 +29,16 @@ from detcal.frames.stack import as_image
 from detcal.frames.valid import as_mask
 from detcal.poni import find_dummy, poni_text, read_poni
 from detcal.sizes import check_pixels
+from detcal.version import __version__
 
 BINS_A_PIXEL = 4  # at most: most bins are then empty already
 MOST_BINS = 2**20  # that are no burden to a small detector either
 ENTRIES = "indptr", "indices", "data"
 UNITS = (
     "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
-    "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None",
+    "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None", "arcsinh(q.A)_None", "d_nm", "d_A",
 )  # fmt: skip
+SPACINGS = ("d_nm", "d_A")
 SPLITS = ("no", "bbox", "full")
 WAVELENGTHS = 1e-13, 1e-8  # m, from gamma rays to the ultraviolet
 
@@ -54,6 +59,7 @@ def build_bins(
     npt_azimuth: int | None = None,
     shape: tuple[int, int] | None = None,
     parallax: bool | None = None,
+    sensor_efficiency: bool | None = None,
 ) -> AzimuthalBins:
     """Sort the pixels of a detector into rings: at once, or, if mask, flat or dark is over dask, when the bins are first asked for.
 
@@ -65,7 +71,8 @@ def build_bins(
         Number of rings.
     unit
         Unit of the radius: scattering vector ("q_nm^-1", "q_A^-1"), angle ("2th_deg", "2th_rad"), distance from the beam on the detector
-        ("r_mm", "r_m"), and others of pyFAI's; or its unit itself.
+        ("r_mm", "r_m"), lattice spacing ("d_nm", "d_A", for pixels that are not split), and others of pyFAI's; or its unit itself. A pixel
+        with no finite radius, as the beam's in d, is in no ring.
     split
         "no": a pixel belongs to the ring of its centre. "bbox", "full": to all rings that its bounding box, or its outline, lies in, by
         parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
@@ -75,7 +82,7 @@ def build_bins(
         Smallest and largest radius. Rings have the same pixels as in any wider range. By numpy.histogram's rule a ring has its lower edge,
         the last one its upper edge too. Rings without a pixel are empty: NaN, and count 0.
     azimuth_range : degrees, optional
-        Smallest and largest azimuth, from −180 to 180 or from 0 to 360. By the same rule.
+        Smallest and largest azimuth, of up to a whole turn: (-180, 180), (0, 360), (-5, 355), … By the same rule.
     polarization : −1 … 1, optional
         Polarisation factor, 1 for a beam that is polarised horizontally.
     solid_angle
@@ -89,18 +96,23 @@ def build_bins(
     parallax
         Whether radii are corrected for the depth at which rays are absorbed in the sensor. By default if the geometry says so (pyFAI's
         parallax). False: not, for frames from which `sensor.deconvolve` took it already.
+    sensor_efficiency
+        Divide by what the sensor absorbs, relative to rays along its normal: (1 − exp(−µt/cos θ))/(1 − exp(−µt)). By default if the
+        geometry names its sensor (thickness and material; the wavelength gives µ), and no flat is given, which has it in it. False: not,
+        for frames in which it was done. True: also with a flat, and with the only sensor that the detector's model has.
 
     Raises
     ------
     InputError
         An unknown unit or split, no wavelength for a unit that needs one, images of another shape, no pixel left, more bins than 4 a pixel
-        (or 2^20), a detector of more than 2^28 pixels, parallax=True for a geometry without it.
+        (or 2^20), a detector of more than 2^28 pixels, parallax=True for a geometry without it,
+        sensor_efficiency=True where nothing says which sensor it is.
 
     Warns
     -----
     UserWarning
         For more rings, or parts of them, than pixels that are not masked; and for pixels that are left out because flat, solid angle or
-        polarisation is 0 or below.
+        polarisation is 0 or below. For a sensor that the geometry names, but for its thickness or a wavelength.
 
     Examples
     --------
@@ -127,16 +139,26 @@ def build_bins(
     masked = as_mask(integrator.detector.mask if mask is None else mask, shape, "detector")
     given = (flat, "a flat"), (dark, "a dark")
     images = [None if image is None else as_image(image, shape, name, detector=detector_dummy) for image, name in given]
-    done = {"dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None}
+    sensor = choose_sensor(integrator, sensor_efficiency, flat is not None)
+    done = {
+        "dark": dark is not None, "flat": flat is not None, "parallax": integrator.parallax is not None, "efficiency": sensor is not None,
+    }  # fmt: skip
     known: dict[str, Any] = {
         "unit": unit, "split": split, "detector_dummy": detector_dummy, "corrections": tuple(name for name, there in done.items() if there),
-        "geometry": poni_text(integrator),
+        "geometry": poni_text(integrator), "provenance": provenance_of(polarization, solid_angle, sensor),
     }  # fmt: skip
-    wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle)
+    wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor)
     sort = partial(sort_detector, integrator, wanted, known)
     if any(map(is_dask_collection, (mask, flat, dark))):
         return on_first_use(AzimuthalBins, partial(sort_later, sort, masked, images), shape=shape, **known)
     return sort_later(sort, masked, images)
+
+
+def provenance_of(polarization: float | None, solid_angle: bool, sensor: Sensor | None) -> str:
+    """What counts are corrected for, how, and by what, as JSON."""
+    named = None if sensor is None else sensor._asdict()
+    factors = {"polarization": polarization, "solid_angle": solid_angle, "sensor_efficiency": named}
+    return json.dumps(factors | {"detcal_version": __version__, "pyFAI_version": pyFAI.version}, default=float)
 
 
 class Wanted(NamedTuple):
@@ -148,6 +170,7 @@ class Wanted(NamedTuple):
     azimuth_range: Range | None
     polarization: float | None
     solid_angle: bool
+    sensor: Sensor | None
 
 
 def sort_later(sort: Callable[..., AzimuthalBins], masked: Any, images: list[Any]) -> AzimuthalBins:
@@ -165,16 +188,21 @@ def sort_detector(
 ) -> AzimuthalBins:
     """The pixels of a detector in bins."""
     shape, masked, unit = mask.shape, mask.copy(), known["unit"]
-    npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle = wanted
+    npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor = wanted
     factors: dict[str, NDArray[Any]] = {} if flat is None else {"flat": flat.astype(float)}
     if solid_angle:
         factors["solid angle"] = integrator.solidAngleArray(shape)
     if polarization is not None:
         factors["polarisation"] = np.asarray(integrator.polarization(shape, factor=polarization))
+    if sensor is not None:
+        factors["efficiency"] = sensor.efficiency(cosine_of_incidence(integrator, shape))
     norm, lines = product(factors, masked)
     offset = np.zeros(shape) if dark is None else dark
+    with np.errstate(over="ignore"):
+        norm = norm.astype(np.float32)
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
     radius = integrator.array_from_unit(shape, "center", unit)
+    masked |= ~np.isfinite(radius)
     if npt_azimuth is None and azimuth_range is not None and azimuth_range[1] - azimuth_range[0] == 360:
         azimuth_range = None  # all around
     pixels = pixels_as(known["split"], integrator, radius, unit, masked.ravel(), npt_azimuth, azimuth_range)
@@ -201,7 +229,7 @@ def pixels_as(
     """Pixels as they are split: where they are not masked, they are sorted."""
     in_parts = not (npt_azimuth is None and azimuth_range is None)
     if split == "no":
-        return Points.of(integrator, radius, masked, in_parts, from_0=azimuth_range is not None and azimuth_range[1] > 180)
+        return Points.of(integrator, radius, masked, in_parts, azimuth_range)
     if split == "bbox":
         return Boxes.of(integrator, radius.shape, unit, masked, in_parts)
     return Outlines.of(integrator, radius, unit, masked)
@@ -226,10 +254,13 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
         if not isinstance(number, Real) or not float(number).is_integer() or number < 1:
             raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
     if unit not in UNITS:
-        near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or UNITS
+        near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or list(UNITS)
+        near.sort(key=lambda name: not name.startswith(unit[:1]))
         raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
     if split not in SPLITS:
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
+    if split != "no" and unit in SPACINGS:
+        raise InputError(f'pixels cannot be split in {unit}, which has no end at the beam: take split="no", or q with d = 2π/q')
 
 
 def check_size(shape: tuple[int, int], bins: int) -> None:
@@ -288,8 +319,8 @@ def check_polarization(factor: float | None) -> None:
 def within_a_turn(limits: Range) -> Range:
     """A range of azimuths, degrees."""
     low, high = rising(limits, "azimuth_range")
-    if low < -180 or high > 360 or (low < 0 and high > 180):
-        raise InputError(f"expected azimuth_range in degrees from -180 to 180, or from 0 to 360, got {limits}")
+    if low < -360 or high > 720 or high - low > 360:
+        raise InputError(f"expected azimuth_range in degrees, no wider than 360 and between -360 and 720, got {limits}")
     return low, high
 
 

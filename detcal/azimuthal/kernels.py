@@ -32,7 +32,8 @@ class Rings(NamedTuple):
 
     Rings go in batches: batch b begins at ring batches[b]. Its pixels are read by tiles of LANES neighbours, tiles[tile_starts[b] :
     tile_starts[b + 1]], and come to lie in the order in which rings first have them: rows says where, by entry, and places by pixel of
-    a tile (−1 if no ring of the batch has it). Weights are for quantiles, see `whole_weights`.
+    a tile (−1 if no ring of the batch has it). Weights are for quantiles, see `whole_weights`. Norms are relative, so that their squares
+    are numbers of float32, whatever a flat's unit: I·scale are intensities, Σω/scale sums of norms.
     """
 
     starts: NDArray[np.int64]
@@ -46,6 +47,7 @@ class Rings(NamedTuple):
     places: NDArray[np.int32]
     tile_starts: NDArray[np.int64]
     dark: Floats
+    scale: NDArray[np.float64]
 
     @classmethod
     def of(cls, starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, dark: Floats) -> "Rings":
@@ -56,8 +58,12 @@ class Rings(NamedTuple):
         placed = [place_pixels(pixels[first:last], slots, rows[first:last]) for first, last in pairwise(starts[batches])]
         tiles, places = map(np.concatenate, zip(*placed, strict=True))
         tile_starts = np.cumsum([0, *(len(tiles) for tiles, _ in placed)])
+        scale = np.exp2(-float(np.frexp(norms.max(initial=0))[1]))  # a power of two: nothing is rounded
+        norms = (norms * scale).astype(np.float32)
         weights = whole_weights(starts, shares, norms)
-        return cls.from_arrays(starts, rows, shares, norms, dark[pixels], weights, batches, tiles, places, tile_starts, dark)
+        return cls.from_arrays(
+            starts, rows, shares, norms, dark[pixels], weights, batches, tiles, places, tile_starts, dark, np.array([scale])
+        )  # fmt: skip
 
     @classmethod
     def from_arrays(cls, *arrays: NDArray[Any]) -> "Rings":

@@ -21,7 +21,7 @@ def profiles_bytes(shape: tuple[int, int], frames: int, itemsize: int, entries: 
     """
     block = 2 * frames * itemsize * shape[0] * shape[1]
     batch = LANE_PIXEL * (min(BATCH + longest, entries) + 4 * longest)
-    profiles = 3 * 6 * 4 * frames * bins
+    profiles = 3 * 8 * 4 * frames * bins
     built = BUILT_ENTRY * entries + BUILT_PIXEL * shape[0] * shape[1]
     return Needs(
         prepared=GEOMETRY_PIXEL * shape[0] * shape[1] + built + rings_bytes(shape, entries),

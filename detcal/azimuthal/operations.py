@@ -2,18 +2,16 @@
 
 from typing import Literal
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
-from detcal.azimuthal.blocks import draw, outlier_block, quantile_block
+from detcal.azimuthal.blocks import outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.normalization import find_normalization, normalized
 from detcal.azimuthal.profiles import as_bins, as_profiles, check_averaging, check_clipping, clipping_task, profiles_of, readings_for
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
-from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
-from detcal.frames.stack import DIMS
 
 OUTLIER = {"long_name": "to be left out: outliers, and all of a frame of which nothing was measured"}
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
@@ -25,6 +23,8 @@ def integrate(
     *,
     error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
     variance: ArrayLike | None = None,
+    normalization: ArrayLike | float | str | None = None,
+    sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings, lazily: ⟨I⟩ = Σc·(raw − dark) / Σc·norm, c the share of a pixel in the ring.
@@ -40,6 +40,11 @@ def integrate(
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
     variance : (frame, y, x), optional
         Of each reading, in place of a model; negative, or not measured itself: no reading.
+    normalization : (frame,), or a number, optional
+        What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
+        the name of a coordinate of the frames. It becomes a coordinate of the profiles.
+    sums
+        Give the sums too that profiles are made of, so that those of several runs can be added up.
     dummy : number, optional
         Stands for "no reading", in place of all other flags. It and the frames are compared as float32, which has steps of 1 up to 2^24.
 
@@ -49,12 +54,14 @@ def integrate(
         intensity; sem, the standard error of the mean √VV/Σω with ω = c·norm; std, the standard deviation of a pixel √(VV/Σω²), where
         VV = Σc²·variance, or Σω²(I − ⟨I⟩)² for "azimuthal"; count, the number of pixels. In a ring without pixels NaN, and count 0;
         of a single pixel the azimuthal errors are NaN.
+        With sums also sum_signal Σc·(raw − dark), sum_variance VV and sum_normalization Σω·normalization: all 0 in a ring without pixels;
+        intensity is sum_signal/sum_normalization, and sem √sum_variance/sum_normalization.
 
     Raises
     ------
     InputError
         Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; an
-        unknown error model.
+        unknown error model; a normalization that is not positive, of another length, or of no coordinate.
 
     Notes
     -----
@@ -75,7 +82,58 @@ def integrate(
     np.float32(400.0)
     """
     check_averaging(error_model)
-    return profiles_of(frames, bins, error_model, variance, dummy, threshold=1.0, most=0)
+    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=1.0, most=0)
+
+
+def integrate_azimuthal(
+    frames: ArrayLike,
+    bins: AzimuthalBins,
+    *,
+    error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
+    variance: ArrayLike | None = None,
+    normalization: ArrayLike | float | str | None = None,
+    sums: bool = False,
+    dummy: float | None = None,
+) -> xr.Dataset:
+    """Average each frame along one ring, lazily: intensity over azimuth, as for texture.
+
+    Parameters
+    ----------
+    frames, error_model, variance, normalization, sums, dummy
+        As for `integrate`.
+    bins
+        From `build_bins` with npt=1 and npt_azimuth; radial_range says how wide the ring is.
+
+    Returns
+    -------
+    Dataset (frame, azimuthal)
+        As `integrate`; the ring's middle is the coordinate radial.
+
+    Raises
+    ------
+    InputError
+        As `integrate`, or bins of several rings, or of no parts of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pyFAI.detectors import Detector
+    >>> from pyFAI.geometry import Geometry
+    >>> from detcal.azimuthal import build_bins, integrate_azimuthal
+    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
+    >>> bins = build_bins(geometry, npt=1, npt_azimuth=4, unit="r_mm", solid_angle=False, azimuth_range=(-180, 180))
+    >>> integrate_azimuthal(np.full((1, 20, 20), 50.0), bins).intensity.values.tolist()
+    [[50.0, 50.0, 50.0, 50.0]]
+    """
+    if as_bins(bins).azimuths is None or len(bins.centres) != 1:
+        parts = "no parts" if bins.azimuths is None else f"{len(bins.azimuths)} parts of each"
+        raise InputError(
+            f"expected bins of one ring in parts, got {len(bins.centres)} rings and {parts}: build them with npt=1, npt_azimuth"
+        )
+    found = integrate(
+        frames, bins, error_model=error_model, variance=variance, normalization=normalization, sums=sums, dummy=dummy
+    )  # fmt: skip
+    return found.isel(radial=0)
 
 
 def sigma_clip(
@@ -86,6 +144,8 @@ def sigma_clip(
     max_iterations: int = 5,
     error_model: ErrorModel = "azimuthal",
     variance: ArrayLike | None = None,
+    normalization: ArrayLike | float | str | None = None,
+    sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings without outliers, lazily.
@@ -95,10 +155,10 @@ def sigma_clip(
 
     Parameters
     ----------
-    frames, bins, variance, dummy
+    frames, bins, variance, normalization, sums, dummy
         As for `integrate`.
     threshold
-        In standard deviations.
+        In standard deviations. 0: Chauvenet's criterion alone.
     max_iterations
         How often outliers are left out, at most. 0 leaves nothing out.
     error_model
@@ -113,7 +173,7 @@ def sigma_clip(
     Raises
     ------
     InputError
-        Frames of another shape than the bins, an unknown error model, a threshold that is not positive.
+        Frames of another shape than the bins, an unknown error model, a threshold below 0, a normalization as for `integrate`.
 
     Examples
     --------
@@ -129,7 +189,7 @@ def sigma_clip(
     [[50.0, 50.0, 50.0, 50.0]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
-    return profiles_of(frames, bins, error_model, variance, dummy, threshold=threshold, most=max_iterations)
+    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=threshold, most=max_iterations)
 
 
 def outlier_mask(
@@ -149,8 +209,15 @@ def outlier_mask(
 
     Parameters
     ----------
-    frames, bins, threshold, max_iterations, error_model, variance, dummy
-        As for `sigma_clip`.
+    frames, bins, variance, dummy
+        As for `integrate`.
+    threshold
+        Pixels further from the mean than so many standard deviations are left out. 0: Chauvenet's criterion alone.
+    max_iterations
+        How often outliers are left out, at most.
+    error_model
+        How the standard deviation is known. "azimuthal": variance from the spread in the ring. "poisson": that of counts. "hybrid": clips
+        as "azimuthal" does; they differ in the errors that `sigma_clip` gives.
 
     Returns
     -------
@@ -182,7 +249,12 @@ def outlier_mask(
 
 
 def quantile_filter(
-    frames: ArrayLike, bins: AzimuthalBins, *, quantiles: tuple[float, float] = (0.4, 0.6), dummy: float | None = None
+    frames: ArrayLike,
+    bins: AzimuthalBins,
+    *,
+    quantiles: tuple[float, float] = (0.4, 0.6),
+    normalization: ArrayLike | float | str | None = None,
+    dummy: float | None = None,
 ) -> xr.Dataset:
     """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
 
@@ -192,7 +264,7 @@ def quantile_filter(
 
     Parameters
     ----------
-    frames, bins, dummy
+    frames, bins, normalization, dummy
         As for `integrate`.
     quantiles
         The lower and the upper one, from 0 to 1; two equal ones give that quantile itself.
@@ -205,7 +277,7 @@ def quantile_filter(
     Raises
     ------
     InputError
-        Frames of another shape than the bins, quantiles that are none.
+        Frames of another shape than the bins, quantiles that are none, a normalization as for `integrate`.
 
     Examples
     --------
@@ -224,10 +296,18 @@ def quantile_filter(
         raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
-    return as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
+    factors = find_normalization(stack, normalization)
+    found = as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
+    return normalized(found, factors)
 
 
-def median_filter(frames: ArrayLike, bins: AzimuthalBins, *, dummy: float | None = None) -> xr.Dataset:
+def median_filter(
+    frames: ArrayLike,
+    bins: AzimuthalBins,
+    *,
+    normalization: ArrayLike | float | str | None = None,
+    dummy: float | None = None,
+) -> xr.Dataset:
     """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5).
 
     Examples
@@ -243,55 +323,4 @@ def median_filter(frames: ArrayLike, bins: AzimuthalBins, *, dummy: float | None
     >>> median_filter(frame, bins).intensity.values.tolist()
     [[50.0, 50.0, 50.0, 50.0]]
     """
-    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), dummy=dummy)
-
-
-def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArray:
-    """Profiles drawn back on the image, lazily: the counts that a frame would have if it were the same all around.
-
-    Parameters
-    ----------
-    profile : (frame, radial)
-        As `intensity` of a filter with these bins; linear between the bins' centres, NaN beyond them and next to NaN.
-    bins
-        Not those of a 2-D integration.
-
-    Returns
-    -------
-    DataArray (frame, y, x) float32
-        profile·norm + dark, with the frames' coordinates: frames − background are the spots.
-
-    Raises
-    ------
-    InputError
-        If the profile has other dimensions, or the bins are of a 2-D integration.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pyFAI.detectors import Detector
-    >>> from pyFAI.geometry import Geometry
-    >>> from detcal.azimuthal import build_bins, median_filter, radial_background
-    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
-    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
-    >>> frame = np.full((1, 20, 20), 50.0)
-    >>> frame[0, 10, 14] = 9999
-    >>> spots = frame - radial_background(median_filter(frame, bins).intensity, bins)
-    >>> float(spots.max())
-    9949.0
-    """
-    if as_bins(bins).azimuths is not None:
-        raise InputError("expected bins of rings, got those of a 2-D integration: build them without npt_azimuth")
-    rings = len(bins.centres)
-    if not isinstance(profile, xr.DataArray) or set(profile.dims) != {"frame", "radial"} or profile.sizes["radial"] != rings:
-        came = dict(profile.sizes) if isinstance(profile, xr.DataArray) else type(profile).__name__
-        raise InputError(f"expected a DataArray (frame, radial) of {rings} rings, as intensity of a filter with these bins, got {came}")
-    profile = profile.transpose("frame", "radial")
-    lazy = profile.copy(data=da.asarray(profile.data))
-    return map_frames(
-        draw, lazy, {"images": bins.images_in_memory}, dims=DIMS, sizes=dict(zip(DIMS[1:], bins.shape, strict=True)), name="background",
-        attrs=attributes_of(profile, {"units": "counts"}),
-    )  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------- from blocks to rings
+    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), normalization=normalization, dummy=dummy)

@@ -10,6 +10,7 @@ import xarray as xr
 from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.normalization import find_normalization, normalized
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.graph import map_frames
@@ -20,6 +21,8 @@ from detcal.frames.valid import find_readings
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
 QUANTITIES = ("intensity", "sem", "std", "count")
+WEIGHT = "sum_normalization"  # Σω, what the intensity was divided by
+UNITLESS = ("count", WEIGHT)
 
 
 def as_bins(bins: Any) -> AzimuthalBins:
@@ -37,8 +40,8 @@ def check_averaging(error_model: str) -> None:
 
 def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
     """Refuse what clips nothing, or everything."""
-    if not isinstance(threshold, Real) or not threshold > 0:
-        raise InputError(f"expected a positive threshold, got {threshold!r}")
+    if not isinstance(threshold, Real) or not threshold >= 0:
+        raise InputError(f"expected a threshold of 0 or more, got {threshold!r}")
     if not isinstance(max_iterations, Integral) or max_iterations < 0:
         raise InputError(f"expected max_iterations of 0 or more, got {max_iterations!r}")
     if error_model == "no" and variance is None:
@@ -46,11 +49,31 @@ def check_clipping(threshold: float, max_iterations: int, error_model: str, vari
 
 
 def profiles_of(
-    frames: Any, bins: AzimuthalBins, error_model: str, variance: Any, dummy: float | None, *, threshold: float, most: int
+    frames: Any,
+    bins: AzimuthalBins,
+    error_model: str,
+    variance: Any,
+    dummy: float | None,
+    normalization: Any,
+    sums: bool,
+    *,
+    threshold: float,
+    most: int,
 ) -> xr.Dataset:
     """Clipped statistics of each ring."""
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
-    return as_profiles(QUANTITIES, clip_block, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
+    factors = find_normalization(stack, normalization)
+    found = as_profiles((*QUANTITIES, WEIGHT), clip_block, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
+    return normalized(with_sums(found) if sums else found.drop_vars(WEIGHT), factors)
+
+
+def with_sums(profiles: xr.Dataset) -> xr.Dataset:
+    """Profiles with the sums that they are made of, which add up: 0 in rings without a pixel."""
+    weight, empty = profiles[WEIGHT], profiles["count"] == 0
+    attrs = profiles["intensity"].attrs
+    signal = (profiles["intensity"] * weight).where(~empty, 0).assign_attrs(attrs)
+    variance = ((profiles["sem"] * weight) ** 2).where(~empty, 0).assign_attrs(attrs | {"units": f"({attrs['units']})²"})
+    return profiles.assign(sum_signal=signal, sum_variance=variance)
 
 
 def clipping_task(
@@ -75,7 +98,7 @@ def clipping_task(
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
     """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
     stack = as_stack_of(as_bins(bins).shape, "bins", frames)
-    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False; no dark=, no flat=)")
+    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
 
@@ -102,8 +125,9 @@ def as_profiles(
         found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
         coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
         dims = ("frame", "azimuthal", "radial")
-    done = {ATTRIBUTE: list(corrections_of(stack))} if corrections_of(stack) else {}  # which holds for profiles that are drawn back too
+    corrected = [*corrections_of(stack), *bins.corrections]
+    done = {ATTRIBUTE: corrected} if corrected else {}
     unit = {"units": stack.attrs.get("units", "counts")}
-    attrs = [done | ({"units": "1"} if name == "count" else unit) for name in names]
-    known = {} if bins.geometry is None else {"geometry": bins.geometry}
+    attrs = [done | ({"units": "1"} if name in UNITLESS else unit) for name in names]
+    known = {name: text for name in ("geometry", "provenance") if (text := getattr(bins, name)) is not None}
     return xr.Dataset({name: (dims, found[:, k], attrs[k]) for k, name in enumerate(names)}, coords, known)

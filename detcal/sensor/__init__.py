@@ -1,6 +1,6 @@
 """The blur of a thick sensor as a sparse matrix, and its inverse."""
 
-from detcal.sensor.attenuation import attenuation_per_m
+from detcal.attenuation import attenuation_per_m
 from detcal.sensor.calibration import Conditioning, SensorPSF
 from detcal.sensor.geometry import PlanarGeometry
 from detcal.sensor.matrix import build_psf

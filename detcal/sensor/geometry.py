@@ -14,8 +14,6 @@ from detcal.errors import InputError
 from detcal.poni import find_dummy, read_poni
 from detcal.sizes import check_pixels
 
-KEV_M = 1.239841984332e-9  # hc
-
 # pyFAI's orientations in which the PONI is counted from the last row, and from the last column
 FLIPPED = ((1, 2), (1, 4))
 
@@ -137,16 +135,6 @@ def is_regular(detector: Any) -> bool:
         count = detector.shape[axis] - 1 - index[axis] if detector.orientation in FLIPPED[axis] else index[axis]
         near = near and bool((np.abs(place - (count + 0.5) * pitch) <= PLACE_PX * pitch).all())
     return near
-
-
-def energy_of(geometry: Any) -> float | None:
-    """Photon energy in keV of a geometry that has a wavelength."""
-    wavelength: float | None = getattr(geometry, "wavelength", None)
-    if wavelength is None:
-        return None
-    if not 0 < wavelength < np.inf:
-        raise InputError(f"expected a positive wavelength in m, got {wavelength}: mend the geometry, or give energy_kev")
-    return KEV_M / wavelength
 
 
 def dummy_of(geometry: Any) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from detcal.frames.valid import as_mask
 from detcal.sensor import inversion, kernels
 from detcal.sensor.calibration import SensorPSF, as_matrix
 from detcal.sensor.geometry import PlanarGeometry, as_planar, dummy_of, mask_of, open_geometry
-from detcal.sensor.layers import Layer, find_layer
+from detcal.sensor_layers import Layer, find_layer
 
 STEEPEST = np.cos(np.radians(89))  # beyond it a ray crosses more of the sensor than any detector has
 BAND_PIXELS = 2**18  # of the detector a task: some ten MiB of coefficients

@@ -17,7 +17,7 @@ POINTS = 2000  # most of a line
 MOST = 6  # pictures of one thing
 MAP_BYTES, FEWEST_TILES = 256 * 2**20, 8  # of a cube, that are read for its map
 SERIES = ("frame", "spectrum")  # dimensions along which a few are chosen
-LINES = ("radial", "energy")  # dimensions along which a line is drawn
+LINES = ("radial", "azimuthal", "energy")  # dimensions along which a line is drawn
 
 
 @dataclass(frozen=True)

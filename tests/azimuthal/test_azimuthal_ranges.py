@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyFAI.detectors import Detector
+from pyFAI.detectors import Detector, detector_factory
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
-from detcal.azimuthal import build_bins, integrate
+from detcal.azimuthal import build_bins, integrate, integrate_azimuthal, median_filter, outlier_mask, radial_background, sigma_clip
 from detcal.azimuthal.geometry import UNITS
 from detcal.errors import InputError
 from tests.reference import bins as reference
@@ -62,6 +62,39 @@ def test_rings_of_a_range_are_numpys(unit, npt):
         np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2, rtol=1e-12)
 
 
+def test_intensity_over_azimuth_is_that_of_numpys_histogram():
+    place, limits = geometry(), (4.0, 9.0)
+    frames = np.random.default_rng(2).poisson(100, (2, *SHAPE))
+    bins = build_bins(place, npt=1, npt_azimuth=24, radial_range=limits, azimuth_range=(-180, 180), solid_angle=False)
+    found = integrate_azimuthal(frames, bins).compute()
+    radius, azimuth = radii(place, "q_nm^-1").ravel(), np.rad2deg(place.chiArray(SHAPE)).ravel()
+    inside = (radius >= limits[0]) & (radius <= limits[1])
+    for frame, line, counted in zip(frames, found.intensity.values, found["count"].values, strict=True):
+        wanted = np.histogram(azimuth[inside], 24, (-180, 180))[0]
+        total = np.histogram(azimuth[inside], 24, (-180, 180), weights=frame.ravel()[inside])[0]
+        np.testing.assert_array_equal(counted, wanted)
+        np.testing.assert_allclose(line, total / wanted, rtol=1e-6)
+    assert found.radial.item() == 6.5
+    for options, told in (({"npt": 3, "npt_azimuth": 4}, "3 rings and 4 parts of each"), ({"npt": 1}, "1 rings and no parts")):
+        with pytest.raises(InputError, match=f"expected bins of one ring in parts, got {told}: build them with npt=1, npt_azimuth"):
+            integrate_azimuthal(frames, build_bins(place, **options))
+
+
+@pytest.mark.parametrize(("unit", "turn"), [("d_nm", 2 * np.pi), ("d_A", 20 * np.pi)])
+def test_spacings_are_2_pi_over_q(unit, turn):
+    """Rings by d have the pixels of rings by q, from the other end; the pixel with the beam has none."""
+    place = geometry(0.00305, 0.00315)
+    q, limits = radii(place, "q_nm^-1"), (turn / 13, turn / 4)
+    wanted, edges = np.histogram(turn / q[q > 0], 20, limits)
+    bins = build_bins(place, npt=20, unit=unit, radial_range=limits)
+    np.testing.assert_array_equal(np.diff(bins.indptr), wanted)
+    np.testing.assert_allclose(bins.centres, (edges[1:] + edges[:-1]) / 2)
+    assert build_bins(place, npt=20, unit=unit).indices.size == q.size - 1
+    for split in ("bbox", "full"):
+        with pytest.raises(InputError, match=f"pixels cannot be split in {unit}.*take split"):
+            build_bins(place, npt=20, unit=unit, split=split)
+
+
 def test_pixels_on_edges_are_where_numpy_has_them():
     """The beam in the middle of a pixel, radii and edges whole numbers of pixels, azimuths on the axes and diagonals."""
     place = geometry(0.00305, 0.00325)
@@ -99,6 +132,35 @@ def test_azimuths_from_0_to_360_are_numpys():
     for limits in ((0, 360), (100, 270), (180, 360), (350, 360)):
         wanted = np.histogram(azimuth, np.linspace(*limits, 8))[0]
         np.testing.assert_array_equal(counts(build_bins(place, npt=5, azimuth_range=limits, npt_azimuth=7)).sum(axis=1), wanted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(left=st.floats(-360, 355), turn=st.floats(0.5, 360), npt=st.integers(1, 12), parts=st.integers(1, 9))
+def test_azimuths_across_both_seams_are_numpys(left, turn, npt, parts):
+    """Each pixel once, wherever the turn begins; beside the beam no azimuth is rounded from one part to the next."""
+    place, limits = geometry(rot1=0.3), (left, left + turn)
+    azimuth = np.rad2deg(place.chiArray(SHAPE)).ravel()
+    shifted = azimuth - 720
+    while (below := shifted < left).any():
+        shifted[below] = (azimuth + 360 * np.rint((shifted - azimuth) / 360 + 1))[below]
+    edges = np.linspace(0, 60, npt + 1), np.linspace(*limits, parts + 1)
+    wanted = np.histogram2d(radii(place, "q_nm^-1").ravel(), shifted, edges)[0]
+    if not wanted.any():
+        return
+    bins = build_bins(place, npt=npt, radial_range=(0, 60.0), azimuth_range=limits, npt_azimuth=parts)
+    np.testing.assert_array_equal(np.diff(bins.indptr).reshape(npt, parts), wanted)
+    np.testing.assert_allclose(bins.azimuths, (edges[1][1:] + edges[1][:-1]) / 2)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("limits", [(-5, 355), (-190, 170), (90, 450), (-360, 0)])
+def test_a_whole_turn_from_anywhere_has_every_pixel_once(split, limits):
+    parts = sums(build_bins(geometry(), npt=3, split=split, radial_range=(0, 60.0), azimuth_range=limits, npt_azimuth=8)).reshape(3, 8)
+    whole = sums(build_bins(geometry(), npt=3, split=split, radial_range=(0, 60.0)))
+    np.testing.assert_allclose(parts.sum(axis=1), whole, rtol=1e-5)
+    np.testing.assert_allclose(
+        sums(build_bins(geometry(), npt=3, split=split, radial_range=(0, 60.0), azimuth_range=limits)), whole, rtol=1e-5
+    )
 
 
 # -------------------------------------------------------------------------------------------------- shares, cut one by one
@@ -148,7 +210,14 @@ def test_sectors_add_up_to_the_whole(split, poni):
     if split == "no" and poni == (0.00305, 0.00311):
         pytest.skip("a pixel on the border of two sectors is in both, as in numpy's histograms")
     whole = sums(build_bins(place, npt=12, split=split, radial_range=(0, 60.0)))
-    for borders in (np.arange(-180, 181, 90) + 0.0, [-180, -7.3, 100, 180], np.arange(0, 361, 72), [0, 170, 190, 360]):
+    for borders in (
+        np.arange(-180, 181, 90) + 0.0,
+        [-180, -7.3, 100, 180],
+        np.arange(0, 361, 72),
+        [0, 170, 190, 360],
+        [-5, 100, 355],
+        [-190, -20, 170],
+    ):
         parts = np.zeros(12)
         for left, right in pairwise(borders):
             try:
@@ -216,6 +285,47 @@ def test_ranges_too_narrow_to_divide_end():
     low = float(radii(place, "q_nm^-1")[3, 4])
     bins = build_bins(place, npt=5, radial_range=(low, np.nextafter(low, np.inf)))
     assert bins.indptr.values[-1] <= 5 * SHAPE[0] * SHAPE[1]
+
+
+@pytest.mark.parametrize("unit", [1e20, 1e-30, 1e30])
+@pytest.mark.parametrize("job", [integrate, sigma_clip, median_filter])
+def test_flats_may_have_any_unit(job, unit):
+    """Squares of norms are then no numbers of float32."""
+    rng = np.random.default_rng(4)
+    flat, frames = rng.uniform(0.5, 1.5, SHAPE), rng.poisson(100, (2, *SHAPE))
+    frames[:, 20, 20:30] = 5000
+    plain, bins = build_bins(geometry(), npt=12, flat=flat), build_bins(geometry(), npt=12, flat=unit * flat)
+    options = {} if job is median_filter else {"sums": True}
+    wanted, found = (job(frames, each, **options).compute() for each in (plain, bins))
+    np.testing.assert_array_equal(found["count"], wanted["count"])
+    for name in {"intensity", "sem", "std"} & {*wanted}:
+        np.testing.assert_allclose(found[name].values * unit, wanted[name], rtol=1e-6)
+    if options:
+        np.testing.assert_allclose(found["sum_normalization"].values / unit, wanted["sum_normalization"], rtol=1e-6)
+        np.testing.assert_allclose(found["sum_variance"], wanted["sum_variance"], rtol=1e-5)
+    np.testing.assert_allclose(radial_background(found.intensity, bins), radial_background(wanted.intensity, plain), rtol=1e-5)
+
+
+def test_outliers_are_found_with_flats_of_any_unit():
+    flat, frames = np.random.default_rng(4).uniform(0.5, 1.5, SHAPE), np.random.default_rng(5).poisson(100, (2, *SHAPE))
+    frames[:, 20, 20:30] = 5000
+    wanted, found = (outlier_mask(frames, build_bins(geometry(), npt=12, flat=unit * flat)).values for unit in (1, 1e-30))
+    assert wanted.any()
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("name", "binning"), [("Rayonix MX170", (8, 8)), ("imXPAD S140", None), ("Jungfrau", None)])
+@pytest.mark.parametrize("split", SPLITS)
+def test_binned_detectors_and_wide_pixels_are_where_their_corners_are(name, binning, split):
+    detector = detector_factory(name)
+    if binning is not None:
+        detector.binning = binning
+    place = AzimuthalIntegrator(0.1, 0.0203, 0.0301, detector=detector, wavelength=1e-10)
+    bins = build_bins(place, npt=50, unit="r_mm", split=split)
+    middle = detector.get_pixel_corners()[..., 1:].astype(float).mean(axis=2) - (place.poni1, place.poni2)
+    np.testing.assert_allclose(bins.radius, 1e3 * np.hypot(*np.moveaxis(middle, -1, 0)), rtol=1e-6, atol=1e-4)
+    masked = 0 if detector.mask is None else np.count_nonzero(detector.mask)
+    assert sums(bins).sum() == pytest.approx(bins.radius.size - masked, rel=1e-6)
 
 
 def test_what_sees_nothing_is_left_out_and_counted():

@@ -13,7 +13,16 @@ from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.template import render
 
 from detcal import load, save
-from detcal.azimuthal import blocks, build_bins, integrate, outlier_mask, quantile_filter, radial_background, sigma_clip
+from detcal.azimuthal import (
+    blocks,
+    build_bins,
+    integrate,
+    integrate_azimuthal,
+    outlier_mask,
+    quantile_filter,
+    radial_background,
+    sigma_clip,
+)
 from detcal.azimuthal.kernels import AZIMUTHAL
 from detcal.azimuthal.memory import drawn_bytes, outlier_bytes, profiles_bytes, rings_bytes
 from detcal.frames.readings import ALL_NUMBERS
@@ -106,6 +115,41 @@ def test_clipping_and_errors_by_other_models(folder, frames):
     change(folder, "sigma_clip.toml", "# max_iterations = 5", "max_iterations = 2")
     wanted = sigma_clip(frames, bins, threshold=4, max_iterations=2, error_model="hybrid", dummy=100).compute()
     xr.testing.assert_equal(made_by(folder / "sigma_clip.toml").drop_attrs(), wanted.drop_attrs())
+
+
+def test_normalization_and_sums_are_those_of_the_library(folder, frames):
+    """From an array of a file, a list, a number; also beside a variance, which a trial of the kernels has none of."""
+    monitor, bins = np.linspace(1, 2, len(frames)), build_bins(folder / "detector.poni")
+    with h5py.File(folder / "monitor.h5", "w") as file:
+        file["entry/monitor"] = monitor
+    save(frames + 1.0, folder / "variance.h5")
+    key = '# normalization = "exposure_s"'
+    change(folder, "integrate.toml", key, 'normalization = { path = "monitor.h5", dataset = "entry/monitor" }')
+    change(folder, "integrate.toml", "# sums = false", "sums = true")
+    change(folder, "integrate.toml", "# variance = ", "variance = ")
+    wanted = integrate(frames, bins, variance=frames + 1.0, normalization=monitor, sums=True).compute()
+    xr.testing.assert_equal(result_of(folder, "integrate").drop_attrs(), wanted.drop_attrs())
+    assert {"sum_signal", "sum_variance", "sum_normalization"} < {*wanted}
+    change(folder, "median_filter.toml", key, "normalization = 3")
+    np.testing.assert_array_equal(made_by(folder / "median_filter.toml").normalization, 3.0)
+    change(folder, "sigma_clip.toml", key, "normalization = [1, 2]")
+    assert "expected a normalization for each of the 40 frames, or one for all, got (2,) numbers" in fails(
+        folder, "check", "sigma_clip.toml"
+    )
+    change(folder, "sigma_clip.toml", "normalization = [1, 2]", 'normalization = "monitor"')
+    assert "expected a coordinate of the frames as normalization, got 'monitor'" in fails(folder, "check", "sigma_clip.toml")
+
+
+def test_a_run_gives_intensity_over_azimuth(folder, frames):
+    (folder / "azimuthal.toml").write_text(render("integrate_azimuthal"))
+    detcal(folder, "run", "azimuthal.toml", "--workers", "2")
+    wanted = integrate_azimuthal(frames, build_bins(folder / "detector.poni", npt=1, npt_azimuth=36)).compute()
+    found = xr.open_zarr(folder / "azimuthal.zarr")
+    assert wanted.intensity.dims == ("frame", "azimuthal")
+    np.testing.assert_array_equal(found.intensity, wanted.intensity)
+    np.testing.assert_array_equal(found.azimuthal, wanted.azimuthal)
+    change(folder, "azimuthal.toml", "npt = 1 ", "npt = 2 ")
+    assert "expected bins of one ring in parts, got 2 rings and 36 parts of each" in fails(folder, "check", "azimuthal.toml")
 
 
 def test_outliers_and_backgrounds_are_those_of_the_library(folder, frames):
@@ -250,7 +294,9 @@ def test_one_clear_line(folder, old, new, message):
 
 def test_a_threshold_that_clips_everything(folder):
     change(folder, "sigma_clip.toml", "# threshold = 5.0", "threshold = -1.0")
-    assert re.search(r"threshold \(line \d+\): input should be greater than 0, got -1.0", fails(folder, "check", "sigma_clip.toml"))
+    assert re.search(
+        r"threshold \(line \d+\): input should be greater than or equal to 0, got -1.0", fails(folder, "check", "sigma_clip.toml")
+    )
 
 
 def test_profiles_are_no_frames(folder):

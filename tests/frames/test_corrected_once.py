@@ -76,7 +76,9 @@ def test_parallax_is_taken_out_once():
     """Or else by two pixels here: the radius of the outermost pixels, by hand from the depth at which rays are absorbed."""
     sharp = sensor.deconvolve(stack_of(100, "u2"), PSF)
     assert sharp.corrections == ["parallax", "efficiency"]
-    with_it, without_it = (azimuthal.build_bins(parallax_geometry(), npt=3, unit="r_mm", parallax=wanted) for wanted in (None, False))
+    with_it, without_it = (
+        azimuthal.build_bins(parallax_geometry(), npt=3, unit="r_mm", parallax=wanted, sensor_efficiency=False) for wanted in (None, False)
+    )
     assert with_it.corrections == ("parallax",)
     assert without_it.corrections == ()
     plain = Geometry(0.1, detector=Detector(1e-4, 1e-4, max_shape=SHAPE), wavelength=1e-10)
@@ -90,6 +92,19 @@ def test_parallax_is_taken_out_once():
     with pytest.raises(InputError, match="geometry with parallax"):
         azimuthal.build_bins(plain, npt=3, unit="r_mm", parallax=True)
     assert parallax_geometry().parallax is not None
+
+
+def test_efficiency_is_divided_out_once():
+    sharp = sensor.deconvolve(stack_of(100, "u2"), PSF)
+    with_it, without_it = (
+        azimuthal.build_bins(parallax_geometry(), npt=3, unit="r_mm", parallax=False, sensor_efficiency=wanted) for wanted in (None, False)
+    )
+    assert with_it.corrections == ("efficiency",)
+    with pytest.raises(InputError, match=r"the sensor's efficiency divided out.*sensor_efficiency=False"):
+        azimuthal.integrate(sharp, with_it)
+    profiles = azimuthal.integrate(sharp, without_it)
+    assert profiles.intensity.corrections == ["parallax", "efficiency"]
+    assert azimuthal.integrate(stack_of(100, "u2"), with_it).intensity.corrections == ["efficiency"]
 
 
 TWICE = {

@@ -22,6 +22,7 @@ OPTIONS = {
     "fit_distortion": "",
     "sigma_clip": "",
     "integrate": "",
+    "integrate_azimuthal": "",
     "median_filter": "",
     "quantile_filter": "",
     "outlier_mask": "",

@@ -26,7 +26,14 @@ from tests.pipelines.inputs import OPTIONS, write_inputs
 MIB = 2**20
 SIDE = 512
 HELD_SECONDS = 3
-ALIKE = {"integrate", "median_filter", "quantile_filter", "outlier_mask", "smooth_spectra"}  # as sigma_clip and convert_crono
+ALIKE = {
+    "integrate",
+    "integrate_azimuthal",
+    "median_filter",
+    "quantile_filter",
+    "outlier_mask",
+    "smooth_spectra",
+}  # as sigma_clip and convert_crono
 
 
 @pytest.fixture(scope="module")

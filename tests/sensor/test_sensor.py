@@ -13,8 +13,9 @@ from pyFAI.geometry import Geometry
 
 from detcal import load, save
 from detcal.errors import InputError
+from detcal.poni import energy_of
 from detcal.sensor import PlanarGeometry, SensorPSF, attenuation_per_m, build_psf
-from detcal.sensor.geometry import as_planar, energy_of, open_geometry
+from detcal.sensor.geometry import as_planar, open_geometry
 
 PLANE = {"shape": (4, 5), "pixel_size_m": (172e-6, 172e-6), "distance_m": 0.1, "poni_m": (0, 0)}
 PONI = {"Detector": "Pilatus100k", "Distance": 0.1, "Poni1": 0.01, "Poni2": 0.02, "Rot1": 0, "Rot2": 0, "Rot3": 0, "Wavelength": 1e-10}

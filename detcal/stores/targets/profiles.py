@@ -77,6 +77,8 @@ def header_of(dataset: xr.Dataset) -> Iterator[str]:
     for name, value in geometry.items():
         text = json.dumps(value) if isinstance(value, dict | list) else value
         yield f"{name}: {text} {'rad' if name.startswith('Rot') else 'm' if isinstance(value, int | float) else ''}".rstrip()
+    for name, value in json.loads(dataset.attrs.get("provenance", "{}")).items():
+        yield f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
     yield f"unit: {unit_of(dataset)}"
     if (units := dataset[SIGNAL].attrs.get("units")) is not None:
         yield f"intensity: {units}"

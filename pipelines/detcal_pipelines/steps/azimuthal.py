@@ -13,6 +13,7 @@ from detcal.azimuthal import (
     AzimuthalBins,
     build_bins,
     integrate,
+    integrate_azimuthal,
     median_filter,
     outlier_mask,
     quantile_filter,
@@ -26,7 +27,7 @@ from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.poni import read_poni
 from detcal_pipelines.pictures import Picture, pictures_of, with_rings
-from detcal_pipelines.steps.sources import Ends, Shape
+from detcal_pipelines.steps.sources import ArraySource, Ends, Normalization, Shape
 from detcal_pipelines.steps.step import (
     Block,
     DarkSource,
@@ -41,6 +42,13 @@ from detcal_pipelines.steps.step import (
 )
 
 PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
+NORMALIZATION = Field(
+    None,
+    description="what the intensities of each frame are divided by: a number, a list of numbers, the name of a coordinate of the frames, "
+    "or { path, dataset } of an array",
+    examples=["exposure_s"],
+)
+SUMS = Field(False, description="give the sums too that profiles are made of, so that those of several runs can be added up")
 VARIANCE = "variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }"
 
 
@@ -78,6 +86,12 @@ class Rings(Step[AzimuthalBins]):
         description="whether radii are corrected for the depth at which the sensor absorbs; default: if the geometry says so",
         examples=[False],
     )
+    sensor_efficiency: bool | None = Field(
+        None,
+        description="divide by what the sensor absorbs, relative to rays along its normal; default: if the geometry names its sensor, "
+        "and no flat is given, nor divided out of the frames",
+        examples=[False],
+    )
     dummy: float | None = Field(None, description="number that stands for no reading, in place of all other flags", examples=[4294967295])
 
     @property
@@ -89,10 +103,13 @@ class Rings(Step[AzimuthalBins]):
         return "profiles"
 
     def for_data(self, data: Any) -> Self:
-        """Without the parallax that the frames had taken out before; of their shape, where the geometry has no model of a detector."""
+        """Without the parallax and efficiency that the frames had taken out before; of their shape, where the geometry has no model of a
+        detector."""
         open_options: dict[str, Any] = {}
         if self.parallax is None and "parallax" in corrections_of(data):
             open_options["parallax"] = False
+        if self.sensor_efficiency is None and {"efficiency", "flat"} & {*corrections_of(data)}:
+            open_options["sensor_efficiency"] = False
         if self.shape is None and read_poni(self.geometry).detector.shape is None:
             open_options["shape"] = list(data.shape[1:])
         return self.model_copy(update=open_options)
@@ -121,14 +138,25 @@ class Rings(Step[AzimuthalBins]):
 
     def try_out(self, data: Any) -> Any:
         near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
-        found = self.build(data, build_bins(near, npt=2, unit="r_mm"))
-        return found
+        of_the_run = {"variance", "normalization"} & {*type(self).model_fields}
+        alone = self.model_copy(update=dict.fromkeys(of_the_run))
+        return alone.build(data, build_bins(near, npt=2, unit="r_mm"))
+
+    @property
+    def factors(self) -> Any:
+        """What intensities are divided by, as functions take it."""
+        given = getattr(self, "normalization", None)
+        return given.open() if isinstance(given, ArraySource) else given
 
 
 class Clipping(Rings):
     """What the steps have in common that look for outliers."""
 
-    threshold: float = Field(5.0, gt=0, description="pixels further from the mean than so many standard deviations are left out")
+    threshold: float = Field(
+        5.0,
+        ge=0,
+        description="pixels further from the mean than so many standard deviations are left out; 0: Chauvenet's criterion alone",
+    )
     max_iterations: int = Field(5, ge=0)
     error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
         "azimuthal",
@@ -144,15 +172,19 @@ class SigmaClip(Clipping):
     mirrors = (build_bins, sigma_clip)
     ready_recipe = ReadyRecipe("From diffraction frames to profiles without spots and hot pixels.", output="profiles.zarr", writes=PROFILES)
 
+    normalization: Normalization | None = NORMALIZATION
+    sums: bool = SUMS
+
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        return sigma_clip(data, ready, **self.options_of(sigma_clip) | {"variance": opened(self.variance)})
+        beside = {"variance": opened(self.variance), "normalization": self.factors}
+        return sigma_clip(data, ready, **self.options_of(sigma_clip) | beside)
 
 
 class OutlierMask(Clipping):
     """Find the pixels that sigma_clip leaves out: spots and hot pixels."""
 
     operation: Literal["outlier_mask"] = "outlier_mask"
-    mirrors = (build_bins, sigma_clip, outlier_mask)
+    mirrors = (build_bins, outlier_mask)
     ready_recipe = ReadyRecipe(
         "From diffraction frames to masks of their spots and hot pixels.", output="outliers.zarr",
         writes="outlier, bool (frame, y, x): True in what `sigma_clip` leaves out, and in all of a frame that cannot be read",
@@ -180,18 +212,21 @@ class MedianFilter(Rings):
         "From diffraction frames to the median of each ring.", output="medians.zarr", writes="intensity, count, float32 (frame, radial)"
     )
 
+    normalization: Normalization | None = NORMALIZATION
+
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        return median_filter(data, ready, **self.options_of(median_filter))
+        return median_filter(data, ready, **self.options_of(median_filter) | {"normalization": self.factors})
 
 
 class Quantiles(Rings):
     """What the steps have in common that take the mean between two quantiles."""
 
     quantiles: Ends = Field([0.4, 0.6])
+    normalization: Normalization | None = NORMALIZATION
 
     def filtered(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         """The mean in each ring."""
-        return quantile_filter(data, ready, **self.options_of(quantile_filter))
+        return quantile_filter(data, ready, **self.options_of(quantile_filter) | {"normalization": self.factors})
 
 
 class QuantileFilter(Quantiles):
@@ -229,17 +264,47 @@ class RadialBackground(Quantiles):
         return averaged._replace(task=max(averaged.task, drawn.task))  # the frames are gone when their profiles are drawn
 
 
-class Integrate(Rings):
+class Means(Rings):
+    """What the steps have in common that average without looking for outliers."""
+
+    error_model: Literal["poisson", "azimuthal", "no"] = Field(
+        "poisson", description="variance of a reading: poisson; azimuthal: from the spread in the ring; no: not known"
+    )
+    variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+    normalization: Normalization | None = NORMALIZATION
+    sums: bool = SUMS
+
+    def options(self) -> dict[str, Any]:
+        """Of `integrate`, with files opened."""
+        return self.options_of(integrate) | {"variance": opened(self.variance), "normalization": self.factors}
+
+
+class Integrate(Means):
     """Average in rings."""
 
     operation: Literal["integrate"] = "integrate"
     mirrors = (build_bins, integrate)
     ready_recipe = ReadyRecipe("From diffraction frames to the mean of each ring.", output="integrated.zarr", writes="as `profiles.zarr`")
 
-    error_model: Literal["poisson", "azimuthal", "no"] = Field(
-        "poisson", description="variance of a reading: poisson; azimuthal: from the spread in the ring; no: not known"
-    )
-    variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
+        return integrate(data, ready, **self.options())
+
+
+class IntegrateAzimuthal(Means):
+    """Average along one ring: intensity over azimuth."""
+
+    operation: Literal["integrate_azimuthal"] = "integrate_azimuthal"
+    mirrors = (build_bins, integrate, integrate_azimuthal)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to intensity over azimuth along one ring.", output="azimuthal.zarr", sets=("npt", "npt_azimuth"),
+        writes="intensity, sem, std, count, float32 (frame, azimuthal)",
+    )  # fmt: skip
+
+    npt: int = Field(1000, gt=0, examples=[1])
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        return integrate(data, ready, **self.options_of(integrate) | {"variance": opened(self.variance)})
+        return integrate_azimuthal(data, ready, **self.options())
+
+    def try_out(self, data: Any) -> Any:
+        near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
+        return integrate_azimuthal(data, build_bins(near, npt=1, npt_azimuth=2, unit="r_mm"))

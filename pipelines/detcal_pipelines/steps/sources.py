@@ -175,6 +175,32 @@ Variance = Annotated[
 ]
 
 
+class ArraySource(Table):
+    """One array of an HDF5 file or zarr store, of any dimensions."""
+
+    path: InputFile
+    dataset: str
+
+    def open(self) -> NDArray[Any]:
+        """The values."""
+        return np.asarray(get_array(self.path, self.dataset))
+
+
+def kind_of_normalization(given: Any) -> str:
+    """Which of the types below is meant."""
+    kinds: dict[Any, str] = {str: "[name]", list: LIST, dict: "[dataset]", ArraySource: "[dataset]"}
+    return kinds.get(type(given), "[number]")
+
+
+Normalization = Annotated[
+    Annotated[float, Tag("[number]")]
+    | Annotated[str, Tag("[name]")]
+    | Annotated[list[float], Tag(LIST)]
+    | Annotated[ArraySource, Tag("[dataset]")],
+    Discriminator(kind_of_normalization),
+]
+
+
 class ImageSource(Source):
     """One image, which is never the mean of several frames."""
 
@@ -233,17 +259,6 @@ def mask_in(image: ImageSource) -> Any:
     """The mask that one file holds."""
     response = image.find_response()
     return mask_of_image(image.open_image("a mask")) if response is None else response.mask
-
-
-class ArraySource(Table):
-    """One array of an HDF5 file or zarr store, of any dimensions."""
-
-    path: InputFile
-    dataset: str
-
-    def open(self) -> NDArray[Any]:
-        """The values."""
-        return np.asarray(get_array(self.path, self.dataset))
 
 
 def read_through(*images: xr.DataArray | None) -> None:

@@ -2,10 +2,12 @@
 
 from typing import Any, Literal, NamedTuple
 
+from pyFAI.geometry import Geometry
+
+from detcal.attenuation import attenuation_per_m as find_attenuation
+from detcal.attenuation import is_positive
 from detcal.errors import InputError
-from detcal.sensor.attenuation import attenuation_per_m as find_attenuation
-from detcal.sensor.attenuation import is_positive
-from detcal.sensor.geometry import PlanarGeometry, energy_of
+from detcal.poni import energy_of
 
 SAME_THICKNESS_M = 1e-6  # as pyFAI compares sensors
 
@@ -84,14 +86,19 @@ def only(values: set[Any]) -> Any:
     return next(iter(values)) if len(values) == 1 else None
 
 
+def names_its_sensor(geometry: Geometry) -> bool:
+    """Whether a pyFAI geometry says which sensor it has, for its parallax or of its detector: not only what its model may have."""
+    return getattr(geometry.parallax, "sensor", None) is not None or geometry.detector.sensor is not None
+
+
 def known_layers(geometry: Any) -> list[Layer]:
     """The sensor that a pyFAI geometry has for its parallax, or its detector; else those with which pyFAI knows the detector's model."""
-    if isinstance(geometry, PlanarGeometry):
+    if not isinstance(geometry, Geometry):
         return []
     detector = geometry.detector
     models = [layer_of(sensor) for sensor in detector.SENSORS]
     corrected = getattr(geometry.parallax, "sensor", None)
-    if corrected is None and detector.sensor is None:
+    if not names_its_sensor(geometry):
         return models
     stated = Layer() if detector.sensor is None else layer_of(detector.sensor)
     if corrected is not None:
