@@ -336,7 +336,7 @@ class Job:
             said = ""
         else:
             said = f"{self.places.output} is {percent(history.share)} done: the same command goes on from there"
-            with suppress(OSError):  # of a disk that is full, or gone
+            with suppress(OSError, KeyboardInterrupt):  # of a disk that is full or gone; a second signal changes nothing of what is true
                 if ledger is not None:
                     ledger.note(end={"how": type(error).__name__, "why": " ".join(str(error).split())[:500]})
         if isinstance(error, KeyboardInterrupt):

@@ -1,11 +1,13 @@
 """How the tasks of a run lie in the graph that a cluster gets."""
 
+from types import SimpleNamespace
+
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 from detcal_pipelines.cluster import ClusterRun
-from detcal_pipelines.graph import in_stages, optimise_together
+from detcal_pipelines.graph import Window, optimise_together
 from distributed import Client, LocalCluster, get_worker
 
 from detcal import load, open_frames, save
@@ -64,6 +66,9 @@ def test_frames_are_read_by_the_task_that_uses_them(stored, tmp_path, operation)
 class Nobody:
     """Who is told of what a cluster does, and takes no note of it."""
 
+    def enter(self, window, stages):
+        pass
+
     def begun(self, key):
         pass
 
@@ -87,7 +92,7 @@ def test_workers_keep_nothing_of_blocks_that_are_written(tmp_path):
     writes = da.map_blocks(count_tasks, da.zeros(60, chunks=1), dtype=float)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
         graph, keys = optimise_together([writes])
-        ClusterRun(client, 2, 0, lambda: None, print).compute(in_stages(graph, keys), [], Nobody())
+        ClusterRun(client, SimpleNamespace(begun=2), set(), lambda: None, print).compute(Nobody(), Window(graph, dict.fromkeys(keys), []))
     counts = [int(file.read_text()) for file in tmp_path.iterdir()]
     assert len(counts) == 60
     assert max(counts) < 20
