@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -44,6 +45,17 @@ def test_gain_of_the_run_is_the_true_one(finished, detector):
     ratio = (cal.gain / detector.gain).where(~cal.mask)
     # the gain is relative to the neighbourhood, whose own mean varies slowly
     assert float(ratio.std()) < 0.01
+
+
+def test_a_run_on_one_machine_listens_nowhere(folder, monkeypatch):
+    """Nobody else gets in: no port is opened, not even one of this machine alone."""
+
+    def refuse(*_):
+        raise AssertionError("a run opened a port")
+
+    for way in ("listen", "bind"):
+        monkeypatch.setattr(socket.socket, way, refuse)
+    detcal(folder, "run", "correct_response.toml", "--workers", "2", "--memory", "16GiB")
 
 
 def test_output_says_where_it_comes_from(finished):
