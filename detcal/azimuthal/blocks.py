@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.azimuthal import clipping, kernels
-from detcal.azimuthal.kernels import Rings
-from detcal.azimuthal.quantiles import quantile_batch
-from detcal.frames.lanes import in_groups
+from detcal.azimuthal.kernels import RingLanes, Rings
+from detcal.azimuthal.quantiles import quantile_batch, quantile_frame
+from detcal.frames.lanes import in_groups, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
 
 
@@ -26,7 +26,7 @@ def clip_block(
     frames: NDArray[Any],
     noise: NDArray[Any] | None = None,
     *,
-    rings: Rings,
+    rings: Rings | RingLanes,
     valid: Valid,
     noise_valid: Valid = ALL_NUMBERS,
     model: int,
@@ -39,16 +39,35 @@ def clip_block(
 
 
 def clip(
-    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid], model: int, threshold: float, most: int
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None,
+    rings: Rings | RingLanes,
+    valid: tuple[Valid, Valid],
+    model: int,
+    threshold: float,
+    most: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
-    profiles, intervals = (
-        np.empty((len(frames), 4, len(rings.starts) - 1), np.float32),
-        np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
-    )
+    count = rings.count
+    profiles, intervals = np.empty((len(frames), 4, count), np.float32), np.empty((len(frames), 2, count), np.float32)
+    if isinstance(rings, RingLanes):
+        for number, (frame, spread) in enumerate(one_by_one(frames, noise)):
+            clipping.clip_frame(frame, spread, *valid, rings, model, threshold, most, profiles[number], intervals[number])
+        return profiles, intervals
     for group, batch, image, spread in in_batches(frames, noise, rings, valid):
         clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
     return profiles, intervals
+
+
+def one_by_one(frames: NDArray[Any], noise: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Frames (pixel,), each with its variance; with itself if there is none."""
+    flat = in_order(frames)
+    return zip(flat, flat if noise is None else in_order(noise), strict=True)
+
+
+def in_order(frames: NDArray[Any]) -> NDArray[Any]:
+    """Frames (frame, pixel) as kernels take them."""
+    return read_only(np.ascontiguousarray(frames).reshape(len(frames), -1))
 
 
 def in_batches(
@@ -73,7 +92,7 @@ def outlier_block(
     frames: NDArray[Any],
     noise: NDArray[Any] | None = None,
     *,
-    rings: Rings,
+    rings: Rings | RingLanes,
     valid: Valid,
     noise_valid: Valid,
     model: int,
@@ -82,18 +101,29 @@ def outlier_block(
 ) -> NDArray[np.bool_]:
     """What is left out of a block: of a frame of which nothing was measured, all."""
     profiles, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
-    marked, marks = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
-    for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
-        marks[:] = 0
-        clipping.mark_batch(image, rings, batch, intervals[group], marks)
-        clipping.unload_marks(marks, rings, batch, marked[group])
+    marked = np.zeros((len(frames), frames[0].size), np.bool_)
+    if isinstance(rings, RingLanes):
+        for number, (frame, spread) in enumerate(one_by_one(frames, noise)):
+            clipping.mark_frame(frame, spread, valid, noise_valid, rings, model, intervals[number], marked[number])
+    else:
+        marks = kernels.room(rings)
+        for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
+            marks[:] = 0
+            clipping.mark_batch(image, rings, batch, intervals[group], marks)
+            clipping.unload_marks(marks, rings, batch, marked[group])
     marked[~profiles[:, 3].any(axis=1)] = True  # no pixel is counted in any ring
     return marked.reshape(frames.shape)
 
 
-def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
+def quantile_block(
+    frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float]
+) -> NDArray[np.float32]:
     """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
-    profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
+    profiles = np.empty((len(frames), 2, rings.count), np.float32)
+    if isinstance(rings, RingLanes):
+        for frame, profile in zip(in_order(frames), profiles, strict=True):
+            quantile_frame(frame, valid, rings, quantiles, profile)
+        return profiles
     for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
         quantile_batch(image, rings, batch, quantiles, profiles[group])
     return profiles

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import lines, read_only, tile_to_lanes
+from detcal.frames.lanes import limits_of, lines, read_only, tile_to_lanes
 from detcal.frames.readings import Floats, Frames, Valid
-from detcal.frames.simd import LANES, load, prefetch, splat, store, stream, where_between
+from detcal.frames.simd import LANES, load, measured, prefetch, splat, store, stream, where_between
 
 # How the variance of a pixel's reading is known: not, as Poisson's, from the spread in its ring, so while outliers are sought and
 # as Poisson's in the end, or given.
 NONE, POISSON, AZIMUTHAL, HYBRID, GIVEN = range(5)
 
+MOST_ROOM = 1.25  # for rings side by side, by their entries
 BATCH = 2**19  # entries of rings that are loaded together: 16 MiB in lanes, if pixels are not split
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64
 AHEAD = 4  # tiles that are asked for before they are loaded
@@ -47,6 +48,11 @@ class Rings(NamedTuple):
     tile_starts: NDArray[np.int64]
     dark: Floats
 
+    @property
+    def count(self) -> int:
+        """Of rings."""
+        return len(self.starts) - 1
+
     @classmethod
     def of(cls, starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, dark: Floats) -> "Rings":
         """Rings in batches of about BATCH entries; dark is by pixel."""
@@ -63,6 +69,63 @@ class Rings(NamedTuple):
     def from_arrays(cls, *arrays: NDArray[Any]) -> "Rings":
         """The same of its arrays, wherever they come from."""
         return cls(*map(read_only, arrays))
+
+
+class Entries(NamedTuple):
+    """What belongs to a ring's entries (entry,), the same in all lanes; or to those of a ring in each lane (entry, lane)."""
+
+    norms: Floats
+    shares: Floats
+    darks: Floats
+    weights: Floats
+
+
+class RingLanes(NamedTuple):
+    """The entries of all rings, LANES neighbouring rings side by side, each in a lane of its own: for frames that come one at a time.
+
+    Group g has rings g·LANES, g·LANES + 1, … in rows starts[g] to starts[g + 1] of the arrays (row, lane). Where a ring is shorter than
+    the longest one of its group, the dark is NaN, so that there is no reading.
+    """
+
+    count: int
+    starts: NDArray[np.int64]
+    pixels: NDArray[np.int32]
+    norms: Floats
+    shares: Floats
+    darks: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, dark: Floats) -> "RingLanes":
+        """As `Rings.of`."""
+        lengths = np.diff(starts)
+        rows = np.concatenate([[0], np.cumsum(longest_of_groups(lengths))])
+        ring = np.repeat(np.arange(len(lengths)), lengths)
+        places = (rows[ring // LANES] + np.arange(len(ring)) - starts[ring]) * LANES + ring % LANES
+        values = (pixels, 0), (norms, 1), (shares, 0), (dark[pixels], np.nan), (whole_weights(starts, shares, norms), 0)
+        return cls.from_arrays(len(lengths), rows, *(spread_out(places, array, int(rows[-1]), rest) for array, rest in values))
+
+    @classmethod
+    def from_arrays(cls, count: int, *arrays: NDArray[Any]) -> "RingLanes":
+        """The same of its arrays, wherever they come from."""
+        return cls(count, *map(read_only, arrays))
+
+
+def longest_of_groups(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of every LANES numbers the largest."""
+    return np.pad(lengths, (0, -len(lengths) % LANES)).reshape(-1, LANES).max(axis=1)
+
+
+def fill_lanes(starts: NDArray[np.int64]) -> bool:
+    """Whether neighbouring rings are about as long, so that side by side they take little more room and time than their entries."""
+    return int(longest_of_groups(np.diff(starts)).sum()) * LANES <= MOST_ROOM * int(starts[-1])
+
+
+def spread_out(places: NDArray[np.int64], values: NDArray[Any], rows: int, rest: float) -> NDArray[Any]:
+    """Values at their places in an array (row, lane) that holds `rest` elsewhere."""
+    found = np.full((rows, LANES), rest, values.dtype)
+    found.flat[places] = values
+    return found
 
 
 @kernel
@@ -146,3 +209,35 @@ def pixels_of(image, rings, batch, ring, gathered):  # type: ignore[no-untyped-d
     for k in range(end - begin):
         store(gathered, k, load(image, rings.rows[begin + k]))
     return gathered[: end - begin]
+
+
+@kernel
+def entries_of(rings, ring):  # type: ignore[no-untyped-def]
+    """What belongs to the entries of a ring."""
+    begin, end = rings.starts[ring], rings.starts[ring + 1]
+    return Entries(rings.norms[begin:end], rings.shares[begin:end], rings.darks[begin:end], rings.weights[begin:end])
+
+
+@kernel
+def group_of(lined, group):  # type: ignore[no-untyped-def]
+    """What belongs to the entries of a group of rings."""
+    begin, end = lined.starts[group], lined.starts[group + 1]
+    return Entries(lined.norms[begin:end], lined.shares[begin:end], lined.darks[begin:end], lined.weights[begin:end])
+
+
+@kernel
+def load_group(frame, valid, darks, lined, group, into):  # type: ignore[no-untyped-def]
+    """raw − dark of the entries of a group (row, lane) in one frame (pixel,); NaN where there is no reading."""
+    least, most, flag, more = limits_of(valid)
+    begin = lined.starts[group]
+    for k in range(lined.starts[group + 1] - begin):
+        for lane in range(LANES):
+            into[k, lane] = frame[lined.pixels[begin + k, lane]]
+        value = measured(load(into, k), least, most, flag, more)
+        store(into, k, value if darks is None else value - load(darks, k))
+
+
+@kernel
+def room_for(entries):  # type: ignore[no-untyped-def]
+    """For three values of so many entries in lanes (3, entry, lane)."""
+    return np.empty((3, entries, LANES), np.float32)

@@ -205,6 +205,22 @@ def splat(_: Any, number: Any) -> Any:
     return lanes_type(types.float32), code
 
 
+@instruction(simd_numpy.row_of)
+def row_of(_: Any, array: Any, row: Any) -> Any:
+    """A row of an array (n, 16), or a number of an array (n,) in all lanes."""
+    if array.ndim == 2:
+        check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if signature.args[0].ndim == 1:
+            proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+            return filled(builder, builder.load(builder.gep(proxy.data, [arguments[1]])))
+        place, _width = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.load(builder.bitcast(place, VECTOR.as_pointer()), align=4)
+
+    return lanes_type(array, types.intp), code
+
+
 @instruction(simd_numpy.where_number)
 def where_number(_: Any, value: Any, other: Any) -> Any:
     """`value`, but `other` in lanes where it is NaN."""

@@ -68,6 +68,10 @@ def splat(number: np.float32) -> Lanes:
     return np.full(LANES, number, np.float32)
 
 
+def row_of(array: Lanes, row: int) -> Lanes:
+    return load(array, row) if array.ndim == 2 else splat(array[row])
+
+
 def where_number(value: Lanes, other: Lanes) -> Lanes:
     return np.where(np.isnan(value), other, value)
 
