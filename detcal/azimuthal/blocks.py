@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from detcal.azimuthal import clipping, kernels
 from detcal.azimuthal.kernels import RingLanes, Rings
-from detcal.azimuthal.quantiles import quantile_batch, quantile_frame
-from detcal.frames.lanes import in_groups, read_only
+from detcal.azimuthal.quantiles import quantile_batch, quantile_groups
+from detcal.frames.lanes import in_groups, lines, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
 
 
@@ -51,18 +51,31 @@ def clip(
     count = rings.count
     profiles, intervals = np.empty((len(frames), 4, count), np.float32), np.empty((len(frames), 2, count), np.float32)
     if isinstance(rings, RingLanes):
-        for number, (frame, spread) in enumerate(one_by_one(frames, noise)):
-            clipping.clip_frame(frame, spread, *valid, rings, model, threshold, most, profiles[number], intervals[number])
+        for number, batch, image, spread in one_by_one(frames, noise, rings, valid):
+            clipping.clip_groups(image, spread, rings, batch, model, threshold, most, profiles[number], intervals[number])
         return profiles, intervals
     for group, batch, image, spread in in_batches(frames, noise, rings, valid):
         clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
     return profiles, intervals
 
 
-def one_by_one(frames: NDArray[Any], noise: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Frames (pixel,), each with its variance; with itself if there is none."""
-    flat = in_order(frames)
-    return zip(flat, flat if noise is None else in_order(noise), strict=True)
+def one_by_one(
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: RingLanes, valid: tuple[Valid, Valid]
+) -> Iterator[tuple[int, int, Floats, Floats]]:
+    """As `in_batches`, of rings side by side: number of the frame, batch, and raw − dark of one frame."""
+    most = max(rows.stop - rows.start for rows in (kernels.rows_of(rings, batch) for batch in range(len(rings.batches) - 1)))
+    image = lines(most)
+    spread = image if noise is None else lines(most)
+    flat, beside = in_order(frames), None if noise is None else in_order(noise)
+    for number, frame in enumerate(flat):
+        for batch in range(len(rings.batches) - 1):
+            rows = kernels.rows_of(rings, batch)
+            size = rows.stop - rows.start
+            kernels.load_rows(frame, valid[0], rings.darks[rows], rings.pixels[rows], image)
+            if beside is not None:
+                kernels.load_rows(beside[number], valid[1], None, rings.pixels[rows], spread)
+                kernels.leave_out(image[:size], spread[:size])
+            yield number, batch, image, spread
 
 
 def in_order(frames: NDArray[Any]) -> NDArray[Any]:
@@ -103,8 +116,8 @@ def outlier_block(
     profiles, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
     marked = np.zeros((len(frames), frames[0].size), np.bool_)
     if isinstance(rings, RingLanes):
-        for number, (frame, spread) in enumerate(one_by_one(frames, noise)):
-            clipping.mark_frame(frame, spread, valid, noise_valid, rings, model, intervals[number], marked[number])
+        for number, batch, image, _ in one_by_one(frames, noise, rings, (valid, noise_valid)):
+            clipping.mark_groups(image, rings, batch, intervals[number], marked[number])
     else:
         marks = kernels.room(rings)
         for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
@@ -115,14 +128,12 @@ def outlier_block(
     return marked.reshape(frames.shape)
 
 
-def quantile_block(
-    frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float]
-) -> NDArray[np.float32]:
+def quantile_block(frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
     """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
     profiles = np.empty((len(frames), 2, rings.count), np.float32)
     if isinstance(rings, RingLanes):
-        for frame, profile in zip(in_order(frames), profiles, strict=True):
-            quantile_frame(frame, valid, rings, quantiles, profile)
+        for number, batch, image, _ in one_by_one(frames, None, rings, (valid, ALL_NUMBERS)):
+            quantile_groups(image, rings, batch, quantiles, profiles[number])
         return profiles
     for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
         quantile_batch(image, rings, batch, quantiles, profiles[group])

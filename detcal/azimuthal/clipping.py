@@ -11,19 +11,17 @@ from detcal.azimuthal.kernels import (
     ROWS_A_SUM,
     entries_of,
     group_of,
-    leave_out,
-    load_group,
     pixels_of,
     room_for,
 )
 from detcal.azimuthal.quantiles import lower_medians
-from detcal.frames.jit import kernel
-from detcal.frames.simd import LANES, larger, load, row_of, splat, store, where_between, where_number
+from detcal.frames.jit import exact_kernel
+from detcal.frames.simd import LANES, larger, less_product, load, row_of, splat, store, where_between, where_number
 
 ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
 
 
-@kernel
+@exact_kernel
 def moments(pixels, entries, centre, interval, sums):  # type: ignore[no-untyped-def]
     """In each lane, of the entries with I in the interval: Σω, Σω·d, Σω², Σω²·d, Σω²·d², Σshare; d = I − centre."""
     part = np.empty((6, LANES), np.float32)
@@ -35,7 +33,7 @@ def moments(pixels, entries, centre, interval, sums):  # type: ignore[no-untyped
             value, norm, share = load(pixels, k), row_of(entries.norms, k), row_of(entries.shares, k)
             least, most = norm * low, norm * high
             weight = where_between(value, least, most, share * norm, nothing)
-            deviation = where_between(value, least, most, share * (value - norm * about), nothing)
+            deviation = where_between(value, least, most, share * less_product(value, norm, about), nothing)
             a = a + weight
             b = b + deviation
             c = c + weight * weight
@@ -51,7 +49,7 @@ def moments(pixels, entries, centre, interval, sums):  # type: ignore[no-untyped
         sums += part
 
 
-@kernel
+@exact_kernel
 def settle(pixels, entries, centre, interval, sums, found):  # type: ignore[no-untyped-def]
     """In each lane, within the interval: mean, Σω, Σω², the variance of Σω·I as it is from their spread, Σshare.
 
@@ -76,7 +74,7 @@ def settle(pixels, entries, centre, interval, sums, found):  # type: ignore[no-u
             return
 
 
-@kernel
+@exact_kernel
 def noise_sum(pixels, noise, entries, model, interval, found):  # type: ignore[no-untyped-def]
     """In each lane, within the interval: the variance of Σω·I as it is from each reading's, Poisson's or given."""
     part = np.empty((1, LANES), np.float32)
@@ -94,7 +92,7 @@ def noise_sum(pixels, noise, entries, model, interval, found):  # type: ignore[n
         found[3] += part[0]
 
 
-@kernel
+@exact_kernel
 def statistics(pixels, noise, entries, model, centre, interval, sums, found):  # type: ignore[no-untyped-def]
     """As `settle`, with the variance of the model."""
     settle(pixels, entries, centre, interval, sums, found)
@@ -102,7 +100,7 @@ def statistics(pixels, noise, entries, model, centre, interval, sums, found):  #
         noise_sum(pixels, noise, entries, model, interval, found)
 
 
-@kernel
+@exact_kernel
 def clip_rings(pixels, noise, entries, model, threshold, most, work, centre, interval, found):  # type: ignore[no-untyped-def]
     """Sigma-clip a ring in each lane: interval (2, lane) is what is kept of I, found (5, lane) the statistics of it."""
     sums, middles, tried = np.empty((6, LANES)), np.empty((4, LANES)), np.empty((2, LANES), np.float32)
@@ -136,7 +134,7 @@ def clip_rings(pixels, noise, entries, model, threshold, most, work, centre, int
             statistics(pixels, noise, entries, model, centre, interval, sums, found)
 
 
-@kernel
+@exact_kernel
 def narrow(interval, lane, middle, limit):  # type: ignore[no-untyped-def]
     """Keep what is within a limit of the middle; what rounding alone takes away from it stays."""
     limit = max(limit, ROUNDING * abs(middle))
@@ -144,7 +142,7 @@ def narrow(interval, lane, middle, limit):  # type: ignore[no-untyped-def]
     interval[1, lane] = min(interval[1, lane], np.float32(middle + limit))
 
 
-@kernel
+@exact_kernel
 def clip_lanes(pixels, noise, entries, model, threshold, most, work, centre, interval, found):  # type: ignore[no-untyped-def]
     """As `clip_rings`, with the variance that the model gives in the end."""
     clip_rings(pixels, noise, entries, AZIMUTHAL if model == HYBRID else model, threshold, most, work, centre, interval, found)
@@ -152,7 +150,7 @@ def clip_lanes(pixels, noise, entries, model, threshold, most, work, centre, int
         noise_sum(pixels, noise, entries, POISSON, interval, found)
 
 
-@kernel
+@exact_kernel
 def put_statistics(lane, found, interval, model, profile, kept, ring):  # type: ignore[no-untyped-def]
     """What a lane has, to a frame's profile (4, ring), which are mean, its standard error, standard deviation, and pixels; and the interval
     of I that is kept (2, ring)."""
@@ -165,7 +163,7 @@ def put_statistics(lane, found, interval, model, profile, kept, ring):  # type: 
     kept[0, ring], kept[1, ring] = interval[0, lane], interval[1, lane]
 
 
-@kernel
+@exact_kernel
 def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, intervals):  # type: ignore[no-untyped-def]
     """Of a batch: profiles (lane, 4, ring) and intervals (lane, 2, ring)."""
     longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
@@ -180,22 +178,20 @@ def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, int
             put_statistics(lane, found, interval, model, profiles[lane], intervals[lane], ring)
 
 
-@kernel
-def clip_frame(frame, noise, valid, noise_valid, lined, model, threshold, most, profile, kept):  # type: ignore[no-untyped-def]
-    """Of one frame (pixel,), by rings in lanes: its profile (4, ring) and intervals (2, ring)."""
-    longest = np.diff(lined.starts).max()
-    image, beside, work = np.empty((longest, LANES), np.float32), np.empty((longest, LANES), np.float32), room_for(longest)
+@exact_kernel
+def clip_groups(image, noise, lined, batch, model, threshold, most, profile, kept):  # type: ignore[no-untyped-def]
+    """Of a batch of rings side by side (row, lane) of one frame: its profile (4, ring) and intervals (2, ring)."""
+    first, last = lined.batches[batch], lined.batches[batch + 1]
+    work = room_for(np.diff(lined.starts[first : last + 1]).max())
     centre, interval, found = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty((5, LANES))
-    for group in range(len(lined.starts) - 1):
-        entries = group_of(lined, group)
-        load_readings(frame, noise, valid, noise_valid, lined, group, model, image, beside)
-        pixels, spread = image[: len(entries.norms)], beside[: len(entries.norms)]
-        clip_lanes(pixels, spread, entries, model, threshold, most, work, centre, interval, found)
+    for group in range(first, last):
+        rows = slice(lined.starts[group] - lined.starts[first], lined.starts[group + 1] - lined.starts[first])
+        clip_lanes(image[rows], noise[rows], group_of(lined, group), model, threshold, most, work, centre, interval, found)
         for lane in range(min(LANES, lined.count - group * LANES)):
             put_statistics(lane, found, interval, model, profile, kept, group * LANES + lane)
 
 
-@kernel
+@exact_kernel
 def mark_batch(image, rings, batch, intervals, marks):  # type: ignore[no-untyped-def]
     """Of a batch: marks (row, lane) become 1 where I is outside the interval (lane, 2, ring) of one of the pixel's rings."""
     ends, nothing, one = np.zeros((2, LANES), np.float32), splat(np.float32(0)), splat(np.float32(1))
@@ -210,7 +206,7 @@ def mark_batch(image, rings, batch, intervals, marks):  # type: ignore[no-untype
             store(marks, row, larger(outside, load(marks, row)))
 
 
-@kernel
+@exact_kernel
 def unload_marks(marks, rings, batch, marked):  # type: ignore[no-untyped-def]
     """Set what is marked in a batch in the frames (frame, pixel)."""
     for k in range(rings.tile_starts[batch], rings.tile_starts[batch + 1]):
@@ -221,26 +217,13 @@ def unload_marks(marks, rings, batch, marked):  # type: ignore[no-untyped-def]
                     marked[lane, pixel] = True
 
 
-@kernel
-def mark_frame(frame, noise, valid, noise_valid, lined, model, kept, marked):  # type: ignore[no-untyped-def]
-    """Set what of a frame (pixel,) is outside the interval (2, ring) of one of the pixel's rings."""
-    longest = np.diff(lined.starts).max()
-    image, beside = np.empty((longest, LANES), np.float32), np.empty((longest, LANES), np.float32)
-    for group in range(len(lined.starts) - 1):
-        entries = group_of(lined, group)
-        load_readings(frame, noise, valid, noise_valid, lined, group, model, image, beside)
-        for k in range(len(entries.norms)):
+@exact_kernel
+def mark_groups(image, lined, batch, kept, marked):  # type: ignore[no-untyped-def]
+    """Set what of a batch of rings side by side is outside the interval (2, ring) of one of the pixel's rings in a frame (pixel,)."""
+    first, last = lined.batches[batch], lined.batches[batch + 1]
+    for group in range(first, last):
+        for row in range(lined.starts[group], lined.starts[group + 1]):
             for lane in range(min(LANES, lined.count - group * LANES)):
-                value, norm, ring = image[k, lane], entries.norms[k, lane], group * LANES + lane
+                value, norm, ring = image[row - lined.starts[first], lane], lined.norms[row, lane], group * LANES + lane
                 if value < norm * kept[0, ring] or value > norm * kept[1, ring]:
-                    marked[lined.pixels[lined.starts[group] + k, lane]] = True
-
-
-@kernel
-def load_readings(frame, noise, valid, noise_valid, lined, group, model, image, beside):  # type: ignore[no-untyped-def]
-    """raw − dark of a group's entries, and their variance if it is given; NaN where there is no reading."""
-    rows = lined.starts[group + 1] - lined.starts[group]
-    load_group(frame, valid, group_of(lined, group).darks, lined, group, image)
-    if model == GIVEN:
-        load_group(noise, noise_valid, None, lined, group, beside)
-        leave_out(image[:rows], beside[:rows])
+                    marked[lined.pixels[row, lane]] = True

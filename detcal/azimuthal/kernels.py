@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detcal.frames.jit import kernel
 from detcal.frames.lanes import limits_of, lines, read_only, tile_to_lanes
 from detcal.frames.readings import Floats, Frames, Valid
-from detcal.frames.simd import LANES, load, measured, prefetch, splat, store, stream, where_between
+from detcal.frames.simd import LANES, gather, load, measured, prefetch, prefetch_scattered, splat, store, stream, where_between
 
 # How the variance of a pixel's reading is known: not, as Poisson's, from the spread in its ring, so while outliers are sought and
 # as Poisson's in the end, or given.
@@ -25,6 +25,8 @@ MOST_ROOM = 1.25  # for rings side by side, by their entries
 BATCH = 2**19  # entries of rings that are loaded together: 16 MiB in lanes, if pixels are not split
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64
 AHEAD = 4  # tiles that are asked for before they are loaded
+ROWS = 2**14  # of rings side by side that are loaded together: 1 MiB
+ROWS_AHEAD = 32  # rows of pixels, likewise
 DIGITS = 24  # binary ones of a float32
 
 
@@ -84,12 +86,13 @@ class RingLanes(NamedTuple):
     """The entries of all rings, LANES neighbouring rings side by side, each in a lane of its own: for frames that come one at a time.
 
     Group g has rings g·LANES, g·LANES + 1, … in rows starts[g] to starts[g + 1] of the arrays (row, lane). Where a ring is shorter than
-    the longest one of its group, the dark is NaN, so that there is no reading.
+    the longest one of its group, the dark is NaN, so that there is no reading. Batch b begins at group batches[b].
     """
 
     count: int
     starts: NDArray[np.int64]
-    pixels: NDArray[np.int32]
+    batches: NDArray[np.int64]
+    pixels: NDArray[np.uint32]
     norms: Floats
     shares: Floats
     darks: Floats
@@ -100,10 +103,12 @@ class RingLanes(NamedTuple):
         """As `Rings.of`."""
         lengths = np.diff(starts)
         rows = np.concatenate([[0], np.cumsum(longest_of_groups(lengths))])
+        ends = np.searchsorted(rows, np.arange(ROWS, rows[-1], ROWS))
+        batches = np.unique(np.concatenate([[0], ends, [len(rows) - 1]]))
         ring = np.repeat(np.arange(len(lengths)), lengths)
         places = (rows[ring // LANES] + np.arange(len(ring)) - starts[ring]) * LANES + ring % LANES
-        values = (pixels, 0), (norms, 1), (shares, 0), (dark[pixels], np.nan), (whole_weights(starts, shares, norms), 0)
-        return cls.from_arrays(len(lengths), rows, *(spread_out(places, array, int(rows[-1]), rest) for array, rest in values))
+        values = (pixels.astype(np.uint32), 0), (norms, 1), (shares, 0), (dark[pixels], np.nan), (whole_weights(starts, shares, norms), 0)
+        return cls.from_arrays(len(lengths), rows, batches, *(spread_out(places, array, int(rows[-1]), rest) for array, rest in values))
 
     @classmethod
     def from_arrays(cls, count: int, *arrays: NDArray[Any]) -> "RingLanes":
@@ -162,6 +167,11 @@ def place_pixels(pixels, slots, rows):  # type: ignore[no-untyped-def]
             places[k, e] = slots[tiles[k] * LANES + e]
     slots[pixels] = -1
     return tiles, places
+
+
+def rows_of(lined: RingLanes, batch: int) -> slice:
+    """The rows of a batch."""
+    return slice(*lined.starts[lined.batches[batch : batch + 2]])
 
 
 def room(rings: Rings) -> Floats:
@@ -226,15 +236,13 @@ def group_of(lined, group):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def load_group(frame, valid, darks, lined, group, into):  # type: ignore[no-untyped-def]
-    """raw − dark of the entries of a group (row, lane) in one frame (pixel,); NaN where there is no reading."""
+def load_rows(frame, valid, darks, pixels, into):  # type: ignore[no-untyped-def]
+    """raw − dark of pixels (row, lane) of one frame (pixel,); NaN where there is no reading."""
     least, most, flag, more = limits_of(valid)
-    begin = lined.starts[group]
-    for k in range(lined.starts[group + 1] - begin):
-        for lane in range(LANES):
-            into[k, lane] = frame[lined.pixels[begin + k, lane]]
-        value = measured(load(into, k), least, most, flag, more)
-        store(into, k, value if darks is None else value - load(darks, k))
+    for row in range(len(pixels)):
+        prefetch_scattered(frame, pixels, min(row + ROWS_AHEAD, len(pixels) - 1))
+        value = measured(gather(frame, pixels, row), least, most, flag, more)
+        store(into, row, value if darks is None else value - load(darks, row))
 
 
 @kernel

@@ -97,7 +97,9 @@ def as_profiles(
 ) -> xr.Dataset:
     """The profiles that a kernel makes of each block (frame, quantity, ring)."""
     sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
-    profiles = map_frames(kernel, stack, {"rings": rings_for(stack, bins), **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes)
+    profiles = map_frames(
+        kernel, stack, {"rings": rings_for(stack, bins), **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes
+    )
     found = profiles.data
     coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)

@@ -7,8 +7,8 @@ hundred, are picked out, and the bracket is narrowed to one value among them.
 
 import numpy as np
 
-from detcal.azimuthal.kernels import ROWS_A_SUM, entries_of, group_of, load_group, pixels_of, room_for
-from detcal.frames.jit import kernel
+from detcal.azimuthal.kernels import ROWS_A_SUM, entries_of, group_of, pixels_of, room_for
+from detcal.frames.jit import exact_kernel
 from detcal.frames.simd import (
     LANES,
     lanes_between,
@@ -31,7 +31,7 @@ TIE = 1e-12  # of a ring's weight: what a quantile of it may be off by in float6
 ENDLESS = np.float32(np.inf)
 
 
-@kernel
+@exact_kernel
 def divide(pixels, entries, interval, values, sums):  # type: ignore[no-untyped-def]
     """I from raw − dark, NaN outside the interval; in each lane the weight of all I, and their share of pixels, as sums (2, lane)."""
     part = np.empty((2, LANES), np.float32)
@@ -51,7 +51,7 @@ def divide(pixels, entries, interval, values, sums):  # type: ignore[no-untyped-
         sums += part
 
 
-@kernel
+@exact_kernel
 def sort_sample(values, sample):  # type: ignore[no-untyped-def]
     """SAMPLE of the values, rising in each lane, what is no value behind them: by the merging network of Batcher (1968)."""
     for i in range(SAMPLE):
@@ -70,7 +70,7 @@ def sort_sample(values, sample):  # type: ignore[no-untyped-def]
         sorted_run *= 2
 
 
-@kernel
+@exact_kernel
 def numbers(sample, lane):  # type: ignore[no-untyped-def]
     """How many of the sorted sample are values."""
     count = SAMPLE
@@ -79,7 +79,7 @@ def numbers(sample, lane):  # type: ignore[no-untyped-def]
     return count
 
 
-@kernel
+@exact_kernel
 def weigh_at_two(values, entries, pivots, passed):  # type: ignore[no-untyped-def]
     """In each lane the weight of what is not above each of its two pivots."""
     part, nothing = np.empty((2, LANES), np.float32), splat(np.float32(0))
@@ -96,7 +96,7 @@ def weigh_at_two(values, entries, pivots, passed):  # type: ignore[no-untyped-de
         passed += part
 
 
-@kernel
+@exact_kernel
 def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-def]
     """In each lane the weight of what is not above its pivot; and the largest value that is not, and the smallest that is."""
     part, nothing, lowest, highest = np.empty((1, LANES), np.float32), splat(np.float32(0)), splat(-ENDLESS), splat(ENDLESS)
@@ -115,7 +115,7 @@ def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-
     store(nearest, 1, above)
 
 
-@kernel
+@exact_kernel
 def find_quantile(values, entries, quantile, sample, total, few, weights, found):  # type: ignore[no-untyped-def]
     """In each lane the value x at which the weight of what is not above it first comes to that part of all; found (4, lane):
     x, the weight of what is below x, that of what is not above it, and the part of all.
@@ -128,7 +128,7 @@ def find_quantile(values, entries, quantile, sample, total, few, weights, found)
     narrow_down(few[:count], weights, low, found)
 
 
-@kernel
+@exact_kernel
 def enclose(values, entries, quantile, sample, total, low, found):  # type: ignore[no-untyped-def]
     """Narrow each lane's bracket, low < x ≤ found[0], to a few pixels: about what the sample says, then about where
     the weight at its ends says."""
@@ -162,7 +162,7 @@ def enclose(values, entries, quantile, sample, total, low, found):  # type: igno
                     found[0, lane], found[2, lane] = pivot, weight
 
 
-@kernel
+@exact_kernel
 def pick(values, entries, low, found, few, weights):  # type: ignore[no-untyped-def]
     """The values in each lane's bracket, one below the other, and their weights; the most of any lane. Their least is then in low, and
     their largest in found[0]. Of a bracket of one number none is picked."""
@@ -191,7 +191,7 @@ def pick(values, entries, low, found, few, weights):  # type: ignore[no-untyped-
     return most
 
 
-@kernel
+@exact_kernel
 def narrow_down(values, weights, low, found):  # type: ignore[no-untyped-def]
     """Narrow each lane's bracket, low ≤ x ≤ found[0], to one of the values, that are all that it holds."""
     pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
@@ -219,7 +219,7 @@ def narrow_down(values, weights, low, found):  # type: ignore[no-untyped-def]
         step += 1
 
 
-@kernel
+@exact_kernel
 def between_quantiles(values, entries, quantiles, total, few, weights, means):  # type: ignore[no-untyped-def]
     """In each lane the mean of I between two quantiles of the weight, a pixel on an edge in part; the quantile itself if they are one.
 
@@ -246,7 +246,7 @@ def between_quantiles(values, entries, quantiles, total, few, weights, means):  
         means[lane] = x0 + inside / (stop - start) if total[lane] > 0 else np.nan
 
 
-@kernel
+@exact_kernel
 def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
     """In lanes with a tie, the mean of the value there and the next one above it, if there is one."""
     nearest, highest = np.empty((2, LANES), np.float32), splat(ENDLESS)
@@ -261,7 +261,7 @@ def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
             means[lane] = 0.5 * means[lane] + 0.5 * nearest[1, lane]
 
 
-@kernel
+@exact_kernel
 def sum_between(values, entries, low, high, sums):  # type: ignore[no-untyped-def]
     """In each lane Σω·(I − low) of what is between low and high, both excluded."""
     ends, part = np.empty((2, LANES), np.float32), np.empty((1, LANES), np.float32)
@@ -279,7 +279,7 @@ def sum_between(values, entries, low, high, sums):  # type: ignore[no-untyped-de
         sums += part
 
 
-@kernel
+@exact_kernel
 def lower_medians(pixels, entries, interval, work, found):  # type: ignore[no-untyped-def]
     """found[0]: in each lane the median of I in the interval, the lower one if there are two: always that of a pixel. `work`
     (3, entry, lane) is room for as many pixels."""
@@ -289,9 +289,9 @@ def lower_medians(pixels, entries, interval, work, found):  # type: ignore[no-un
     find_quantile(values, entries, 0.5 - TIE, sample, sums[0], work[1], work[2], found)
 
 
-@kernel
+@exact_kernel
 def quantile_lanes(pixels, entries, quantiles, work, means, sums):  # type: ignore[no-untyped-def]
-    """In each lane the mean between two quantiles of a ring, and sums as of `divide`. `work` (3, entry, lane) is room for as many pixels."""
+    """In each lane the mean between two quantiles of a ring, and sums as of `divide`. `work` (3, entry, lane) is room."""
     everything = np.empty((2, LANES), np.float32)
     everything[0], everything[1] = -np.inf, np.inf
     values = work[0, : len(pixels)]
@@ -299,7 +299,7 @@ def quantile_lanes(pixels, entries, quantiles, work, means, sums):  # type: igno
     between_quantiles(values, entries, quantiles, sums[0], work[1], work[2], means)
 
 
-@kernel
+@exact_kernel
 def quantile_batch(image, rings, batch, quantiles, profiles):  # type: ignore[no-untyped-def]
     """Of a batch: profiles (lane, 2, ring): the mean between two quantiles, and how many pixels have a value."""
     longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
@@ -314,18 +314,15 @@ def quantile_batch(image, rings, batch, quantiles, profiles):  # type: ignore[no
             profiles[lane, 0, ring], profiles[lane, 1, ring] = means[lane], sums[1, lane]
 
 
-@kernel
-def quantile_frame(frame, valid, lined, quantiles, profile):  # type: ignore[no-untyped-def]
-    """Of one frame (pixel,), by rings in lanes: its profile (2, ring) likewise."""
-    longest = np.diff(lined.starts).max()
-    image, work, sums, means = np.empty((longest, LANES), np.float32), room_for(longest), np.empty((2, LANES)), np.empty(LANES)
-    profile[0], profile[1] = np.nan, 0
-    for group in range(len(lined.starts) - 1):
-        entries = group_of(lined, group)
-        if len(entries.norms) == 0:
-            continue
-        pixels = image[: len(entries.norms)]
-        load_group(frame, valid, entries.darks, lined, group, pixels)
-        quantile_lanes(pixels, entries, quantiles, work, means, sums)
+@exact_kernel
+def quantile_groups(image, lined, batch, quantiles, profile):  # type: ignore[no-untyped-def]
+    """Of a batch of rings side by side (row, lane) of one frame: its profile (2, ring) likewise."""
+    first, last = lined.batches[batch], lined.batches[batch + 1]
+    work, sums, means = room_for(np.diff(lined.starts[first : last + 1]).max()), np.empty((2, LANES)), np.empty(LANES)
+    for group in range(first, last):
+        pixels = image[lined.starts[group] - lined.starts[first] : lined.starts[group + 1] - lined.starts[first]]
+        means[:], sums[:] = np.nan, 0
+        if len(pixels):
+            quantile_lanes(pixels, group_of(lined, group), quantiles, work, means, sums)
         for lane in range(min(LANES, lined.count - group * LANES)):
             profile[0, group * LANES + lane], profile[1, group * LANES + lane] = means[lane], sums[1, lane]
