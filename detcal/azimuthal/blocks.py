@@ -48,7 +48,7 @@ def clip(
     most: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept."""
-    count = rings.count
+    count = rings.number
     profiles, intervals = np.empty((len(frames), 4, count), np.float32), np.empty((len(frames), 2, count), np.float32)
     if isinstance(rings, RingLanes):
         for number, batch, image, spread in one_by_one(frames, noise, rings, valid):
@@ -130,7 +130,7 @@ def outlier_block(
 
 def quantile_block(frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
     """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
-    profiles = np.empty((len(frames), 2, rings.count), np.float32)
+    profiles = np.empty((len(frames), 2, rings.number), np.float32)
     if isinstance(rings, RingLanes):
         for number, batch, image, _ in one_by_one(frames, None, rings, (valid, ALL_NUMBERS)):
             quantile_groups(image, rings, batch, quantiles, profiles[number])

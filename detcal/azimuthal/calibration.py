@@ -90,9 +90,11 @@ class AzimuthalBins:
         """The bins as a function arranges them."""
         arrays = [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
         if any(map(dask.is_dask_collection, arrays)):
-            return dask.delayed(arrange)(*arrays)
+            lazy: Delayed = dask.delayed(arrange)(*arrays)
+            return lazy
         found = arrange(*arrays)
-        return dask.delayed(type(found).from_arrays)(*found)
+        ready: Delayed = dask.delayed(type(found).from_arrays)(*found)
+        return ready
 
     @cached_property
     def images_in_memory(self) -> Delayed:

@@ -187,7 +187,7 @@ def clip_groups(image, noise, lined, batch, model, threshold, most, profile, kep
     for group in range(first, last):
         rows = slice(lined.starts[group] - lined.starts[first], lined.starts[group + 1] - lined.starts[first])
         clip_lanes(image[rows], noise[rows], group_of(lined, group), model, threshold, most, work, centre, interval, found)
-        for lane in range(min(LANES, lined.count - group * LANES)):
+        for lane in range(min(LANES, lined.number - group * LANES)):
             put_statistics(lane, found, interval, model, profile, kept, group * LANES + lane)
 
 
@@ -223,7 +223,7 @@ def mark_groups(image, lined, batch, kept, marked):  # type: ignore[no-untyped-d
     first, last = lined.batches[batch], lined.batches[batch + 1]
     for group in range(first, last):
         for row in range(lined.starts[group], lined.starts[group + 1]):
-            for lane in range(min(LANES, lined.count - group * LANES)):
+            for lane in range(min(LANES, lined.number - group * LANES)):
                 value, norm, ring = image[row - lined.starts[first], lane], lined.norms[row, lane], group * LANES + lane
                 if value < norm * kept[0, ring] or value > norm * kept[1, ring]:
                     marked[lined.pixels[row, lane]] = True

@@ -51,7 +51,7 @@ class Rings(NamedTuple):
     dark: Floats
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """Of rings."""
         return len(self.starts) - 1
 
@@ -89,7 +89,7 @@ class RingLanes(NamedTuple):
     the longest one of its group, the dark is NaN, so that there is no reading. Batch b begins at group batches[b].
     """
 
-    count: int
+    number: int
     starts: NDArray[np.int64]
     batches: NDArray[np.int64]
     pixels: NDArray[np.uint32]
@@ -111,9 +111,9 @@ class RingLanes(NamedTuple):
         return cls.from_arrays(len(lengths), rows, batches, *(spread_out(places, array, int(rows[-1]), rest) for array, rest in values))
 
     @classmethod
-    def from_arrays(cls, count: int, *arrays: NDArray[Any]) -> "RingLanes":
+    def from_arrays(cls, number: int, *arrays: NDArray[Any]) -> "RingLanes":
         """The same of its arrays, wherever they come from."""
-        return cls(count, *map(read_only, arrays))
+        return cls(number, *map(read_only, arrays))
 
 
 def longest_of_groups(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
