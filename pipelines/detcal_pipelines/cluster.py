@@ -12,18 +12,16 @@ import dask
 from distributed import Client, Future, KilledWorker, Scheduler, SchedulerPlugin, as_completed
 
 from detcal.errors import RunError
+from detcal_pipelines import connecting
 from detcal_pipelines.graph import Stage, Window, in_stages
 from detcal_pipelines.ledger import Block
 from detcal_pipelines.plan import Plan, size
 from detcal_pipelines.quarantine import DeadlyBlocks
 
-ANSWER_SECONDS = 8  # that a scheduler may take to answer
-WITHOUT_WORKERS_SECONDS = 12  # that a run waits for a worker to come back
 IDLE_SECONDS = 8  # that tasks are given which nobody waits for
 SILENT_SECONDS = 60  # after which a worker is said to have stalled: it is heard of every second or so
 LOOK_SECONDS = 2
 SECONDS_BETWEEN_LOOKS = 0.005
-SECONDS_BETWEEN_QUESTIONS = 0.1  # to the scheduler
 OUTGROWN = "worker-restart-memory"  # what a nanny logs of a worker that it ends, with its memory
 
 
@@ -190,7 +188,7 @@ class Workers:
         self.looked = now
         workers = workers_of(self.client)
         self.alive = now if workers else self.alive
-        if now - self.alive > WITHOUT_WORKERS_SECONDS:
+        if now - self.alive > connecting.WITHOUT_WORKERS_SECONDS:
             raise RunError("the cluster has no workers left: look at their logs, start some, then run again")
         for address, worker in workers.items():
             if self.heard.get(address, (None, now))[0] != worker["last_seen"]:

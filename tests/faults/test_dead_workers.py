@@ -12,6 +12,7 @@ import dask
 import numpy as np
 import pytest
 from detcal_pipelines import cluster as cluster_module
+from detcal_pipelines import connecting
 from detcal_pipelines.cluster import ClusterRun, Submitted, Workers
 from detcal_pipelines.compiling import as_text, load_kernels
 from detcal_pipelines.graph import Stage, Window
@@ -66,7 +67,7 @@ class DeadlyRead(WorkerPlugin):
 
 
 def test_a_block_that_kills_workers_is_quarantined(folder, cluster, monkeypatch):
-    monkeypatch.setattr(cluster_module, "WITHOUT_WORKERS_SECONDS", 60)  # on a busy machine it takes them long to start again
+    monkeypatch.setattr(connecting, "WITHOUT_WORKERS_SECONDS", 60)  # on a busy machine it takes them long to start again
     with Client(cluster) as client:
         client.register_plugin(DeadlyRead())
     done = in_process(folder, "run", "correct_response.toml", "--scheduler", cluster.scheduler_address, "--overwrite")

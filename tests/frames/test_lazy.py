@@ -94,6 +94,7 @@ OPERATIONS = {
         lambda: azimuthal.build_bins(GEOMETRY, npt=10, mask=MASK),
     ],
     "integrate": [lambda: azimuthal.integrate(FRAMES, BINS, variance=FRAMES)],
+    "integrate_azimuthal": [lambda: azimuthal.integrate_azimuthal(FRAMES, azimuthal.build_bins(GEOMETRY, npt=1, npt_azimuth=4))],
     "sigma_clip": [lambda: azimuthal.sigma_clip(FRAMES, BINS)],
     "outlier_mask": [lambda: azimuthal.outlier_mask(FRAMES, BINS)],
     "quantile_filter": [lambda: azimuthal.quantile_filter(FRAMES, BINS)],

@@ -42,7 +42,7 @@ def test_the_mask_of_a_recipe_is_an_input_that_no_output_replaces(tmp_path, mask
         check_result(recipe, build(recipe), overwrite=True)
 
 
-def test_a_recipe_that_deconvolves_leaves_parallax_to_that(tmp_path):
+def test_a_recipe_that_deconvolves_leaves_parallax_and_efficiency_to_that(tmp_path):
     np.save(tmp_path / "raw.npy", stack_of(50, "u2"))
     np.save(tmp_path / "dark.npy", DARK)
     detcal.save(GAIN, tmp_path / "gain.zarr")
@@ -53,7 +53,8 @@ def test_a_recipe_that_deconvolves_leaves_parallax_to_that(tmp_path):
     rings = "[[steps]]\noperation = 'integrate'\ngeometry = 'x.poni'\nunit = 'r_mm'\nnpt = 3\n"
     sharp = sensor.deconvolve(stack_of(50, "u2"), PSF)
     found = built(tmp_path, f"{start}[[steps]]\noperation = 'deconvolve'\npsf = 'psf.zarr'\n{rings}").compute()
-    xr.testing.assert_equal(found, azimuthal.integrate(sharp, azimuthal.build_bins(geometry, npt=3, unit="r_mm", parallax=False)).compute())
+    bins = azimuthal.build_bins(geometry, npt=3, unit="r_mm", parallax=False, sensor_efficiency=False)
+    xr.testing.assert_equal(found, azimuthal.integrate(sharp, bins).compute())
     found = built(tmp_path, start + rings).compute()
     xr.testing.assert_equal(found, azimuthal.integrate(stack_of(50, "u2"), azimuthal.build_bins(geometry, npt=3, unit="r_mm")).compute())
     steps = f"[[steps]]\noperation = 'correct_response'\nresponse = 'gain.zarr'\ndark = 'dark.npy'\n{rings}dark = 'dark.npy'"
