@@ -100,8 +100,8 @@ class Around:
 
 
 @dataclass(frozen=True)
-class FrameArray:
-    """A reader as dask takes it: for any index, of which only the frames between the first and last are read."""
+class AsArray:
+    """What dask asks of an array, of a reader."""
 
     reader: Reader
 
@@ -116,6 +116,10 @@ class FrameArray:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+
+class FrameArray(AsArray):
+    """A reader as dask takes it: for any index, of which only the frames between the first and last are read."""
 
     def __getitem__(self, key: tuple[Any, ...]) -> Block:
         frames, *inside = key

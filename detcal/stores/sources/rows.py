@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from detcal.stores.absence import Lacks
 from detcal.stores.damage import Guarded
 from detcal.stores.indexing import bounds_of, take
 from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.joined import Joined
-from detcal.stores.sources.readers import Block, Coords, Reader
+from detcal.stores.sources.readers import Around, AsArray, Block
 from detcal.stores.sources.selected import FLIPPED, Flipped, Selected
 from detcal.stores.sources.series import Hdf5Series
 from detcal.stores.sources.zarr_reader import ZarrReader
@@ -87,40 +86,10 @@ def _(reader: Guarded, frames: Span, rows: Span) -> Block:
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Around):
     """A part of another stack, of which everything but the numbers is as there."""
 
-    reader: Reader
     span: Span
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.reader.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.reader.dtype
-
-    @property
-    def chunk_frames(self) -> int:
-        return self.reader.chunk_frames
-
-    @property
-    def version(self) -> str:
-        return self.reader.version
-
-    @property
-    def lacks(self) -> Lacks | None:
-        return self.reader.lacks
-
-    def coords(self) -> Coords:
-        return self.reader.coords()
-
-    def attrs(self) -> dict[str, Any]:
-        return self.reader.attrs()
-
-    def files(self, start: int, stop: int) -> list[str]:
-        return self.reader.files(start, stop)
 
 
 class Rows(Part):
@@ -152,23 +121,8 @@ class Across(Part):
         return read_rows(self.reader, self.span, (start, stop)).transpose(1, 0, 2)
 
 
-@dataclass(frozen=True)
-class RowArray:
+class RowArray(AsArray):
     """A reader as dask takes it, of which only the rows, and frames, between the first and last are read."""
-
-    reader: Reader
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.reader.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.reader.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     def __getitem__(self, key: tuple[Any, ...]) -> Block:
         (frames, inside), (rows, across) = (bounds_of(part, length) for part, length in zip(key[:2], self.shape[:2], strict=True))
