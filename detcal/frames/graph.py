@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike
 
 # Frames that are summed one after the other, before sums of sums: enough that adding two sums takes little of the time.
 FRAMES_A_PART = 16
+LEAST_PARTS = 4  # of a short stack, as far as it has blocks: one chain alone keeps one thread alone at work
 
 FOLD, TOTAL = "fold-", "total"  # how layers of sums are named, and in them the keys of sums of all parts up to one
 
@@ -109,7 +110,7 @@ def fold_blocks(
     most = max(1, partial_sums if partial_sums is not None else count_threads() + 1)
     graph, blocks = reading_tasks(stack)
     name = f"{FOLD}{tokenize(stack.name, add, merge, shared, most)}"
-    length = ceil(FRAMES_A_PART / max(1, *stack.chunks[0]))
+    length = min(ceil(FRAMES_A_PART / max(1, *stack.chunks[0])), ceil(len(blocks) / LEAST_PARTS))
     parts = [range(start, min(start + length, len(blocks))) for start in range(0, len(blocks), length)]
     for part, numbers in enumerate(parts):
         for number in numbers:

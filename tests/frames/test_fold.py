@@ -1,10 +1,11 @@
 """Sums over the blocks of a stack: what is held at a time, and in what order it is added."""
 
-from threading import Lock
+from threading import Barrier, Lock
 from time import sleep
 
 import dask
 import dask.array as da
+import numpy as np
 import pytest
 
 from detcal.frames.graph import FRAMES_A_PART, fold_blocks
@@ -37,3 +38,15 @@ def test_partial_sums_do_not_pile_up_behind_one_that_is_held_up(held_up):
         total = fold_blocks(frames, add, merge, partial_sums=3).compute()
     assert total == set(range(40))
     assert most[0] <= 4  # three, and the total while the first of them is added to it
+
+
+def test_a_short_stack_is_summed_on_several_threads():
+    """Its four blocks are begun together: each waits for the others, and would wait for ever in one chain."""
+    together = Barrier(4)
+
+    def add(so_far, block):
+        together.wait(timeout=10)
+        return (so_far or 0) + block.sum()
+
+    with dask.config.set(scheduler="threads", num_workers=4):
+        assert fold_blocks(da.ones((8, 1, 1), chunks=(2, 1, 1)), add, np.add, partial_sums=4).compute() == 8
