@@ -41,7 +41,7 @@ def remove_zingers(frames: ArrayLike, *, threshold: float = 8.0, dummy: float | 
     -----
     Eight neighbours tell the noise to a half or so: at the default 1 in 500 readings of plain noise is replaced (1 in 2000 at 12), high
     ones by what they might have been, which lowers the mean by less than a hundredth of a standard deviation. At edges in the image the
-    neighbours differ more, and less is replaced.
+    neighbours differ more, and less is replaced; but a corner that is sharp to the pixel has three neighbours like itself alone.
 
     Examples
     --------
