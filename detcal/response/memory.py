@@ -37,6 +37,11 @@ def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> 
     return Needs(task=frames * (2 * itemsize + 4) * height * width + 4 * (height + 2) * (width + 2))
 
 
+def minus_log_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
+    """Logarithms of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, its readings, and two masks of them."""
+    return Needs(task=frames * (2 * itemsize + 2 * 4 + 2) * shape[0] * shape[1])
+
+
 def mean_image_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
     """Averaging dark or flat frames in blocks of `frames`: the block, sums that came in and go out and their total, and two images."""
     sums = 2 * 8 + 4 * 4

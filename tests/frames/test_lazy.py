@@ -70,6 +70,7 @@ OPERATIONS = {
         lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, flat=IMAGE, residual_sigma=3.0),
         lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
     ],
+    "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],
     "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
     "build_psf": [lambda: sensor.build_psf(PLANE, mask=MASK, **SILICON)],
     "deconvolve": [

@@ -34,6 +34,7 @@ ALIKE = {
     "outlier_mask",
     "smooth_spectra",
     "remove_zingers",
+    "minus_log",
 }  # as sigma_clip, convert_crono and correct_response
 
 

@@ -17,7 +17,17 @@ RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
 @pytest.fixture
 def folder(tmp_path):
     frames = "sweep.h5", "ct.h5", "dark.h5", "flat.h5", "scan.h5", "mask.edf", "grid.edf", "variance.h5", "points.zarr", "straight.zarr"
-    for name in (*frames, "response.zarr", "first.zarr", "psf.zarr", "detector.poni", "distortion.zarr", "times.h5", "energies.h5"):
+    for name in (
+        *frames,
+        "response.zarr",
+        "corrected.zarr",
+        "first.zarr",
+        "psf.zarr",
+        "detector.poni",
+        "distortion.zarr",
+        "times.h5",
+        "energies.h5",
+    ):
         (tmp_path / name).touch()
     return tmp_path
 

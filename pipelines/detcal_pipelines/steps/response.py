@@ -9,10 +9,10 @@ from pydantic import Field, PrivateAttr
 from detcal.errors import InputError
 from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
-from detcal.response import Response, correct_response, fit_response, remove_zingers
+from detcal.response import Response, correct_response, fit_response, minus_log, remove_zingers
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
-from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes, remove_zingers_bytes
+from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes, minus_log_bytes, remove_zingers_bytes
 from detcal.response.operations import Boundary
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
@@ -188,6 +188,31 @@ class RemoveZingers(Step[None]):
 
     def try_out(self, data: Any) -> Any:
         return remove_zingers(data)
+
+
+class MinusLog(Step[None]):
+    """Take −ln of transmissions: the attenuation along each ray."""
+
+    operation: Literal["minus_log"] = "minus_log"
+    mirrors = (minus_log,)
+    pixelwise = True
+    ready_recipe = ReadyRecipe(
+        "From transmissions to attenuations, which tomography reconstructs from.", "corrected.zarr", "attenuation.zarr",
+        writes="float32 (frame, y, x)",
+    )  # fmt: skip
+
+    floor: float | None = Field(
+        None, gt=0, description="transmissions below it are taken for it; default: those of 0 and less are NaN", examples=[1e-4]
+    )
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def build(self, data: Any, ready: None) -> Any:
+        return minus_log(data, **self.options_of(minus_log))
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        return minus_log_bytes(block.image_shape, block.depth, block.itemsize)
 
 
 def frames_a_block(frames: Any) -> int:
