@@ -3,6 +3,7 @@
 from detcal.azimuthal.background import radial_background
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.geometry import build_bins
+from detcal.azimuthal.hot_pixels import find_hot_pixels
 from detcal.azimuthal.operations import (
     integrate,
     integrate_azimuthal,
@@ -15,6 +16,7 @@ from detcal.azimuthal.operations import (
 __all__ = [
     "AzimuthalBins",
     "build_bins",
+    "find_hot_pixels",
     "integrate",
     "integrate_azimuthal",
     "median_filter",

@@ -10,6 +10,8 @@ LANE_PIXEL = 4 * LANES  # bytes of a pixel of LANES frames
 SCRATCH = 2**14  # bytes
 BUILT_ENTRY, BUILT_PIXEL = 8, 12  # bytes of bins as they are built: pixel and share; norm, dark and radius
 DRAWN_PIXEL = 3 * 8  # bytes of a frame that is drawn, before it is rounded to float32
+COUNTS_PIXEL = 8  # bytes: in how many frames it was read, and an outlier
+READ_PIXEL = 12  # bytes of a frame whose readings are found
 GEOMETRY_PIXEL = 128  # bytes, of what pyFAI holds while it builds them
 
 
@@ -34,6 +36,18 @@ def outlier_bytes(shape: tuple[int, int], frames: int, entries: int, longest: in
     """What the masks of outliers of as many frames hold beside profiles: the masks, what is kept of each ring, and a batch of marks."""
     marks = LANE_PIXEL * min(BATCH + longest, entries)
     return Needs(task=frames * (shape[0] * shape[1] + 2 * 4 * bins) + marks)
+
+
+def hot_pixels_bytes(shape: tuple[int, int], frames: int, partial_sums: int | None) -> Needs:
+    """What counting the outliers of as many frames holds beside their masks.
+
+    A task holds what each pixel is, one frame's readings, and its counts, twice where it adds to those of the block before. Counts of
+    blocks that are done wait to be added to the total, of which there are two meanwhile.
+    """
+    pixels = shape[0] * shape[1]
+    waiting = {"begun": COUNTS_PIXEL * pixels} if partial_sums is None else {}
+    kept = (2 + (partial_sums or 0)) * COUNTS_PIXEL * pixels
+    return Needs(once=kept, task=(2 * frames + READ_PIXEL + COUNTS_PIXEL) * pixels, **waiting)
 
 
 def drawn_bytes(shape: tuple[int, int], frames: int) -> Needs:

@@ -97,6 +97,7 @@ OPERATIONS = {
     "integrate_azimuthal": [lambda: azimuthal.integrate_azimuthal(FRAMES, azimuthal.build_bins(GEOMETRY, npt=1, npt_azimuth=4))],
     "sigma_clip": [lambda: azimuthal.sigma_clip(FRAMES, BINS)],
     "outlier_mask": [lambda: azimuthal.outlier_mask(FRAMES, BINS)],
+    "find_hot_pixels": [lambda: azimuthal.find_hot_pixels(FRAMES, BINS), lambda: azimuthal.find_hot_pixels(FRAMES, BINS, variance=FRAMES)],
     "quantile_filter": [lambda: azimuthal.quantile_filter(FRAMES, BINS)],
     "median_filter": [lambda: azimuthal.median_filter(FRAMES, BINS)],
     "radial_background": [lambda: azimuthal.radial_background(PROFILE, BINS)],

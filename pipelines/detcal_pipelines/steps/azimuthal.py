@@ -12,6 +12,7 @@ from pyFAI.geometry import Geometry
 from detcal.azimuthal import (
     AzimuthalBins,
     build_bins,
+    find_hot_pixels,
     integrate,
     integrate_azimuthal,
     median_filter,
@@ -21,7 +22,7 @@ from detcal.azimuthal import (
     sigma_clip,
 )
 from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, outlier_bytes, profiles_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, hot_pixels_bytes, outlier_bytes, profiles_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -201,6 +202,40 @@ class OutlierMask(Clipping):
         counts = np.diff(ready.indptr)
         masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts))
         return super().task_bytes(block, ready) + masks
+
+
+class FindHotPixels(Clipping):
+    """Find the pixels that are outliers in most frames: a mask for other steps."""
+
+    operation: Literal["find_hot_pixels"] = "find_hot_pixels"
+    mirrors = (build_bins, find_hot_pixels)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to a mask of the detector's hot pixels.", output="hot_pixels.zarr",
+        writes="hot_pixels, bool (y, x): `mask` of other steps",
+    )  # fmt: skip
+
+    share: float = Field(0.5, ge=0, lt=1)
+    partial_sums: int | None = Field(None, gt=0, examples=[3])
+
+    @property
+    def gives(self) -> Kind:
+        return "calibration"
+
+    @property
+    def product(self) -> str:
+        return "a mask"
+
+    def in_blocks(self, depth: int | None, begun: int) -> Self:
+        """No more partial sums than blocks that are begun, which the plan counts with."""
+        return self if self.partial_sums else self.model_copy(update={"partial_sums": begun})
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.DataArray:
+        return find_hot_pixels(data, ready, **self.options_of(find_hot_pixels) | {"variance": opened(self.variance)})
+
+    def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
+        counts = np.diff(ready.indptr)
+        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts))
+        return super().task_bytes(block, ready) + masks + hot_pixels_bytes(block.image_shape, block.depth, self.partial_sums)
 
 
 class MedianFilter(Rings):
