@@ -12,6 +12,7 @@ from detcal.azimuthal.operations import (
     quantile_filter,
     sigma_clip,
 )
+from detcal.azimuthal.plots import plot_frame, plot_profiles
 
 __all__ = [
     "AzimuthalBins",
@@ -21,6 +22,8 @@ __all__ = [
     "integrate_azimuthal",
     "median_filter",
     "outlier_mask",
+    "plot_frame",
+    "plot_profiles",
     "quantile_filter",
     "radial_background",
     "sigma_clip",

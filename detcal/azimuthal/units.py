@@ -116,7 +116,9 @@ def in_unit(numbers: Any, unit: str, wanted: str, wavelength_m: float | None) ->
         return numbers
     alone = [name for name in (unit, wanted) if name not in PAIRS]
     if alone:
-        raise InputError(f"{unit} cannot be shown in {wanted}, since {alone[0]} is neither an angle, q, s nor d: build the bins in {wanted}")
+        raise InputError(
+            f"{unit} cannot be shown in {wanted}, since {alone[0]} is neither an angle, q, s nor d: build the bins in {wanted}"
+        )
     if wavelength_m is None and (unit in ANGLES) != (wanted in ANGLES):
         raise InputError(f"{unit} in {wanted} needs a wavelength, which the geometry does not have: add it, and build the bins anew")
     wavelength = np.nan if wavelength_m is None else 1e9 * wavelength_m
