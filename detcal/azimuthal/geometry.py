@@ -61,13 +61,14 @@ def build_bins(
     Parameters
     ----------
     geometry
-        .poni file, or pyFAI geometry. What its detector flags pixels with that were not measured (dummy, delta_dummy), is kept.
+        .poni file, pyFAI's .json file with the same in it, or pyFAI geometry. What its detector flags pixels with that were not
+        measured (dummy, delta_dummy), is kept.
     npt
         Number of rings.
     unit
         Unit of the radius: scattering vector ("q_nm^-1", "q_A^-1"; s = q/2π in "s_nm^-1", "s_A^-1"), angle ("2th_deg", "2th_rad"), distance
-        from the beam on the detector ("r_mm", "r_m", or "r_px" of square pixels), lattice spacing ("d_nm", "d_A", for pixels that are not split), and others of pyFAI's; or its unit itself. A pixel
-        with no finite radius, as the beam's in d, is in no ring.
+        from the beam on the detector ("r_mm", "r_m", or "r_px" of square pixels), lattice spacing ("d_nm", "d_A", for pixels that are not
+        split), and others of pyFAI's; or its unit itself. A pixel with no finite radius, as the beam's in d, is in no ring.
     split
         "no": a pixel belongs to the ring of its centre. "bbox", "full": to all rings that its bounding box, or its outline, lies in, by
         parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
@@ -218,8 +219,8 @@ def sort_detector(
 
 
 def pixels_as(
-    split: str, integrator: AzimuthalIntegrator, radius: NDArray[np.float64], unit: Unit, masked: NDArray[np.bool_], npt_azimuth: int | None,
-    azimuth_range: Range | None,
+    split: str, integrator: AzimuthalIntegrator, radius: NDArray[np.float64], unit: Unit, masked: NDArray[np.bool_],
+    npt_azimuth: int | None, azimuth_range: Range | None,
 ) -> Pixels:  # fmt: skip
     """Pixels as they are split: where they are not masked, they are sorted."""
     in_parts = not (npt_azimuth is None and azimuth_range is None)

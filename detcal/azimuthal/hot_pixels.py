@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detcal.azimuthal.blocks import outlier_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.operations import ErrorModel
-from detcal.azimuthal.profiles import check_clipping, clipping_task
+from detcal.azimuthal.profiles import as_bins, check_clipping, clipping_task, warn_of_split_pixels
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.graph import fold_blocks, map_frames
@@ -74,6 +74,7 @@ def find_hot_pixels(
     [[3, 4]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
+    warn_of_split_pixels(as_bins(bins))
     if not isinstance(share, Real) or not 0 <= share < 1:
         raise InputError(f"expected a share of the frames from 0 to below 1, got {share!r}")
     if partial_sums is not None and partial_sums < 1:

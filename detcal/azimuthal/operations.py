@@ -8,7 +8,16 @@ import xarray as xr
 from detcal.azimuthal.blocks import outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.normalization import find_normalization, normalized
-from detcal.azimuthal.profiles import as_bins, as_profiles, check_averaging, check_clipping, clipping_task, profiles_of, readings_for
+from detcal.azimuthal.profiles import (
+    as_bins,
+    as_profiles,
+    check_averaging,
+    check_clipping,
+    clipping_task,
+    profiles_of,
+    readings_for,
+    warn_of_split_pixels,
+)
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.graph import map_frames
@@ -62,6 +71,11 @@ def integrate(
     InputError
         Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; an
         unknown error model; a normalization that is not positive, of another length, or of no coordinate.
+
+    Warns
+    -----
+    UserWarning
+        Frames that had a flat divided out, where the bins divide by the sensor's efficiency, which flats have in them.
 
     Notes
     -----
@@ -175,6 +189,11 @@ def sigma_clip(
     InputError
         Frames of another shape than the bins, an unknown error model, a threshold below 0, a normalization as for `integrate`.
 
+    Warns
+    -----
+    UserWarning
+        Pixels that are split: each is judged in each of its rings alone; and as `integrate`.
+
     Examples
     --------
     >>> import numpy as np
@@ -189,6 +208,7 @@ def sigma_clip(
     [[50.0, 50.0, 50.0, 50.0]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
+    warn_of_split_pixels(as_bins(bins))
     return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=threshold, most=max_iterations)
 
 
@@ -243,6 +263,7 @@ def outlier_mask(
     [[0, 3, 4]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
+    warn_of_split_pixels(as_bins(bins))
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
     calibration = {"threshold": threshold, "most": max_iterations, **options}
     return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)

@@ -1,5 +1,6 @@
 """A profile of a ring each, as Datasets, from frames and bins that were checked."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -36,6 +37,16 @@ def check_averaging(error_model: str) -> None:
     """Refuse the model that is for clipping alone."""
     if error_model == "hybrid":
         raise InputError('the "hybrid" error model is for sigma_clip: here take "poisson" or "azimuthal"')
+
+
+def warn_of_split_pixels(bins: AzimuthalBins) -> None:
+    """Say what clipping does with pixels that lie in several rings."""
+    if bins.split != "no":
+        warnings.warn(
+            f"outliers among pixels that are split ({bins.split}): a pixel is judged in each of its rings alone, may be left out of one "
+            'and kept in the next, and rings share the noise of theirs; split="no" leaves out whole pixels',
+            stacklevel=3,
+        )
 
 
 def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
@@ -99,6 +110,12 @@ def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple
     """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
     stack = as_stack_of(as_bins(bins).shape, "bins", frames)
     refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
+    if "efficiency" in bins.corrections and "flat" in corrections_of(stack):
+        warnings.warn(
+            "frames had a flat divided out, which has the sensor's efficiency in it unless it was of other rays, and the bins divide by "
+            "that efficiency too: build them with sensor_efficiency=False",
+            stacklevel=4,
+        )
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
 

@@ -113,7 +113,7 @@ def test_multiples_of_pyfais_units_have_the_same_rings(unit, split):
 
 def test_pixels_that_are_not_square_have_no_radius_in_pixels():
     place = AzimuthalIntegrator(0.1, detector=Detector(1e-4, 2e-4, max_shape=(20, 20)))
-    with pytest.raises(InputError, match="expected square pixels for the unit r_px, got 0.0001 × 0.0002 m: take r_mm"):
+    with pytest.raises(InputError, match=r"expected square pixels for the unit r_px, got 0\.0001 × 0.0002 m: take r_mm"):
         build_bins(place, npt=5, unit="r_px")
 
 

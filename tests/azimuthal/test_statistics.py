@@ -332,6 +332,7 @@ def test_medians_between_pixels_whose_weights_are_rounded(norm):
         same(median_filter(frames, bins).compute().intensity.item(), (count - 1) / 2 / norm, 1e-6, count)
 
 
+@pytest.mark.filterwarnings("ignore:outliers among pixels that are split")
 @pytest.mark.parametrize("split", ["no", "bbox"])
 def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeypatch):
     rng = np.random.default_rng(2)
