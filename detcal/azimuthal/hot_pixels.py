@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detcal.azimuthal.blocks import outlier_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.operations import ErrorModel
 from detcal.azimuthal.profiles import as_bins, check_clipping, clipping_task, warn_of_split_pixels
 from detcal.errors import InputError
@@ -23,6 +24,7 @@ NO_READING, KEPT, OUTLIER = range(3)
 HOT = {"long_name": "an outlier in its ring in most frames"}
 
 
+@over_maps()
 def find_hot_pixels(
     frames: ArrayLike,
     bins: AzimuthalBins,

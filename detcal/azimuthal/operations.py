@@ -7,6 +7,7 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import find_normalization, normalized
 from detcal.azimuthal.profiles import (
     as_bins,
@@ -26,6 +27,7 @@ OUTLIER = {"long_name": "to be left out: outliers, and all of a frame of which n
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
 
 
+@over_maps()
 def integrate(
     frames: ArrayLike,
     bins: AzimuthalBins,
@@ -40,14 +42,14 @@ def integrate(
 
     Parameters
     ----------
-    frames : (frame, y, x)
-        Counts. Not measured are NaN, what is beyond ±1e18, and flagged numbers (see `detcal.frames.valid`), also those of the bins'
-        detector.
+    frames : (frame, y, x), or (row, column, y, x)
+        Counts; of a map results are (row, column, …), and likewise of more dimensions. Not measured are NaN, what is beyond ±1e18, and
+        flagged numbers (see `detcal.frames.valid`), also those of the bins' detector.
     bins
         From `build_bins`.
     error_model
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
-    variance : (frame, y, x), optional
+    variance : as the frames, optional
         Of each reading, in place of a model; negative, or not measured itself: no reading.
     normalization : (frame,), or a number, optional
         What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
@@ -99,6 +101,7 @@ def integrate(
     return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=1.0, most=0)
 
 
+@over_maps()
 def integrate_azimuthal(
     frames: ArrayLike,
     bins: AzimuthalBins,
@@ -150,6 +153,7 @@ def integrate_azimuthal(
     return found.isel(radial=0)
 
 
+@over_maps()
 def sigma_clip(
     frames: ArrayLike,
     bins: AzimuthalBins,
@@ -212,6 +216,7 @@ def sigma_clip(
     return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=threshold, most=max_iterations)
 
 
+@over_maps()
 def outlier_mask(
     frames: ArrayLike,
     bins: AzimuthalBins,
@@ -269,6 +274,7 @@ def outlier_mask(
     return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)
 
 
+@over_maps()
 def quantile_filter(
     frames: ArrayLike,
     bins: AzimuthalBins,
@@ -322,6 +328,7 @@ def quantile_filter(
     return normalized(found, factors)
 
 
+@over_maps()
 def median_filter(
     frames: ArrayLike,
     bins: AzimuthalBins,

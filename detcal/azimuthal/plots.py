@@ -252,17 +252,16 @@ def levels_of(radius: NDArray[np.float64], rings: int | Sequence[float]) -> NDAr
     from matplotlib.ticker import MaxNLocator
 
     least, most = float(np.nanmin(radius)), float(np.nanmax(radius[np.isfinite(radius)], initial=0))
-    if isinstance(rings, Integral) and rings > 0:
-        found = MaxNLocator(int(rings), steps=[1, 2, 2.5, 5, 10]).tick_values(least, most)
-    else:
-        try:
-            found = np.unique(np.asarray(rings, float).ravel())
-        except (TypeError, ValueError):
-            found = np.empty(0)
-    inside = np.asarray(found[(found > least) & (found < most)], float)
+    try:
+        given = np.unique(np.asarray(rings, float).ravel())
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if isinstance(rings, Integral):
+        given = MaxNLocator(max(1, int(rings)), steps=[1, 2, 2.5, 5, 10]).tick_values(least, most)
+    inside = given[(given > least) & (given < most)] if rings != 0 else np.empty(0)
     if not inside.size:
         raise InputError(f"expected a number of rings, or radii from {least:.4g} to {most:.4g}, got {rings!r}")
-    return inside
+    return inside.astype(np.float64)
 
 
 def scale_of(values: NDArray[Any], log_scale: bool) -> Any:
