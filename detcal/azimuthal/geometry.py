@@ -141,7 +141,7 @@ def build_bins(
     }  # fmt: skip
     known: dict[str, Any] = {
         "unit": unit, "split": split, "detector_dummy": detector_dummy, "corrections": tuple(name for name, there in done.items() if there),
-        "geometry": poni_text(integrator), "provenance": provenance_of(polarization, solid_angle, sensor),
+        "geometry": poni_text(integrator), "provenance": provenance_of(integrator, polarization, solid_angle, sensor),
     }  # fmt: skip
     wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor)
     sort = partial(sort_detector, integrator, wanted, known)
@@ -150,10 +150,11 @@ def build_bins(
     return sort_later(sort, masked, images)
 
 
-def provenance_of(polarization: float | None, solid_angle: bool, sensor: Sensor | None) -> str:
-    """What counts are corrected for, how, and by what, as JSON."""
+def provenance_of(integrator: AzimuthalIntegrator, polarization: float | None, solid_angle: bool, sensor: Sensor | None) -> str:
+    """What counts are corrected for, how, and by what, as JSON; and the solid angle of a pixel at the PONI, which all are relative to."""
     named = None if sensor is None else sensor._asdict()
-    factors = {"polarization": polarization, "solid_angle": solid_angle, "sensor_efficiency": named}
+    at_the_poni = integrator.detector.pixel1 * integrator.detector.pixel2 / integrator.dist**2
+    factors = {"polarization": polarization, "solid_angle": solid_angle, "solid_angle_sr": at_the_poni, "sensor_efficiency": named}
     return json.dumps(factors | {"detcal_version": __version__, "pyFAI_version": pyFAI.version}, default=float)
 
 

@@ -19,6 +19,7 @@ from detcal.azimuthal.profiles import (
     readings_for,
     warn_of_split_pixels,
 )
+from detcal.azimuthal.several import over_geometries
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.graph import map_frames
@@ -27,6 +28,7 @@ OUTLIER = {"long_name": "to be left out: outliers, and all of a frame of which n
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
 
 
+@over_geometries
 @over_maps()
 def integrate(
     frames: ArrayLike,
@@ -46,14 +48,16 @@ def integrate(
         Counts; of a map results are (row, column, …), and likewise of more dimensions. Not measured are NaN, what is beyond ±1e18, and
         flagged numbers (see `detcal.frames.valid`), also those of the bins' detector.
     bins
-        From `build_bins`.
+        From `build_bins`. Or a list of several detectors' bins, or of one that moved, of the same rings, with a list of their frames, as
+        many for each: then profiles are those of all pixels, in units of the first one's solid angle.
     error_model
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
     variance : as the frames, optional
         Of each reading, in place of a model; negative, or not measured itself: no reading.
     normalization : (frame,), or a number, optional
         What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
-        the name of a coordinate of the frames. It becomes a coordinate of the profiles.
+        the name of a coordinate of the frames. It becomes a coordinate of the profiles. With a list of bins: a number for each of them, or
+        one for all.
     sums
         Give the sums too that profiles are made of, so that those of several runs can be added up.
     dummy : number, optional
@@ -101,6 +105,7 @@ def integrate(
     return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=1.0, most=0)
 
 
+@over_geometries
 @over_maps()
 def integrate_azimuthal(
     frames: ArrayLike,
@@ -153,6 +158,7 @@ def integrate_azimuthal(
     return found.isel(radial=0)
 
 
+@over_geometries
 @over_maps()
 def sigma_clip(
     frames: ArrayLike,
@@ -274,6 +280,7 @@ def outlier_mask(
     return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)
 
 
+@over_geometries
 @over_maps()
 def quantile_filter(
     frames: ArrayLike,
@@ -328,6 +335,7 @@ def quantile_filter(
     return normalized(found, factors)
 
 
+@over_geometries
 @over_maps()
 def median_filter(
     frames: ArrayLike,

@@ -253,7 +253,7 @@ def levels_of(radius: NDArray[np.float64], rings: int | Sequence[float]) -> NDAr
 
     least, most = float(np.nanmin(radius)), float(np.nanmax(radius[np.isfinite(radius)], initial=0))
     try:
-        given = np.unique(np.asarray(rings, float).ravel())
+        given: Any = np.unique(np.asarray(rings, float).ravel())
     except (TypeError, ValueError):
         given = np.empty(0)
     if isinstance(rings, Integral):

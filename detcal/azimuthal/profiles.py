@@ -106,16 +106,21 @@ def clipping_task(
     return stack, noise, known | {"model": model, "rings": bins.in_memory}
 
 
-def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
-    """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
-    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
+def refuse_what_was_done(stack: xr.DataArray, bins: AzimuthalBins) -> None:
+    """Refuse frames that had corrected what the bins correct, and warn of a flat with the efficiency in it that the bins divide by."""
     refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
     if "efficiency" in bins.corrections and "flat" in corrections_of(stack):
         warnings.warn(
             "frames had a flat divided out, which has the sensor's efficiency in it unless it was of other rays, and the bins divide by "
             "that efficiency too: build them with sensor_efficiency=False",
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
+    """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
+    refuse_what_was_done(stack, bins)
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
 
