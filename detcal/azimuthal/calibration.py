@@ -12,6 +12,7 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from detcal.azimuthal.kernels import Rings
+from detcal.azimuthal.quantile_errors import Entries
 from detcal.display import as_html, as_text
 
 
@@ -93,6 +94,13 @@ class AzimuthalBins:
         images: Delayed = dask.delayed(as_arrays)(*(image.data for image in (self.centres, self.radius, self.norm, self.dark)))
         return images
 
+    @cached_property
+    def entries_in_memory(self) -> Delayed:
+        """The entries in CSR, with norm and dark by pixel, likewise."""
+        arrays = (self.indptr, self.indices, self.data, self.norm, self.dark)
+        entries: Delayed = dask.delayed(as_entries)(*(array.data for array in arrays))
+        return entries
+
     def to_scipy(self) -> sp.csr_matrix:
         """The matrix (bins × pixels) in memory."""
         parts = as_arrays(*dask.compute(self.data.data, self.indices.data, self.indptr.data))
@@ -107,6 +115,11 @@ class AzimuthalBins:
 def as_arrays(*images: Any) -> tuple[NDArray[Any], ...]:
     """Images that may be lazy, computed."""
     return tuple(map(np.asarray, images))
+
+
+def as_entries(*arrays: Any) -> Entries:
+    """The entries with images that may be lazy, computed."""
+    return Entries(*as_arrays(*arrays))
 
 
 def as_rings(indptr: Any, indices: Any, data: Any, norm: Any, dark: Any) -> Rings:

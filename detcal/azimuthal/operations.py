@@ -10,6 +10,7 @@ from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import find_normalization, normalized
 from detcal.azimuthal.profiles import (
+    QUANTITIES,
     as_bins,
     as_profiles,
     check_averaging,
@@ -19,6 +20,7 @@ from detcal.azimuthal.profiles import (
     readings_for,
     warn_of_split_pixels,
 )
+from detcal.azimuthal.quantile_errors import block_with_errors
 from detcal.azimuthal.several import over_geometries
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
@@ -288,6 +290,7 @@ def quantile_filter(
     *,
     quantiles: tuple[float, float] = (0.4, 0.6),
     normalization: ArrayLike | float | str | None = None,
+    errors: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
@@ -302,11 +305,16 @@ def quantile_filter(
         As for `integrate`.
     quantiles
         The lower and the upper one, from 0 to 1; two equal ones give that quantile itself.
+    errors
+        Give errors too, from the spread in each ring; that takes longer.
 
     Returns
     -------
     Dataset (frame, radial), or (frame, azimuthal, radial)
         intensity, and count, the number of pixels with a reading. In a ring without any NaN and 0.
+        With errors also sem, the standard error, by the values about a quantile, or by what lies between the two; and std, the standard
+        deviation of a pixel, half of the distance between the quantiles 15.9 % and 84.1 %. NaN of a single pixel; sem of the quantiles 0
+        and 1 too.
 
     Raises
     ------
@@ -331,7 +339,11 @@ def quantile_filter(
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
     factors = find_normalization(stack, normalization)
-    found = as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
+    options = {"valid": valid, "quantiles": (low, high)}
+    if errors:
+        found = as_profiles(QUANTITIES, block_with_errors, stack, bins, {"entries": bins.entries_in_memory, **options})
+    else:
+        found = as_profiles(("intensity", "count"), quantile_block, stack, bins, options)
     return normalized(found, factors)
 
 
@@ -342,6 +354,7 @@ def median_filter(
     bins: AzimuthalBins,
     *,
     normalization: ArrayLike | float | str | None = None,
+    errors: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5).
@@ -359,4 +372,4 @@ def median_filter(
     >>> median_filter(frame, bins).intensity.values.tolist()
     [[50.0, 50.0, 50.0, 50.0]]
     """
-    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), normalization=normalization, dummy=dummy)
+    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), normalization=normalization, errors=errors, dummy=dummy)

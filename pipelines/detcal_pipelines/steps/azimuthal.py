@@ -22,7 +22,7 @@ from detcal.azimuthal import (
     sigma_clip,
 )
 from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, hot_pixels_bytes, outlier_bytes, profiles_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, errors_bytes, hot_pixels_bytes, outlier_bytes, profiles_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -50,6 +50,7 @@ NORMALIZATION = Field(
     examples=["exposure_s"],
 )
 SUMS = Field(False, description="give the sums too that profiles are made of, so that those of several runs can be added up")
+ERRORS = Field(False, description="give errors too, from the spread in each ring; that takes longer")
 VARIANCE = "variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }"
 
 
@@ -123,6 +124,8 @@ class Rings(Step[AzimuthalBins]):
         counts = np.diff(ready.indptr)
         entries, longest = int(counts.sum()), int(counts.max())
         own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
+        if getattr(self, "errors", False):
+            own += errors_bytes(block.image_shape, longest)
         source = getattr(self, "variance", None)
         if source is None:
             return own
@@ -248,6 +251,7 @@ class MedianFilter(Rings):
     )
 
     normalization: Normalization | None = NORMALIZATION
+    errors: bool = ERRORS
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         return median_filter(data, ready, **self.options_of(median_filter) | {"normalization": self.factors})
@@ -258,6 +262,7 @@ class Quantiles(Rings):
 
     quantiles: Ends = Field([0.4, 0.6])
     normalization: Normalization | None = NORMALIZATION
+    errors: bool = ERRORS
 
     def filtered(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         """The mean in each ring."""
