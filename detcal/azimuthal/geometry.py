@@ -20,7 +20,8 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal.binning import NO_PIXEL, Boxes, Outlines, Pixels, Points, Range, middles, sort_pixels
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.efficiency import Sensor, choose_sensor, cosine_of_incidence
+from detcal.azimuthal.efficiency import Sensor, choose_sensor
+from detcal.azimuthal.solid_angle import cosine_of_incidence, solid_angle_of
 from detcal.azimuthal.units import SPACINGS, Unit, check_unit, find_unit
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
@@ -188,7 +189,7 @@ def sort_detector(
     npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor = wanted
     factors: dict[str, NDArray[Any]] = {} if flat is None else {"flat": flat.astype(float)}
     if solid_angle:
-        factors["solid angle"] = integrator.solidAngleArray(shape)
+        factors["solid angle"] = solid_angle_of(integrator, shape)
     if polarization is not None:
         factors["polarisation"] = np.asarray(integrator.polarization(shape, factor=polarization))
     if sensor is not None:
