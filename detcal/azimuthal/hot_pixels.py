@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detcal.azimuthal.blocks import outlier_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.darks import take_off
 from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.operations import ErrorModel
 from detcal.azimuthal.profiles import as_bins, check_clipping, clipping_task, warn_of_split_pixels
@@ -34,6 +35,7 @@ def find_hot_pixels(
     max_iterations: int = 5,
     error_model: ErrorModel = "azimuthal",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     dummy: float | None = None,
     partial_sums: int | None = None,
 ) -> xr.DataArray:
@@ -43,7 +45,7 @@ def find_hot_pixels(
 
     Parameters
     ----------
-    frames, bins, threshold, max_iterations, error_model, variance, dummy
+    frames, bins, threshold, max_iterations, error_model, variance, darks, dummy
         As for `outlier_mask`.
     share
         Of the frames in which a pixel has a reading: in more of them it is an outlier. From 0, in any frame, to below 1.
@@ -82,8 +84,9 @@ def find_hot_pixels(
     if partial_sums is not None and partial_sums < 1:
         raise InputError(f"expected partial_sums of at least 1, got {partial_sums}")
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
+    kernel, stack, noise, options = take_off(look_at_block, stack, bins, noise, options, darks)
     calibration = {"threshold": threshold, "most": max_iterations, **options}
-    looked_at = map_frames(look_at_block, stack, calibration, stacks=noise, dtype=np.uint8)
+    looked_at = map_frames(kernel, stack, calibration, stacks=noise, dtype=np.uint8)
     counts = fold_blocks(looked_at.data, add_counts, np.add, partial_sums=partial_sums)
     found = delayed(partial(above_share, share=float(share)), pure=True)(counts, bins.indices.data)
     return xr.DataArray(da.from_delayed(found, bins.shape, np.bool_), dims=("y", "x"), name="hot_pixels", attrs=HOT)

@@ -16,7 +16,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result", bound=xr.DataArray | xr.Dataset)
 
 STACK = 3  # dimensions
-AS_FRAMES = ("variance",)  # options that have a value for each of the frames' values
+AS_FRAMES = ("variance", "darks")  # options that have a value for each of the frames' values
 AS_FACTORS = ("normalization",)  # options that have a number for each frame
 
 
@@ -36,7 +36,7 @@ def over_maps(keeps: int = 2) -> Callable[[Callable[Parameters, Result]], Callab
             dims, sizes, coords = layout_of(data, keeps)
             options.pop(first, None)
             for name in AS_FRAMES + AS_FACTORS:
-                if options.get(name) is not None:
+                if options.get(name) is not None and (name != "darks" or is_map(options[name], keeps)):  # darks of groups are a stack
                     options[name] = as_series(options[name], sizes, keeps if name in AS_FRAMES else 0, name)
             return as_map(any_function(as_stack_of_map(data, keeps), *arguments[1:], **options), dims, sizes, coords)
 

@@ -10,6 +10,7 @@ LANE_PIXEL = 4 * LANES  # bytes of a pixel of LANES frames
 SCRATCH = 2**14  # bytes
 BUILT_ENTRY, BUILT_PIXEL = 8, 12  # bytes of bins as they are built: pixel and share; norm, dark and radius
 DRAWN_PIXEL = 3 * 8  # bytes of a frame that is drawn, before it is rounded to float32
+LESS_DARK_PIXEL = 4 * 4 + 3  # bytes: of a block as reals, its darks, variances, and one of them as it is found, with what is known
 INTENSITY_PIXEL = 4 + 4 + 4 + 5  # bytes of a frame, less the dark, over the norm, and of its readings
 SORTED_ENTRY = 4 + 8 + 8 + 8 + 16  # bytes: value, weight, order, and what the sorting needs
 COUNTS_PIXEL = 8  # bytes: in how many frames it was read, and an outlier

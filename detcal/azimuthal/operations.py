@@ -7,6 +7,7 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.darks import take_off
 from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import find_normalization, normalized
 from detcal.azimuthal.profiles import (
@@ -38,6 +39,7 @@ def integrate(
     *,
     error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
     sums: bool = False,
     dummy: float | None = None,
@@ -56,6 +58,9 @@ def integrate(
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
     variance : as the frames, optional
         Of each reading, in place of a model; negative, or not measured itself: no reading.
+    darks : (frame, y, x), optional
+        Taken off the frames: one for each, or for each of groups of as many frames that follow each other; with variances of Poisson's too.
+        In place of the bins' dark. What is no reading in one of them, is none.
     normalization : (frame,), or a number, optional
         What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
         the name of a coordinate of the frames. It becomes a coordinate of the profiles. With a list of bins: a number for each of them, or
@@ -77,8 +82,9 @@ def integrate(
     Raises
     ------
     InputError
-        Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; an
-        unknown error model; a normalization that is not positive, of another length, or of no coordinate.
+        Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; darks
+        beside bins with a dark, or of another number than frames can be shared out to; an unknown error model; a normalization that is
+        not positive, of another length, or of no coordinate.
 
     Warns
     -----
@@ -104,7 +110,7 @@ def integrate(
     np.float32(400.0)
     """
     check_averaging(error_model)
-    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=1.0, most=0)
+    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, darks=darks, threshold=1.0, most=0)
 
 
 @over_geometries
@@ -115,6 +121,7 @@ def integrate_azimuthal(
     *,
     error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
     sums: bool = False,
     dummy: float | None = None,
@@ -123,7 +130,7 @@ def integrate_azimuthal(
 
     Parameters
     ----------
-    frames, error_model, variance, normalization, sums, dummy
+    frames, error_model, variance, darks, normalization, sums, dummy
         As for `integrate`.
     bins
         From `build_bins` with npt=1 and npt_azimuth; radial_range says how wide the ring is.
@@ -155,7 +162,7 @@ def integrate_azimuthal(
             f"expected bins of one ring in parts, got {len(bins.centres)} rings and {parts}: build them with npt=1, npt_azimuth"
         )
     found = integrate(
-        frames, bins, error_model=error_model, variance=variance, normalization=normalization, sums=sums, dummy=dummy
+        frames, bins, error_model=error_model, variance=variance, darks=darks, normalization=normalization, sums=sums, dummy=dummy
     )  # fmt: skip
     return found.isel(radial=0)
 
@@ -170,6 +177,7 @@ def sigma_clip(
     max_iterations: int = 5,
     error_model: ErrorModel = "azimuthal",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
     sums: bool = False,
     dummy: float | None = None,
@@ -181,7 +189,7 @@ def sigma_clip(
 
     Parameters
     ----------
-    frames, bins, variance, normalization, sums, dummy
+    frames, bins, variance, darks, normalization, sums, dummy
         As for `integrate`.
     threshold
         In standard deviations. 0: Chauvenet's criterion alone.
@@ -221,7 +229,9 @@ def sigma_clip(
     """
     check_clipping(threshold, max_iterations, error_model, variance)
     warn_of_split_pixels(as_bins(bins))
-    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=threshold, most=max_iterations)
+    return profiles_of(
+        frames, bins, error_model, variance, dummy, normalization, sums, darks=darks, threshold=threshold, most=max_iterations
+    )
 
 
 @over_maps()
@@ -233,6 +243,7 @@ def outlier_mask(
     max_iterations: int = 5,
     error_model: ErrorModel = "azimuthal",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray:
     """The pixels that `sigma_clip` with the same options leaves out (frame, y, x) bool, lazily: in any of their rings, if they are split.
@@ -242,7 +253,7 @@ def outlier_mask(
 
     Parameters
     ----------
-    frames, bins, variance, dummy
+    frames, bins, variance, darks, dummy
         As for `integrate`.
     threshold
         Pixels further from the mean than so many standard deviations are left out. 0: Chauvenet's criterion alone.
@@ -278,8 +289,9 @@ def outlier_mask(
     check_clipping(threshold, max_iterations, error_model, variance)
     warn_of_split_pixels(as_bins(bins))
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
+    kernel, stack, noise, options = take_off(outlier_block, stack, bins, noise, options, darks)
     calibration = {"threshold": threshold, "most": max_iterations, **options}
-    return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)
+    return map_frames(kernel, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)
 
 
 @over_geometries

@@ -11,6 +11,7 @@ import xarray as xr
 from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.darks import take_off
 from detcal.azimuthal.normalization import find_normalization, normalized
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
@@ -68,13 +69,15 @@ def profiles_of(
     normalization: Any,
     sums: bool,
     *,
+    darks: Any,
     threshold: float,
     most: int,
 ) -> xr.Dataset:
     """Clipped statistics of each ring."""
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
     factors = find_normalization(stack, normalization)
-    found = as_profiles((*QUANTITIES, WEIGHT), clip_block, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
+    kernel, stack, noise, options = take_off(clip_block, stack, bins, noise, options, darks)
+    found = as_profiles((*QUANTITIES, WEIGHT), kernel, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
     return normalized(with_sums(found) if sums else found.drop_vars(WEIGHT), factors)
 
 

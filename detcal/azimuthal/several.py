@@ -48,8 +48,9 @@ def over_geometries(function: Callable[Parameters, Result]) -> Callable[Paramete
             factors = None
         joined = join_bins(bins, factors)
         dummy = rest.pop("dummy", None)
-        if rest.get("variance") is not None:
-            rest["variance"] = join_frames(rest["variance"], bins, dummy, "variance")
+        for name in ("variance", "darks"):
+            if rest.get(name) is not None:
+                rest[name] = join_frames(rest[name], bins, dummy, name)
         return any_function(join_frames(frames, bins, dummy), joined, **rest)
 
     return of_any

@@ -22,7 +22,7 @@ from detcal.azimuthal import (
     sigma_clip,
 )
 from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, errors_bytes, hot_pixels_bytes, outlier_bytes, profiles_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, drawn_bytes, errors_bytes, hot_pixels_bytes, outlier_bytes, profiles_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -51,6 +51,12 @@ NORMALIZATION = Field(
 )
 SUMS = Field(False, description="give the sums too that profiles are made of, so that those of several runs can be added up")
 ERRORS = Field(False, description="give errors too, from the spread in each ring; that takes longer")
+DARKS = Field(
+    None,
+    description="taken off the frames, one for each, or for each of groups of as many that follow each other, in place of dark: a path, or "
+    "{ path, dataset, frames, flip }",
+    examples=["darks.h5"],
+)
 VARIANCE = "variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }"
 
 
@@ -126,11 +132,16 @@ class Rings(Step[AzimuthalBins]):
         own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
         if getattr(self, "errors", False):
             own += errors_bytes(block.image_shape, longest)
-        source = getattr(self, "variance", None)
-        if source is None:
+        pixels = block.nbytes // block.itemsize
+        for name in ("variance", "darks"):
+            source = getattr(self, name, None)
+            if source is not None:
+                own += Needs(task=2 * pixels * source.open(block.depth).dtype.itemsize)
+        if getattr(self, "darks", None) is not None:
+            own += Needs(task=LESS_DARK_PIXEL * pixels)
+        if getattr(self, "variance", None) is None and getattr(self, "darks", None) is None:
             return own
-        read = 2 * block.nbytes // block.itemsize * source.open(block.depth).dtype.itemsize
-        return own + Needs(task=read + LANE_PIXEL * min(BATCH + longest, entries))
+        return own + Needs(task=LANE_PIXEL * min(BATCH + longest, entries))
 
     def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], AzimuthalBins]) -> dict[str, list[Picture]]:
         """As usual, and upon the frames rings of equal radius: they show whether the centre is right."""
@@ -142,9 +153,14 @@ class Rings(Step[AzimuthalBins]):
 
     def try_out(self, data: Any) -> Any:
         near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
-        of_the_run = {"variance", "normalization"} & {*type(self).model_fields}
+        of_the_run = {"variance", "darks", "normalization"} & {*type(self).model_fields}
         alone = self.model_copy(update=dict.fromkeys(of_the_run))
         return alone.build(data, build_bins(near, npt=2, unit="r_mm"))
+
+    @property
+    def beside_frames(self) -> dict[str, Any]:
+        """What there is of each frame, with files opened."""
+        return {name: opened(getattr(self, name)) for name in ("variance", "darks")}
 
     @property
     def factors(self) -> Any:
@@ -167,6 +183,7 @@ class Clipping(Rings):
         description="azimuthal: variance from the spread in the ring; poisson; hybrid: clips by the spread, gives the errors of poisson",
     )
     variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+    darks: DarkSource | None = DARKS
 
 
 class SigmaClip(Clipping):
@@ -180,8 +197,7 @@ class SigmaClip(Clipping):
     sums: bool = SUMS
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        beside = {"variance": opened(self.variance), "normalization": self.factors}
-        return sigma_clip(data, ready, **self.options_of(sigma_clip) | beside)
+        return sigma_clip(data, ready, **self.options_of(sigma_clip) | self.beside_frames | {"normalization": self.factors})
 
 
 class OutlierMask(Clipping):
@@ -199,7 +215,7 @@ class OutlierMask(Clipping):
         return "masks"
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.DataArray:
-        return outlier_mask(data, ready, **self.options_of(outlier_mask) | {"variance": opened(self.variance)})
+        return outlier_mask(data, ready, **self.options_of(outlier_mask) | self.beside_frames)
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
         counts = np.diff(ready.indptr)
@@ -233,7 +249,7 @@ class FindHotPixels(Clipping):
         return self if self.partial_sums else self.model_copy(update={"partial_sums": begun})
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.DataArray:
-        return find_hot_pixels(data, ready, **self.options_of(find_hot_pixels) | {"variance": opened(self.variance)})
+        return find_hot_pixels(data, ready, **self.options_of(find_hot_pixels) | self.beside_frames)
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
         counts = np.diff(ready.indptr)
@@ -311,12 +327,13 @@ class Means(Rings):
         "poisson", description="variance of a reading: poisson; azimuthal: from the spread in the ring; no: not known"
     )
     variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+    darks: DarkSource | None = DARKS
     normalization: Normalization | None = NORMALIZATION
     sums: bool = SUMS
 
     def options(self) -> dict[str, Any]:
         """Of `integrate`, with files opened."""
-        return self.options_of(integrate) | {"variance": opened(self.variance), "normalization": self.factors}
+        return self.options_of(integrate) | self.beside_frames | {"normalization": self.factors}
 
 
 class Integrate(Means):
