@@ -21,6 +21,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from detcal.azimuthal.binning import NO_PIXEL, Boxes, Outlines, Pixels, Points, Range, middles, sort_pixels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.efficiency import Sensor, choose_sensor
+from detcal.azimuthal.recorded import geometry_of
 from detcal.azimuthal.solid_angle import cosine_of_incidence, solid_angle_of
 from detcal.azimuthal.units import SPACINGS, Unit, check_unit, find_unit
 from detcal.errors import InputError, are_two_numbers
@@ -40,7 +41,7 @@ WAVELENGTHS = 1e-13, 1e-8  # m, from gamma rays to the ultraviolet
 
 
 def build_bins(
-    geometry: Geometry | str | PathLike[str],
+    geometry: Geometry | str | PathLike[str] | xr.DataArray,
     *,
     npt: int = 1000,
     unit: str = "q_nm^-1",
@@ -63,7 +64,8 @@ def build_bins(
     ----------
     geometry
         .poni file, pyFAI's .json file with the same in it, or pyFAI geometry. What its detector flags pixels with that were not
-        measured (dummy, delta_dummy), is kept.
+        measured (dummy, delta_dummy), is kept. Or frames of a NeXus file, opened by `open_frames`, whose attributes have of its NXdetector
+        where it stood: upright to the beam, with azimuths from columns to rows.
     npt
         Number of rings.
     unit
@@ -273,6 +275,8 @@ def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, image
     """A pyFAI integrator of our own at a geometry that fits the unit; a detector without a model has the shape of the images."""
     if isinstance(geometry, str | PathLike):
         geometry = read_poni(geometry)
+    elif isinstance(geometry, xr.DataArray):
+        geometry = geometry_of(geometry)
     if not isinstance(geometry, Geometry):
         raise InputError(f"expected a .poni file or a pyFAI geometry, got {type(geometry).__name__}")
     detector = copy(geometry.detector)

@@ -70,7 +70,8 @@ def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "fram
     """
     stack = as_stack(data, name)
     if stack.shape[1:] != tuple(shape):
-        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the {owner}, got {stack.shape[1:]}")
+        turned = ": rows and columns are exchanged, transpose them" if stack.shape[:0:-1] == tuple(shape) else ""
+        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the {owner}, got {stack.shape[1:]}{turned}")
     return stack
 
 

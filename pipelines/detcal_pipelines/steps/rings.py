@@ -1,8 +1,10 @@
 """What the steps have in common that look at frames in rings."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, Self
 
+import h5py
 import numpy as np
 import xarray as xr
 from pydantic import Field
@@ -19,6 +21,7 @@ from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
 from detcal.poni import read_poni
+from detcal.stores import open_frames
 from detcal_pipelines.pictures import Picture, pictures_of, with_rings
 from detcal_pipelines.steps.sources import ArraySource, Ends, Shape
 from detcal_pipelines.steps.step import (
@@ -51,12 +54,19 @@ DARKS = Field(
 VARIANCE = "variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }"
 
 
+def is_nexus(path: str) -> bool:
+    """Whether a geometry is that of the frames in an HDF5 file."""
+    return Path(path).is_file() and h5py.is_hdf5(path)
+
+
 class Rings(Step[AzimuthalBins]):
     """What all steps have in common that look at frames in rings."""
 
     fills_lanes = True
 
-    geometry: GeometrySource = Field(description=".poni file", examples=["detector.poni"])
+    geometry: GeometrySource = Field(
+        description=".poni file, .json file of pyFAI's, or NeXus file with frames and their NXdetector", examples=["detector.poni"]
+    )
     npt: int = Field(1000, gt=0)
     unit: str = Field("q_nm^-1", description="unit of the radius: q_nm^-1, q_A^-1, 2th_deg, 2th_rad, r_mm, …")
     split: Literal["no", "bbox", "full"] = Field(
@@ -109,13 +119,14 @@ class Rings(Step[AzimuthalBins]):
             open_options["parallax"] = False
         if self.sensor_efficiency is None and {"efficiency", "flat"} & {*corrections_of(data)}:
             open_options["sensor_efficiency"] = False
-        if self.shape is None and read_poni(self.geometry).detector.shape is None:
+        if self.shape is None and not is_nexus(self.geometry) and read_poni(self.geometry).detector.shape is None:
             open_options["shape"] = list(data.shape[1:])
         return self.model_copy(update=open_options)
 
     def prepare(self) -> AzimuthalBins:
         images = {name: opened(getattr(self, name)) for name in ("mask", "dark", "flat")}
-        return find_now(build_bins(self.geometry, **self.options_of(build_bins) | images))
+        geometry = open_frames(self.geometry) if is_nexus(self.geometry) else self.geometry
+        return find_now(build_bins(geometry, **self.options_of(build_bins) | images))
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
         counts = np.diff(ready.indptr)
