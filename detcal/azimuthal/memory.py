@@ -46,6 +46,11 @@ def errors_bytes(shape: tuple[int, int], longest: int) -> Needs:
     return Needs(task=INTENSITY_PIXEL * shape[0] * shape[1] + SORTED_ENTRY * longest)
 
 
+def rejected_bytes(shape: tuple[int, int], frames: int, bins: int) -> Needs:
+    """What counting what is left out of profiles holds beside them: one frame's readings, and the profiles once more."""
+    return Needs(task=2 * READ_PIXEL * shape[0] * shape[1] + 6 * 4 * frames * bins)
+
+
 def hot_pixels_bytes(shape: tuple[int, int], frames: int, partial_sums: int | None) -> Needs:
     """What counting the outliers of as many frames holds beside their masks.
 

@@ -175,6 +175,7 @@ def sigma_clip(
     darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
     sums: bool = False,
+    rejected: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings without outliers, lazily.
@@ -193,11 +194,13 @@ def sigma_clip(
     error_model
         "azimuthal" or "poisson"; "hybrid" clips by the spread, and gives the errors of "poisson". With "poisson" and a variance, a ring of
         which more than half would go at once is clipped about its median, the lower one of two: its mean had gone to an outlier.
+    rejected
+        Give the number of pixels with a reading that are left out too: `outlier_mask` says which.
 
     Returns
     -------
     Dataset
-        As `integrate`, of what is kept.
+        As `integrate`, of what is kept; rejected, if it is asked for, in the same units as count.
 
     Raises
     ------
@@ -225,8 +228,9 @@ def sigma_clip(
     check_clipping(threshold, max_iterations, error_model, variance)
     warn_of_split_pixels(as_bins(bins))
     return profiles_of(
-        frames, bins, error_model, variance, dummy, normalization, sums, darks=darks, threshold=threshold, most=max_iterations
-    )
+        frames, bins, error_model, variance, dummy, normalization, sums,
+        darks=darks, threshold=threshold, most=max_iterations, rejected=rejected,
+    )  # fmt: skip
 
 
 @over_maps()

@@ -13,6 +13,7 @@ from detcal.azimuthal.blocks import clip_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.darks import take_off
 from detcal.azimuthal.normalization import find_normalization, normalized
+from detcal.azimuthal.rejected import clip_and_count
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.graph import map_frames
@@ -24,7 +25,8 @@ ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": ker
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
 QUANTITIES = ("intensity", "sem", "std", "count")
 WEIGHT = "sum_normalization"  # Σω, what the intensity was divided by
-UNITLESS = ("count", WEIGHT)
+LEFT_OUT = "rejected"  # how many of the pixels are not counted
+UNITLESS = ("count", WEIGHT, LEFT_OUT)
 
 
 def as_bins(bins: Any) -> AzimuthalBins:
@@ -72,12 +74,15 @@ def profiles_of(
     darks: Any,
     threshold: float,
     most: int,
+    rejected: bool = False,
 ) -> xr.Dataset:
     """Clipped statistics of each ring."""
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
     factors = find_normalization(stack, normalization)
-    kernel, stack, noise, options = take_off(clip_block, stack, bins, noise, options, darks)
-    found = as_profiles((*QUANTITIES, WEIGHT), kernel, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
+    options |= {"threshold": threshold, "most": most} | ({"entries": bins.entries_in_memory} if rejected else {})
+    names = (*QUANTITIES, WEIGHT) + (LEFT_OUT,) * rejected
+    kernel, stack, noise, options = take_off(clip_and_count if rejected else clip_block, stack, bins, noise, options, darks)
+    found = as_profiles(names, kernel, stack, bins, options, noise)
     return normalized(with_sums(found) if sums else found.drop_vars(WEIGHT), factors)
 
 

@@ -366,3 +366,31 @@ def test_a_wiped_ring_is_sought_about_the_median_of_what_was_there():
     variance = np.array([100.0] * 19 + [1e17]).reshape(1, 1, 20)
     found = sigma_clip(frames, make_bins(np.zeros((1, 20), int)), threshold=5.0, max_iterations=2, variance=variance).compute()
     assert found["count"].item() == 10
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_what_is_left_out_is_counted(model, split, noisy):
+    """By ring: the readings that the mask says are outliers, and the count has not."""
+    bins, frames, noise = trial(1, split)
+    options = {"threshold": 3.0, "error_model": model, "variance": noise if noisy else None}
+    found = sigma_clip(frames, bins, rejected=True, sums=True, **options).compute()
+    plain = sigma_clip(frames, bins, sums=True, **options).compute()
+    for name in plain:
+        np.testing.assert_array_equal(found[name], plain[name])
+    marked = outlier_mask(frames, bins, **options).values.reshape(len(frames), -1)
+    wanted = marked.astype(float) @ bins.to_scipy().T
+    np.testing.assert_allclose(found.rejected, wanted, rtol=1e-5, atol=1e-5)
+    assert found.rejected.sum() > 5
+    everything = sigma_clip(frames, bins, max_iterations=0, **options).compute()["count"]
+    np.testing.assert_allclose(found.rejected + found["count"], everything, rtol=1e-6)
+    assert found.rejected.attrs["units"] == "1"
+
+
+def test_nothing_is_left_out_of_empty_rings_and_cakes_have_it_too():
+    bins, frames, _ = trial(1, split=False)
+    frames[:] = np.nan
+    assert (sigma_clip(frames, bins, rejected=True).rejected == 0).all()
+    bins = replace(bins, azimuths=xr.DataArray([0.0], dims="azimuthal"))
+    assert sigma_clip(frames, bins, rejected=True).rejected.dims == ("frame", "azimuthal", "radial")

@@ -42,6 +42,7 @@ class SigmaClip(Clipping):
 
     normalization: Normalization | None = NORMALIZATION
     sums: bool = SUMS
+    rejected: bool = Field(False)
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         return sigma_clip(data, ready, **self.options_of(sigma_clip) | self.beside_frames | {"normalization": self.factors})

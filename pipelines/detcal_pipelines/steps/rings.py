@@ -16,7 +16,7 @@ from detcal.azimuthal import (
     build_bins,
 )
 from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, errors_bytes, profiles_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, errors_bytes, profiles_bytes, rejected_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -134,6 +134,8 @@ class Rings(Step[AzimuthalBins]):
         own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
         if getattr(self, "errors", False):
             own += errors_bytes(block.image_shape, longest)
+        if getattr(self, "rejected", False):
+            own += rejected_bytes(block.image_shape, block.depth, len(counts))
         pixels = block.nbytes // block.itemsize
         for name in ("variance", "darks"):
             source = getattr(self, name, None)
