@@ -36,6 +36,7 @@ def integrate(
     variance: ArrayLike | None = None,
     darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
+    weighted: bool = True,
     sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
@@ -60,6 +61,8 @@ def integrate(
         What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
         the name of a coordinate of the frames. It becomes a coordinate of the profiles. With a list of bins: a number for each of them, or
         one for all.
+    weighted
+        By what pixels are expected to count, norm: the mean of least noise. False: each the same, ⟨I⟩ = Σc·(raw − dark)/norm / Σc.
     sums
         Give the sums too that profiles are made of, so that those of several runs can be added up.
     dummy : number, optional
@@ -105,7 +108,9 @@ def integrate(
     np.float32(400.0)
     """
     check_averaging(error_model)
-    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, darks=darks, threshold=1.0, most=0)
+    return profiles_of(
+        frames, bins, error_model, variance, dummy, normalization, sums, darks=darks, threshold=1.0, most=0, weighted=weighted
+    )
 
 
 @over_geometries
@@ -118,6 +123,7 @@ def integrate_azimuthal(
     variance: ArrayLike | None = None,
     darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
+    weighted: bool = True,
     sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
@@ -125,7 +131,7 @@ def integrate_azimuthal(
 
     Parameters
     ----------
-    frames, error_model, variance, darks, normalization, sums, dummy
+    frames, error_model, variance, darks, normalization, weighted, sums, dummy
         As for `integrate`.
     bins
         From `build_bins` with npt=1 and npt_azimuth; radial_range says how wide the ring is.
@@ -157,7 +163,8 @@ def integrate_azimuthal(
             f"expected bins of one ring in parts, got {len(bins.centres)} rings and {parts}: build them with npt=1, npt_azimuth"
         )
     found = integrate(
-        frames, bins, error_model=error_model, variance=variance, darks=darks, normalization=normalization, sums=sums, dummy=dummy
+        frames, bins, error_model=error_model, variance=variance, darks=darks, normalization=normalization, weighted=weighted,
+        sums=sums, dummy=dummy,
     )  # fmt: skip
     return found.isel(radial=0)
 

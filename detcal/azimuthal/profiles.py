@@ -14,6 +14,7 @@ from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.darks import take_off
 from detcal.azimuthal.normalization import find_normalization, normalized
 from detcal.azimuthal.rejected import clip_and_count
+from detcal.azimuthal.unweighted import counted_by_weight, without_weights
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.graph import map_frames
@@ -75,14 +76,18 @@ def profiles_of(
     threshold: float,
     most: int,
     rejected: bool = False,
+    weighted: bool = True,
 ) -> xr.Dataset:
     """Clipped statistics of each ring."""
+    bins = bins if weighted else without_weights(as_bins(bins))
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
     factors = find_normalization(stack, normalization)
     options |= {"threshold": threshold, "most": most} | ({"entries": bins.entries_in_memory} if rejected else {})
     names = (*QUANTITIES, WEIGHT) + (LEFT_OUT,) * rejected
     kernel, stack, noise, options = take_off(clip_and_count if rejected else clip_block, stack, bins, noise, options, darks)
     found = as_profiles(names, kernel, stack, bins, options, noise)
+    if not weighted:
+        found = counted_by_weight(found, bins, WEIGHT, alone_is_unknown=variance is None and error_model == "azimuthal")
     return normalized(with_sums(found) if sums else found.drop_vars(WEIGHT), factors)
 
 

@@ -177,6 +177,7 @@ class Means(Rings):
     variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
     darks: DarkSource | None = DARKS
     normalization: Normalization | None = NORMALIZATION
+    weighted: bool = Field(True)
     sums: bool = SUMS
 
     def options(self) -> dict[str, Any]:
