@@ -198,7 +198,7 @@ def scans(tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("name", ["sigma_clip", "integrate", "median_filter", "outlier_mask", "radial_background"])
+@pytest.mark.parametrize("name", ["sigma_clip", "integrate", "median_filter", "outlier_mask", "find_hot_pixels", "radial_background"])
 def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(scans, name):
     """Long runs: the few blocks of a short one are at their peak together in some runs, and in others not."""
     peaks = []
