@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from functools import partial
 
 import h5py
 import hdf5plugin
@@ -16,15 +17,28 @@ from detcal import load, save
 from detcal.azimuthal import (
     blocks,
     build_bins,
+    hot_pixels,
     integrate,
     integrate_azimuthal,
     outlier_mask,
+    quantile_errors,
     quantile_filter,
     radial_background,
+    rejected,
     sigma_clip,
 )
-from detcal.azimuthal.kernels import AZIMUTHAL
-from detcal.azimuthal.memory import drawn_bytes, outlier_bytes, profiles_bytes, rings_bytes
+from detcal.azimuthal.darks import less_darks
+from detcal.azimuthal.kernels import AZIMUTHAL, POISSON
+from detcal.azimuthal.memory import (
+    LESS_DARK_PIXEL,
+    drawn_bytes,
+    errors_bytes,
+    hot_pixels_bytes,
+    outlier_bytes,
+    profiles_bytes,
+    rejected_bytes,
+    rings_bytes,
+)
 from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
@@ -238,6 +252,29 @@ def test_masks_and_backgrounds_hold_no_more_than_is_planned_besides(folder, fram
     rest = profiles_bytes(SHAPE, 40, 4, entries, longest, 100).task - 2 * frames.nbytes
     assert 0.9 * masks < traced(blocks.outlier_block, frames, **options) < masks + rest
     assert 0.9 * drawn < traced(blocks.draw, profiles, images=bins.images_in_memory.compute()) < drawn
+
+
+def test_what_profiles_may_have_besides_holds_no_more_than_is_planned(folder, frames):
+    """Errors of quantiles, counts of what is left out, darks of frames, and counts of hot pixels; each beside the block without."""
+    bins = build_bins(folder / "detector.poni", npt=100)
+    rings, entries, counts = bins.in_memory.compute(), bins.entries_in_memory.compute(), np.diff(bins.indptr)
+    plain = {"rings": rings, "valid": ALL_NUMBERS}
+    clip = {**plain, "noise_valid": ALL_NUMBERS, "model": AZIMUTHAL, "threshold": 5.0, "most": 5}
+    alone = traced(blocks.clip_block, frames, **clip)
+    quantiles = {**plain, "quantiles": (0.5, 0.5)}
+    errors = traced(quantile_errors.block_with_errors, frames, entries=entries, **quantiles)
+    assert errors < traced(blocks.quantile_block, frames, **quantiles) + errors_bytes(SHAPE, int(counts.max())).task
+    counted = traced(rejected.clip_and_count, frames, entries=entries, **clip)
+    assert counted < alone + rejected_bytes(SHAPE, len(frames), 100).task
+    darks = np.ones_like(frames)
+    for model in (AZIMUTHAL, POISSON):
+        options = {**clip, "model": model, "dark_valid": ALL_NUMBERS}
+        noise = 4 * 16 * entries.pixels.size  # of a batch
+        assert (
+            traced(partial(less_darks, kernel=blocks.clip_block), frames, darks, **options) < alone + noise + LESS_DARK_PIXEL * frames.size
+        )
+    looked = traced(hot_pixels.look_at_block, frames, **clip)
+    assert looked < traced(blocks.outlier_block, frames, **clip) + hot_pixels_bytes(SHAPE, len(frames), 1).task
 
 
 def traced(kernel, *arrays, **options):
