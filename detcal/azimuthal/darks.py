@@ -13,7 +13,9 @@ from detcal.azimuthal import kernels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
-from detcal.frames.readings import ALL_NUMBERS, Valid, readings
+from detcal.frames.jit import kernel as compiled
+from detcal.frames.lanes import in_order, reading
+from detcal.frames.readings import ALL_NUMBERS, Valid
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings
 
@@ -60,10 +62,21 @@ def less_darks(
 ) -> Any:
     """A kernel of a block less its darks, the last one of the stacks; Poisson's variance is that of the readings and of the darks."""
     *noise, dark = stacks
-    raw, offset = readings(frames, valid), readings(dark, dark_valid)
+    raw, spread = np.empty(frames.shape, np.float32), np.empty(frames.shape if model == kernels.POISSON else (0, 0, 0), np.float32)
+    subtract(in_order(frames), valid, in_order(dark), dark_valid, raw.reshape(len(raw), -1), spread.reshape(len(spread), raw[0].size))
     if model == kernels.POISSON:
-        noise, noise_valid, model = [np.maximum(raw, 1) + offset], ALL_NUMBERS.within(0, noise_valid.most), kernels.GIVEN
-    raw -= offset
+        noise, noise_valid, model = [spread], ALL_NUMBERS.within(0, noise_valid.most), kernels.GIVEN
     return kernel(
         raw, *noise, valid=ALL_NUMBERS.within(-noise_valid.most, noise_valid.most), noise_valid=noise_valid, model=model, **options
     )
+
+
+@compiled
+def subtract(frames, valid, darks, dark_valid, less, spread):  # type: ignore[no-untyped-def]
+    """Readings less those of darks (frame, pixel), NaN where there is not both; and Poisson's variance of that, if there is room for it."""
+    for number in range(len(frames)):
+        for k in range(frames.shape[1]):
+            raw, dark = reading(frames[number, k], valid), reading(darks[number, k], dark_valid)
+            less[number, k] = raw - dark
+            if len(spread) > 0:
+                spread[number, k] = max(raw, np.float32(1)) + dark
