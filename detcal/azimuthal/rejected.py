@@ -29,11 +29,12 @@ def clip_and_count(
 def count_left_out(frame, valid, noise, noise_valid, starts, pixels, shares, count, left_out):  # type: ignore[no-untyped-def]
     """left_out (ring,): the shares of pixels of a frame (pixel,) with a reading, and a variance, less those that are counted; rounding
     goes to 0."""
+    known = np.empty(len(frame), np.bool_)  # first in order: rings jump through it, and it is a quarter as large
+    for pixel in range(len(frame)):
+        known[pixel] = not (np.isnan(reading(frame[pixel], valid)) | np.isnan(reading(noise[pixel], noise_valid)))
     for ring in range(len(starts) - 1):
         total = 0.0
         for k in range(starts[ring], starts[ring + 1]):
-            pixel = pixels[k]
-            if not (np.isnan(reading(frame[pixel], valid)) or np.isnan(reading(noise[pixel], noise_valid))):
-                total += shares[k]
+            total += shares[k] if known[pixels[k]] else 0.0
         rest = total - count[ring]
         left_out[ring] = rest if rest > 1e-6 * total else 0
