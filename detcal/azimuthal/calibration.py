@@ -1,5 +1,6 @@
 """Which pixels lie in which ring."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import xarray as xr
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from detcal.azimuthal.kernels import Rings
+from detcal.azimuthal.kernels import RingLanes, Rings, fill_lanes
 from detcal.display import as_html, as_text
 
 
@@ -82,10 +83,22 @@ class AzimuthalBins:
     @cached_property
     def in_memory(self) -> Delayed:
         """The bins as the kernels take them, lazily: one copy for all tasks of a process. Bins that are not lazy are arranged once."""
+        return self.arranged(as_rings)
+
+    @cached_property
+    def in_lanes(self) -> Delayed:
+        """The same for frames that come one at a time, or a few."""
+        return self.arranged(as_ring_lanes)
+
+    def arranged(self, arrange: Callable[..., Any]) -> Delayed:
+        """The bins as a function arranges them."""
         arrays = [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
-        lazy = any(map(dask.is_dask_collection, arrays))
-        rings: Delayed = dask.delayed(as_rings)(*arrays) if lazy else dask.delayed(Rings.from_arrays)(*as_rings(*arrays))
-        return rings
+        if any(map(dask.is_dask_collection, arrays)):
+            lazy: Delayed = dask.delayed(arrange)(*arrays)
+            return lazy
+        found = arrange(*arrays)
+        ready: Delayed = dask.delayed(type(found).from_arrays)(*found)
+        return ready
 
     @cached_property
     def images_in_memory(self) -> Delayed:
@@ -113,3 +126,11 @@ def as_rings(indptr: Any, indices: Any, data: Any, norm: Any, dark: Any) -> Ring
     """The entries with what belongs to their pixels."""
     order = np.asarray(indices)
     return Rings.of(np.asarray(indptr), order, np.asarray(data), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())
+
+
+def as_ring_lanes(indptr: Any, indices: Any, data: Any, norm: Any, dark: Any) -> RingLanes | Rings:
+    """The same by rings side by side; as they are, if neighbours are of too different lengths."""
+    if not fill_lanes(np.asarray(indptr)):
+        return as_rings(indptr, indices, data, norm, dark)
+    order = np.asarray(indices)
+    return RingLanes.of(np.asarray(indptr), order, np.asarray(data), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())

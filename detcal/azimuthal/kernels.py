@@ -13,17 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import lines, read_only, tile_to_lanes
+from detcal.frames.lanes import limits_of, lines, read_only, tile_to_lanes
 from detcal.frames.readings import Floats, Frames, Valid
-from detcal.frames.simd import LANES, load, prefetch, splat, store, stream, where_between
+from detcal.frames.simd import LANES, gather, load, measured, prefetch, prefetch_scattered, splat, store, stream, where_between
 
 # How the variance of a pixel's reading is known: not, as Poisson's, from the spread in its ring, so while outliers are sought and
 # as Poisson's in the end, or given.
 NONE, POISSON, AZIMUTHAL, HYBRID, GIVEN = range(5)
 
+MOST_ROOM = 1.25  # for rings side by side, by their entries
 BATCH = 2**19  # entries of rings that are loaded together: 16 MiB in lanes, if pixels are not split
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64
 AHEAD = 4  # tiles that are asked for before they are loaded
+ROWS = 2**14  # of rings side by side that are loaded together: 1 MiB
+ROWS_AHEAD = 32  # rows of pixels, likewise
 DIGITS = 24  # binary ones of a float32
 
 
@@ -49,6 +52,11 @@ class Rings(NamedTuple):
     dark: Floats
     scale: NDArray[np.float64]
 
+    @property
+    def number(self) -> int:
+        """Of rings."""
+        return len(self.starts) - 1
+
     @classmethod
     def of(cls, starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, dark: Floats) -> "Rings":
         """Rings in batches of about BATCH entries; dark is by pixel."""
@@ -58,17 +66,83 @@ class Rings(NamedTuple):
         placed = [place_pixels(pixels[first:last], slots, rows[first:last]) for first, last in pairwise(starts[batches])]
         tiles, places = map(np.concatenate, zip(*placed, strict=True))
         tile_starts = np.cumsum([0, *(len(tiles) for tiles, _ in placed)])
-        scale = np.exp2(-float(np.frexp(norms.max(initial=0))[1]))  # a power of two: nothing is rounded
-        norms = (norms * scale).astype(np.float32)
+        norms, scale = relative(norms)
         weights = whole_weights(starts, shares, norms)
-        return cls.from_arrays(
-            starts, rows, shares, norms, dark[pixels], weights, batches, tiles, places, tile_starts, dark, np.array([scale])
-        )  # fmt: skip
+        return cls.from_arrays(starts, rows, shares, norms, dark[pixels], weights, batches, tiles, places, tile_starts, dark, scale)
 
     @classmethod
     def from_arrays(cls, *arrays: NDArray[Any]) -> "Rings":
         """The same of its arrays, wherever they come from."""
         return cls(*map(read_only, arrays))
+
+
+class Entries(NamedTuple):
+    """What belongs to a ring's entries (entry,), the same in all lanes; or to those of a ring in each lane (entry, lane)."""
+
+    norms: Floats
+    shares: Floats
+    darks: Floats
+    weights: Floats
+
+
+class RingLanes(NamedTuple):
+    """The entries of all rings, LANES neighbouring rings side by side, each in a lane of its own: for frames that come one at a time.
+
+    Group g has rings g·LANES, g·LANES + 1, … in rows starts[g] to starts[g + 1] of the arrays (row, lane). Where a ring is shorter than
+    the longest one of its group, the dark is NaN, so that there is no reading. Batch b begins at group batches[b]. Scale is as in `Rings`.
+    """
+
+    number: int
+    starts: NDArray[np.int64]
+    batches: NDArray[np.int64]
+    pixels: NDArray[np.uint32]
+    norms: Floats
+    shares: Floats
+    darks: Floats
+    weights: Floats
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, dark: Floats) -> "RingLanes":
+        """As `Rings.of`."""
+        norms, scale = relative(norms)
+        lengths = np.diff(starts)
+        rows = np.concatenate([[0], np.cumsum(longest_of_groups(lengths))])
+        ends = np.searchsorted(rows, np.arange(ROWS, rows[-1], ROWS))
+        batches = np.unique(np.concatenate([[0], ends, [len(rows) - 1]]))
+        ring = np.repeat(np.arange(len(lengths)), lengths)
+        places = (rows[ring // LANES] + np.arange(len(ring)) - starts[ring]) * LANES + ring % LANES
+        values = (pixels.astype(np.uint32), 0), (norms, 1), (shares, 0), (dark[pixels], np.nan), (whole_weights(starts, shares, norms), 0)
+        lanes = (spread_out(places, array, int(rows[-1]), rest) for array, rest in values)
+        return cls.from_arrays(len(lengths), rows, batches, *lanes, scale)
+
+    @classmethod
+    def from_arrays(cls, number: int, *arrays: NDArray[Any]) -> "RingLanes":
+        """The same of its arrays, wherever they come from."""
+        return cls(number, *map(read_only, arrays))
+
+
+def relative(norms: Floats) -> tuple[Floats, NDArray[np.float64]]:
+    """Norms of up to 1, and by what they were multiplied (1,): a power of two, so that nothing is rounded."""
+    scale = np.exp2(-float(np.frexp(norms.max(initial=0))[1]))
+    return (norms * scale).astype(np.float32), np.array([scale])
+
+
+def longest_of_groups(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of every LANES numbers the largest."""
+    return np.pad(lengths, (0, -len(lengths) % LANES)).reshape(-1, LANES).max(axis=1)
+
+
+def fill_lanes(starts: NDArray[np.int64]) -> bool:
+    """Whether neighbouring rings are about as long, so that side by side they take little more room and time than their entries."""
+    return int(longest_of_groups(np.diff(starts)).sum()) * LANES <= MOST_ROOM * int(starts[-1])
+
+
+def spread_out(places: NDArray[np.int64], values: NDArray[Any], rows: int, rest: float) -> NDArray[Any]:
+    """Values at their places in an array (row, lane) that holds `rest` elsewhere."""
+    found = np.full((rows, LANES), rest, values.dtype)
+    found.flat[places] = values
+    return found
 
 
 @kernel
@@ -105,6 +179,11 @@ def place_pixels(pixels, slots, rows):  # type: ignore[no-untyped-def]
             places[k, e] = slots[tiles[k] * LANES + e]
     slots[pixels] = -1
     return tiles, places
+
+
+def rows_of(lined: RingLanes, batch: int) -> slice:
+    """The rows of a batch."""
+    return slice(*lined.starts[lined.batches[batch : batch + 2]])
 
 
 def room(rings: Rings) -> Floats:
@@ -152,3 +231,33 @@ def pixels_of(image, rings, batch, ring, gathered):  # type: ignore[no-untyped-d
     for k in range(end - begin):
         store(gathered, k, load(image, rings.rows[begin + k]))
     return gathered[: end - begin]
+
+
+@kernel
+def entries_of(rings, ring):  # type: ignore[no-untyped-def]
+    """What belongs to the entries of a ring."""
+    begin, end = rings.starts[ring], rings.starts[ring + 1]
+    return Entries(rings.norms[begin:end], rings.shares[begin:end], rings.darks[begin:end], rings.weights[begin:end])
+
+
+@kernel
+def group_of(lined, group):  # type: ignore[no-untyped-def]
+    """What belongs to the entries of a group of rings."""
+    begin, end = lined.starts[group], lined.starts[group + 1]
+    return Entries(lined.norms[begin:end], lined.shares[begin:end], lined.darks[begin:end], lined.weights[begin:end])
+
+
+@kernel
+def load_rows(frame, valid, darks, pixels, into):  # type: ignore[no-untyped-def]
+    """raw − dark of pixels (row, lane) of one frame (pixel,); NaN where there is no reading."""
+    least, most, flag, more = limits_of(valid)
+    for row in range(len(pixels)):
+        prefetch_scattered(frame, pixels, min(row + ROWS_AHEAD, len(pixels) - 1))
+        value = measured(gather(frame, pixels, row), least, most, flag, more)
+        store(into, row, value if darks is None else value - load(darks, row))
+
+
+@kernel
+def room_for(entries):  # type: ignore[no-untyped-def]
+    """For three values of so many entries in lanes (3, entry, lane)."""
+    return np.empty((3, entries, LANES), np.float32)

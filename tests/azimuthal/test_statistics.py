@@ -155,9 +155,13 @@ def test_median_is_numpys(count):
     np.testing.assert_array_equal(found, np.median(frames[:, 0], axis=1))
 
 
-def test_results_do_not_depend_on_blocks_or_neighbours():
+@pytest.mark.parametrize("split", [False, True])
+def test_results_do_not_depend_on_blocks_or_neighbours(split, monkeypatch):
+    """Whether SIMD lanes hold frames, or rings of one frame: bit by bit."""
+    monkeypatch.setattr(kernels, "MOST_ROOM", 100)
     rng = np.random.default_rng(4)
-    bins = random_rings(rng)
+    bins = random_rings(rng, split=split)
+    assert isinstance(bins.in_lanes.compute(), kernels.RingLanes)
     frames = random_frames(rng, bins.shape, 37)
     noise = xr.DataArray(rng.uniform(1, 200, frames.shape), dims=("frame", "y", "x")).chunk({"frame": 3, "y": 4})
     calls = [
@@ -349,6 +353,28 @@ def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeyp
     assert found[0][3].any()
     for whole, parts in zip(*found, strict=True):
         xr.testing.assert_identical(whole, parts)
+
+
+def test_rings_of_too_different_lengths_are_not_side_by_side():
+    """Shorter ones would be filled up: of one long ring to sixteen times its room."""
+    assert isinstance(make_bins(np.arange(64).reshape(8, 8) // 2).in_lanes.compute(), kernels.RingLanes)
+    assert isinstance(make_bins(np.zeros((8, 8), int)).in_lanes.compute(), kernels.Rings)
+
+
+@pytest.mark.parametrize("count", [16, 31, 65])
+@pytest.mark.parametrize("dtype", [np.int16, np.float64])
+def test_single_frames_by_rings_side_by_side(count, dtype):
+    """As many rings as lanes, one less, one more; of any type; with pixels of two rings."""
+    rng = np.random.default_rng(3)
+    frames = rng.integers(1, 200, (2, 30, count)).astype(dtype)
+    bins = make_bins(np.tile(np.arange(count), (30, 1)), rng.uniform(0.5, 1.5, (30, count)))
+    assert isinstance(bins.in_lanes.compute(), kernels.RingLanes)
+    clipped, medians = sigma_clip(frames, bins, threshold=1.5).compute(), median_filter(frames, bins).compute()
+    for frame, ring in np.ndindex(clipped.intensity.shape):
+        entries = reference.entries_of(frames[frame], bins, ring)
+        kept = reference.clip(*entries, "azimuthal", 1.5, 5)
+        agree_in_ring(clipped, frame, ring, reference.statistics(*(values[kept] for values in entries), "azimuthal"))
+        same(medians.intensity[frame, ring], reference.quantile_mean(*entries[:3], 0.5, 0.5))
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3])
