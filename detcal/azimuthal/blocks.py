@@ -69,10 +69,10 @@ def one_by_one(
     image = lines(most)
     spread = image if noise is None else lines(most)
     flat, beside = in_order(frames), None if noise is None else in_order(noise)
-    for number, frame in enumerate(flat):
-        for batch in range(len(rings.batches) - 1):
-            rows = kernels.rows_of(rings, batch)
-            size = rows.stop - rows.start
+    for batch in range(len(rings.batches) - 1):  # of all frames, while what belongs to its rings lies in the cache
+        rows = kernels.rows_of(rings, batch)
+        size = rows.stop - rows.start
+        for number, frame in enumerate(flat):
             kernels.load_rows(frame, valid[0], rings.darks[rows], rings.pixels[rows], image)
             if beside is not None:
                 kernels.load_rows(beside[number], valid[1], None, rings.pixels[rows], spread)

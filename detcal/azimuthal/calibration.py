@@ -1,9 +1,9 @@
 """Which pixels lie in which ring."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import dask
 import numpy as np
@@ -12,8 +12,11 @@ import xarray as xr
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from detcal.azimuthal.kernels import RingLanes, Rings, fill_lanes
+from detcal.azimuthal.kernels import RingLanes, Rings, room_for_frames, room_of_groups, side_by_side
 from detcal.display import as_html, as_text
+from detcal.frames.once import Once, in_memory
+
+Kind = TypeVar("Kind", Rings, RingLanes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,25 +83,43 @@ class AzimuthalBins:
         height, width = self.norm.shape
         return height, width
 
+    def rings_for(self, blocks: Sequence[int]) -> Delayed:
+        """The bins as the kernels take them, lazily, as they are fastest for blocks of so many frames."""
+        return self.in_memory if self.lanes_for(blocks) is None else self.in_lanes
+
+    def lanes_for(self, blocks: Sequence[int]) -> NDArray[np.int64] | None:
+        """Which rings lie side by side in SIMD lanes (group, lane), −1 for none; None where frames do. No result depends on it."""
+        return self.neighbours if self.room <= room_for_frames(blocks) else None
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many entries each bin has."""
+        return np.diff(self.indptr.values)
+
+    @cached_property
+    def neighbours(self) -> NDArray[np.int64]:
+        """Which rings would lie side by side."""
+        return side_by_side(self.lengths)
+
+    @cached_property
+    def room(self) -> float:
+        """What they would take, as a multiple of their entries."""
+        return room_of_groups(self.lengths, self.neighbours)
+
     @cached_property
     def in_memory(self) -> Delayed:
-        """The bins as the kernels take them, lazily: one copy for all tasks of a process. Bins that are not lazy are arranged once."""
-        return self.arranged(as_rings)
+        """The bins for frames side by side, lazily: one copy for all tasks of a process."""
+        return Once(partial(as_rings, Rings.of, *self.arrays)).lazily()
 
     @cached_property
     def in_lanes(self) -> Delayed:
-        """The same for frames that come one at a time, or a few."""
-        return self.arranged(as_ring_lanes)
+        """Likewise, for frames that come one at a time, or a few."""
+        return Once(partial(as_rings, partial(RingLanes.of, self.neighbours), *self.arrays)).lazily()
 
-    def arranged(self, arrange: Callable[..., Any]) -> Delayed:
-        """The bins as a function arranges them."""
-        arrays = [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
-        if any(map(dask.is_dask_collection, arrays)):
-            lazy: Delayed = dask.delayed(arrange)(*arrays)
-            return lazy
-        found = arrange(*arrays)
-        ready: Delayed = dask.delayed(type(found).from_arrays)(*found)
-        return ready
+    @property
+    def arrays(self) -> list[Any]:
+        """What the kernels' bins are made of: they may be lazy."""
+        return [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
 
     @cached_property
     def images_in_memory(self) -> Delayed:
@@ -122,15 +143,7 @@ def as_arrays(*images: Any) -> tuple[NDArray[Any], ...]:
     return tuple(map(np.asarray, images))
 
 
-def as_rings(indptr: Any, indices: Any, data: Any, norm: Any, dark: Any) -> Rings:
-    """The entries with what belongs to their pixels."""
-    order = np.asarray(indices)
-    return Rings.of(np.asarray(indptr), order, np.asarray(data), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())
-
-
-def as_ring_lanes(indptr: Any, indices: Any, data: Any, norm: Any, dark: Any) -> RingLanes | Rings:
-    """The same by rings side by side; as they are, if neighbours are of too different lengths."""
-    if not fill_lanes(np.asarray(indptr)):
-        return as_rings(indptr, indices, data, norm, dark)
-    order = np.asarray(indices)
-    return RingLanes.of(np.asarray(indptr), order, np.asarray(data), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())
+def as_rings(arrange: Callable[..., Kind], *lazy: Any) -> Kind:
+    """The entries with what belongs to their pixels, as a function arranges them."""
+    indptr, indices, shares, norm, dark = in_memory(*lazy)
+    return arrange(indptr, indices, shares, norm.ravel()[indices], dark.ravel())

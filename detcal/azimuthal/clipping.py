@@ -16,7 +16,7 @@ from detcal.azimuthal.kernels import (
 )
 from detcal.azimuthal.quantiles import lower_medians
 from detcal.frames.jit import exact_kernel
-from detcal.frames.simd import LANES, larger, less_product, load, row_of, splat, store, where_between, where_number
+from detcal.frames.simd import LANES, larger, load, plus_product, row_of, splat, store, where_between, where_number
 
 ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
 
@@ -25,7 +25,8 @@ ROUNDING = 4 * 2.0**-23  # by which I may be off in float32, relative
 def moments(pixels, entries, centre, interval, sums):  # type: ignore[no-untyped-def]
     """In each lane, of the entries with I in the interval: Σω, Σω·d, Σω², Σω²·d, Σω²·d², Σshare; d = I − centre."""
     part = np.empty((6, LANES), np.float32)
-    nothing, about, low, high = splat(np.float32(0)), load(centre, 0), load(interval, 0), load(interval, 1)
+    nothing, low, high = splat(np.float32(0)), load(interval, 0), load(interval, 1)
+    back = nothing - load(centre, 0)
     sums[:] = 0
     for start in range(0, len(pixels), ROWS_A_SUM):
         a = b = c = d = e = f = nothing
@@ -33,12 +34,12 @@ def moments(pixels, entries, centre, interval, sums):  # type: ignore[no-untyped
             value, norm, share = load(pixels, k), row_of(entries.norms, k), row_of(entries.shares, k)
             least, most = norm * low, norm * high
             weight = where_between(value, least, most, share * norm, nothing)
-            deviation = where_between(value, least, most, share * less_product(value, norm, about), nothing)
+            deviation = where_between(value, least, most, share * plus_product(value, norm, back), nothing)
             a = a + weight
             b = b + deviation
-            c = c + weight * weight
-            d = d + weight * deviation
-            e = e + deviation * deviation
+            c = plus_product(c, weight, weight)
+            d = plus_product(d, weight, deviation)
+            e = plus_product(e, deviation, deviation)
             f = f + where_between(value, least, most, share, nothing)
         store(part, 0, a)
         store(part, 1, b)
@@ -187,8 +188,9 @@ def clip_groups(image, noise, lined, batch, model, threshold, most, profile, kep
     for group in range(first, last):
         rows = slice(lined.starts[group] - lined.starts[first], lined.starts[group + 1] - lined.starts[first])
         clip_lanes(image[rows], noise[rows], group_of(lined, group), model, threshold, most, work, centre, interval, found)
-        for lane in range(min(LANES, lined.number - group * LANES)):
-            put_statistics(lane, found, interval, model, profile, kept, group * LANES + lane)
+        for lane in range(LANES):
+            if lined.numbers[group, lane] >= 0:
+                put_statistics(lane, found, interval, model, profile, kept, lined.numbers[group, lane])
 
 
 @exact_kernel
@@ -220,10 +222,10 @@ def unload_marks(marks, rings, batch, marked):  # type: ignore[no-untyped-def]
 @exact_kernel
 def mark_groups(image, lined, batch, kept, marked):  # type: ignore[no-untyped-def]
     """Set what of a batch of rings side by side is outside the interval (2, ring) of one of the pixel's rings in a frame (pixel,)."""
-    first, last = lined.batches[batch], lined.batches[batch + 1]
-    for group in range(first, last):
+    begin = lined.starts[lined.batches[batch]]
+    for group in range(lined.batches[batch], lined.batches[batch + 1]):
         for row in range(lined.starts[group], lined.starts[group + 1]):
-            for lane in range(min(LANES, lined.number - group * LANES)):
-                value, norm, ring = image[row - lined.starts[first], lane], lined.norms[row, lane], group * LANES + lane
-                if value < norm * kept[0, ring] or value > norm * kept[1, ring]:
+            for lane in range(LANES):
+                value, norm, ring = image[row - begin, lane], lined.norms[row, lane], lined.numbers[group, lane]
+                if value < norm * kept[0, ring] or value > norm * kept[1, ring]:  # not so of what is NaN, as where there is no ring
                     marked[lined.pixels[row, lane]] = True

@@ -6,6 +6,7 @@ order of their rings, LANES frames at a time; what comes after are passes over t
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,7 +22,10 @@ from detcal.frames.simd import LANES, gather, load, measured, prefetch, prefetch
 # as Poisson's in the end, or given.
 NONE, POISSON, AZIMUTHAL, HYBRID, GIVEN = range(5)
 
-MOST_ROOM = 1.25  # for rings side by side, by their entries
+WINDOWS = LANES, 16 * LANES, 256 * LANES  # rings of which those of about the same length may lie side by side
+GOOD_ROOM = 1.1  # that rings side by side take, by their entries: little is gained by less
+MOST_ROOM = 3.0  # likewise: more is too much memory
+ONE_BY_ONE = 1.1  # how much longer a frame takes by rings side by side than beside others in full lanes
 BATCH = 2**19  # entries of rings that are loaded together: 16 MiB in lanes, if pixels are not split
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64
 AHEAD = 4  # tiles that are asked for before they are loaded
@@ -86,13 +90,14 @@ class Entries(NamedTuple):
 
 
 class RingLanes(NamedTuple):
-    """The entries of all rings, LANES neighbouring rings side by side, each in a lane of its own: for frames that come one at a time.
+    """The entries of all rings, LANES rings side by side, each in a lane of its own: for frames that come one at a time.
 
-    Group g has rings g·LANES, g·LANES + 1, … in rows starts[g] to starts[g + 1] of the arrays (row, lane). Where a ring is shorter than
-    the longest one of its group, the dark is NaN, so that there is no reading. Batch b begins at group batches[b]. Scale is as in `Rings`.
+    Group g has the rings numbers[g] (−1: none) in rows starts[g] to starts[g + 1] of the arrays (row, lane). Where a ring is shorter than
+    the longest one of its group, the dark is NaN, so that there is no reading. Batch b begins at group batches[b]. Weights and scale are
+    as in `Rings`.
     """
 
-    number: int
+    numbers: NDArray[np.int64]
     starts: NDArray[np.int64]
     batches: NDArray[np.int64]
     pixels: NDArray[np.uint32]
@@ -102,24 +107,28 @@ class RingLanes(NamedTuple):
     weights: Floats
     scale: NDArray[np.float64]
 
-    @classmethod
-    def of(cls, starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, dark: Floats) -> "RingLanes":
-        """As `Rings.of`."""
-        norms, scale = relative(norms)
-        lengths = np.diff(starts)
-        rows = np.concatenate([[0], np.cumsum(longest_of_groups(lengths))])
-        ends = np.searchsorted(rows, np.arange(ROWS, rows[-1], ROWS))
-        batches = np.unique(np.concatenate([[0], ends, [len(rows) - 1]]))
-        ring = np.repeat(np.arange(len(lengths)), lengths)
-        places = (rows[ring // LANES] + np.arange(len(ring)) - starts[ring]) * LANES + ring % LANES
-        values = (pixels.astype(np.uint32), 0), (norms, 1), (shares, 0), (dark[pixels], np.nan), (whole_weights(starts, shares, norms), 0)
-        lanes = (spread_out(places, array, int(rows[-1]), rest) for array, rest in values)
-        return cls.from_arrays(len(lengths), rows, batches, *lanes, scale)
+    @property
+    def number(self) -> int:
+        """Of rings."""
+        return int(self.numbers.max()) + 1
 
     @classmethod
-    def from_arrays(cls, number: int, *arrays: NDArray[Any]) -> "RingLanes":
+    def of(
+        cls, numbers: NDArray[np.int64], starts: NDArray[np.int64], pixels: NDArray[np.int32], shares: Floats, norms: Floats, dark: Floats
+    ) -> "RingLanes":
+        """As `Rings.of`, with these rings side by side."""
+        rows = np.concatenate([[0], np.cumsum(longest_of_groups(np.diff(starts), numbers))])
+        ends = np.searchsorted(rows, np.arange(ROWS, rows[-1], ROWS))
+        batches = np.unique(np.concatenate([[0], ends, [len(numbers)]]))
+        norms, scale = relative(norms)
+        values = (pixels.astype(np.uint32), 0), (norms, 1), (shares, 0), (dark[pixels], np.nan), (whole_weights(starts, shares, norms), 0)
+        lanes = (spread_out(array, starts, numbers, rows, rest) for array, rest in values)
+        return cls.from_arrays(numbers, rows, batches, *lanes, scale)
+
+    @classmethod
+    def from_arrays(cls, *arrays: NDArray[Any]) -> "RingLanes":
         """The same of its arrays, wherever they come from."""
-        return cls(number, *map(read_only, arrays))
+        return cls(*map(read_only, arrays))
 
 
 def relative(norms: Floats) -> tuple[Floats, NDArray[np.float64]]:
@@ -128,20 +137,48 @@ def relative(norms: Floats) -> tuple[Floats, NDArray[np.float64]]:
     return (norms * scale).astype(np.float32), np.array([scale])
 
 
-def longest_of_groups(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of every LANES numbers the largest."""
-    return np.pad(lengths, (0, -len(lengths) % LANES)).reshape(-1, LANES).max(axis=1)
+def side_by_side(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which rings lie side by side (group, lane), −1 for none: neighbours, which share lines of the cache, as far as they are about as
+    long; else those of about the same length within a range of rings, the smallest range that will do."""
+    for window in WINDOWS:
+        numbers = groups_of(lengths, window)
+        if room_of_groups(lengths, numbers) <= GOOD_ROOM:
+            break
+    return numbers
 
 
-def fill_lanes(starts: NDArray[np.int64]) -> bool:
-    """Whether neighbouring rings are about as long, so that side by side they take little more room and time than their entries."""
-    return int(longest_of_groups(np.diff(starts)).sum()) * LANES <= MOST_ROOM * int(starts[-1])
+def groups_of(lengths: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+    """Rings by length within windows of so many rings (group, lane), −1 for none."""
+    order = np.lexsort((lengths, np.arange(len(lengths)) // window)) if window > LANES else np.arange(len(lengths))
+    return np.pad(order, (0, -len(order) % LANES), constant_values=-1).reshape(-1, LANES)
 
 
-def spread_out(places: NDArray[np.int64], values: NDArray[Any], rows: int, rest: float) -> NDArray[Any]:
-    """Values at their places in an array (row, lane) that holds `rest` elsewhere."""
-    found = np.full((rows, LANES), rest, values.dtype)
-    found.flat[places] = values
+def longest_of_groups(lengths: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each group of rings the largest length."""
+    longest: NDArray[np.int64] = np.where(numbers < 0, 0, lengths[numbers]).max(axis=1)
+    return longest
+
+
+def room_of_groups(lengths: NDArray[np.int64], numbers: NDArray[np.int64]) -> float:
+    """What rings side by side take, as a multiple of their entries."""
+    return float(longest_of_groups(lengths, numbers).sum()) * LANES / max(1, int(lengths.sum()))
+
+
+def room_for_frames(blocks: Sequence[int]) -> float:
+    """The most that rings side by side may take, by their entries, so as to be faster than frames side by side in such blocks."""
+    lanes = sum(-(-frames // LANES) * LANES for frames in blocks)
+    return min(MOST_ROOM, lanes / (ONE_BY_ONE * sum(blocks)))
+
+
+@kernel
+def spread_out(values, starts, numbers, rows, rest):  # type: ignore[no-untyped-def]
+    """Values of the entries of rings side by side (row, lane), `rest` where there are none."""
+    found = np.full((rows[-1], LANES), rest, values.dtype)
+    for group in range(len(numbers)):
+        for lane in range(LANES):
+            ring = numbers[group, lane]
+            for k in range(starts[ring + 1] - starts[ring] if ring >= 0 else 0):
+                found[rows[group] + k, lane] = values[starts[ring] + k]
     return found
 
 

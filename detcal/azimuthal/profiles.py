@@ -6,7 +6,6 @@ from typing import Any
 
 import dask.array as da
 import xarray as xr
-from dask.delayed import Delayed
 
 from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
@@ -20,7 +19,6 @@ from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
-FEW = 8  # frames in a block: treated one by one
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
 QUANTITIES = ("intensity", "sem", "std", "count")
 WEIGHT = "sum_normalization"  # Σω, what the intensity was divided by
@@ -94,7 +92,7 @@ def clipping_task(
         noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return stack, noise, known | {"model": model, "rings": rings_for(stack, bins)}
+    return stack, noise, known | {"model": model, "rings": bins.rings_for(stack.data.chunks[0])}
 
 
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
@@ -103,11 +101,6 @@ def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple
     refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
-
-
-def rings_for(stack: xr.DataArray, bins: AzimuthalBins) -> Delayed:
-    """The bins as they are fastest for blocks of so many frames: SIMD lanes hold frames, or rings of one frame."""
-    return bins.in_lanes if max(stack.data.chunks[0]) <= FEW else bins.in_memory
 
 
 def as_profiles(
@@ -120,9 +113,8 @@ def as_profiles(
 ) -> xr.Dataset:
     """The profiles that a kernel makes of each block (frame, quantity, ring)."""
     sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
-    profiles = map_frames(
-        kernel, stack, {"rings": rings_for(stack, bins), **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes
-    )
+    shared = {"rings": bins.rings_for(stack.data.chunks[0]), **calibration}
+    profiles = map_frames(kernel, stack, shared, stacks=noise, dims=("frame", *sizes), sizes=sizes)
     found = profiles.data
     coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)

@@ -324,5 +324,7 @@ def quantile_groups(image, lined, batch, quantiles, profile):  # type: ignore[no
         means[:], sums[:] = np.nan, 0
         if len(pixels):
             quantile_lanes(pixels, group_of(lined, group), quantiles, work, means, sums)
-        for lane in range(min(LANES, lined.number - group * LANES)):
-            profile[0, group * LANES + lane], profile[1, group * LANES + lane] = means[lane], sums[1, lane]
+        for lane in range(LANES):
+            ring = lined.numbers[group, lane]
+            if ring >= 0:
+                profile[0, ring], profile[1, ring] = means[lane], sums[1, lane]

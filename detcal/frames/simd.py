@@ -279,14 +279,14 @@ def where_number(_: Any, value: Any, other: Any) -> Any:
     return lanes_type(lanes_type, lanes_type), code
 
 
-@instruction(simd_numpy.less_product)
-def less_product(_: Any, value: Any, one: Any, other: Any) -> Any:
-    """value − one · other, rounded once."""
+@instruction(simd_numpy.plus_product)
+def plus_product(_: Any, value: Any, one: Any, other: Any) -> Any:
+    """value + one · other, rounded once."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         value, one, other = arguments
         fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
-        return builder.call(fma, [builder.fneg(one), other, value])
+        return builder.call(fma, [one, other, value])
 
     return lanes_type(*[lanes_type] * 3), code
 

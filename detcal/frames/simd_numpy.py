@@ -85,8 +85,8 @@ def where_number(value: Lanes, other: Lanes) -> Lanes:
     return np.where(np.isnan(value), other, value)
 
 
-def less_product(value: Lanes, one: Lanes, other: Lanes) -> Lanes:
-    return (value - one.astype(np.float64) * other).astype(np.float32)
+def plus_product(value: Lanes, one: Lanes, other: Lanes) -> Lanes:
+    return (value + one.astype(np.float64) * other).astype(np.float32)
 
 
 def where_positive(condition: Lanes, value: Lanes, other: Lanes) -> Lanes:
