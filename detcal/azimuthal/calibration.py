@@ -1,6 +1,6 @@
 """Which pixels lie in which ring."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -12,9 +12,10 @@ import xarray as xr
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from detcal.azimuthal.kernels import RingLanes, Rings, room_for_frames, room_of_groups, side_by_side
+from detcal.azimuthal.kernels import RingLanes, Rings, longest_of_groups, room_for_frames, side_by_side
 from detcal.display import as_html, as_text
 from detcal.frames.once import Once, in_memory
+from detcal.frames.simd import LANES
 
 Kind = TypeVar("Kind", Rings, RingLanes)
 
@@ -83,13 +84,14 @@ class AzimuthalBins:
         height, width = self.norm.shape
         return height, width
 
-    def rings_for(self, blocks: Sequence[int]) -> Delayed:
+    def rings_for(self, frames: int) -> Delayed:
         """The bins as the kernels take them, lazily, as they are fastest for blocks of so many frames."""
-        return self.in_memory if self.lanes_for(blocks) is None else self.in_lanes
+        return self.in_lanes if self.rows_for(frames) else self.in_memory
 
-    def lanes_for(self, blocks: Sequence[int]) -> NDArray[np.int64] | None:
-        """Which rings lie side by side in SIMD lanes (group, lane), −1 for none; None where frames do. No result depends on it."""
-        return self.neighbours if self.room <= room_for_frames(blocks) else None
+    def rows_for(self, frames: int) -> int:
+        """Of how many rows rings are that lie side by side in SIMD lanes; 0 where frames do. No result depends on it."""
+        rows = int(longest_of_groups(self.lengths, self.neighbours).sum())
+        return rows if rows * LANES <= room_for_frames(frames) * self.lengths.sum() else 0
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -100,11 +102,6 @@ class AzimuthalBins:
     def neighbours(self) -> NDArray[np.int64]:
         """Which rings would lie side by side."""
         return side_by_side(self.lengths)
-
-    @cached_property
-    def room(self) -> float:
-        """What they would take, as a multiple of their entries."""
-        return room_of_groups(self.lengths, self.neighbours)
 
     @cached_property
     def in_memory(self) -> Delayed:

@@ -168,7 +168,8 @@ def put_statistics(lane, found, interval, model, profile, kept, ring):  # type: 
 def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, intervals):  # type: ignore[no-untyped-def]
     """Of a batch: profiles (lane, 5, ring) and intervals (lane, 2, ring)."""
     longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
-    gathered, beside, work = np.empty((longest, LANES), np.float32), np.empty((longest, LANES), np.float32), room_for(longest)
+    gathered, work = np.empty((longest, LANES), np.float32), room_for(longest)
+    beside = np.empty((longest if model == GIVEN else 0, LANES), np.float32)
     centre, interval, found = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty((5, LANES))
     for ring in range(rings.batches[batch], rings.batches[batch + 1]):
         pixels = spread = pixels_of(image, rings, batch, ring, gathered)

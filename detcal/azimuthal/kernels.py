@@ -6,7 +6,6 @@ order of their rings, LANES frames at a time; what comes after are passes over t
 """
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -133,8 +132,8 @@ class RingLanes(NamedTuple):
 
 def relative(norms: Floats) -> tuple[Floats, NDArray[np.float64]]:
     """Norms of up to 1, and by what they were multiplied (1,): a power of two, so that nothing is rounded."""
-    scale = np.exp2(-float(np.frexp(norms.max(initial=0))[1]))
-    return (norms * scale).astype(np.float32), np.array([scale])
+    exponent = int(np.frexp(norms.max(initial=0))[1])
+    return np.ldexp(norms, -exponent), np.array([2.0**-exponent])
 
 
 def side_by_side(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -142,7 +141,7 @@ def side_by_side(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     long; else those of about the same length within a range of rings, the smallest range that will do."""
     for window in WINDOWS:
         numbers = groups_of(lengths, window)
-        if room_of_groups(lengths, numbers) <= GOOD_ROOM:
+        if longest_of_groups(lengths, numbers).sum() * LANES <= GOOD_ROOM * lengths.sum():
             break
     return numbers
 
@@ -159,15 +158,10 @@ def longest_of_groups(lengths: NDArray[np.int64], numbers: NDArray[np.int64]) ->
     return longest
 
 
-def room_of_groups(lengths: NDArray[np.int64], numbers: NDArray[np.int64]) -> float:
-    """What rings side by side take, as a multiple of their entries."""
-    return float(longest_of_groups(lengths, numbers).sum()) * LANES / max(1, int(lengths.sum()))
-
-
-def room_for_frames(blocks: Sequence[int]) -> float:
-    """The most that rings side by side may take, by their entries, so as to be faster than frames side by side in such blocks."""
-    lanes = sum(-(-frames // LANES) * LANES for frames in blocks)
-    return min(MOST_ROOM, lanes / (ONE_BY_ONE * sum(blocks)))
+def room_for_frames(frames: int) -> float:
+    """The most that rings side by side may take, by their entries, to be faster than frames side by side in such blocks."""
+    lanes = -(-frames // LANES) * LANES
+    return min(MOST_ROOM, lanes / (ONE_BY_ONE * frames))
 
 
 @kernel

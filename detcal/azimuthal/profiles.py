@@ -92,12 +92,12 @@ def clipping_task(
         noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return stack, noise, known | {"model": model, "rings": bins.rings_for(stack.data.chunks[0])}
+    return stack, noise, known | {"model": model, "rings": bins.rings_for(max(stack.data.chunks[0]))}
 
 
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
     """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
-    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames, shared_out=True)  # each frame's profile is the same in any block
     refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
@@ -113,7 +113,7 @@ def as_profiles(
 ) -> xr.Dataset:
     """The profiles that a kernel makes of each block (frame, quantity, ring)."""
     sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
-    shared = {"rings": bins.rings_for(stack.data.chunks[0]), **calibration}
+    shared = {"rings": bins.rings_for(max(stack.data.chunks[0])), **calibration}
     profiles = map_frames(kernel, stack, shared, stacks=noise, dims=("frame", *sizes), sizes=sizes)
     found = profiles.data
     coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}

@@ -20,8 +20,7 @@ from detcal.azimuthal import (
     radial_background,
     sigma_clip,
 )
-from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, outlier_bytes, profiles_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, batch_bytes, drawn_bytes, outlier_bytes, profiles_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -41,6 +40,7 @@ from detcal_pipelines.steps.step import (
     opened,
 )
 
+ALONE = 0.6  # of a frame's time in full SIMD lanes, that it takes more by itself
 PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
 NORMALIZATION = Field(
     None,
@@ -119,14 +119,18 @@ class Rings(Step[AzimuthalBins]):
         return find_now(build_bins(self.geometry, **self.options_of(build_bins) | images))
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.indptr)
+        counts, rows = ready.lengths, ready.rows_for(block.depth)
         entries, longest = int(counts.sum()), int(counts.max())
-        own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
+        own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts), rows)
         source = getattr(self, "variance", None)
         if source is None:
             return own
         read = 2 * block.nbytes // block.itemsize * source.open(block.depth).dtype.itemsize
-        return own + Needs(task=read + LANE_PIXEL * min(BATCH + longest, entries))
+        return own + Needs(task=read + batch_bytes(entries, longest, rows) + LANE_PIXEL * longest)
+
+    def speed(self, depth: int) -> float:
+        """Rings of one frame fill SIMD lanes nearly as well as as many frames do."""
+        return max(super().speed(depth), depth / (depth + ALONE))
 
     def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], AzimuthalBins]) -> dict[str, list[Picture]]:
         """As usual, and upon the frames rings of equal radius: they show whether the centre is right."""
@@ -198,8 +202,8 @@ class OutlierMask(Clipping):
         return outlier_mask(data, ready, **self.options_of(outlier_mask) | {"variance": opened(self.variance)})
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.indptr)
-        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts))
+        counts, rows = ready.lengths, ready.rows_for(block.depth)
+        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts), rows)
         return super().task_bytes(block, ready) + masks
 
 
