@@ -132,7 +132,7 @@ class Plan:
 
 
 def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
-    """The plan for this process that is fastest, by tasks at once and by SIMD lanes that their blocks fill, and then with the largest blocks.
+    """The plan for this process that is fastest by tasks at once and SIMD lanes that blocks fill, and then with the largest blocks.
 
     Parameters
     ----------
