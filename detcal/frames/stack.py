@@ -22,7 +22,7 @@ DIMS = ("frame", "y", "x")
 
 # Blocks of arrays that come without chunks: large enough to hide the scheduler, small enough to hold many.
 BLOCK_BYTES = 32 * 2**20
-SHARED_BYTES = 128 * 2**20  # of those that lie in memory, whose blocks are no copies
+SHARED_BYTES = 128 * 2**20  # of those of a stack that lies in memory, which take no more of it
 
 
 def frames_a_block(frame_bytes: int) -> int:

@@ -153,7 +153,7 @@ def bench_memory(folder: Path, frames: int = 1000) -> None:
     for number in (frames // 4, frames):
         write_stack(folder / "scan.h5", number).save(folder / "detector.poni")
         start = perf_counter()
-        peak, told = peak_of_run(["run", "sigma_clip.toml", "--memory", "2GiB", "--workers", "2", "--overwrite"], folder, None)
+        peak, told = peak_of_run(["run", "sigma_clip.toml", "--memory", "2GiB", "--workers", "2", "--overwrite"], folder)
         print(f"{number} frames within 2 GiB: planned {planned_peak(told) / 2**20:.0f} MiB, measured {peak / 2**20:.0f} MiB, "
               f"{perf_counter() - start:.0f} s with its start", flush=True)  # fmt: skip
         (folder / "detector.poni").unlink()
