@@ -86,12 +86,12 @@ class AzimuthalBins:
 
     def rings_for(self, frames: int) -> Delayed:
         """The bins as the kernels take them, lazily, as they are fastest for blocks of so many frames."""
-        return self.in_lanes if self.rows_for(frames) else self.in_memory
+        rings: Delayed = self.in_lanes if self.rows_for(frames) else self.in_memory
+        return rings
 
     def rows_for(self, frames: int) -> int:
         """Of how many rows rings are that lie side by side in SIMD lanes; 0 where frames do. No result depends on it."""
-        rows = int(longest_of_groups(self.lengths, self.neighbours).sum())
-        return rows if rows * LANES <= room_for_frames(frames) * self.lengths.sum() else 0
+        return self.neighbour_rows if self.neighbour_rows * LANES <= room_for_frames(frames) * self.lengths.sum() else 0
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -100,8 +100,13 @@ class AzimuthalBins:
 
     @cached_property
     def neighbours(self) -> NDArray[np.int64]:
-        """Which rings would lie side by side."""
+        """Which rings would lie side by side (group, lane), −1 for none."""
         return side_by_side(self.lengths)
+
+    @cached_property
+    def neighbour_rows(self) -> int:
+        """Of how many rows they would be."""
+        return int(longest_of_groups(self.lengths, self.neighbours).sum())
 
     @cached_property
     def in_memory(self) -> Delayed:

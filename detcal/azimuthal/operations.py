@@ -8,7 +8,16 @@ import xarray as xr
 from detcal.azimuthal.blocks import outlier_block, quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.normalization import find_normalization, normalized
-from detcal.azimuthal.profiles import as_bins, as_profiles, check_averaging, check_clipping, clipping_task, profiles_of, readings_for
+from detcal.azimuthal.profiles import (
+    as_bins,
+    as_profiles,
+    check_averaging,
+    check_clipping,
+    clipping_task,
+    profiles_of,
+    readings_for,
+    rings_for,
+)
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.graph import map_frames
@@ -297,7 +306,8 @@ def quantile_filter(
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
     factors = find_normalization(stack, normalization)
-    found = as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
+    options = {"rings": rings_for(stack, bins), "valid": valid, "quantiles": (low, high)}
+    found = as_profiles(("intensity", "count"), quantile_block, stack, bins, options)
     return normalized(found, factors)
 
 

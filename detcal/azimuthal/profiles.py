@@ -6,6 +6,7 @@ from typing import Any
 
 import dask.array as da
 import xarray as xr
+from dask.delayed import Delayed
 
 from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
@@ -92,7 +93,7 @@ def clipping_task(
         noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return stack, noise, known | {"model": model, "rings": bins.rings_for(max(stack.data.chunks[0]))}
+    return stack, noise, known | {"model": model, "rings": rings_for(stack, bins)}
 
 
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
@@ -101,6 +102,11 @@ def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple
     refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
+
+
+def rings_for(stack: xr.DataArray, bins: AzimuthalBins) -> Delayed:
+    """The bins as the kernels take them, for the blocks of a stack."""
+    return bins.rings_for(max(stack.data.chunks[0]))
 
 
 def as_profiles(
@@ -113,8 +119,7 @@ def as_profiles(
 ) -> xr.Dataset:
     """The profiles that a kernel makes of each block (frame, quantity, ring)."""
     sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
-    shared = {"rings": bins.rings_for(max(stack.data.chunks[0])), **calibration}
-    profiles = map_frames(kernel, stack, shared, stacks=noise, dims=("frame", *sizes), sizes=sizes)
+    profiles = map_frames(kernel, stack, calibration, stacks=noise, dims=("frame", *sizes), sizes=sizes)
     found = profiles.data
     coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)
