@@ -1,8 +1,9 @@
-"""The pixels of each ring, of frames side by side: how they are loaded and gathered. ndarrays in, ndarrays out.
+"""The pixels of each ring, how they are loaded and gathered: of frames side by side, or of rings. ndarrays in, ndarrays out.
 
 A ring has entries: pixels, each with the share of it that lies in the ring (1, if pixels are not split). Averaged is
 I = (raw − dark)/norm with the weight ω = share·norm, so that ⟨I⟩ = Σω·I/Σω = Σshare·(raw − dark)/Σshare·norm. Pixels are loaded in the
-order of their rings, LANES frames at a time; what comes after are passes over the rows of one ring (see clipping and quantiles).
+order of their rings, LANES frames at a time; what comes after are passes over the rows of one ring (see clipping and quantiles). Of few
+frames LANES rings are loaded at a time. The passes are the same, and so are all bits of what they find.
 """
 
 import math
