@@ -6,7 +6,7 @@ from detcal.azimuthal.blocks import quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import find_normalization, normalized
-from detcal.azimuthal.profiles import QUANTITIES, as_profiles, readings_for
+from detcal.azimuthal.profiles import QUANTITIES, as_profiles, readings_for, rings_for
 from detcal.azimuthal.quantile_errors import block_with_errors
 from detcal.azimuthal.several import over_geometries
 from detcal.errors import InputError, are_two_numbers
@@ -70,7 +70,7 @@ def quantile_filter(
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
     factors = find_normalization(stack, normalization)
-    options = {"valid": valid, "quantiles": (low, high)}
+    options = {"rings": rings_for(stack, bins), "valid": valid, "quantiles": (low, high)}
     if errors:
         found = as_profiles(QUANTITIES, block_with_errors, stack, bins, {"entries": bins.entries_in_memory, **options})
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import dask.array as da
 import xarray as xr
+from dask.delayed import Delayed
 
 from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
@@ -116,7 +117,7 @@ def clipping_task(
         noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return stack, noise, known | {"model": model, "rings": bins.in_memory}
+    return stack, noise, known | {"model": model, "rings": rings_for(stack, bins)}
 
 
 def refuse_what_was_done(stack: xr.DataArray, bins: AzimuthalBins) -> None:
@@ -132,10 +133,15 @@ def refuse_what_was_done(stack: xr.DataArray, bins: AzimuthalBins) -> None:
 
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
     """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
-    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames, shared_out=True)  # each frame's profile is the same in any block
     refuse_what_was_done(stack, bins)
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
+
+
+def rings_for(stack: xr.DataArray, bins: AzimuthalBins) -> Delayed:
+    """The bins as the kernels take them, for the blocks of a stack."""
+    return bins.rings_for(max(stack.data.chunks[0]))
 
 
 def as_profiles(
@@ -148,7 +154,7 @@ def as_profiles(
 ) -> xr.Dataset:
     """The profiles that a kernel makes of each block (frame, quantity, ring)."""
     sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
-    profiles = map_frames(kernel, stack, {"rings": bins.in_memory, **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes)
+    profiles = map_frames(kernel, stack, calibration, stacks=noise, dims=("frame", *sizes), sizes=sizes)
     found = profiles.data
     coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)

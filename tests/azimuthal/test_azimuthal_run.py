@@ -20,6 +20,7 @@ from detcal.azimuthal import (
     hot_pixels,
     integrate,
     integrate_azimuthal,
+    kernels,
     outlier_mask,
     quantile_errors,
     quantile_filter,
@@ -38,6 +39,7 @@ from detcal.azimuthal.memory import (
     profiles_bytes,
     rejected_bytes,
     rings_bytes,
+    side_by_side_bytes,
 )
 from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
@@ -227,17 +229,22 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(scans, na
 
 @pytest.mark.parametrize("split", ["no", "full"])
 @pytest.mark.parametrize("npt", [3, 1000])
-def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
+@pytest.mark.parametrize("side_by_side", ["frames", "rings"])
+def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split, side_by_side, monkeypatch):
     """Blocks apart, which are planned twice."""
+    monkeypatch.setattr(kernels, "MOST_ROOM", 100 if side_by_side == "rings" else 0)
+    monkeypatch.setattr(kernels, "ONE_BY_ONE", 1e-9)
     bins = build_bins(folder / "detector.poni", npt=npt, split=split)
-    rings, counts = bins.in_memory.compute(), np.diff(bins.indptr)
+    rows, counts = bins.rows_for(len(frames)), bins.lengths
+    rings = bins.rings_for(len(frames)).compute()
     blocks.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     tracemalloc.start()
     blocks.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt).task - 2 * frames.nbytes
-    assert sum(array.nbytes for array in rings) < rings_bytes(SHAPE, int(counts.sum())) + 2**16
+    own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt, rows).task - 2 * frames.nbytes
+    held = side_by_side_bytes(rows, npt) if rows else rings_bytes(SHAPE, int(counts.sum()))
+    assert 0.8 * held < sum(array.nbytes for array in rings) < held + 2**16
     assert peak < own
 
 

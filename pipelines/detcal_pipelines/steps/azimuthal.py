@@ -2,7 +2,6 @@
 
 from typing import Any, Literal, Self
 
-import numpy as np
 import xarray as xr
 from pydantic import Field
 from pyFAI.detectors import Detector
@@ -66,8 +65,8 @@ class OutlierMask(Clipping):
         return outlier_mask(data, ready, **self.options_of(outlier_mask) | self.beside_frames)
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.indptr)
-        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts))
+        counts, rows = ready.lengths, ready.rows_for(block.depth)
+        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts), rows)
         return super().task_bytes(block, ready) + masks
 
 
@@ -100,8 +99,8 @@ class FindHotPixels(Clipping):
         return find_hot_pixels(data, ready, **self.options_of(find_hot_pixels) | self.beside_frames)
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.indptr)
-        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts))
+        counts, rows = ready.lengths, ready.rows_for(block.depth)
+        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts), rows)
         return super().task_bytes(block, ready) + masks + hot_pixels_bytes(block.image_shape, block.depth, self.partial_sums)
 
 

@@ -15,8 +15,7 @@ from detcal.azimuthal import (
     AzimuthalBins,
     build_bins,
 )
-from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, errors_bytes, profiles_bytes, rejected_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, batch_bytes, errors_bytes, profiles_bytes, rejected_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -36,6 +35,7 @@ from detcal_pipelines.steps.step import (
     opened,
 )
 
+ALONE = 0.6  # of a frame's time in full SIMD lanes, that it takes more by itself
 PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
 NORMALIZATION = Field(
     None,
@@ -129,9 +129,9 @@ class Rings(Step[AzimuthalBins]):
         return find_now(build_bins(geometry, **self.options_of(build_bins) | images))
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.indptr)
+        counts, rows = ready.lengths, ready.rows_for(block.depth)
         entries, longest = int(counts.sum()), int(counts.max())
-        own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
+        own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts), rows)
         if getattr(self, "errors", False):
             own += errors_bytes(block.image_shape, longest)
         if getattr(self, "rejected", False):
@@ -145,7 +145,11 @@ class Rings(Step[AzimuthalBins]):
             own += Needs(task=LESS_DARK_PIXEL * pixels)
         if getattr(self, "variance", None) is None and getattr(self, "darks", None) is None:
             return own
-        return own + Needs(task=LANE_PIXEL * min(BATCH + longest, entries))
+        return own + Needs(task=batch_bytes(entries, longest, rows) + LANE_PIXEL * longest)
+
+    def speed(self, depth: int) -> float:
+        """Rings of one frame fill SIMD lanes nearly as well as as many frames do."""
+        return max(super().speed(depth), depth / (depth + ALONE))
 
     def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], AzimuthalBins]) -> dict[str, list[Picture]]:
         """As usual, and upon the frames rings of equal radius: they show whether the centre is right."""
