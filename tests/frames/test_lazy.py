@@ -68,7 +68,11 @@ def computed(calibration):
 
 OPERATIONS = {
     "fit_response": [lambda: response.fit_response(FRAMES, FRAMES, mask=MASK)],
-    "correct_response": [lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, flat=IMAGE, residual_sigma=3.0)],
+    "correct_response": [
+        lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, flat=IMAGE, residual_sigma=3.0),
+        lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
+    ],
+    "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
     "build_psf": [lambda: sensor.build_psf(PLANE, mask=MASK, **SILICON)],
     "deconvolve": [
         lambda: sensor.deconvolve(FRAMES, sensor.build_psf(PLANE, mask=MASK, **SILICON)),

@@ -33,7 +33,8 @@ ALIKE = {
     "quantile_filter",
     "outlier_mask",
     "smooth_spectra",
-}  # as sigma_clip and convert_crono
+    "remove_zingers",
+}  # as sigma_clip, convert_crono and correct_response
 
 
 @pytest.fixture(scope="module")
