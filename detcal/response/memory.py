@@ -31,6 +31,12 @@ def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, o
     return Needs(prepared=16 * 4 * pixels, once=4 * (order + 1 + flats) * pixels, task=frames * (2 * itemsize + 4) * pixels)
 
 
+def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
+    """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge."""
+    height, width = shape
+    return Needs(task=frames * (2 * itemsize + 4) * height * width + 4 * (height + 2) * (width + 2))
+
+
 def mean_image_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
     """Averaging dark or flat frames in blocks of `frames`: the block, sums that came in and go out and their total, and two images."""
     sums = 2 * 8 + 4 * 4

@@ -9,10 +9,10 @@ from pydantic import Field, PrivateAttr
 from detcal.errors import InputError
 from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
-from detcal.response import Response, correct_response, fit_response
+from detcal.response import Response, correct_response, fit_response, remove_zingers
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
-from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
+from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes, remove_zingers_bytes
 from detcal.response.operations import Boundary
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
@@ -163,6 +163,31 @@ class CorrectResponse(Step[Response | None]):
         curved = replace(unit, curvature=unit.offset)
         in_time = correct_response(data, flat=data, flat_positions=np.array([0, len(data) - 1]))
         return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data) + in_time
+
+
+class RemoveZingers(Step[None]):
+    """Replace readings that stand out from their neighbours."""
+
+    operation: Literal["remove_zingers"] = "remove_zingers"
+    mirrors = (remove_zingers,)
+    ready_recipe = ReadyRecipe(
+        "From raw CT frames to ones without the hits of gamma rays.", "ct.h5", "cleaned.zarr", writes="float32 (frame, y, x), counts"
+    )
+
+    threshold: float = Field(8.0, gt=0, description="standard deviations by which a zinger exceeds the median of its neighbours")
+    dummy: float | None = Field(None, examples=[-1])
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def build(self, data: Any, ready: None) -> Any:
+        return remove_zingers(data, **self.options_of(remove_zingers))
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        return remove_zingers_bytes(block.image_shape, block.depth, block.itemsize)
+
+    def try_out(self, data: Any) -> Any:
+        return remove_zingers(data)
 
 
 def frames_a_block(frames: Any) -> int:
