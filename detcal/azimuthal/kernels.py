@@ -24,7 +24,7 @@ NONE, POISSON, AZIMUTHAL, HYBRID, GIVEN = range(5)
 
 WINDOWS = LANES, 16 * LANES, 256 * LANES  # rings of which those of about the same length may lie side by side
 GOOD_ROOM = 1.1  # that rings side by side take, by their entries: little is gained by less
-MOST_ROOM = 3.0  # likewise: more is too much memory
+MOST_ROOM = 4.0  # likewise: more is too much memory
 ONE_BY_ONE = 1.1  # how much longer a frame takes by rings side by side than beside others in full lanes
 BATCH = 2**19  # entries of rings that are loaded together: 16 MiB in lanes, if pixels are not split
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64

@@ -15,6 +15,7 @@ from detcal_pipelines.template import render
 
 from detcal import load, save
 from detcal.azimuthal import (
+    AzimuthalBins,
     blocks,
     build_bins,
     hot_pixels,
@@ -225,6 +226,16 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(scans, na
         assert_within_plan(peak, output)
         peaks.append(peak)
     assert peaks[1] < 1.05 * peaks[0]
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "integrate_azimuthal"])
+def test_kernels_for_rings_side_by_side_are_compiled_before_a_run_too(folder, monkeypatch, name):
+    (folder / "try.toml").write_text(render(name))
+    rows, found = AzimuthalBins.rows_for, []
+    monkeypatch.setattr(AzimuthalBins, "rows_for", lambda *arguments: found.append(rows(*arguments)) or found[-1])
+    read_recipe(folder / "try.toml").steps[0].try_out(np.ones((2, 4, 4), np.int32)).compute()
+    assert min(found) == 0
+    assert max(found) > 0
 
 
 @pytest.mark.parametrize("split", ["no", "full"])

@@ -4,8 +4,6 @@ from typing import Any, Literal, Self
 
 import xarray as xr
 from pydantic import Field
-from pyFAI.detectors import Detector
-from pyFAI.geometry import Geometry
 
 from detcal.azimuthal import (
     AzimuthalBins,
@@ -21,7 +19,7 @@ from detcal.azimuthal import (
 )
 from detcal.azimuthal.memory import drawn_bytes, hot_pixels_bytes, outlier_bytes
 from detcal.frames.needs import Needs
-from detcal_pipelines.steps.rings import DARKS, ERRORS, NORMALIZATION, PROFILES, SUMS, VARIANCE, Clipping, Rings
+from detcal_pipelines.steps.rings import DARKS, ERRORS, NORMALIZATION, PROFILES, SUMS, VARIANCE, Clipping, Rings, few_bins
 from detcal_pipelines.steps.sources import Ends, Normalization
 from detcal_pipelines.steps.step import (
     Block,
@@ -210,6 +208,5 @@ class IntegrateAzimuthal(Means):
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         return integrate_azimuthal(data, ready, **self.options())
 
-    def try_out(self, data: Any) -> Any:
-        near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
-        return integrate_azimuthal(data, build_bins(near, npt=1, npt_azimuth=2, unit="r_mm"))
+    def tried(self, data: Any, count: int) -> Any:
+        return integrate_azimuthal(data, few_bins(data, npt=1, npt_azimuth=count))

@@ -19,6 +19,7 @@ from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, batch_bytes, er
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
+from detcal.frames.simd import LANES
 from detcal.poni import read_poni
 from detcal.stores import open_frames
 from detcal_pipelines.pictures import Picture, pictures_of, with_rings
@@ -160,10 +161,14 @@ class Rings(Step[AzimuthalBins]):
         }
 
     def try_out(self, data: Any) -> Any:
-        near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
+        """With frames side by side in SIMD lanes, which two rings would not fill, and with rings."""
+        return xr.concat([self.tried(data, count) for count in (2, LANES)], "frame", join="outer")
+
+    def tried(self, data: Any, count: int) -> Any:
+        """The step with so many rings."""
         of_the_run = {"variance", "darks", "normalization"} & {*type(self).model_fields}
         alone = self.model_copy(update=dict.fromkeys(of_the_run))
-        return alone.build(data, build_bins(near, npt=2, unit="r_mm"))
+        return alone.build(data, few_bins(data, npt=count))
 
     @property
     def beside_frames(self) -> dict[str, Any]:
@@ -192,3 +197,9 @@ class Clipping(Rings):
     )
     variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
     darks: DarkSource | None = DARKS
+
+
+def few_bins(data: Any, **options: int) -> AzimuthalBins:
+    """Bins of a few pixels near the beam."""
+    near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
+    return build_bins(near, unit="r_mm", **options)  # type: ignore[arg-type]
