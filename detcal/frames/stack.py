@@ -1,5 +1,6 @@
 """What a stack of frames and an image are: every operation takes its data through here."""
 
+from math import ceil
 from typing import Any
 
 import dask.array as da
@@ -9,14 +10,16 @@ import xarray as xr
 from detcal.errors import InputError
 from detcal.frames.averages import Average, average_frames
 from detcal.frames.flags import Dummy
-from detcal.frames.graph import map_frames
+from detcal.frames.graph import count_threads, map_frames
 from detcal.frames.readings import readings
+from detcal.frames.simd import LANES
 from detcal.frames.valid import check_nothing_lacks, find_readings
 
 DIMS = ("frame", "y", "x")
 
 # Blocks of arrays that come without chunks: large enough to hide the scheduler, small enough to hold many.
 BLOCK_BYTES = 32 * 2**20
+SHARED_BYTES = 128 * 2**20  # of those of a stack that lies in memory, which take no more of it
 
 
 def frames_a_block(frame_bytes: int) -> int:
@@ -24,7 +27,13 @@ def frames_a_block(frame_bytes: int) -> int:
     return max(1, BLOCK_BYTES // max(1, frame_bytes))
 
 
-def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
+def frames_a_thread(stack: xr.DataArray) -> int:
+    """Frames that make a block of a stack that lies in memory: as many for each thread, up to full SIMD lanes or about 128 MiB."""
+    most = min(LANES, max(1, SHARED_BYTES // max(1, stack[0].nbytes)))
+    return min(most, ceil(len(stack) / count_threads()))
+
+
+def as_stack(data: Any, name: str = "frames", *, shared_out: bool = False) -> xr.DataArray:
     """A stack as a DataArray (frame, y, x) over dask.
 
     Parameters
@@ -33,6 +42,8 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
         DataArray, dask or numpy array, (frame, y, x) or a single frame (y, x), of integers or reals of up to 64 bits.
     name
         What to call it in an error.
+    shared_out
+        Whether arrays without chunks are cut so that all threads have some: what depends on blocks then depends on threads.
 
     Raises
     ------
@@ -52,12 +63,12 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
         stack = xr.DataArray(stack.data, dims=DIMS, name=stack.name, attrs=stack.attrs)
     if not isinstance(stack.data, da.Array):
         # hashing the values, for a name, would take longer than using them
-        blocks = (frames_a_block(stack[0].nbytes), -1, -1)
-        stack = stack.copy(data=da.from_array(stack.values, chunks=blocks, name=False))
+        blocks = frames_a_thread(stack) if shared_out else frames_a_block(stack[0].nbytes)
+        stack = stack.copy(data=da.from_array(stack.values, chunks=(blocks, -1, -1), name=False))
     return stack.astype(native(stack.dtype), copy=False)
 
 
-def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "frames") -> xr.DataArray:
+def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "frames", *, shared_out: bool = False) -> xr.DataArray:
     """As `as_stack`, of frames that have the shape of a calibration.
 
     Raises
@@ -65,9 +76,10 @@ def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "fram
     InputError
         As `as_stack`, or if they have another shape.
     """
-    stack = as_stack(data, name)
+    stack = as_stack(data, name, shared_out=shared_out)
     if stack.shape[1:] != tuple(shape):
-        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the {owner}, got {stack.shape[1:]}")
+        turned = ": rows and columns are exchanged, transpose them" if stack.shape[:0:-1] == tuple(shape) else ""
+        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the {owner}, got {stack.shape[1:]}{turned}")
     return stack
 
 

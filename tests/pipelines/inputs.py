@@ -28,6 +28,7 @@ OPTIONS = {
     "median_filter": "",
     "quantile_filter": "",
     "outlier_mask": "",
+    "find_hot_pixels": "",
     "radial_background": "",
     "uncorrect": "",
     "smooth_spectra": "chunk_spectra = 128\n",
