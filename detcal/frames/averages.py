@@ -20,6 +20,7 @@ from detcal.frames.readings import Floats, Frames, Valid, readings, values_and_k
 Average = Literal["clipped", "mean", "median"]
 
 CHANCE = 1e-5  # that noise alone has a reading left out
+FEWEST = 4  # readings of which one may be left out: of two others, the noise is not known
 STRIP_BYTES = 2**25  # of all frames' readings, that a median is found of at once
 
 # The planes of what a clipped mean is found from: sum and sum of squares in float64; in float32 the number of readings, the two largest
@@ -154,8 +155,8 @@ def merge_into(extremes, others):  # type: ignore[no-untyped-def]
 def clipped_mean(found: Extremes, rounding: float) -> Floats:
     """The mean of the readings but for those that stand out; NaN where there was none."""
     sums, extremes = found
-    numbers = np.arange(3, int(extremes[N].max()) + 1)
-    limits = np.concatenate([np.full(3, np.inf), stdtrit(numbers - 2.0, 1 - CHANCE / 2)])  # by the number of readings
+    numbers = np.arange(FEWEST, int(extremes[N].max()) + 1)
+    limits = np.concatenate([np.full(FEWEST, np.inf), stdtrit(numbers - 2.0, 1 - CHANCE / 2)])  # by the number of readings
     mean = np.empty(extremes.shape[1:], np.float32)
     average_rest(sums, extremes, limits, rounding, mean)
     return mean
@@ -170,11 +171,11 @@ def average_rest(sums, extremes, limits, rounding, mean):  # type: ignore[no-unt
             large, second = np.float64(extremes[LARGEST, row, column]), np.float64(extremes[SECOND, row, column])
             small = np.float64(extremes[SMALLEST, row, column])
             # the two largest together first: one of them would hide the other
-            if n >= 4 and stands_out(second, n - 1, total - large, squares - large * large, limits, rounding):
+            if n >= FEWEST + 1 and stands_out(second, n - 1, total - large, squares - large * large, limits, rounding):
                 n, total, squares = n - 2, total - large - second, squares - large * large - second * second
-            elif n >= 3 and stands_out(large, n, total, squares, limits, rounding):
+            elif n >= FEWEST and stands_out(large, n, total, squares, limits, rounding):
                 n, total, squares = n - 1, total - large, squares - large * large
-            if n >= 3 and stands_out(small, n, total, squares, limits, rounding):
+            if n >= FEWEST and stands_out(small, n, total, squares, limits, rounding):
                 n, total = n - 1, total - small
             mean[row, column] = total / n if n > 0 else np.nan
 

@@ -16,11 +16,11 @@ def clipped_mean(frames, rounding=0.0):
     found = np.full(frames.shape[1:], np.nan)
     for place in np.ndindex(found.shape):
         values = np.sort(frames[:, *place][np.isfinite(frames[:, *place])].astype(np.float64))
-        if len(values) >= 4 and stands_out(values[-2], values[:-2], rounding):
+        if len(values) >= 5 and stands_out(values[-2], values[:-2], rounding):
             values = values[:-2]
-        elif len(values) >= 3 and stands_out(values[-1], values[:-1], rounding):
+        elif len(values) >= 4 and stands_out(values[-1], values[:-1], rounding):
             values = values[:-1]
-        if len(values) >= 3 and stands_out(values[0], values[1:], rounding):
+        if len(values) >= 4 and stands_out(values[0], values[1:], rounding):
             values = values[1:]
         if len(values):
             found[place] = values.mean()
