@@ -21,8 +21,8 @@ def find_limit(frames: xr.DataArray, saturation: float | None) -> float | None:
         A saturation that is no number.
     """
     if saturation is not None:
-        if isinstance(saturation, bool | str) or not np.isfinite(saturation):
-            raise InputError(f"expected saturation as a number of counts, got {saturation!r}")
+        if isinstance(saturation, bool | str) or not 0 < saturation < np.inf:
+            raise InputError(f"expected saturation as a number of counts above 0, got {saturation!r}")
         return float(saturation)
     dtype = recorded_dtype(frames)
     limits = [float(np.iinfo(dtype).max)] if dtype.kind in "iu" and dtype.itemsize <= 2 else []

@@ -8,7 +8,7 @@ from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
 from detcal.frames.stack import as_stack
-from detcal.frames.valid import find_readings, recorded_dtype
+from detcal.frames.valid import find_readings
 from detcal.response.zingers import replace_zingers
 
 
@@ -23,14 +23,14 @@ def remove_zingers(frames: ArrayLike, *, threshold: float = 8.0, dummy: float | 
         Of any integer or real type, counts.
     threshold : standard deviations
         A reading is a zinger if it exceeds the median of its neighbours by more than this many. A standard deviation is 1.4826 times the
-        median distance of the neighbours from their median, and at least 1 for integers.
+        median distance of the neighbours from their median, and at least 1 where the reading is a whole number, as counts are.
     dummy : number, optional
         Stands for "no reading", in place of all other flags.
 
     Returns
     -------
     DataArray (frame, y, x), float32
-        In the units of the frames. NaN: not measured.
+        In the units of the frames. NaN: not measured, by the rule of `detcal.frames.valid`: the largest number of 16 bits and more is none.
 
     Raises
     ------
@@ -40,8 +40,9 @@ def remove_zingers(frames: ArrayLike, *, threshold: float = 8.0, dummy: float | 
     Notes
     -----
     Eight neighbours tell the noise to a half or so: at the default 1 in 500 readings of plain noise is replaced (1 in 2000 at 12), high
-    ones by what they might have been, which lowers the mean by less than a hundredth of a standard deviation. At edges in the image the
-    neighbours differ more, and less is replaced; but a corner that is sharp to the pixel has three neighbours like itself alone.
+    ones by what they might have been, which lowers the mean by less than a hundredth of a standard deviation. In the outermost rows and
+    columns, where the image is taken to go on mirrored, it is 1 in 60. A line that is one pixel wide, and a corner that is sharp to the
+    pixel, have fewer than four neighbours like themselves, and are taken for zingers.
 
     Examples
     --------
@@ -57,7 +58,6 @@ def remove_zingers(frames: ArrayLike, *, threshold: float = 8.0, dummy: float | 
     stack = as_stack(frames)
     if min(stack.shape[1:]) < 2:
         raise InputError(f"expected frames of at least 2 × 2 pixels, whose neighbours can be compared, got {stack.shape[1:]}")
-    rounding = 1.0 if recorded_dtype(stack).kind in "iu" else 0.0
     stack, valid = find_readings(stack, dummy=dummy)
-    options = {"valid": valid, "threshold": float(threshold), "rounding": rounding}
+    options = {"valid": valid, "threshold": float(threshold)}
     return map_frames(replace_zingers, stack, options, name=stack.name, attrs=attributes_of(stack, {}))

@@ -25,8 +25,8 @@ def flats_in_time(frames: xr.DataArray, flat: Any, positions: Any = None) -> tup
     flat
         As the caller gave it.
     positions : str or numbers, optional
-        A coordinate of frames and flats, a time or an angle say; or where the flats were taken, in numbers of frames from the first one on:
-        negative ones before it. By default the numbers of both in the file that they come from, if it is one.
+        A coordinate of frames and flats, a time or an angle say; or a number for each flat: 0 where the first of the frames was taken, 1
+        where the next was, negative before. By default the numbers of both in the file that they come from, if it is one.
 
     Returns
     -------
@@ -59,11 +59,13 @@ def flats_in_time(frames: xr.DataArray, flat: Any, positions: Any = None) -> tup
 
 def find_positions(frames: xr.DataArray, flat: Any, positions: Any) -> tuple[Numbers, Numbers] | None:
     """The positions of frames and flats; None if nobody says where the flats were taken."""
+    if np.ndim(flat) < 2:
+        raise InputError(f"expected a flat image or flat frames, got {flat!r:.60}")
     flats = 1 if np.ndim(flat) == 2 else np.shape(flat)[0]
     if positions is None:
         source = getattr(flat, "attrs", {}).get("source")
         known = source is not None and source == frames.attrs.get("source")
-        if flats == 1 or not known or POSITION not in frames.coords or POSITION not in flat.coords:
+        if flats == 1 or not known or not all(POSITION in each.coords and each.coords[POSITION].ndim for each in (frames, flat)):
             return None
         positions = POSITION
     if isinstance(positions, str):

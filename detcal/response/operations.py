@@ -10,7 +10,7 @@ from dask.delayed import delayed
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.frames.averages import Average
+from detcal.frames.averages import Average, check_average
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
@@ -65,7 +65,8 @@ def fit_response(
         Readings from this number on are saturated: they take no part, nor do frames in pixels near which more than 1 in 500 readings
         (by the weights of the smoothing) are. By default what the file says, or the largest number of an integer of up to 16 bits.
     average : "clipped", "mean" or "median"
-        Of dark frames. "clipped" leaves out what single readings have too much, or too little: zingers, dropped readings.
+        Of dark frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
+        readings.
     order : 1 or 2
         Linear, or with a curvature.
     intercept : bool
@@ -112,6 +113,7 @@ def fit_response(
     """
     check_smoothing(sigma, boundary, truncate)
     check_order(order)
+    check_average(average)
     if partial_sums is not None and partial_sums < 1:
         raise InputError(f"expected partial_sums of at least 1, got {partial_sums}")
     stack = as_stack(sweep, "a sweep")
@@ -169,10 +171,12 @@ def correct_response(
         Sample-free image, or frames to be averaged. With a response it is smoothed as in the fit, so that its own noise makes no rings.
     flat_positions : str or numbers, optional
         Where the flats were taken: between those before and those after it, a frame is divided by a flat in proportion. The name of a
-        coordinate of frames and flats, a time or an angle say; or for each flat the number of the frame before which it was taken,
-        negative before the first. By default the numbers in the file, where frames and flats come from one stack of it (NXtomo).
+        coordinate of frames and flats, a time or an angle say; or a number for each flat frame: 0 where the first of the frames that are
+        given was taken, 1 where the next was, negative before. By default the numbers in the file, where frames and flats come from one
+        stack of it (NXtomo); else all flats are averaged.
     average : "clipped", "mean" or "median"
-        Of dark and flat frames. "clipped" leaves out what single readings have too much, or too little: zingers, dropped readings.
+        Of dark and flat frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
+        readings.
     saturation : counts, optional
         Readings of dark and flat from this number on are none. By default what the file says, or the largest number of an integer of up to
         16 bits.
@@ -215,6 +219,7 @@ def correct_response(
     """
     stack = as_stack(frames)
     shape = stack.shape[1], stack.shape[2]
+    check_average(average)
     check_correction(shape, response, dark, flat, flat_positions, residual_sigma)
     given = {"dark": dark is not None, "gain": response is not None, "flat": flat is not None}
     done = [name for name in given if given[name]]
@@ -231,6 +236,8 @@ def correct_response(
         image = as_image(each, shape, "a flat", **options | {"saturation": find_limit(as_stack(each), saturation)})
         divisors.append(divide(image, None if flat_is_dark_subtracted else dark_image, terms, mask))
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
+    if places is not None:
+        names["flats"] = f"interpolated between {len(groups)} groups"
     options = {"whole": False, "name": "corrected", "attrs": attributes_of(stack, names, done=done)}
     if places is None:
         images = [dark_image, *divided_terms(terms, mask, *divisors)]

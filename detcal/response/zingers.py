@@ -10,17 +10,18 @@ DEVIATION = 1.4826  # a standard deviation of normal noise over its median absol
 LEAST = np.float32(1e-5)  # of what is around a reading: no noise is taken for smaller
 
 
-def replace_zingers(frames: Frames, *, valid: Valid, threshold: float, rounding: float) -> Floats:
+def replace_zingers(frames: Frames, *, valid: Valid, threshold: float) -> Floats:
     """Frames (frame, y, x) as float32 with the median of its eight neighbours in place of each zinger; NaN where there is no reading.
 
-    A reading x is one if x > m + threshold·max(1.4826·d, rounding, 10⁻⁵·m), m the median of its neighbours and d that of their distances
-    from m. Beyond the edge the image goes on mirrored, without its last row twice. A neighbour without a reading counts as x.
+    A reading x is one if x > m + threshold·max(1.4826·d, least), m the median of its neighbours and d that of their distances from m; least
+    is 1 if x is a whole number, as counts are, of which neighbours may be alike by chance, and else 10⁻⁵·m. Beyond the edge the image goes
+    on mirrored, without its last row twice. A neighbour without a reading counts as x.
     """
     out = np.empty(frames.shape, np.float32)
     room = np.empty((frames.shape[1] + 2, frames.shape[2] + 2), np.float32)
     for frame, found in zip(frames, out, strict=True):
         put_inside(frame, valid, room)
-        replace(room, np.float32(threshold), np.float32(rounding), found)
+        replace(room, np.float32(threshold), found)
     return out
 
 
@@ -67,7 +68,7 @@ def middle(a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def replace(room, threshold, rounding, out):  # type: ignore[no-untyped-def]
+def replace(room, threshold, out):  # type: ignore[no-untyped-def]
     """The frame inside `room`, without zingers."""
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
@@ -79,5 +80,5 @@ def replace(room, threshold, rounding, out):  # type: ignore[no-untyped-def]
             e, f, g, h = e if e == e else x, f if f == f else x, g if g == g else x, h if h == h else x
             m = middle(a, b, c, d, e, f, g, h)
             spread = middle(abs(a - m), abs(b - m), abs(c - m), abs(d - m), abs(e - m), abs(f - m), abs(g - m), abs(h - m))
-            noise = max(np.float32(DEVIATION) * spread, rounding, LEAST * abs(m))
-            out[row, column] = m if x > m + threshold * noise else x
+            least = np.float32(1) if x == np.rint(x) else LEAST * abs(m)
+            out[row, column] = m if x > m + threshold * max(np.float32(DEVIATION) * spread, least) else x

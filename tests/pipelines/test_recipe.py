@@ -16,7 +16,19 @@ RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
 
 @pytest.fixture
 def folder(tmp_path):
-    frames = "sweep.h5", "ct.h5", "dark.h5", "flat.h5", "scan.h5", "mask.edf", "grid.edf", "variance.h5", "points.zarr", "straight.zarr"
+    frames = (
+        "sweep.h5",
+        "ct.h5",
+        "dark.h5",
+        "darks.h5",
+        "flat.h5",
+        "scan.h5",
+        "mask.edf",
+        "grid.edf",
+        "variance.h5",
+        "points.zarr",
+        "straight.zarr",
+    )
     for name in (
         *frames,
         "response.zarr",

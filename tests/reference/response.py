@@ -66,7 +66,7 @@ def correct(frames, gain, dark, flat, sigma, residual_sigma=None, boundary="near
     return np.where(mask, np.nan, (frames.astype(np.float64) - dark) * gain / divisor)
 
 
-def without_zingers(frames, threshold, rounding):
+def without_zingers(frames, threshold):
     """The median of the eight neighbours, in an image that goes on mirrored, in place of each reading that stands out from them."""
     values = frames.astype(np.float32)
     out = values.copy()
@@ -77,7 +77,8 @@ def without_zingers(frames, threshold, rounding):
             neighbours = np.delete(around[row : row + 3, column : column + 3].ravel(), 4)
             neighbours = np.where(np.isnan(neighbours), x, neighbours)
             middle = np.median(neighbours)
-            noise = max(np.float32(1.4826) * np.median(np.abs(neighbours - middle)), np.float32(rounding), np.float32(1e-5) * abs(middle))
+            least = 1 if x == np.rint(x) else np.float32(1e-5) * abs(middle)
+            noise = max(np.float32(1.4826) * np.median(np.abs(neighbours - middle)), np.float32(least))
             if x > middle + np.float32(threshold) * noise:
                 out[number, row, column] = middle
     return out

@@ -58,6 +58,9 @@ def test_numbers_in_the_same_file_are_positions():
     found = correct_response(frames.assign_attrs(here), flat=flat.assign_attrs(here)).values
     between = np.interp(np.arange(5, 25), [2, 27], [20000, 16000])
     np.testing.assert_allclose(found[:, 0, 0], BEAM / 2 / between, rtol=1e-6)
+    assert correct_response(frames.assign_attrs(here), flat=flat.assign_attrs(here)).attrs["flats"] == "interpolated between 2 groups"
+    single = correct_response(frames[3].assign_attrs(here), flat=flat.assign_attrs(here)).values  # its number is of no dimension
+    np.testing.assert_allclose(single, BEAM[3] / 2 / 18000, rtol=1e-6)
     elsewhere = correct_response(frames.assign_attrs(here), flat=flat.assign_attrs(source="other.nxs::/entry/data")).values
     np.testing.assert_allclose(elsewhere[:, 0, 0], BEAM / 2 / 18000, rtol=1e-6)
 
@@ -103,6 +106,8 @@ def test_a_zinger_in_a_dark_makes_no_ring():
         ({}, "a response, a dark or a flat to correct frames with"),
         ({"flat": images([5]), "residual_sigma": 3}, "residual_sigma needs a flat and a response"),
         ({"dark": 1, "flat_positions": [1]}, "flat_positions needs a flat"),
+        ({"flat": 2.0}, "a flat image or flat frames, got 2.0"),
+        ({"flat": images([5]), "average": "mode"}, "average to be one of"),
         ({"dark": "none"}, "a dark image, dark frames, or a number of counts, got 'none'"),
         ({"dark": 1, "response": np.ones(SHAPE)}, "expected a Response, got ndarray"),
     ],

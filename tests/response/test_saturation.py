@@ -94,7 +94,7 @@ def test_a_flat_of_nothing_but_saturated_readings_is_refused(response):
         correct_response(flat[:1] // 2, response, flat=flat).compute()
 
 
-@pytest.mark.parametrize("wrong", ["full", True, np.nan])
+@pytest.mark.parametrize("wrong", ["full", True, np.nan, 0, -1])
 def test_a_saturation_that_is_no_number_is_refused(wrong):
     with pytest.raises(InputError, match="expected saturation as a number of counts"):
         fit_response(np.ones((3, 20, 20)), saturation=wrong)

@@ -65,7 +65,7 @@ class FitResponse(Step[Any]):
         description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer",
         examples=[65535],
     )
-    average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out")
+    average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of four frames or more")
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
     intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
     boundary: Boundary = Field("nearest")
@@ -124,11 +124,12 @@ class CorrectResponse(Step[Response | None]):
     flat: FlatSource | None = Field(None, description="sample-free image or frames; default: as dark", examples=["flat.h5"])
     flat_positions: str | list[float] | None = Field(
         None,
-        description="where flats were taken: a coordinate of frames and flats, or for each flat the number of the frame before which it "
-        "was; default: the numbers in the file, where frames and flats come from one stack",
+        description="where flats were taken: a coordinate of frames and flats, or a number for each flat frame: 0 where the first of the "
+        "frames was taken, 1 where the next was, negative before; default: the numbers in the file, where frames and flats come from one "
+        "stack",
         examples=["rotation_angle"],
     )
-    average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out")
+    average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out, of four frames or more")
     saturation: float | None = Field(
         None, description="readings of dark and flat from this number on are none; default: as in fit_response", examples=[65535]
     )
