@@ -84,7 +84,7 @@ class SensorPSF:
     @property
     def efficiency(self) -> xr.DataArray:
         """Share of what enters each pixel that is recorded anywhere (y, x), lazily: the column sums."""
-        image = da.from_delayed(dask.delayed(inversion.column_sums)(self.in_memory), self.shape, np.float64)
+        image = da.from_delayed(dask.delayed(efficiency_of)(self.in_memory), self.shape, np.float32)
         return xr.DataArray(image, dims=("y", "x"), name="efficiency", attrs={"units": "1"})
 
     def to_scipy(self) -> sp.csr_matrix:
@@ -100,7 +100,8 @@ class SensorPSF:
     def apply(self, frames: ArrayLike) -> xr.DataArray:
         """Blur frames (frame, y, x), lazily: what the thick sensor would record; NaN where it records nothing.
 
-        What is not known of them (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) enters as 0.
+        What is not known of them (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) is taken to be as around it: the mean of
+        the nearest that are known. Where that is further away than rays reach, NaN is what rests on it.
 
         Raises
         ------
@@ -145,6 +146,11 @@ def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels
     """The matrix of a slab, of its parts, which may be lazy."""
     ends, pixels, shares = in_memory(indptr, indices, data)
     return inversion.Matrix.of(ends, pixels, shares, slab)
+
+
+def efficiency_of(matrix: inversion.Matrix) -> Any:
+    """What of each pixel's light is recorded anywhere (y, x)."""
+    return matrix.sensitivity.reshape(matrix.shape)
 
 
 def find_conditioning(slab: kernels.Slab, attenuation_per_m: float, mask: Any) -> "Conditioning":

@@ -14,17 +14,17 @@ from detcal.frames.graph import map_frames
 from detcal.frames.readings import MOST
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings
-from detcal.sensor import inversion
+from detcal.sensor import inversion, stopping
 from detcal.sensor.calibration import SensorPSF
 
-METHODS = ("direct", "lsmr", "mlem")
+METHODS = ("auto", "direct", "lsmr", "mlem")
 
 
 def deconvolve(
     frames: ArrayLike,
     psf: SensorPSF,
     *,
-    method: Literal["direct", "lsmr", "mlem"] = "direct",
+    method: Literal["auto", "direct", "lsmr", "mlem"] = "auto",
     max_iterations: int | None = None,
     tolerance: float | None = None,
     variance: ArrayLike | None = None,
@@ -35,23 +35,27 @@ def deconvolve(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) takes no part in what is
-        found for others, and nothing is taken to enter there, as for pixels that the matrix masks.
+        What was recorded, in counts. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`, and pixels
+        that the matrix masks) is unknown, and not dark: light that entered there, and that others have recorded a part of, is taken to be
+        what the nearest measured pixels recorded, over what they record of uniform light.
     psf
         From `build_psf`.
     method
+        "auto", for counts: "mlem", of as many iterations as each frame is worth. A quarter of the counts is held out by chance, and
+        iterations go on as long as those of the others predict it better; then all counts take as many. With a variance it is "direct".
         "direct" solves M·a = b exactly, pixel by pixel outwards from the PONI: without bias, and linear, but it amplifies noise.
         "lsmr" is the least-squares solution by LSMR (Fong and Saunders 2011). "mlem" is the non-negative solution of highest
         Poisson likelihood (Shepp and Vardi 1982); negative counts are taken as 0.
     max_iterations
-        At most so many, of "lsmr" and "mlem" (which ends after 10 000 in any case). For "mlem" without a tolerance: just so many from a
-        uniform image; fewer give a smoother result.
+        At most so many, of "auto" (by default 211), "lsmr" and "mlem" (which ends after 10 000 in any case). For "mlem" without a
+        tolerance: just so many from a uniform image; fewer give a smoother result.
     tolerance
         Of "lsmr": its atol and btol, by default 1e-6. Of "mlem": ends once an iteration changes no pixel by more than the tolerance ×
         (its value + the frame's mean), by default 1e-4; the iterations are then accelerated (SQUAREM, Varadhan and Roland 2008).
     variance : (frame, y, x), optional
         Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j. What is
-        negative or no reading is not known, and NaN is all that rests on it.
+        negative or no reading is not known, and NaN is all that rests on it. Beside pixels that were not measured it is nearly exact: the
+        light there is taken as independent of the readings.
     dummy : number, optional
         Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the result, which else has NaN.
 
@@ -75,8 +79,8 @@ def deconvolve(
     Notes
     -----
     Light is taken as even over each pixel's front. Spots narrower than about 0.6 pixels (rms) are then sharpened too much by "direct";
-    "mlem" with few iterations does less. Behind a gap in the mask, pixels have recorded light that entered in the gap: if it is
-    known, take `psf.apply(light)` off the frames first.
+    "auto", or "mlem" with few iterations, does less. Spots and edges between unmeasured pixels are not seen, and so not in the estimate of
+    what entered there.
 
     Examples
     --------
@@ -85,14 +89,17 @@ def deconvolve(
     >>> plane = PlanarGeometry(shape=(4, 4), pixel_size_m=(1e-4, 1e-4), distance_m=0.1, poni_m=(0.0, 0.0))
     >>> psf = build_psf(plane, thickness_m=4.5e-4, material="Si", energy_kev=17.4)
     >>> recorded = psf.apply(np.full((1, 4, 4), 100.0))
-    >>> deconvolve(recorded, psf).values.round(3).mean()
+    >>> deconvolve(recorded, psf, method="direct").values.round(3).mean()
     np.float32(100.0)
     """
     check_options(method, max_iterations, tolerance, variance)
+    if method == "auto" and variance is not None:
+        method = "direct"
     stack = as_stack_of(psf.shape, "matrix", frames)
     refuse_twice(stack, ["parallax", "efficiency"], "leave deconvolve out")
     stack, valid = find_readings(stack, dummy=dummy, detector=psf.detector_dummy)
     inverses: dict[str, Callable[..., Any]] = {
+        "auto": partial(stopping.auto_frames, most=max_iterations),
         "direct": inversion.solve_frames,
         "lsmr": partial(inversion.lsmr_frames, iterations=max_iterations, tolerance=1e-6 if tolerance is None else tolerance),
         "mlem": partial(
@@ -129,9 +136,11 @@ def check_options(method: str, max_iterations: Any, tolerance: Any, variance: An
     """Refuse a method that there is not, and options that the method has not."""
     if method not in METHODS:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
-    if method == "direct" and not max_iterations is tolerance is None:
+    if (method == "direct" or variance is not None) and not max_iterations is tolerance is None:
         raise InputError('max_iterations and tolerance are of "lsmr" and "mlem": the direct solution has none')
-    if method != "direct" and variance is not None:
+    if method == "auto" and tolerance is not None:
+        raise InputError('a tolerance is of "lsmr" and "mlem": "auto" finds its own end')
+    if method in ("lsmr", "mlem") and variance is not None:
         raise InputError(f'the variance is that of method="direct", not of {method!r}')
     if max_iterations is not None and not (isinstance(max_iterations, int | np.integer) and max_iterations >= 1):
         raise InputError(f"expected max_iterations as a whole number of at least 1, got {max_iterations!r}")

@@ -122,10 +122,11 @@ class Deconvolve(Step[SensorPSF]):
     )  # fmt: skip
 
     psf: CalibrationSource = Field(description="what build_psf wrote", examples=["psf.zarr"])
-    method: Literal["direct", "lsmr", "mlem"] = Field(
-        "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
+    method: Literal["auto", "direct", "lsmr", "mlem"] = Field(
+        "auto",
+        description="auto: mlem, as far as counts are worth; direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood",
     )
-    max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer give a smoother result", examples=[20])
+    max_iterations: int | None = Field(None, gt=0, description="auto, lsmr, mlem: at most so many; fewer give a smoother result", examples=[20])
     tolerance: float | None = Field(
         None, gt=0, lt=1, description="lsmr: its atol and btol; mlem: ends once no pixel changes by more", examples=[1e-4]
     )
@@ -146,9 +147,14 @@ class Deconvolve(Step[SensorPSF]):
     def product(self) -> str:
         return "a variance"
 
+    @property
+    def solver(self) -> str:
+        """The method that is meant."""
+        return "direct" if self.method == "auto" and self.variance is not None else self.method
+
     def prepare(self) -> SensorPSF:
         psf = self.psf.load(SensorPSF, "the matrix of a sensor", "build_psf")
-        if self.method == "direct":
+        if self.solver == "direct":
             psf.warned_of_noise.get()  # before a run already
         return psf
 
@@ -156,11 +162,11 @@ class Deconvolve(Step[SensorPSF]):
         return deconvolve(data, ready, **self.options_of(deconvolve) | {"variance": opened(self.variance)})
 
     def task_bytes(self, block: Block, ready: SensorPSF) -> Needs:
-        own = deconvolve_bytes(block.image_shape, block.depth, block.itemsize, ready.data.size, self.method)
+        own = deconvolve_bytes(block.image_shape, block.depth, block.itemsize, ready.data.size, self.solver)
         if self.variance is None:
             return own
         itemsize = self.variance.open(block.depth).dtype.itemsize
-        return own + Needs(task=deconvolve_bytes(block.image_shape, block.depth, itemsize, ready.data.size, self.method).task)
+        return own + Needs(task=deconvolve_bytes(block.image_shape, block.depth, itemsize, ready.data.size, self.solver).task)
 
     def try_out(self, data: Any) -> Any:
         # blurred so much that it is not undone before every kernel has run
