@@ -14,6 +14,7 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from detcal.display import as_html, as_text
+from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
@@ -88,10 +89,15 @@ class SensorPSF:
         return xr.DataArray(image, dims=("y", "x"), name="efficiency", attrs={"units": "1"})
 
     def to_scipy(self) -> sp.csr_matrix:
-        """The matrix in memory."""
-        data, indices, indptr = dask.compute(self.data, self.indices, self.indptr)
+        """The matrix in memory, as a copy."""
+        matrix = self.in_memory.compute()
         pixels = self.shape[0] * self.shape[1]
-        return sp.csr_matrix((data, indices, indptr), shape=(pixels, pixels))
+        return sp.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels), copy=True)
+
+    @property
+    def T(self) -> sp.csr_matrix:  # noqa: N802  # as numpy and scipy name it
+        """The transposed matrix in memory: Mᵀ·b spreads what pixels recorded back over those where it may have entered."""
+        return self.to_scipy().T.tocsr()
 
     def save_npz(self, path: str | PathLike[str]) -> None:
         """Write the matrix for `scipy.sparse.load_npz`."""
@@ -133,19 +139,32 @@ class SensorPSF:
 
     def compute(self) -> "SensorPSF":
         """The same with its arrays in memory."""
-        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
-        computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
-        blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
-        found = replace(self, **{**computed, **blocks})
-        matrix = inversion.Matrix.of(computed["indptr"], computed["indices"], computed["data"], self.slab)
+        matrix, mask = dask.compute(self.in_memory, self.mask)
+        parts = {name: da.from_array(getattr(matrix, name), chunks=-1, name=False) for name in ("data", "indices", "indptr")}
+        found = replace(self, **parts, mask=mask)
         vars(found).update(in_memory=dask.delayed(inversion.Matrix)(*matrix), conditioned=self.conditioned)
         return found
 
 
 def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels.Slab) -> inversion.Matrix:
-    """The matrix of a slab, of its parts, which may be lazy."""
+    """The matrix of a slab, of its parts, which may be lazy.
+
+    Raises
+    ------
+    InputError
+        They are not of this slab: kernels rely on where its rays go.
+    """
     ends, pixels, shares = in_memory(indptr, indices, data)
-    return inversion.Matrix.of(ends, pixels, shares, slab)
+    size = slab.shape[0] * slab.shape[1]
+    if len(ends) != size + 1 or ends[0] != 0 or (np.diff(ends) < 0).any() or not ends[-1] == len(pixels) == len(shares):
+        raise InputError(f"expected indptr that rises from 0 to the number of coefficients, {len(shares)}, and is one longer than {size} pixels")
+    matrix = inversion.Matrix.of(ends, pixels, shares, slab)
+    if not inversion.goes_outwards(matrix):
+        raise InputError(
+            f"expected a matrix of a sensor of {1e6 * slab.thickness:.4g} µm, got coefficients of pixels that its rays do not go to, or that"
+            " are negative or above 1: build it with build_psf"
+        )
+    return matrix
 
 
 def efficiency_of(matrix: inversion.Matrix) -> Any:

@@ -71,11 +71,30 @@ def reach_of(slab: Slab, axis: int) -> int:
 
 
 @kernel
+def goes_outwards(matrix):  # type: ignore[no-untyped-def]
+    """Whether each coefficient is a share of what enters a pixel as far inwards as rays reach, in rising order."""
+    (height, width), origin = matrix.shape, matrix.origin
+    for pixel in range(height * width):
+        row, column = pixel // width, pixel % width
+        last = -1
+        for k in range(matrix.indptr[pixel], matrix.indptr[pixel + 1]):
+            entry, share = matrix.indices[k], matrix.data[k]
+            if not (last < entry < height * width and 0 <= share <= 1):
+                return False
+            inwards = (row - entry // width) * (1 if row >= origin[0] else -1), (column - entry % width) * (1 if column >= origin[1] else -1)
+            if not (0 <= inwards[0] <= matrix.reach and 0 <= inwards[1] <= matrix.furthest):
+                return False
+            last = entry
+    return True
+
+
+@kernel
 def sum_both(indptr, indices, data, columns, rows):  # type: ignore[no-untyped-def]
     """Add each coefficient to the sum of its column, and of its row."""
     for pixel in range(len(rows)):
         for k in range(indptr[pixel], indptr[pixel + 1]):
-            columns[indices[k]] += data[k]
+            if 0 <= indices[k] < len(columns):  # of a matrix by hand too, which is not checked yet
+                columns[indices[k]] += data[k]
             rows[pixel] += data[k]
 
 
@@ -267,7 +286,7 @@ def noise_and_diagonal(slab: Slab, mu: float, mask: NDArray[np.bool_]) -> tuple[
         ring = np.zeros((slots_of(matrix.reach) * width, LANES), np.float32)
         for row in range(origin, height if step == 1 else -1, step * BAND_ROWS):
             rows = (row, min(row + BAND_ROWS, height)) if step == 1 else (max(row - BAND_ROWS, -1) + 1, row + 1)
-            data, indices, ends = fill_band(rows, slab, mu, mask[rows[0] : rows[1]], 0)
+            data, indices, ends = fill_band(rows, slab, mu, mask[rows[0] : rows[1]], mask, 0)
             indptr = np.concatenate([[0], ends])
             own = indices == np.repeat(np.arange(rows[0] * width, rows[1] * width, dtype=np.int32), np.diff(indptr))
             smallest = min(smallest, float(data[own].min(initial=1)))

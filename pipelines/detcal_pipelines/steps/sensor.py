@@ -41,6 +41,12 @@ PlaneOrFile = Annotated[
     Discriminator(lambda given: "[path]" if isinstance(given, str) else PLANE),
 ]
 
+MODULES = "modules"
+GapsOrMask = Annotated[
+    Annotated[Literal["modules"], Tag(MODULES)] | Annotated[MaskSource, Tag("[mask]")],
+    Discriminator(lambda given: MODULES if given == MODULES else "[mask]"),
+]
+
 
 class BuildPSF(Step[Any]):
     """The blur of a thick sensor as a sparse matrix; there are no frames, and so no [input]."""
@@ -72,6 +78,14 @@ class BuildPSF(Step[Any]):
     mask: MaskSource | None = Field(
         None, description="pixels that record nothing: an image (not 0), or a response; default: the geometry's", examples=["mask.edf"]
     )
+    gaps: GapsOrMask | None = Field(
+        None,
+        description='pixels without silicon, which the mask holds too: an image (not 0), or "modules": what lies between them',
+        examples=["modules"],
+    )
+    frames: FramesSource | None = Field(
+        None, description="frames of the detector, whose file may say what its sensor is, and the energy", examples=["scan.h5"]
+    )
     tile_rows: int | None = Field(
         None, gt=0, description="rows of the detector a task; default: chosen from the memory budget", examples=[64]
     )
@@ -81,12 +95,13 @@ class BuildPSF(Step[Any]):
         return "calibration"
 
     def prepare(self) -> Any:
-        """The mask; all of the matrix is part of the graph."""
-        return opened(self.mask)
+        """The masks; all of the matrix is part of the graph."""
+        gaps = self.gaps if isinstance(self.gaps, str) else opened(self.gaps)
+        return {"mask": opened(self.mask), "gaps": gaps, "frames": opened(self.frames)}
 
     def build(self, data: None, ready: Any) -> SensorPSF:
         geometry = PlanarGeometry(**dict(self.geometry)) if isinstance(self.geometry, Plane) else self.geometry
-        return build_psf(**self.options_of(build_psf) | {"geometry": geometry, "mask": ready})
+        return build_psf(**self.options_of(build_psf) | {"geometry": geometry, **ready})
 
     def task_bytes(self, block: Block, ready: Any) -> Needs:
         pixels = block.depth * block.result.shape[1]
