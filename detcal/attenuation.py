@@ -15,7 +15,6 @@ from detcal.errors import InputError
 # that of BaFBr0.85I0.15 is µ again.
 WITH_ENERGY = ("Si", "Ge", "CdTe", "GaAs", "Gd2O2S", "Se")
 ELAM_KEV = (0.1, 800)  # beyond them xraydb only warns, and gives the value at the end
-MOST_KEV = 2000.0  # of a photon that a sensor of pixels counts: what is above is eV
 # What pyFAI's materials are called in words, in small letters
 WORDS = {
     "silicon": "Si", "germanium": "Ge", "selenium": "Se", "cadmium telluride": "CdTe", "cadmium zinc telluride": "CZT", "cdznte": "CZT",
@@ -62,8 +61,6 @@ def attenuation_per_m(
     material = known_material(material)
     if not is_positive(energy_kev):
         raise InputError(f"expected a positive energy in keV, got {energy_kev!r}")
-    if energy_kev > MOST_KEV:
-        raise InputError(f"expected an energy in keV, up to {MOST_KEV:g}, got {energy_kev:g}: give eV / 1000")
     if density_g_cm3 is not None and not is_positive(density_g_cm3):
         raise InputError(f"expected a positive density in g/cm³, got {density_g_cm3!r}")
     if absorption == "energy" and material not in WITH_ENERGY:

@@ -16,6 +16,7 @@ SAME_THICKNESS_M = 1e-6  # as pyFAI compares sensors
 SAME_ENERGY = 2e-3  # relative
 THICKNESSES_M = 1e-7, 0.05  # of what a sensor may be: other numbers are in other units
 ATTENUATIONS_PER_M = 1e-3, 1e8
+ENERGIES_KEV = 0.05, 2000.0
 
 
 class Layer(NamedTuple):
@@ -74,8 +75,8 @@ def find_layer(
         What is given is not what these say.
     """
     given, file = given.checked(), said or {}
+    energy_kev = None if energy_kev is None else within(energy_kev, "energy in keV", ENERGIES_KEV)
     known = known_layers(geometry, file)
-    warn_if_overruled(given, known, energy_kev, geometry, file)
     layer = completed(given, known)
     if given.attenuation_per_m is None and (energy_kev, absorption, density_g_cm3) != (None, "total", None):
         layer = layer._replace(attenuation_per_m=None)  # that of a parallax correction is µ at the geometry's energy
@@ -88,6 +89,7 @@ def find_layer(
             problems.append("the geometry has no wavelength: give energy_kev, or attenuation_per_m")
     if problems:
         raise InputError("; ".join(problems))
+    warn_if_overruled(given, known, energy_kev, geometry, file)
     if layer.attenuation_per_m is None and layer.material is not None and energy is not None:
         found = find_attenuation(layer.material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
         layer = layer._replace(attenuation_per_m=found)
@@ -97,9 +99,9 @@ def find_layer(
 def within(value: Any, name: str, limits: tuple[float, float]) -> float:
     """The number, which is in its unit."""
     if not is_positive(value):
-        raise InputError(f"expected a positive {name}, got {value}")
+        raise InputError(f"expected a positive {name}, got {value!r}")
     if not limits[0] <= value <= limits[1]:
-        raise InputError(f"expected a {name}, from {limits[0]:g} to {limits[1]:g}, got {value:g}: is it in another unit?")
+        raise InputError(f"expected a number from {limits[0]:g} to {limits[1]:g} as {name}, got {value:g}: is it in another unit?")
     return float(value)
 
 
@@ -111,7 +113,7 @@ def warn_if_overruled(given: Layer, known: list[Layer], energy_kev: float | None
         others.append((" ".join(filter(None, [given.material, thickness])), describe(known, geometry)))
     wavelength = getattr(geometry, "wavelength", None)
     stated = KEV_M / wavelength if wavelength is not None and wavelength > 0 else energy_in(file)
-    if is_positive(energy_kev) and stated is not None and abs(energy_kev / stated - 1) > SAME_ENERGY:
+    if energy_kev is not None and stated is not None and abs(energy_kev / stated - 1) > SAME_ENERGY:
         others.append((f"{energy_kev:.5g} keV", f"the geometry, or the frames' file, has {stated:.5g} keV"))
     for taken, instead in others:
         warnings.warn(f"{taken} is taken, as given, though {instead}", stacklevel=4)

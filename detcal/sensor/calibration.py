@@ -183,7 +183,7 @@ def warn_of_noise(conditioned: "Once[Conditioning]") -> None:
     amplification = conditioned.get().noise_amplification
     if amplification > LARGEST_AMPLIFICATION:
         warnings.warn(
-            f'the exact solution amplifies noise {amplification:.3g} times somewhere: method="mlem" with few iterations is smoother',
+            f'the exact solution amplifies noise {amplification:.3g} times somewhere: method="auto" is smoother',
             stacklevel=2,
         )
 

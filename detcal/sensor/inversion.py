@@ -23,6 +23,9 @@ TILE = 8  # pixels a side: over which noise is averaged
 BAND_ROWS = 64  # of the detector, that noise goes through at a time
 MOST_ITERATIONS = 10_000  # of MLEM, for tolerances that float32 does not reach
 LONGEST_STEP = 1e3  # of accelerated MLEM (SQUAREM): for a lane that stands still it would be infinite
+STOPPED_EARLY = 7  # from here on scipy's LSMR ended at its number of iterations
+NOTES = ("iterations", "residual", "converged")  # of each frame that was solved by iterations: how many; |M·a − b| / |b|; 1 or 0
+Notes = NDArray[np.float64]  # (frame, NOTES)
 LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
 
 
@@ -315,25 +318,51 @@ def in_tiles(image: NDArray[Any]) -> NDArray[np.float64]:
 # -------------------------------------------------------------------------------------------------------------- LSMR
 
 
-def lsmr_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float) -> Floats:
+def lsmr_frames(
+    frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float, notes: Notes | None = None
+) -> Floats:
     """The least-squares solution, by LSMR, frame by frame."""
     blur = in_scipy(matrix).astype(float)
     back = blur.T.tocsr()
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in in_groups(frames):
         readings, estimates = with_light(some, matrix, valid)
-        for recorded, light, found in zip(readings.T, estimates.T, solved[group], strict=False):
+        for lane, (recorded, light, found) in enumerate(zip(readings.T, estimates.T, solved[group], strict=False)):
             measured = ~np.isnan(recorded)
             operator = LinearOperator(
                 blur.shape, lambda a, measured=measured: measured * (blur @ (measured * a.ravel())),
                 lambda b, measured=measured: measured * (back @ (measured * b.ravel())), dtype=float,
             )  # fmt: skip
-            solution = lsmr(operator, np.where(measured, recorded - blur @ light, 0), atol=tolerance, btol=tolerance, maxiter=iterations)[0]
+            target = np.where(measured, recorded - blur @ light, 0)
+            solution, reason, done, misfit = lsmr(operator, target, atol=tolerance, btol=tolerance, maxiter=iterations)[:4]
             found[:] = np.where(measured, solution, np.nan)
+            if notes is not None:
+                size = np.linalg.norm(recorded[measured])
+                notes[group][lane] = done, misfit / size if size > 0 else 0, reason < STOPPED_EARLY
     return solved.reshape(frames.shape)
 
 
 # -------------------------------------------------------------------------------------------------------------- MLEM
+
+
+@kernel
+def misfits(matrix, recorded, entered, width, sums):  # type: ignore[no-untyped-def]
+    """In each lane, over what was measured: Σ(M·a − b)², and Σb²; in float64 over the rows."""
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    row, nothing = np.empty((2, LANES), np.float32), splat(np.float32(0))
+    sums[:] = 0
+    for begin in range(0, len(recorded), width):
+        off = size = nothing
+        for pixel in range(begin, begin + width):
+            expected = nothing
+            for k in range(indptr[pixel], indptr[pixel + 1]):
+                expected = expected + data[k] * load(entered, indices[k])
+            value = load(recorded, pixel)
+            off = off + where_number((expected - value) * (expected - value), nothing)
+            size = size + where_number(value * value, nothing)
+        store(row, 0, off)
+        store(row, 1, size)
+        sums += row
 
 
 @kernel
@@ -427,14 +456,28 @@ def with_light(frames: Frames, matrix: Matrix, valid: Valid) -> tuple[Floats, Fl
     return recorded, light
 
 
-def mlem_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float | None) -> Floats:
+def mlem_frames(
+    frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float | None, notes: Notes | None = None
+) -> Floats:
     """The non-negative solution of highest Poisson likelihood, for a block of frames (frame, y, x); NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in in_groups(frames):
-        problem = Counts.of(some, matrix, valid)
-        found = maximise_likelihood(problem, matrix, iterations or MOST_ITERATIONS, tolerance)
-        from_lanes(found, 0, len(found), solved[group])
+        counts = Counts.of(some, matrix, valid)
+        found, done, there = maximise_likelihood(counts, matrix, iterations or MOST_ITERATIONS, tolerance)
+        put_solution(found, counts, matrix, solved[group], None if notes is None else notes[group], done, there | (tolerance is None))
     return solved.reshape(frames.shape)
+
+
+def put_solution(found: Floats, counts: "Counts", matrix: Matrix, solved: Floats, notes: Notes | None, done: Any, there: Any) -> None:
+    """Images (pixel, lane) with light where nothing was measured into frames (frame, pixel) with NaN there; and how they were found."""
+    if notes is not None:
+        sums = np.empty((2, LANES))
+        misfits(matrix, counts.recorded, found, matrix.shape[1], sums)
+        residual = np.sqrt(sums[0] / np.maximum(sums[1], np.finfo(float).tiny))
+        notes[:] = np.stack(np.broadcast_arrays(done, residual, there), axis=1)[: len(notes)]
+    found *= counts.unit
+    found[np.isnan(counts.recorded)] = np.nan
+    from_lanes(found, 0, len(found), solved)
 
 
 class Counts(NamedTuple):
@@ -470,8 +513,10 @@ class Counts(NamedTuple):
         return cls(recorded, start, total / unit / np.maximum(count, 1), unit)
 
 
-def maximise_likelihood(counts: Counts, matrix: Matrix, most: Any, tolerance: float | None) -> Floats:
-    """MLEM of frames (pixel, lane), NaN where nothing was measured.
+def maximise_likelihood(
+    counts: Counts, matrix: Matrix, most: Any, tolerance: float | None
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    """MLEM of frames (pixel, lane), in their units; after how many iterations each lane ended, and whether that was for its tolerance.
 
     Without a tolerance, so many iterations (of each lane, or of all). With one, each two iterations are extrapolated, and a third
     follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
@@ -482,6 +527,7 @@ def maximise_likelihood(counts: Counts, matrix: Matrix, most: Any, tolerance: fl
     first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
     excess, squares, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
     running, done = np.ones(LANES, bool), 0
+    ends, reached = np.zeros(LANES, np.int64), np.zeros(LANES, bool)
 
     def iterate(now: Floats, new: Floats) -> bool:
         """One iteration; what has ended is kept. Whether any goes on."""
@@ -492,6 +538,7 @@ def maximise_likelihood(counts: Counts, matrix: Matrix, most: Any, tolerance: fl
         ended = running & (there | (done == most))
         if ended.any():
             np.copyto(found, new, where=ended)
+            ends[ended], reached[ended] = done, np.broadcast_to(there, LANES)[ended]
         running[ended] = False
         return bool(running.any())
 
@@ -506,6 +553,4 @@ def maximise_likelihood(counts: Counts, matrix: Matrix, most: Any, tolerance: fl
         extrapolate(start, first, second, lengths, first)
         if not iterate(first, start):
             break
-    found *= counts.unit
-    found[np.isnan(recorded)] = np.nan
-    return found
+    return found, ends, reached

@@ -101,6 +101,8 @@ def build_psf(
     """
     found = open_geometry(geometry)
     plane = as_planar(found)
+    if frames is not None and not isinstance(frames, xr.DataArray):
+        raise InputError(f"expected frames as open_frames gives them, with what their file says, got {type(frames).__name__}")
     said = {} if frames is None else frames.attrs
     thickness, mu = find_layer(found, Layer(thickness_m, material, attenuation_per_m), energy_kev, absorption, density_g_cm3, said)
     if plane.incidence().min() < STEEPEST:

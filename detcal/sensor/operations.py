@@ -1,7 +1,9 @@
 """Inverting the point-spread matrix as a lazy graph."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -92,6 +94,8 @@ def deconvolve(
     >>> deconvolve(recorded, psf, method="direct").values.round(3).mean()
     np.float32(100.0)
     """
+    if not isinstance(psf, SensorPSF):
+        raise InputError(f"expected a SensorPSF, got {type(psf).__name__}: build it with build_psf, or load it with detcal.load")
     check_options(method, max_iterations, tolerance, variance)
     if method == "auto" and variance is not None:
         method = "direct"
@@ -110,6 +114,8 @@ def deconvolve(
     if method == "direct":
         shared["warned"] = psf.warned_of_noise.lazily()
     attrs = attributes_of(stack, {"units": "counts", "method": method}, done=("parallax", "efficiency"), dummy=dummy)
+    if method != "direct":
+        return with_notes(map_frames(partial(solved_with_notes, inverses[method]), stack, shared, name="deconvolved", attrs=attrs))
     sharp = map_frames(partial(with_dummy, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
     if variance is None:
         return sharp
@@ -122,6 +128,31 @@ def deconvolve(
     noise = stack.copy(data=recorded.data.rechunk(stack.data.chunks))
     variances = map_frames(partial(with_dummy, propagate), noise, shared, stacks=[stack.data], attrs=attrs)
     return xr.Dataset({"deconvolved": sharp, "variance": variances})
+
+
+def solved_with_notes(function: Callable[..., Any], frames: Any, **options: Any) -> tuple[Any, Any]:
+    """A block of frames solved, and notes on each."""
+    notes = np.empty((len(frames), len(inversion.NOTES)))
+    found = with_dummy(partial(function, notes=notes), frames, **options)
+    early = np.count_nonzero(notes[:, inversion.NOTES.index("converged")] == 0)
+    if early:
+        warnings.warn(
+            f"{early} of {len(notes)} frames of a block ended at the largest number of iterations: allow more max_iterations, or a larger"
+            " tolerance",
+            stacklevel=2,
+        )
+    return found, notes[:, :, None]  # of as many axes as the frames
+
+
+def with_notes(pairs: xr.DataArray) -> xr.DataArray:
+    """Frames, of blocks that are frames and notes on each; these as coordinates."""
+    blocks = pairs.data
+    frames = blocks.map_blocks(itemgetter(0), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    sizes = blocks.chunks[0], (len(inversion.NOTES),), (1,)
+    notes = blocks.map_blocks(itemgetter(1), dtype=float, meta=np.empty((0, 0, 0)), chunks=sizes)
+    kinds = {"iterations": np.int64, "residual": np.float64, "converged": np.bool_}
+    coords = {name: ("frame", notes[:, number, 0].astype(kinds[name])) for number, name in enumerate(inversion.NOTES)}
+    return pairs.copy(data=frames).assign_coords(coords)
 
 
 def with_dummy(function: Callable[..., Any], *frames: Any, dummy: float | None, warned: None = None, **options: Any) -> Any:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import from_lanes, in_groups
+from detcal.frames.lanes import in_groups
 from detcal.frames.readings import Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store, where_number
-from detcal.sensor.inversion import Counts, Matrix, em_step, maximise_likelihood
+from detcal.sensor.inversion import Counts, Matrix, Notes, em_step, maximise_likelihood, put_solution
 
 HELD_OUT = 0.25  # share of the counts
 MOST = 211  # iterations, where the caller names no limit: more are for spots of single pixels with 1e5 counts
@@ -23,13 +23,15 @@ FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 POWERS = (1 - HELD_OUT) ** np.arange(FEW + 1.0)
 
 
-def auto_frames(frames: Frames, matrix: Matrix, valid: Valid, most: int | None) -> Floats:
+def auto_frames(frames: Frames, matrix: Matrix, valid: Valid, most: int | None, notes: Notes | None = None) -> Floats:
     """MLEM of as many iterations as each frame (frame, y, x) is worth; NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in in_groups(frames):
         counts = Counts.of(some, matrix, valid)
-        found = maximise_likelihood(counts, matrix, best_iterations(counts, matrix, most or MOST), None)
-        from_lanes(found, 0, len(found), solved[group])
+        number = best_iterations(counts, matrix, most or MOST)
+        found = maximise_likelihood(counts, matrix, number, None)[0]
+        last = max(numbers_up_to(most or MOST))
+        put_solution(found, counts, matrix, solved[group], None if notes is None else notes[group], number, number < last)
     return solved.reshape(frames.shape)
 
 
