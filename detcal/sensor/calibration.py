@@ -178,10 +178,15 @@ def find_conditioning(slab: kernels.Slab, attenuation_per_m: float, mask: Any) -
     return Conditioning(*inversion.noise_and_diagonal(slab, attenuation_per_m, masked))
 
 
+def is_mild(conditioned: "Once[Conditioning]") -> bool:
+    """Whether the exact solution amplifies little noise."""
+    return conditioned.get().noise_amplification <= LARGEST_AMPLIFICATION
+
+
 def warn_of_noise(conditioned: "Once[Conditioning]") -> None:
     """Say if the exact solution is noisy."""
     amplification = conditioned.get().noise_amplification
-    if amplification > LARGEST_AMPLIFICATION:
+    if not is_mild(conditioned):
         warnings.warn(
             f'the exact solution amplifies noise {amplification:.3g} times somewhere: method="auto" is smoother',
             stacklevel=2,

@@ -17,7 +17,7 @@ from detcal.frames.readings import MOST
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings
 from detcal.sensor import inversion, stopping
-from detcal.sensor.calibration import SensorPSF
+from detcal.sensor.calibration import SensorPSF, is_mild
 
 METHODS = ("auto", "direct", "lsmr", "mlem")
 
@@ -65,7 +65,8 @@ def deconvolve(
     -------
     DataArray (frame, y, x) float32, or Dataset
         deconvolved, and variance if it was given. Attributes say that parallax and efficiency are corrected; `SensorPSF.conditioning`
-        tells how well the blur can be undone.
+        tells how well the blur can be undone. But for "direct", coordinates say of each frame how many iterations it took, its residual
+        |M·a − b| / |b|, and whether it converged: came to its tolerance ("auto": to its own end) before the largest number of iterations.
 
     Raises
     ------
@@ -76,7 +77,8 @@ def deconvolve(
     Warns
     -----
     UserWarning
-        As frames are computed, once a matrix, if the exact solution amplifies noise more than tenfold somewhere.
+        As frames are computed: once a matrix, if the exact solution amplifies noise more than tenfold somewhere; if frames end at the
+        largest number of iterations, unless a caller asked for so many and for no tolerance.
 
     Notes
     -----
@@ -103,7 +105,7 @@ def deconvolve(
     refuse_twice(stack, ["parallax", "efficiency"], "leave deconvolve out")
     stack, valid = find_readings(stack, dummy=dummy, detector=psf.detector_dummy)
     inverses: dict[str, Callable[..., Any]] = {
-        "auto": partial(stopping.auto_frames, most=max_iterations),
+        "auto": partial(stopping.auto_frames, most=max_iterations, is_mild=partial(is_mild, psf.conditioned)),
         "direct": inversion.solve_frames,
         "lsmr": partial(inversion.lsmr_frames, iterations=max_iterations, tolerance=1e-6 if tolerance is None else tolerance),
         "mlem": partial(
@@ -115,7 +117,10 @@ def deconvolve(
         shared["warned"] = psf.warned_of_noise.lazily()
     attrs = attributes_of(stack, {"units": "counts", "method": method}, done=("parallax", "efficiency"), dummy=dummy)
     if method != "direct":
-        return with_notes(map_frames(partial(solved_with_notes, inverses[method]), stack, shared, name="deconvolved", attrs=attrs))
+        # a caller who says no more than how many iterations means just these
+        limited = method == "auto" or (max_iterations is not None and tolerance is None)
+        solve = partial(solved_with_notes, inverses[method], limited=limited)
+        return with_notes(map_frames(solve, stack, shared, name="deconvolved", attrs=attrs))
     sharp = map_frames(partial(with_dummy, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
     if variance is None:
         return sharp
@@ -130,15 +135,14 @@ def deconvolve(
     return xr.Dataset({"deconvolved": sharp, "variance": variances})
 
 
-def solved_with_notes(function: Callable[..., Any], frames: Any, **options: Any) -> tuple[Any, Any]:
-    """A block of frames solved, and notes on each."""
+def solved_with_notes(function: Callable[..., Any], frames: Any, *, limited: bool, **options: Any) -> tuple[Any, Any]:
+    """A block of frames solved, and notes on each; with a warning if some ended early that were not limited to so many iterations."""
     notes = np.empty((len(frames), len(inversion.NOTES)))
     found = with_dummy(partial(function, notes=notes), frames, **options)
-    early = np.count_nonzero(notes[:, inversion.NOTES.index("converged")] == 0)
-    if early:
+    if not limited and (notes[:, inversion.NOTES.index("converged")] == 0).any():
         warnings.warn(
-            f"{early} of {len(notes)} frames of a block ended at the largest number of iterations: allow more max_iterations, or a larger"
-            " tolerance",
+            "some frames ended at the largest number of iterations, as their coordinate `converged` says: allow more max_iterations, or a"
+            " larger tolerance",
             stacklevel=2,
         )
     return found, notes[:, :, None]  # of as many axes as the frames

@@ -257,6 +257,7 @@ def test_frames_of_another_shape_and_options_of_another_method(folder):
     assert fails(folder, "check", "deconvolve.toml") == "expected frames of shape (195, 487) (y, x), as the matrix, got (20, 20)"
     change(folder, "deconvolve.toml", '"small.h5"', '"scan.h5"')
     change(folder, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 20")
+    change(folder, "deconvolve.toml", '# method = "auto"', 'method = "direct"')
     assert 'max_iterations and tolerance are of "lsmr" and "mlem"' in fails(folder, "check", "deconvolve.toml")
 
 
