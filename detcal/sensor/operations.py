@@ -13,11 +13,12 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
-from detcal.frames.readings import MOST
+from detcal.frames.readings import MOST, Valid
 from detcal.frames.stack import as_stack_of
-from detcal.frames.valid import find_readings
+from detcal.frames.valid import find_readings, with_flags
 from detcal.sensor import inversion, stopping
 from detcal.sensor.calibration import SensorPSF, is_mild
+from detcal.sensor.hot import spread_of_hot
 
 METHODS = ("auto", "direct", "lsmr", "mlem")
 
@@ -30,6 +31,7 @@ def deconvolve(
     max_iterations: int | None = None,
     tolerance: float | None = None,
     variance: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray | xr.Dataset:
     """Undo the blur of a thick sensor, lazily: what entered each pixel's front, from what the pixels recorded.
@@ -58,6 +60,8 @@ def deconvolve(
         Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j. What is
         negative or no reading is not known, and NaN is all that rests on it. Beside pixels that were not measured it is nearly exact: the
         light there is taken as independent of the readings.
+    mask : (y, x) bool, optional
+        True, or not 0: not measured in these frames, beside what the matrix masks: hot pixels, say.
     dummy : number, optional
         Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the result, which else has NaN.
 
@@ -77,7 +81,8 @@ def deconvolve(
     Warns
     -----
     UserWarning
-        As frames are computed: once a matrix, if the exact solution amplifies noise more than tenfold somewhere; if frames end at the
+        As frames are computed: if pixels of a block's first frame are hot, that is record many counts of which others have not their
+        share, with their number, and how many others these spoil, how far away; once a matrix, if the exact solution amplifies noise more than tenfold somewhere; if frames end at the
         largest number of iterations, unless a caller asked for so many and for no tolerance.
 
     Notes
@@ -103,7 +108,7 @@ def deconvolve(
         method = "direct"
     stack = as_stack_of(psf.shape, "matrix", frames)
     refuse_twice(stack, ["parallax", "efficiency"], "leave deconvolve out")
-    stack, valid = find_readings(stack, dummy=dummy, detector=psf.detector_dummy)
+    stack, valid = find_readings(with_flags(stack, mask=mask), dummy=dummy, detector=psf.detector_dummy)
     inverses: dict[str, Callable[..., Any]] = {
         "auto": partial(stopping.auto_frames, most=max_iterations, is_mild=partial(is_mild, psf.conditioned)),
         "direct": inversion.solve_frames,
@@ -121,7 +126,7 @@ def deconvolve(
         limited = method == "auto" or (max_iterations is not None and tolerance is None)
         solve = partial(solved_with_notes, inverses[method], limited=limited)
         return with_notes(map_frames(solve, stack, shared, name="deconvolved", attrs=attrs))
-    sharp = map_frames(partial(with_dummy, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
+    sharp = map_frames(partial(solved, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
     if variance is None:
         return sharp
     recorded = as_stack_of(psf.shape, "matrix", variance, "variance")
@@ -135,10 +140,23 @@ def deconvolve(
     return xr.Dataset({"deconvolved": sharp, "variance": variances})
 
 
+def solved(function: Callable[..., Any], frames: Any, matrix: inversion.Matrix, valid: Valid, **options: Any) -> Any:
+    """A block of frames solved, with the dummy for NaN; with a warning if the first one has hot pixels."""
+    spread = spread_of_hot(frames, matrix, valid)
+    if spread is not None:
+        number, wrong, away = spread
+        warnings.warn(
+            f"{number} pixels are hot: they record counts of which others have not their share, and the exact solution has {wrong} others"
+            f" wrong, up to {away} px away: mask them, by mask= of deconvolve or of build_psf",
+            stacklevel=2,
+        )
+    return with_dummy(function, frames, matrix=matrix, valid=valid, **options)
+
+
 def solved_with_notes(function: Callable[..., Any], frames: Any, *, limited: bool, **options: Any) -> tuple[Any, Any]:
     """A block of frames solved, and notes on each; with a warning if some ended early that were not limited to so many iterations."""
     notes = np.empty((len(frames), len(inversion.NOTES)))
-    found = with_dummy(partial(function, notes=notes), frames, **options)
+    found = solved(partial(function, notes=notes), frames, **options)
     if not limited and (notes[:, inversion.NOTES.index("converged")] == 0).any():
         warnings.warn(
             "some frames ended at the largest number of iterations, as their coordinate `converged` says: allow more max_iterations, or a"

@@ -81,10 +81,11 @@ def frames_of(psf, count=3, mean=1000, seed=0):
 
 
 def solved(frames, psf, method="direct", max_iterations=None, tolerance=None, **options):
-    """The values of what deconvolve finds, without its warnings of noise and of iterations that end early."""
+    """The values of what deconvolve finds, without its warnings of noise, of hot pixels and of iterations that end early."""
     options |= {"method": method, "max_iterations": max_iterations, "tolerance": tolerance}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the exact solution amplifies noise")
+        warnings.filterwarnings("ignore", ".* pixels are hot")
         warnings.filterwarnings("ignore", "some frames ended at the largest number of iterations")
         return deconvolve(frames, psf, **options).compute(scheduler="synchronous")
 

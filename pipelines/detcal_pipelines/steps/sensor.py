@@ -150,6 +150,9 @@ class Deconvolve(Step[SensorPSF]):
         description="variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }",
         examples=["variance.h5"],
     )
+    mask: MaskSource | None = Field(
+        None, description="pixels that were not measured in these frames, as hot ones: an image (not 0), or a response", examples=["hot.edf"]
+    )
     dummy: float | None = Field(
         None, description="number that stands for no reading in the frames, and in the result for NaN", examples=[-1]
     )
@@ -174,7 +177,7 @@ class Deconvolve(Step[SensorPSF]):
         return psf
 
     def build(self, data: Any, ready: SensorPSF) -> Any:
-        return deconvolve(data, ready, **self.options_of(deconvolve) | {"variance": opened(self.variance)})
+        return deconvolve(data, ready, **self.options_of(deconvolve) | {"variance": opened(self.variance), "mask": opened(self.mask)})
 
     def task_bytes(self, block: Block, ready: SensorPSF) -> Needs:
         own = deconvolve_bytes(block.image_shape, block.depth, block.itemsize, ready.data.size, self.solver)
@@ -188,7 +191,7 @@ class Deconvolve(Step[SensorPSF]):
         ramp = np.arange(data.size, dtype=data.dtype).reshape(data.shape)
         given = None if self.variance is None else ramp
         found = deconvolve(
-            ramp, build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3), **self.options_of(deconvolve) | {"variance": given}
+            ramp, build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3), **self.options_of(deconvolve) | {"variance": given, "mask": None}
         )
         return found
 
