@@ -47,6 +47,8 @@ class SensorPSF:
     attenuation_per_m : 1/m
     detector_dummy : dummy and delta_dummy, or None
         Of pyFAI's detector: the numbers in its frames that are no readings.
+    noise_and_diagonal : two numbers, or None
+        Of its conditioning, once that was asked for: files keep them.
     """
 
     data: da.Array
@@ -60,6 +62,7 @@ class SensorPSF:
     thickness_m: float
     attenuation_per_m: float
     detector_dummy: tuple[float, float] | None = None
+    noise_and_diagonal: tuple[float, float] | None = None
 
     def __repr__(self) -> str:
         return as_text(self)
@@ -125,11 +128,15 @@ class SensorPSF:
 
         White noise goes through the exact inverse of the whole matrix.
         """
-        return self.conditioned.get()
+        found = self.conditioned.get()
+        vars(self)["noise_and_diagonal"] = (found.noise_amplification, found.smallest_diagonal)
+        return found
 
     @cached_property
     def conditioned(self) -> "Once[Conditioning]":
         """The conditioning, for tasks: found once and kept with this object."""
+        if self.noise_and_diagonal is not None:
+            return Once(partial(Conditioning, *self.noise_and_diagonal))
         return Once(partial(find_conditioning, self.slab, self.attenuation_per_m, self.mask.data))
 
     @cached_property

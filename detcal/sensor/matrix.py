@@ -117,7 +117,7 @@ def build_psf(
     known: dict[str, Any] = {
         "mask": xr.DataArray(masked, dims=("y", "x")), "shape": plane.shape, "pixel_size_m": plane.pixel_size_m,
         "distance_m": plane.distance_m, "poni_m": plane.poni_m, "thickness_m": thickness, "attenuation_per_m": mu,
-        "detector_dummy": dummy_of(found),
+        "detector_dummy": dummy_of(found), "noise_and_diagonal": None,
     }  # fmt: skip
     bands = Once(partial(build_bands, slab, mu, masked, empty, tile_rows or max(1, BAND_PIXELS // plane.shape[1])))
     shared = Once(partial(matrix_of_bands, bands, slab)).lazily()
