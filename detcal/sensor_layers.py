@@ -93,7 +93,9 @@ def find_layer(
     if layer.attenuation_per_m is None and layer.material is not None and energy is not None:
         found = find_attenuation(layer.material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
         layer = layer._replace(attenuation_per_m=found)
-    return within(layer.thickness_m, "thickness in m", THICKNESSES_M), within(layer.attenuation_per_m, "attenuation in 1/m", ATTENUATIONS_PER_M)
+    return within(layer.thickness_m, "thickness in m", THICKNESSES_M), within(
+        layer.attenuation_per_m, "attenuation in 1/m", ATTENUATIONS_PER_M
+    )
 
 
 def within(value: Any, name: str, limits: tuple[float, float]) -> float:

@@ -1,7 +1,7 @@
 """The point-spread matrix of a thick sensor."""
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os import PathLike
 from typing import Any
@@ -21,7 +21,7 @@ from detcal.frames.graph import map_frames
 from detcal.frames.once import Once, in_memory
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings
-from detcal.sensor import inversion, kernels
+from detcal.sensor import kernels, noise, sparse
 from detcal.sensor.geometry import PlanarGeometry
 
 LARGEST_AMPLIFICATION = 10.0  # of noise, of which nothing need be said
@@ -98,7 +98,7 @@ class SensorPSF:
         return sp.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels), copy=True)
 
     @property
-    def T(self) -> sp.csr_matrix:  # noqa: N802  # as numpy and scipy name it
+    def T(self) -> sp.csr_matrix:  # as numpy and scipy name it
         """The transposed matrix in memory: Mᵀ·b spreads what pixels recorded back over those where it may have entered."""
         return self.to_scipy().T.tocsr()
 
@@ -120,7 +120,7 @@ class SensorPSF:
         stack = as_stack_of(self.shape, "matrix", frames)
         stack, valid = find_readings(stack, detector=self.detector_dummy)
         attrs = attributes_of(stack, {}, undone=("parallax", "efficiency"))
-        return map_frames(inversion.blur_frames, stack, {"matrix": self.in_memory, "valid": valid}, name="blurred", attrs=attrs)
+        return map_frames(sparse.blur_frames, stack, {"matrix": self.in_memory, "valid": valid}, name="blurred", attrs=attrs)
 
     @property
     def conditioning(self) -> "Conditioning":
@@ -149,11 +149,11 @@ class SensorPSF:
         matrix, mask = dask.compute(self.in_memory, self.mask)
         parts = {name: da.from_array(getattr(matrix, name), chunks=-1, name=False) for name in ("data", "indices", "indptr")}
         found = replace(self, **parts, mask=mask)
-        vars(found).update(in_memory=dask.delayed(inversion.Matrix)(*matrix), conditioned=self.conditioned)
+        vars(found).update(in_memory=dask.delayed(sparse.Matrix)(*matrix), conditioned=self.conditioned)
         return found
 
 
-def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels.Slab) -> inversion.Matrix:
+def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels.Slab) -> sparse.Matrix:
     """The matrix of a slab, of its parts, which may be lazy.
 
     Raises
@@ -164,17 +164,19 @@ def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels
     ends, pixels, shares = in_memory(indptr, indices, data)
     size = slab.shape[0] * slab.shape[1]
     if len(ends) != size + 1 or ends[0] != 0 or (np.diff(ends) < 0).any() or not ends[-1] == len(pixels) == len(shares):
-        raise InputError(f"expected indptr that rises from 0 to the number of coefficients, {len(shares)}, and is one longer than {size} pixels")
-    matrix = inversion.Matrix.of(ends, pixels, shares, slab)
-    if not inversion.goes_outwards(matrix):
         raise InputError(
-            f"expected a matrix of a sensor of {1e6 * slab.thickness:.4g} µm, got coefficients of pixels that its rays do not go to, or that"
-            " are negative or above 1: build it with build_psf"
+            f"expected indptr that rises from 0 to the number of coefficients, {len(shares)}, and is one longer than {size} pixels"
+        )
+    matrix = sparse.Matrix.of(ends, pixels, shares, slab)
+    if not sparse.goes_outwards(matrix):
+        raise InputError(
+            f"expected a matrix of a sensor of {1e6 * slab.thickness:.4g} µm, got coefficients of pixels that its rays do not go to, or"
+            " that are negative or above 1: build it with build_psf"
         )
     return matrix
 
 
-def efficiency_of(matrix: inversion.Matrix) -> Any:
+def efficiency_of(matrix: sparse.Matrix) -> Any:
     """What of each pixel's light is recorded anywhere (y, x)."""
     return matrix.sensitivity.reshape(matrix.shape)
 
@@ -182,7 +184,7 @@ def efficiency_of(matrix: inversion.Matrix) -> Any:
 def find_conditioning(slab: kernels.Slab, attenuation_per_m: float, mask: Any) -> "Conditioning":
     """The conditioning of a matrix, of which the mask may be lazy."""
     (masked,) = in_memory(mask)
-    return Conditioning(*inversion.noise_and_diagonal(slab, attenuation_per_m, masked))
+    return Conditioning(*noise.noise_and_diagonal(slab, attenuation_per_m, masked))
 
 
 def is_mild(conditioned: "Once[Conditioning]") -> bool:

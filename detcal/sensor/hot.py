@@ -9,7 +9,8 @@ import numpy as np
 from detcal.frames.jit import kernel
 from detcal.frames.lanes import in_groups, reading
 from detcal.frames.readings import Frames, Valid
-from detcal.sensor.inversion import Matrix, solve_frames
+from detcal.sensor.inversion import solve_frames
+from detcal.sensor.sparse import Matrix
 
 BRIGHT = 4.0  # times the frame's mean, and each neighbour: what is less is not looked at
 LEAST_COUNTS = 50.0
@@ -60,7 +61,11 @@ def is_hot(frame, valid, matrix, pixel, value):  # type: ignore[no-untyped-def]
             share = share_of(matrix, y * width + x, pixel) / own
             near = reading(frame[0, y * width + x], valid)
             lacking = share * value - near
-            if share > LEAST_SHARE and near < PART * share * value and lacking * lacking > SIGMAS**2 * (share * share * value + max(near, 1)):
+            if (
+                share > LEAST_SHARE
+                and near < PART * share * value
+                and lacking * lacking > SIGMAS**2 * (share * share * value + max(near, 1))
+            ):
                 return True
     return False
 

@@ -1,4 +1,4 @@
-"""The matrix in use, and its inverses, on frames side by side. ndarrays in, ndarrays out.
+"""The inverses of the matrix, on frames side by side. ndarrays in, ndarrays out.
 
 LANES frames go through the matrix together, pixel by pixel, each in a lane of its own: a coefficient is loaded once for all of
 them. What entered a pixel that was not measured, or that records nothing, is estimated from its neighbours (see `unmeasured`), and
@@ -9,123 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, from_lanes, in_groups, read_only, to_lanes
+from detcal.frames.lanes import all_in_lanes, from_lanes, in_groups, to_lanes
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store, where_between, where_number, where_positive
-from detcal.sensor.kernels import Slab, fill_band, spans
-from detcal.sensor.unmeasured import all_measured, put_all_light, put_light, put_variance
+from detcal.sensor.sparse import Matrix, in_scipy
+from detcal.sensor.unmeasured import all_measured, put_all_light, put_light
 
-TILE = 8  # pixels a side: over which noise is averaged
-BAND_ROWS = 64  # of the detector, that noise goes through at a time
 MOST_ITERATIONS = 10_000  # of MLEM, for tolerances that float32 does not reach
 LONGEST_STEP = 1e3  # of accelerated MLEM (SQUAREM): for a lane that stands still it would be infinite
 STOPPED_EARLY = 7  # from here on scipy's LSMR ended at its number of iterations
 NOTES = ("iterations", "residual", "converged")  # of each frame that was solved by iterations: how many; |M·a − b| / |b|; 1 or 0
 Notes = NDArray[np.float64]  # (frame, NOTES)
-LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
-
-
-class Matrix(NamedTuple):
-    """M in CSR, and what is often asked of it.
-
-    Attributes
-    ----------
-    shape, origin
-        The detector, and the pixel from which rays go outwards.
-    reach, furthest
-        How many rows away an entry pixel may be; how many rows or columns.
-    sensitivity : (pixel,)
-        Column sums: what of each pixel's light is recorded anywhere.
-    response : (pixel,)
-        Row sums: what each pixel records of uniform light of 1; 0 if it records nothing.
-    """
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-    data: Floats
-    shape: tuple[int, int]
-    origin: tuple[int, int]
-    reach: int
-    furthest: int
-    sensitivity: Floats
-    response: Floats
-
-    @classmethod
-    def of(cls, indptr: NDArray[np.int64], indices: NDArray[np.int32], data: Floats, slab: Slab) -> "Matrix":
-        """The matrix of a slab."""
-        row, column = (min(max(int(slab.poni[k] // slab.pitch[k]), 0), slab.shape[k] - 1) for k in (0, 1))
-        reach, across = (reach_of(slab, axis) for axis in (0, 1))
-        sensitivity, response = np.zeros(slab.shape[0] * slab.shape[1], np.float32), np.zeros(len(indptr[1:]), np.float32)
-        sum_both(indptr, indices, data, sensitivity, response)
-        arrays = (read_only(array) for array in (indptr, indices, data))
-        return cls(*arrays, slab.shape, (row, column), reach, max(reach, across, 1), sensitivity, response)
-
-
-def reach_of(slab: Slab, axis: int) -> int:
-    """How many pixels away along an axis the light of a pixel is recorded."""
-    first, last = (np.empty(slab.shape[axis], np.int64) for _ in range(2))
-    spans(slab.shape[axis], slab.pitch[axis], slab.poni[axis], slab.distance, slab.thickness, first, last)
-    pixels = np.arange(slab.shape[axis])
-    return int(max((pixels - first).max(), (last - pixels).max()))
-
-
-@kernel
-def goes_outwards(matrix):  # type: ignore[no-untyped-def]
-    """Whether each coefficient is a share of what enters a pixel as far inwards as rays reach, in rising order."""
-    (height, width), origin = matrix.shape, matrix.origin
-    for pixel in range(height * width):
-        row, column = pixel // width, pixel % width
-        last = -1
-        for k in range(matrix.indptr[pixel], matrix.indptr[pixel + 1]):
-            entry, share = matrix.indices[k], matrix.data[k]
-            if not (last < entry < height * width and 0 <= share <= 1):
-                return False
-            inwards = (row - entry // width) * (1 if row >= origin[0] else -1), (column - entry % width) * (1 if column >= origin[1] else -1)
-            if not (0 <= inwards[0] <= matrix.reach and 0 <= inwards[1] <= matrix.furthest):
-                return False
-            last = entry
-    return True
-
-
-@kernel
-def sum_both(indptr, indices, data, columns, rows):  # type: ignore[no-untyped-def]
-    """Add each coefficient to the sum of its column, and of its row."""
-    for pixel in range(len(rows)):
-        for k in range(indptr[pixel], indptr[pixel + 1]):
-            if 0 <= indices[k] < len(columns):  # of a matrix by hand too, which is not checked yet
-                columns[indices[k]] += data[k]
-            rows[pixel] += data[k]
-
-
-# -------------------------------------------------------------------------------------------------------------- M·a
-
-
-@kernel
-def blur_lanes(matrix, entered, recorded):  # type: ignore[no-untyped-def]
-    """recorded = M·entered, both (pixel, lane), NaN in a row that is empty."""
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
-    for pixel in range(indptr.size - 1):
-        found = splat(np.float32(np.nan) if indptr[pixel] == indptr[pixel + 1] else np.float32(0))
-        for k in range(indptr[pixel], indptr[pixel + 1]):
-            found = found + data[k] * load(entered, indices[k])
-        store(recorded, pixel, found)
-
-
-def blur_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> Floats:
-    """M·a for a block of frames (frame, y, x): NaN where nothing is recorded, or where too little is known of what entered."""
-    pixels = frames[0].size
-    blurred, recorded = np.empty((len(frames), pixels), np.float32), np.empty((pixels, LANES), np.float32)
-    entering = matrix._replace(response=np.ones(pixels, np.float32))  # these frames are the light itself
-    for some, group in in_groups(frames):
-        entered = all_in_lanes(some, valid)
-        put_all_light(some, valid, entering, entered, entered)
-        blur_lanes(matrix, entered, recorded)
-        from_lanes(recorded, 0, len(recorded), blurred[group])
-    return blurred.reshape(frames.shape)
 
 
 # ------------------------------------------------------------------------------------------------------------ direct
@@ -135,8 +32,9 @@ def blur_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> F
 def solve_row(row, step, matrix, first_row, frames, valid, left, ring):  # type: ignore[no-untyped-def]
     """Forward substitution along a row, from the origin's column outwards on both sides; the matrix begins at row `first_row`.
 
-    left (column, lane): what was recorded in the frames (frame, pixel), in the end the solution; ring (rows · columns, lane): what enters the rows solved
-    before this one, outwards by `step`, and this one. A row lies there at its number modulo the rows, which are a power of two.
+    left (column, lane): what was recorded in the frames (frame, pixel), in the end the solution; ring (rows · columns, lane): what enters
+    the rows solved before this one, outwards by `step`, and this one. A row lies there at its number modulo the rows, which are a power
+    of two.
     """
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     width, origin = matrix.shape[1], matrix.origin[1]
@@ -191,128 +89,12 @@ def solve_lanes(matrix, valid, frames, solved):  # type: ignore[no-untyped-def]
             from_lanes(left, row * width, (row + 1) * width, solved)
 
 
-def solve_frames(frames: Frames, matrix: Matrix, valid: Valid) -> Floats:
+def solve_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> Floats:
     """The exact solution of M·a = b for a block of frames (frame, y, x): NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in in_groups(frames):
         solve_lanes(matrix, valid, some, solved[group])
     return solved.reshape(frames.shape)
-
-
-@kernel
-def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-untyped-def]
-    """Variance of M⁻¹·b from that of b, both (pixel, lane): Σ_j (M⁻¹)_ij²·var_j, with each row of M⁻¹ found from its end.
-
-    From pixel i inwards: what j adds to it is known once all that lies between them is. Where the diagonal is 0 nothing was measured:
-    there the variance is that of the light.
-    """
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
-    (height, width), origin = matrix.shape, matrix.origin
-    influence = np.zeros(height * width)
-    for pixel in range(height * width):
-        if not diagonal[pixel] > 0:
-            store(solved, pixel, splat(np.float32(np.nan)))
-            continue
-        row, column = pixel // width, pixel % width
-        down, right = 1 if row < origin[0] else -1, 1 if column < origin[1] else -1  # inwards
-        rows, columns = 1, 1  # how far inwards there is influence yet
-        total = splat(np.float32(0))
-        influence[pixel] = 1
-        i = 0
-        while i < rows:
-            j = 0
-            while j < columns:
-                source = (row + i * down) * width + column + j * right
-                j += 1
-                found, influence[source] = influence[source], 0
-                measured = diagonal[source] > 0
-                if measured:
-                    found /= diagonal[source]
-                if abs(found) * diagonal[pixel] < LEAST_INFLUENCE:
-                    continue
-                total = total + np.float32(found * found) * load(variance, source)
-                if not measured:
-                    continue
-                for k in range(indptr[source], indptr[source + 1]):
-                    entry = indices[k]
-                    if entry != source:
-                        influence[entry] -= data[k] * found
-                        rows = max(rows, (entry // width - row) * down + 1)
-                        columns = max(columns, (entry % width - column) * right + 1)
-            i += 1
-        store(solved, pixel, total)
-
-
-def propagate_frames(variance: Frames, frames: Frames, matrix: Matrix, valid: Valid, noise_valid: Valid = ALL_NUMBERS) -> Floats:
-    """The variance of the exact solution, from that of what was recorded, both (frame, y, x).
-
-    NaN where nothing was measured, and where it rests on a pixel that has no variance. Estimates of light that was not measured count
-    as if each were independent of the others and of the readings.
-    """
-    pixels = variance[0].size
-    found, solved = np.empty((len(variance), pixels), np.float32), np.empty((pixels, LANES), np.float32)
-    diagonal = diagonal_of(matrix)
-    for (some, group), (recorded, _) in zip(in_groups(variance), in_groups(frames), strict=True):
-        given, readings = all_in_lanes(some, noise_valid), all_in_lanes(recorded, valid)
-        readings[diagonal == 0] = np.nan
-        put_variance(recorded, valid, some, noise_valid, matrix, readings, given)
-        patterns, numbers = np.unique(np.isnan(readings[:, : len(some)]), axis=1, return_inverse=True)
-        for number, unmeasured in enumerate(patterns.T):  # most often one: influences are the same in all frames that it has
-            propagate_lanes(matrix, np.where(unmeasured, np.float32(0), diagonal), given, solved)
-            lanes = np.flatnonzero(numbers == number)
-            found[group][lanes] = solved[:, lanes].T
-    return found.reshape(variance.shape)
-
-
-def diagonal_of(matrix: Matrix) -> Floats:
-    """What each pixel records of what enters it."""
-    return np.asarray(in_scipy(matrix).diagonal())
-
-
-def in_scipy(matrix: Matrix) -> Any:
-    """M for scipy."""
-    pixels = matrix.shape[0] * matrix.shape[1]
-    return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels))
-
-
-def noise_and_diagonal(slab: Slab, mu: float, mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """Largest noise of the exact solution over that of a division by the efficiency; and the smallest diagonal.
-
-    Random signs are solved, band by band outwards with a matrix of its own for each, so that no more than that is held; their squares
-    are averaged over LANES frames and squares of TILE × TILE pixels. 0 and 1 if all is masked.
-    """
-    matrix = Matrix.of(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), slab)  # for where it begins
-    none = read_only(np.empty((0, 0), np.float32))  # no frames, and so no light in pixels that record nothing
-    (height, width), origin = slab.shape, matrix.origin[0]
-    power, smallest, rng = np.zeros(slab.shape), 1.0, np.random.default_rng(0)
-    for step in (1, -1):
-        ring = np.zeros((slots_of(matrix.reach) * width, LANES), np.float32)
-        for row in range(origin, height if step == 1 else -1, step * BAND_ROWS):
-            rows = (row, min(row + BAND_ROWS, height)) if step == 1 else (max(row - BAND_ROWS, -1) + 1, row + 1)
-            data, indices, ends = fill_band(rows, slab, mu, mask[rows[0] : rows[1]], mask, 0)
-            indptr = np.concatenate([[0], ends])
-            own = indices == np.repeat(np.arange(rows[0] * width, rows[1] * width, dtype=np.int32), np.diff(indptr))
-            smallest = min(smallest, float(data[own].min(initial=1)))
-            signs = np.unpackbits(rng.integers(0, 256, (rows[1] - rows[0]) * width * LANES // 8, np.uint8)).reshape(-1, width, LANES)
-            solved = 2 * signs.astype(np.float32) - 1
-            band = matrix._replace(indptr=indptr, indices=indices, data=data)
-            for number in range(rows[1] - rows[0])[::step]:
-                solve_row(rows[0] + number, step, band, rows[0], none, ALL_NUMBERS, solved[number], ring)
-            with np.errstate(over="ignore", invalid="ignore"):
-                power[rows[0] : rows[1]] = np.square(solved, dtype=np.float64).mean(2)
-    y, x = ((np.arange(size) + 0.5) * pitch - poni for size, pitch, poni in zip(slab.shape, slab.pitch, slab.poni, strict=True))
-    efficiency = -np.expm1(-mu * slab.thickness * np.sqrt(1 + (y[:, None] ** 2 + x**2) / slab.distance**2))
-    power *= efficiency**2
-    power[~(power < np.inf)] = np.inf  # grown beyond all numbers
-    power[mask] = 0
-    amplification = in_tiles(power) / np.maximum(in_tiles(~mask), 1)
-    return float(np.sqrt(amplification.max())), smallest
-
-
-def in_tiles(image: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums over squares of TILE × TILE pixels."""
-    rows, columns = (np.arange(0, size, TILE) for size in image.shape)
-    return np.asarray(np.add.reduceat(np.add.reduceat(image, rows, 0, float), columns, 1, float))
 
 
 # -------------------------------------------------------------------------------------------------------------- LSMR
@@ -370,8 +152,8 @@ def em_step(matrix, recorded, now, new, tolerance, excess):  # type: ignore[no-u
     """new = now·Mᵀ(b / M·now) / Mᵀ1, all (pixel, lane): an iteration of expectation and maximisation.
 
     Forward and back projection go row by row together, while the rows are in the cache. Where nothing was measured the
-    expectation takes its place, which leaves the maximum as it is without that pixel, and light stays what it is. excess (1, lane): the largest
-    |new − now| − tolerance·new.
+    expectation takes its place, which leaves the maximum as it is without that pixel, and light stays what it is. excess (1, lane): the
+    largest |new − now| − tolerance·new.
     """
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     (height, width), reach, sensitivity = matrix.shape, matrix.reach, matrix.sensitivity

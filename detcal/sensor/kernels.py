@@ -293,9 +293,7 @@ def merge_bends(row_axis, row, column_axis, column, deepest, breaks):  # type: i
         breaks[pieces] = bend
 
 
-def count_band(
-    rows: tuple[int, int], slab: Slab, mu: float, masked: NDArray[np.bool_], gaps: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def count_band(rows: tuple[int, int], slab: Slab, mu: float, masked: NDArray[np.bool_], gaps: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How many coefficients each pixel of a band of recorded rows has."""
     counts = np.zeros((rows[1] - rows[0], slab.shape[1]), np.int64)
     count_entries(rows, slab, mu, masked, gaps, *both_axes(slab), counts)

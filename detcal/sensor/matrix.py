@@ -17,7 +17,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.once import Once, in_memory, in_own_threads, on_first_use
 from detcal.frames.valid import as_mask
-from detcal.sensor import inversion, kernels
+from detcal.sensor import kernels, sparse
 from detcal.sensor.calibration import SensorPSF, as_matrix
 from detcal.sensor.geometry import PlanarGeometry, as_planar, dummy_of, mask_of, module_gaps_of, open_geometry
 from detcal.sensor_layers import Layer, find_layer
@@ -80,8 +80,8 @@ def build_psf(
     ------
     InputError
         A thickness, a material or an energy that neither the caller nor the geometry says, or that pyFAI leaves open; an unknown
-        material, a thickness that is not positive, or of another unit than m, a detector that is not plane, rays beyond 89°, a mask of another shape, gaps that the
-        mask says record.
+        material, a thickness that is not positive, or of another unit than m, a detector that is not plane, rays beyond 89°, a mask of
+        another shape, gaps that the mask says record.
 
     Warns
     -----
@@ -141,7 +141,7 @@ def psf_of_bands(bands: Once[tuple[da.Array, ...]], known: dict[str, Any]) -> Se
     return SensorPSF(data, indices, indptr, **known)
 
 
-def matrix_of_bands(bands: Once[tuple[da.Array, ...]], slab: kernels.Slab) -> inversion.Matrix:
+def matrix_of_bands(bands: Once[tuple[da.Array, ...]], slab: kernels.Slab) -> sparse.Matrix:
     """The matrix in memory."""
     data, indices, indptr = bands.get()
     return as_matrix(indptr, indices, data, slab)

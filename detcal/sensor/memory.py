@@ -2,7 +2,7 @@
 
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
-from detcal.sensor.inversion import BAND_ROWS
+from detcal.sensor.noise import BAND_ROWS
 
 LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
 

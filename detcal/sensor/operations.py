@@ -16,9 +16,10 @@ from detcal.frames.graph import map_frames
 from detcal.frames.readings import MOST, Valid
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings, with_flags
-from detcal.sensor import inversion, stopping
+from detcal.sensor import inversion, noise, stopping
 from detcal.sensor.calibration import SensorPSF, is_mild
 from detcal.sensor.hot import spread_of_hot
+from detcal.sensor.sparse import Matrix
 
 METHODS = ("auto", "direct", "lsmr", "mlem")
 
@@ -82,8 +83,9 @@ def deconvolve(
     -----
     UserWarning
         As frames are computed: if pixels of a block's first frame are hot, that is record many counts of which others have not their
-        share, with their number, and how many others these spoil, how far away; once a matrix, if the exact solution amplifies noise more than tenfold somewhere; if frames end at the
-        largest number of iterations, unless a caller asked for so many and for no tolerance.
+        share, with their number, and how many others these spoil, how far away; once a matrix, if the exact solution amplifies noise
+        more than tenfold somewhere; if frames end at the largest number of iterations, unless a caller asked for so many and for no
+        tolerance.
 
     Notes
     -----
@@ -133,14 +135,14 @@ def deconvolve(
     if recorded.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
     recorded, noise_valid = find_readings(recorded, dummy=dummy, detector=psf.detector_dummy, beside=True)
-    propagate = partial(inversion.propagate_frames, noise_valid=noise_valid.within(0, MOST))
+    propagate = partial(noise.propagate_frames, noise_valid=noise_valid.within(0, MOST))
     attrs = {name: value for name, value in attrs.items() if name != "method"} | {"units": "counts²"}
-    noise = stack.copy(data=recorded.data.rechunk(stack.data.chunks))
-    variances = map_frames(partial(with_dummy, propagate), noise, shared, stacks=[stack.data], attrs=attrs)
+    variances_of = stack.copy(data=recorded.data.rechunk(stack.data.chunks))
+    variances = map_frames(partial(with_dummy, propagate), variances_of, shared, stacks=[stack.data], attrs=attrs)
     return xr.Dataset({"deconvolved": sharp, "variance": variances})
 
 
-def solved(function: Callable[..., Any], frames: Any, matrix: inversion.Matrix, valid: Valid, **options: Any) -> Any:
+def solved(function: Callable[..., Any], frames: Any, matrix: Matrix, valid: Valid, **options: Any) -> Any:
     """A block of frames solved, with the dummy for NaN; with a warning if the first one has hot pixels."""
     spread = spread_of_hot(frames, matrix, valid)
     if spread is not None:

@@ -13,7 +13,8 @@ from detcal.frames.jit import kernel
 from detcal.frames.lanes import in_groups, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store, where_number
-from detcal.sensor.inversion import Counts, Matrix, Notes, em_step, maximise_likelihood, put_solution, solve_lanes
+from detcal.sensor.inversion import Counts, Notes, em_step, maximise_likelihood, put_solution, solve_lanes
+from detcal.sensor.sparse import Matrix
 
 HELD_OUT = 0.25  # share of the counts
 MOST = 211  # iterations, where the caller names no limit: more are for spots of single pixels with 1e5 counts
@@ -42,7 +43,9 @@ def auto_frames(
         for lane in np.flatnonzero(exact):
             solution = exact_solution(counts.recorded[:, lane : lane + 1].T, matrix)[0]
             found[:, lane] = np.where(np.isnan(solution), counts.start[:, lane], solution)
-        put_solution(found, counts, matrix, solved[group], None if notes is None else notes[group], np.where(exact, 0, numbers), ended | exact)
+        put_solution(
+            found, counts, matrix, solved[group], None if notes is None else notes[group], np.where(exact, 0, numbers), ended | exact
+        )
     return solved.reshape(frames.shape)
 
 
@@ -193,4 +196,3 @@ def normal(bits):  # type: ignore[no-untyped-def]
     for part in range(4):
         total += float((bits >> np.uint64(16 * part)) & np.uint64(0xFFFF))
     return (total / 65535 - 2) * np.sqrt(3.0)
-

@@ -100,7 +100,9 @@ def test_auto_is_mlem_of_some_number_of_iterations():
     for mean in (3, 300):
         frames = frames_of(psf, 1, mean)
         found = solved(frames, psf, "auto").values
-        assert any(np.array_equal(found, solved(frames, psf, "mlem", number).values, equal_nan=True) for number in stopping.numbers_up_to(211))
+        assert any(
+            np.array_equal(found, solved(frames, psf, "mlem", number).values, equal_nan=True) for number in stopping.numbers_up_to(211)
+        )
 
 
 def test_more_counts_are_worth_more_iterations():
@@ -193,5 +195,3 @@ def test_the_gain_of_a_prediction_is_that_of_its_squares():
     np.testing.assert_allclose(gains[0], wanted, rtol=1e-4)
     np.testing.assert_allclose(gains[1], ((expected - last) ** 2 * expected).sum(axis=0), rtol=1e-4)
     np.testing.assert_allclose(before, expected, rtol=1e-5)
-
-

@@ -10,7 +10,21 @@ import xarray as xr
 from detcal.sensor import build_psf, deconvolve
 from tests.reference import sensor as reference
 from tests.sensor.blurs import (
-    HARSH, METHODS, MILD, PITCH, SILICON, SQUARE, Case, beyond, dense, frames_of, plane, propagated, psf_of, solved, undone,
+    HARSH,
+    METHODS,
+    MILD,
+    PITCH,
+    SILICON,
+    SQUARE,
+    Case,
+    beyond,
+    dense,
+    frames_of,
+    plane,
+    propagated,
+    psf_of,
+    solved,
+    undone,
 )  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------------------ variance

@@ -29,10 +29,10 @@ def test_npz_files_are_scipys_and_load_again(tmp_path):
 
 def test_npz_files_of_others_and_other_things_are_refused(tmp_path):
     sp.save_npz(tmp_path / "other.npz", sp.eye(4, format="csr"))
-    with pytest.raises(InputError, match="expected a matrix that detcal wrote, got .* without detcal_attrs, detcal_mask"):
+    with pytest.raises(InputError, match=r"expected a matrix that detcal wrote, got .* without detcal_attrs, detcal_mask"):
         load(tmp_path / "other.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK no zip")
-    with pytest.raises(InputError, match="cannot read .*bad.npz: it is damaged"):
+    with pytest.raises(InputError, match=r"cannot read .*bad.npz: it is damaged"):
         load(tmp_path / "bad.npz")
     with pytest.raises((InputError, OutputError), match="npz"):
         save(np.ones((3, 4, 4)), tmp_path / "frames.npz")

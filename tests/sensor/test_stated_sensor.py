@@ -12,7 +12,13 @@ from detcal.sensor import PlanarGeometry, attenuation_per_m, build_psf, deconvol
 from tests.sensor.geometries import refused
 
 MATERIALS = {"Si": (450e-6, "silicon"), "CdTe": (1e-3, "CdTe"), "GaAs": (500e-6, "GaAs")}  # and as xraydb calls them
-DETECTORS = {"Pilatus100k": "Pilatus100k", "Eiger2 500k": "Eiger2_500k", "Lambda 250k": "Lambda250k", "Maxipix": "Maxipix", "a detector": None}
+DETECTORS = {
+    "Pilatus100k": "Pilatus100k",
+    "Eiger2 500k": "Eiger2_500k",
+    "Lambda 250k": "Lambda250k",
+    "Maxipix": "Maxipix",
+    "a detector": None,
+}
 PLANE = PlanarGeometry((20, 30), (172e-6, 172e-6), 0.2, (0.0, 0.0))
 
 
@@ -75,7 +81,9 @@ def test_what_a_file_states_is_what_is_built(tmp_path):
     psf = build_psf(PLANE, frames=frames)
     assert psf.thickness_m == pytest.approx(750e-6)
     assert psf.attenuation_per_m == pytest.approx(attenuation_per_m("CdTe", 24.7968397), rel=1e-5)
-    assert build_psf(PLANE, frames=nexus_of(tmp_path, sensor_thickness=(0.32, "mm")), material="silicon").thickness_m == pytest.approx(320e-6)
+    assert build_psf(PLANE, frames=nexus_of(tmp_path, sensor_thickness=(0.32, "mm")), material="silicon").thickness_m == pytest.approx(
+        320e-6
+    )
 
 
 def test_a_file_tells_which_of_a_models_sensors_it_is(tmp_path):

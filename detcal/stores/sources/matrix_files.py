@@ -28,7 +28,9 @@ def read_npz(path: str) -> Any:
         with np.load(path, allow_pickle=False) as file:
             absent = {*PARTS, MASK, ATTRS} - set(file)
             if absent:
-                raise InputError(f"expected a matrix that detcal wrote, got {path} without {', '.join(sorted(absent))}: build it with build_psf")
+                raise InputError(
+                    f"expected a matrix that detcal wrote, got {path} without {', '.join(sorted(absent))}: build it with build_psf"
+                )
             parts = {name: xr.DataArray(da.from_array(file[name], chunks=-1, name=False), dims=f"{name}_place") for name in PARTS}
             dataset = xr.Dataset(parts | {"mask": (("y", "x"), file[MASK])}, attrs=json.loads(str(file[ATTRS])))
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:

@@ -8,8 +8,8 @@ import xarray as xr
 
 from detcal.errors import InputError
 from detcal.stores.targets.cubes import check_cube, export_envi, export_hyperspy, export_rpl
-from detcal.stores.targets.matrices import check_psf, export_npz
 from detcal.stores.targets.images import check_maps, check_pages, export_edf, export_png, export_tiff
+from detcal.stores.targets.matrices import check_psf, export_npz
 from detcal.stores.targets.nexus_file import export_hdf5
 from detcal.stores.targets.profiles import check_powder, check_profile, export_chi, export_columns, export_fxye
 from detcal.stores.targets.splines import check_map, export_spline

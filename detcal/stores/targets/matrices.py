@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -26,8 +27,7 @@ def export_npz(dataset: xr.Dataset, path: Path) -> None:
     """A matrix as `scipy.sparse.load_npz` reads it."""
     mask = dataset["mask"].values
     attrs = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in dataset.attrs.items()}
-    parts = {name: dataset[name].values for name in PARTS}
+    parts: dict[str, Any] = {name: dataset[name].values for name in PARTS}
     with path.open("wb") as file:  # numpy would add a suffix to a path
-        np.savez_compressed(
-            file, format=b"csr", shape=np.array([mask.size] * 2), **parts, **{MASK: mask, ATTRS: np.array(json.dumps(attrs))}
-        )  # fmt: skip
+        more: dict[str, Any] = {MASK: mask, ATTRS: np.array(json.dumps(attrs))}
+        np.savez_compressed(file, format=b"csr", shape=np.array([mask.size] * 2), **parts, **more)

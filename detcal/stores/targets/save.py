@@ -82,7 +82,8 @@ def save(
         .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a DistortionMap also as NXdetector, one profile over q
         also as NXcanSAS), .tif or .tiff (a page a frame), .edf (a block a frame), these also of maps of elements, with their names; .png
         (a picture of maps); one profile also .xy or .dat (columns), .chi (Fit2D) and, over 2θ, .fxye (GSAS); a DistortionMap .spline
-        (Fit2D); a SensorPSF .npz (scipy's sparse matrix); a cube of spectra .hspy (HyperSpy), .rpl (with a .raw beside it) or .hdr (ENVI, with an .img).
+        (Fit2D); a SensorPSF .npz (scipy's sparse matrix); a cube of spectra .hspy (HyperSpy), .rpl (with a .raw beside it) or .hdr (ENVI,
+        with an .img).
     overwrite
         Replace an output that exists.
     chunks, shards

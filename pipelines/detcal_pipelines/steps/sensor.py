@@ -141,7 +141,9 @@ class Deconvolve(Step[SensorPSF]):
         "auto",
         description="auto: mlem, as far as counts are worth; direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood",
     )
-    max_iterations: int | None = Field(None, gt=0, description="auto, lsmr, mlem: at most so many; fewer give a smoother result", examples=[20])
+    max_iterations: int | None = Field(
+        None, gt=0, description="auto, lsmr, mlem: at most so many; fewer give a smoother result", examples=[20]
+    )
     tolerance: float | None = Field(
         None, gt=0, lt=1, description="lsmr: its atol and btol; mlem: ends once no pixel changes by more", examples=[1e-4]
     )
@@ -151,7 +153,9 @@ class Deconvolve(Step[SensorPSF]):
         examples=["variance.h5"],
     )
     mask: MaskSource | None = Field(
-        None, description="pixels that were not measured in these frames, as hot ones: an image (not 0), or a response", examples=["hot.edf"]
+        None,
+        description="pixels that were not measured in these frames, as hot ones: an image (not 0), or a response",
+        examples=["hot.edf"],
     )
     dummy: float | None = Field(
         None, description="number that stands for no reading in the frames, and in the result for NaN", examples=[-1]
@@ -191,7 +195,9 @@ class Deconvolve(Step[SensorPSF]):
         ramp = np.arange(data.size, dtype=data.dtype).reshape(data.shape)
         given = None if self.variance is None else ramp
         found = deconvolve(
-            ramp, build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3), **self.options_of(deconvolve) | {"variance": given, "mask": None}
+            ramp,
+            build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3),
+            **self.options_of(deconvolve) | {"variance": given, "mask": None},
         )
         return found
 
