@@ -148,12 +148,12 @@ def misfits(matrix, recorded, entered, width, sums):  # type: ignore[no-untyped-
 
 
 @kernel
-def em_step(matrix, recorded, now, new, tolerance, excess):  # type: ignore[no-untyped-def]
+def em_step(matrix, recorded, holes, now, new, tolerance, excess):  # type: ignore[no-untyped-def]
     """new = now·Mᵀ(b / M·now) / Mᵀ1, all (pixel, lane): an iteration of expectation and maximisation.
 
     Forward and back projection go row by row together, while the rows are in the cache. Where nothing was measured the
-    expectation takes its place, which leaves the maximum as it is without that pixel, and light stays what it is. excess (1, lane): the
-    largest |new − now| − tolerance·new.
+    expectation takes its place, which leaves the maximum as it is without that pixel, and light stays what it is; `holes`: whether there
+    are such. excess (1, lane): the largest |new − now| − tolerance·new.
     """
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     (height, width), reach, sensitivity = matrix.shape, matrix.reach, matrix.sensitivity
@@ -173,7 +173,8 @@ def em_step(matrix, recorded, now, new, tolerance, excess):  # type: ignore[no-u
         for pixel in range(max(0, row - reach) * width, (row - reach + 1) * width):  # no row beyond adds to these
             before = load(now, pixel)
             after = np.float32(1 / sensitivity[pixel] if sensitivity[pixel] > 0 else 0) * (before * load(new, pixel))
-            after = where_between(load(recorded, pixel), lowest, highest, after, before)
+            if holes:
+                after = where_between(load(recorded, pixel), lowest, highest, after, before)
             store(new, pixel, after)
             change = after - before
             over = where_positive(change, change, nothing - change) - tolerance * after
@@ -305,7 +306,7 @@ def maximise_likelihood(
     `tolerance` × (its value + the frame's mean), or after so many.
     """
     recorded, mean = counts.recorded, counts.mean
-    start = counts.start.copy()
+    start, holes = counts.start.copy(), bool(np.isnan(recorded).any())
     first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
     excess, squares, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
     running, done = np.ones(LANES, bool), 0
@@ -314,7 +315,7 @@ def maximise_likelihood(
     def iterate(now: Floats, new: Floats) -> bool:
         """One iteration; what has ended is kept. Whether any goes on."""
         nonlocal done
-        em_step(matrix, recorded, now, new, np.float32(tolerance or 0), excess)
+        em_step(matrix, recorded, holes, now, new, np.float32(tolerance or 0), excess)
         done += 1
         there = excess[0] <= tolerance * mean if tolerance is not None else np.False_
         ended = running & (there | (done == most))

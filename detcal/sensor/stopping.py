@@ -60,10 +60,11 @@ def find_end(
     thin(counts.recorded, counts.unit, train, held)
     now, new, before = counts.start * np.float32(1 - HELD_OUT), np.empty_like(train), np.zeros_like(train)
     excess, gains = np.empty((1, LANES), np.float32), np.empty((2, LANES))
+    holes = bool(np.isnan(train).any())
     best, running, done = np.ones(LANES, np.int64), np.ones(LANES, bool), 0
     for number in numbers_up_to(most):
         for _ in range(number - done):
-            em_step(matrix, train, now, new, np.float32(0), excess)
+            em_step(matrix, train, holes, now, new, np.float32(0), excess)
             now, new = new, now
         done = number
         gain_of_prediction(matrix, inner_part(matrix), now, held, before, gains)
