@@ -5,6 +5,7 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import draw
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import denormalized
 from detcal.azimuthal.profiles import as_bins
 from detcal.errors import InputError
@@ -13,12 +14,13 @@ from detcal.frames.graph import map_frames
 from detcal.frames.stack import DIMS
 
 
+@over_maps(keeps=1)
 def radial_background(profile: xr.DataArray, bins: AzimuthalBins) -> xr.DataArray:
     """Profiles drawn back on the image, lazily: the counts that a frame would have if it were the same all around.
 
     Parameters
     ----------
-    profile : (frame, radial)
+    profile : (frame, radial), or (row, column, radial)
         As `intensity` of a filter with these bins; linear between the bins' centres, NaN beyond them and next to NaN.
         What was divided by a normalization is multiplied by it again.
     bins

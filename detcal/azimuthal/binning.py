@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pyFAI import units
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal import kernels_bins as kernels
 from detcal.azimuthal.kernels_bins import Edges
+from detcal.azimuthal.units import Unit
 from detcal.errors import InputError
 
 Doubles = NDArray[np.float64]
@@ -91,14 +91,14 @@ class Boxes:
     scale: float
 
     @classmethod
-    def of(cls, integrator: AzimuthalIntegrator, shape: tuple[int, int], unit: str, masked: NDArray[np.bool_], in_parts: bool) -> "Boxes":
+    def of(cls, integrator: AzimuthalIntegrator, shape: tuple[int, int], unit: Unit, masked: NDArray[np.bool_], in_parts: bool) -> "Boxes":
         """Azimuths if they are needed."""
-        spaces = (unit, "chi_rad")[: 1 + in_parts]
+        spaces = (unit.base, "chi_rad")[: 1 + in_parts]
         arrays = [integrator.array_from_unit(shape, kind, space, scale=False) for space in spaces for kind in ("center", "delta")]
         radius, half, azimuth, half_azimuth = [*(array.astype(float, copy=False).ravel() for array in arrays), NONE, NONE][:4]
-        if in_parts and not unit.startswith(("log10", "log(q")):  # whose least radius is none
+        if in_parts and not unit.base.startswith(("log10", "log(q")):  # whose least radius is none
             half_azimuth[radius <= half] = np.pi  # the beam is inside: on all sides
-        return cls(radius, half, azimuth, half_azimuth, masked, units.to_unit(unit).scale)
+        return cls(radius, half, azimuth, half_azimuth, masked, unit.scale)
 
     def radial_limits(self) -> Range:
         """Of the boxes."""
@@ -129,11 +129,10 @@ class Outlines:
     scale: float
 
     @classmethod
-    def of(cls, integrator: AzimuthalIntegrator, radius: Doubles, unit: str, masked: NDArray[np.bool_]) -> "Outlines":
+    def of(cls, integrator: AzimuthalIntegrator, radius: Doubles, unit: Unit, masked: NDArray[np.bool_]) -> "Outlines":
         """Radius as of centres, in the unit."""
-        scale = units.to_unit(unit).scale
-        corners = np.ascontiguousarray(integrator.array_from_unit(radius.shape, "corner", unit, scale=False)).reshape(-1, 4, 2)
-        return cls(corners, radius.ravel() / scale, masked, scale)
+        corners = np.ascontiguousarray(integrator.array_from_unit(radius.shape, "corner", unit.base, scale=False)).reshape(-1, 4, 2)
+        return cls(corners, radius.ravel() / unit.scale, masked, unit.scale)
 
     def radial_limits(self) -> Range:
         """Of the corners."""
@@ -154,10 +153,10 @@ class Outlines:
 
 
 def sort_pixels(
-    pixels: Pixels, unit: str, npt: int, npt_azimuth: int | None, radial_range: Range | None, azimuth_range: Range | None
+    pixels: Pixels, unit: Unit, npt: int, npt_azimuth: int | None, radial_range: Range | None, azimuth_range: Range | None
 ) -> tuple[Sorted, Doubles, Doubles]:
     """The entries of all bins, and the edges of rings and of parts; without parts of rings and azimuth_range azimuths do not matter."""
-    floor = 0.0 if units.to_unit(unit).positive else -np.inf
+    floor = 0.0 if unit.positive else -np.inf
     if radial_range is None:
         least, most = pixels.radial_limits()
         floor = least = max(least, floor)

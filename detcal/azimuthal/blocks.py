@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.azimuthal import clipping, kernels
-from detcal.azimuthal.kernels import Rings
-from detcal.azimuthal.quantiles import quantile_batch
-from detcal.frames.lanes import in_groups
+from detcal.azimuthal.kernels import RingLanes, Rings
+from detcal.azimuthal.quantiles import quantile_batch, quantile_groups
+from detcal.frames.lanes import in_groups, in_order, lines
 from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
 
 
@@ -26,7 +26,7 @@ def clip_block(
     frames: NDArray[Any],
     noise: NDArray[Any] | None = None,
     *,
-    rings: Rings,
+    rings: Rings | RingLanes,
     valid: Valid,
     noise_valid: Valid = ALL_NUMBERS,
     model: int,
@@ -41,16 +41,43 @@ def clip_block(
 
 
 def clip(
-    frames: NDArray[Any], noise: NDArray[Any] | None, rings: Rings, valid: tuple[Valid, Valid], model: int, threshold: float, most: int
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None,
+    rings: Rings | RingLanes,
+    valid: tuple[Valid, Valid],
+    model: int,
+    threshold: float,
+    most: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept, both by relative norms."""
-    profiles, intervals = (
-        np.empty((len(frames), 5, len(rings.starts) - 1), np.float32),
-        np.empty((len(frames), 2, len(rings.starts) - 1), np.float32),
-    )
+    count = rings.number
+    profiles, intervals = np.empty((len(frames), 5, count), np.float32), np.empty((len(frames), 2, count), np.float32)
+    if isinstance(rings, RingLanes):
+        for number, batch, image, spread in one_by_one(frames, noise, rings, valid):
+            clipping.clip_groups(image, spread, rings, batch, model, threshold, most, profiles[number], intervals[number])
+        return profiles, intervals
     for group, batch, image, spread in in_batches(frames, noise, rings, valid):
         clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
     return profiles, intervals
+
+
+def one_by_one(
+    frames: NDArray[Any], noise: NDArray[Any] | None, rings: RingLanes, valid: tuple[Valid, Valid]
+) -> Iterator[tuple[int, int, Floats, Floats]]:
+    """As `in_batches`, of rings side by side: number of the frame, batch, and raw − dark of one frame."""
+    most = max(rows.stop - rows.start for rows in (kernels.rows_of(rings, batch) for batch in range(len(rings.batches) - 1)))
+    image = lines(most)
+    spread = image if noise is None else lines(most)
+    flat, beside = in_order(frames), None if noise is None else in_order(noise)
+    for batch in range(len(rings.batches) - 1):  # of all frames, while what belongs to its rings lies in the cache
+        rows = kernels.rows_of(rings, batch)
+        size = rows.stop - rows.start
+        for number, frame in enumerate(flat):
+            kernels.load_rows(frame, valid[0], rings.darks[rows], rings.pixels[rows], image)
+            if beside is not None:
+                kernels.load_rows(beside[number], valid[1], None, rings.pixels[rows], spread)
+                kernels.leave_out(image[:size], spread[:size])
+            yield number, batch, image, spread
 
 
 def in_batches(
@@ -75,7 +102,7 @@ def outlier_block(
     frames: NDArray[Any],
     noise: NDArray[Any] | None = None,
     *,
-    rings: Rings,
+    rings: Rings | RingLanes,
     valid: Valid,
     noise_valid: Valid,
     model: int,
@@ -84,19 +111,28 @@ def outlier_block(
 ) -> NDArray[np.bool_]:
     """What is left out of a block: of a frame of which nothing was measured, all."""
     profiles, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
-    marked, marks = np.zeros((len(frames), frames[0].size), np.bool_), kernels.room(rings)
-    for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
-        marks[:] = 0
-        clipping.mark_batch(image, rings, batch, intervals[group], marks)
-        clipping.unload_marks(marks, rings, batch, marked[group])
+    marked = np.zeros((len(frames), frames[0].size), np.bool_)
+    if isinstance(rings, RingLanes):
+        for number, batch, image, _ in one_by_one(frames, noise, rings, (valid, noise_valid)):
+            clipping.mark_groups(image, rings, batch, intervals[number], marked[number])
+    else:
+        marks = kernels.room(rings)
+        for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
+            marks[:] = 0
+            clipping.mark_batch(image, rings, batch, intervals[group], marks)
+            clipping.unload_marks(marks, rings, batch, marked[group])
     marked[~profiles[:, 3].any(axis=1)] = True  # no pixel is counted in any ring
     return marked.reshape(frames.shape)
 
 
-def quantile_block(frames: NDArray[Any], *, rings: Rings, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
+def quantile_block(frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
     """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
-    profiles = np.empty((len(frames), 2, len(rings.starts) - 1), np.float32)
-    for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
-        quantile_batch(image, rings, batch, quantiles, profiles[group])
+    profiles = np.empty((len(frames), 2, rings.number), np.float32)
+    if isinstance(rings, RingLanes):
+        for number, batch, image, _ in one_by_one(frames, None, rings, (valid, ALL_NUMBERS)):
+            quantile_groups(image, rings, batch, quantiles, profiles[number])
+    else:
+        for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
+            quantile_batch(image, rings, batch, quantiles, profiles[group])
     profiles[:, 0] *= rings.scale[0]
     return profiles

@@ -1,8 +1,9 @@
 """Which pixels lie in which ring."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import dask
 import numpy as np
@@ -11,8 +12,13 @@ import xarray as xr
 from dask.delayed import Delayed
 from numpy.typing import NDArray
 
-from detcal.azimuthal.kernels import Rings
+from detcal.azimuthal.kernels import RingLanes, Rings, longest_of_groups, room_for_frames, side_by_side
+from detcal.azimuthal.quantile_errors import Entries
 from detcal.display import as_html, as_text
+from detcal.frames.once import Once, in_memory
+from detcal.frames.simd import LANES
+
+Kind = TypeVar("Kind", Rings, RingLanes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,19 +85,57 @@ class AzimuthalBins:
         height, width = self.norm.shape
         return height, width
 
+    def rings_for(self, frames: int) -> Delayed:
+        """The bins as the kernels take them, lazily, as they are fastest for blocks of so many frames."""
+        rings: Delayed = self.in_lanes if self.rows_for(frames) else self.in_memory
+        return rings
+
+    def rows_for(self, frames: int) -> int:
+        """Of how many rows rings are that lie side by side in SIMD lanes; 0 where frames do. No result depends on it."""
+        return self.neighbour_rows if self.neighbour_rows * LANES <= room_for_frames(frames) * self.lengths.sum() else 0
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many entries each bin has."""
+        return np.diff(self.indptr.values)
+
+    @cached_property
+    def neighbours(self) -> NDArray[np.int64]:
+        """Which rings would lie side by side (group, lane), −1 for none."""
+        return side_by_side(self.lengths)
+
+    @cached_property
+    def neighbour_rows(self) -> int:
+        """Of how many rows they would be."""
+        return int(longest_of_groups(self.lengths, self.neighbours).sum())
+
     @cached_property
     def in_memory(self) -> Delayed:
-        """The bins as the kernels take them, lazily: one copy for all tasks of a process. Bins that are not lazy are arranged once."""
-        arrays = [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
-        lazy = any(map(dask.is_dask_collection, arrays))
-        rings: Delayed = dask.delayed(as_rings)(*arrays) if lazy else dask.delayed(Rings.from_arrays)(*as_rings(*arrays))
-        return rings
+        """The bins for frames side by side, lazily: one copy for all tasks of a process."""
+        return Once(partial(as_rings, Rings.of, *self.arrays)).lazily()
+
+    @cached_property
+    def in_lanes(self) -> Delayed:
+        """Likewise, for frames that come one at a time, or a few."""
+        return Once(partial(as_rings, partial(RingLanes.of, self.neighbours), *self.arrays)).lazily()
+
+    @property
+    def arrays(self) -> list[Any]:
+        """What the kernels' bins are made of: they may be lazy."""
+        return [image.data for image in (self.indptr, self.indices, self.data, self.norm, self.dark)]
 
     @cached_property
     def images_in_memory(self) -> Delayed:
         """The bins' centres, and the images radius, norm and dark, likewise."""
         images: Delayed = dask.delayed(as_arrays)(*(image.data for image in (self.centres, self.radius, self.norm, self.dark)))
         return images
+
+    @cached_property
+    def entries_in_memory(self) -> Delayed:
+        """The entries in CSR, with norm and dark by pixel, likewise."""
+        arrays = (self.indptr, self.indices, self.data, self.norm, self.dark)
+        entries: Delayed = dask.delayed(as_entries)(*(array.data for array in arrays))
+        return entries
 
     def to_scipy(self) -> sp.csr_matrix:
         """The matrix (bins × pixels) in memory."""
@@ -109,7 +153,12 @@ def as_arrays(*images: Any) -> tuple[NDArray[Any], ...]:
     return tuple(map(np.asarray, images))
 
 
-def as_rings(indptr: Any, indices: Any, data: Any, norm: Any, dark: Any) -> Rings:
-    """The entries with what belongs to their pixels."""
-    order = np.asarray(indices)
-    return Rings.of(np.asarray(indptr), order, np.asarray(data), np.asarray(norm).ravel()[order], np.asarray(dark).ravel())
+def as_entries(*arrays: Any) -> Entries:
+    """The entries with images that may be lazy, computed."""
+    return Entries(*as_arrays(*arrays))
+
+
+def as_rings(arrange: Callable[..., Kind], *lazy: Any) -> Kind:
+    """The entries with what belongs to their pixels, as a function arranges them."""
+    indptr, indices, shares, norm, dark = in_memory(*lazy)
+    return arrange(indptr, indices, shares, norm.ravel()[indices], dark.ravel())

@@ -59,8 +59,3 @@ def sensor_of(geometry: Geometry) -> Sensor:
         missing = " and ".join(absent)
         raise InputError(f"the sensor's efficiency needs its {missing}; {describe(known, geometry)}: add what lacks to the geometry")
     return Sensor(*find_layer(geometry, layer))
-
-
-def cosine_of_incidence(geometry: Geometry, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Between each ray and the normal of its pixel (y, x), as pyFAI has it, for curved detectors too."""
-    return np.asarray(np.fromfunction(geometry.cos_incidence, shape, dtype=np.float64), float)

@@ -4,7 +4,6 @@ import json
 import warnings
 from collections.abc import Callable
 from copy import copy
-from difflib import get_close_matches
 from functools import partial
 from numbers import Real
 from os import PathLike
@@ -21,7 +20,10 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal.binning import NO_PIXEL, Boxes, Outlines, Pixels, Points, Range, middles, sort_pixels
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.efficiency import Sensor, choose_sensor, cosine_of_incidence
+from detcal.azimuthal.efficiency import Sensor, choose_sensor
+from detcal.azimuthal.recorded import geometry_of
+from detcal.azimuthal.solid_angle import cosine_of_incidence, solid_angle_of
+from detcal.azimuthal.units import SPACINGS, Unit, check_unit, find_unit
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.once import on_first_use
@@ -34,17 +36,12 @@ from detcal.version import __version__
 BINS_A_PIXEL = 4  # at most: most bins are then empty already
 MOST_BINS = 2**20  # that are no burden to a small detector either
 ENTRIES = "indptr", "indices", "data"
-UNITS = (
-    "q_nm^-1", "q_A^-1", "2th_deg", "2th_rad", "r_mm", "r_m", "d*2_nm^-2", "d*2_A^-2", "log10(q.m)_None", "log(q.nm)_None",
-    "log(1+q.nm)_None", "log(1+q.A)_None", "arcsinh(q.nm)_None", "arcsinh(q.A)_None", "d_nm", "d_A",
-)  # fmt: skip
-SPACINGS = ("d_nm", "d_A")
 SPLITS = ("no", "bbox", "full")
 WAVELENGTHS = 1e-13, 1e-8  # m, from gamma rays to the ultraviolet
 
 
 def build_bins(
-    geometry: Geometry | str | PathLike[str],
+    geometry: Geometry | str | PathLike[str] | xr.DataArray,
     *,
     npt: int = 1000,
     unit: str = "q_nm^-1",
@@ -66,13 +63,15 @@ def build_bins(
     Parameters
     ----------
     geometry
-        .poni file, or pyFAI geometry. What its detector flags pixels with that were not measured (dummy, delta_dummy), is kept.
+        .poni file, pyFAI's .json file with the same in it, or pyFAI geometry. What its detector flags pixels with that were not
+        measured (dummy, delta_dummy), is kept. Or frames of a NeXus file, opened by `open_frames`, whose attributes have of its NXdetector
+        where it stood: upright to the beam, with azimuths from columns to rows.
     npt
         Number of rings.
     unit
-        Unit of the radius: scattering vector ("q_nm^-1", "q_A^-1"), angle ("2th_deg", "2th_rad"), distance from the beam on the detector
-        ("r_mm", "r_m"), lattice spacing ("d_nm", "d_A", for pixels that are not split), and others of pyFAI's; or its unit itself. A pixel
-        with no finite radius, as the beam's in d, is in no ring.
+        Unit of the radius: scattering vector ("q_nm^-1", "q_A^-1"; s = q/2π in "s_nm^-1", "s_A^-1"), angle ("2th_deg", "2th_rad"), distance
+        from the beam on the detector ("r_mm", "r_m", or "r_px" of square pixels), lattice spacing ("d_nm", "d_A", for pixels that are not
+        split), and others of pyFAI's; or its unit itself. A pixel with no finite radius, as the beam's in d, is in no ring.
     split
         "no": a pixel belongs to the ring of its centre. "bbox", "full": to all rings that its bounding box, or its outline, lies in, by
         parts of its area in radius and azimuth, of which what lies outside of a range is in no ring.
@@ -145,7 +144,7 @@ def build_bins(
     }  # fmt: skip
     known: dict[str, Any] = {
         "unit": unit, "split": split, "detector_dummy": detector_dummy, "corrections": tuple(name for name, there in done.items() if there),
-        "geometry": poni_text(integrator), "provenance": provenance_of(polarization, solid_angle, sensor),
+        "geometry": poni_text(integrator), "provenance": provenance_of(integrator, polarization, solid_angle, sensor),
     }  # fmt: skip
     wanted = Wanted(npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor)
     sort = partial(sort_detector, integrator, wanted, known)
@@ -154,10 +153,11 @@ def build_bins(
     return sort_later(sort, masked, images)
 
 
-def provenance_of(polarization: float | None, solid_angle: bool, sensor: Sensor | None) -> str:
-    """What counts are corrected for, how, and by what, as JSON."""
+def provenance_of(integrator: AzimuthalIntegrator, polarization: float | None, solid_angle: bool, sensor: Sensor | None) -> str:
+    """What counts are corrected for, how, and by what, as JSON; and the solid angle of a pixel at the PONI, which all are relative to."""
     named = None if sensor is None else sensor._asdict()
-    factors = {"polarization": polarization, "solid_angle": solid_angle, "sensor_efficiency": named}
+    at_the_poni = integrator.detector.pixel1 * integrator.detector.pixel2 / integrator.dist**2
+    factors = {"polarization": polarization, "solid_angle": solid_angle, "solid_angle_sr": at_the_poni, "sensor_efficiency": named}
     return json.dumps(factors | {"detcal_version": __version__, "pyFAI_version": pyFAI.version}, default=float)
 
 
@@ -187,11 +187,11 @@ def sort_detector(
     dark: NDArray[np.float32] | None,
 ) -> AzimuthalBins:
     """The pixels of a detector in bins."""
-    shape, masked, unit = mask.shape, mask.copy(), known["unit"]
+    shape, masked, unit = mask.shape, mask.copy(), find_unit(known["unit"], integrator.detector)
     npt, npt_azimuth, radial_range, azimuth_range, polarization, solid_angle, sensor = wanted
     factors: dict[str, NDArray[Any]] = {} if flat is None else {"flat": flat.astype(float)}
     if solid_angle:
-        factors["solid angle"] = integrator.solidAngleArray(shape)
+        factors["solid angle"] = solid_angle_of(integrator, shape)
     if polarization is not None:
         factors["polarisation"] = np.asarray(integrator.polarization(shape, factor=polarization))
     if sensor is not None:
@@ -201,7 +201,7 @@ def sort_detector(
     with np.errstate(over="ignore"):
         norm = norm.astype(np.float32)
     masked |= ~(np.isfinite(norm) & (norm > 0) & np.isfinite(offset))
-    radius = integrator.array_from_unit(shape, "center", unit)
+    radius = integrator.array_from_unit(shape, "center", unit.base, scale=False) * unit.scale
     masked |= ~np.isfinite(radius)
     if npt_azimuth is None and azimuth_range is not None and azimuth_range[1] - azimuth_range[0] == 360:
         azimuth_range = None  # all around
@@ -223,8 +223,8 @@ def sort_detector(
 
 
 def pixels_as(
-    split: str, integrator: AzimuthalIntegrator, radius: NDArray[np.float64], unit: str, masked: NDArray[np.bool_], npt_azimuth: int | None,
-    azimuth_range: Range | None,
+    split: str, integrator: AzimuthalIntegrator, radius: NDArray[np.float64], unit: Unit, masked: NDArray[np.bool_],
+    npt_azimuth: int | None, azimuth_range: Range | None,
 ) -> Pixels:  # fmt: skip
     """Pixels as they are split: where they are not masked, they are sorted."""
     in_parts = not (npt_azimuth is None and azimuth_range is None)
@@ -253,10 +253,7 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
     for number in (npt, 1 if npt_azimuth is None else npt_azimuth):
         if not isinstance(number, Real) or not float(number).is_integer() or number < 1:
             raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
-    if unit not in UNITS:
-        near = get_close_matches(str(unit), UNITS, n=3, cutoff=0.3) or list(UNITS)
-        near.sort(key=lambda name: not name.startswith(unit[:1]))
-        raise InputError(f"unknown unit {unit!r}; near are {', '.join(near)}")
+    check_unit(unit)
     if split not in SPLITS:
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")
     if split != "no" and unit in SPACINGS:
@@ -278,6 +275,8 @@ def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, image
     """A pyFAI integrator of our own at a geometry that fits the unit; a detector without a model has the shape of the images."""
     if isinstance(geometry, str | PathLike):
         geometry = read_poni(geometry)
+    elif isinstance(geometry, xr.DataArray):
+        geometry = geometry_of(geometry)
     if not isinstance(geometry, Geometry):
         raise InputError(f"expected a .poni file or a pyFAI geometry, got {type(geometry).__name__}")
     detector = copy(geometry.detector)

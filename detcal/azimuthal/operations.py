@@ -1,15 +1,24 @@
-"""Integrating, clipping and filtering frames in rings, as lazy graphs."""
+"""Integrating and clipping frames in rings, as lazy graphs."""
 
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from detcal.azimuthal.blocks import outlier_block, quantile_block
+from detcal.azimuthal.blocks import outlier_block
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.normalization import find_normalization, normalized
-from detcal.azimuthal.profiles import as_bins, as_profiles, check_averaging, check_clipping, clipping_task, profiles_of, readings_for
-from detcal.errors import InputError, are_two_numbers
+from detcal.azimuthal.darks import take_off
+from detcal.azimuthal.maps import over_maps
+from detcal.azimuthal.profiles import (
+    as_bins,
+    check_averaging,
+    check_clipping,
+    clipping_task,
+    profiles_of,
+    warn_of_split_pixels,
+)
+from detcal.azimuthal.several import over_geometries
+from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.graph import map_frames
 
@@ -17,13 +26,17 @@ OUTLIER = {"long_name": "to be left out: outliers, and all of a frame of which n
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]
 
 
+@over_geometries
+@over_maps()
 def integrate(
     frames: ArrayLike,
     bins: AzimuthalBins,
     *,
     error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
+    weighted: bool = True,
     sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
@@ -31,18 +44,25 @@ def integrate(
 
     Parameters
     ----------
-    frames : (frame, y, x)
-        Counts. Not measured are NaN, what is beyond ±1e18, and flagged numbers (see `detcal.frames.valid`), also those of the bins'
-        detector.
+    frames : (frame, y, x), or (row, column, y, x)
+        Counts; of a map results are (row, column, …), and likewise of more dimensions. Not measured are NaN, what is beyond ±1e18, and
+        flagged numbers (see `detcal.frames.valid`), also those of the bins' detector.
     bins
-        From `build_bins`.
+        From `build_bins`. Or a list of several detectors' bins, or of one that moved, of the same rings, with a list of their frames, as
+        many for each: then profiles are those of all pixels, in units of the first one's solid angle.
     error_model
         How a reading's variance is known. "poisson": max(raw, 1) + dark. "azimuthal": from the spread in the ring. "no": not.
-    variance : (frame, y, x), optional
+    variance : as the frames, optional
         Of each reading, in place of a model; negative, or not measured itself: no reading.
+    darks : (frame, y, x), optional
+        Taken off the frames: one for each, or for each of groups of as many frames that follow each other; with variances of Poisson's too.
+        In place of the bins' dark. What is no reading in one of them, is none.
     normalization : (frame,), or a number, optional
         What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
-        the name of a coordinate of the frames. It becomes a coordinate of the profiles.
+        the name of a coordinate of the frames. It becomes a coordinate of the profiles. With a list of bins: a number for each of them, or
+        one for all.
+    weighted
+        By what pixels are expected to count, norm: the mean of least noise. False: each the same, ⟨I⟩ = Σc·(raw − dark)/norm / Σc.
     sums
         Give the sums too that profiles are made of, so that those of several runs can be added up.
     dummy : number, optional
@@ -60,8 +80,14 @@ def integrate(
     Raises
     ------
     InputError
-        Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; an
-        unknown error model; a normalization that is not positive, of another length, or of no coordinate.
+        Frames of another shape than the bins, or that say they had a dark, flat or parallax corrected which the bins correct too; darks
+        beside bins with a dark, or of another number than frames can be shared out to; an unknown error model; a normalization that is
+        not positive, of another length, or of no coordinate.
+
+    Warns
+    -----
+    UserWarning
+        Frames that had a flat divided out, where the bins divide by the sensor's efficiency, which flats have in them.
 
     Notes
     -----
@@ -82,16 +108,22 @@ def integrate(
     np.float32(400.0)
     """
     check_averaging(error_model)
-    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=1.0, most=0)
+    return profiles_of(
+        frames, bins, error_model, variance, dummy, normalization, sums, darks=darks, threshold=1.0, most=0, weighted=weighted
+    )
 
 
+@over_geometries
+@over_maps()
 def integrate_azimuthal(
     frames: ArrayLike,
     bins: AzimuthalBins,
     *,
     error_model: Literal["no", "poisson", "azimuthal"] = "poisson",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
+    weighted: bool = True,
     sums: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
@@ -99,7 +131,7 @@ def integrate_azimuthal(
 
     Parameters
     ----------
-    frames, error_model, variance, normalization, sums, dummy
+    frames, error_model, variance, darks, normalization, weighted, sums, dummy
         As for `integrate`.
     bins
         From `build_bins` with npt=1 and npt_azimuth; radial_range says how wide the ring is.
@@ -131,11 +163,14 @@ def integrate_azimuthal(
             f"expected bins of one ring in parts, got {len(bins.centres)} rings and {parts}: build them with npt=1, npt_azimuth"
         )
     found = integrate(
-        frames, bins, error_model=error_model, variance=variance, normalization=normalization, sums=sums, dummy=dummy
+        frames, bins, error_model=error_model, variance=variance, darks=darks, normalization=normalization, weighted=weighted,
+        sums=sums, dummy=dummy,
     )  # fmt: skip
     return found.isel(radial=0)
 
 
+@over_geometries
+@over_maps()
 def sigma_clip(
     frames: ArrayLike,
     bins: AzimuthalBins,
@@ -144,8 +179,10 @@ def sigma_clip(
     max_iterations: int = 5,
     error_model: ErrorModel = "azimuthal",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     normalization: ArrayLike | float | str | None = None,
     sums: bool = False,
+    rejected: bool = False,
     dummy: float | None = None,
 ) -> xr.Dataset:
     """Average each frame in rings without outliers, lazily.
@@ -155,7 +192,7 @@ def sigma_clip(
 
     Parameters
     ----------
-    frames, bins, variance, normalization, sums, dummy
+    frames, bins, variance, darks, normalization, sums, dummy
         As for `integrate`.
     threshold
         In standard deviations. 0: Chauvenet's criterion alone.
@@ -164,16 +201,23 @@ def sigma_clip(
     error_model
         "azimuthal" or "poisson"; "hybrid" clips by the spread, and gives the errors of "poisson". With "poisson" and a variance, a ring of
         which more than half would go at once is clipped about its median, the lower one of two: its mean had gone to an outlier.
+    rejected
+        Give the number of pixels with a reading that are left out too: `outlier_mask` says which.
 
     Returns
     -------
     Dataset
-        As `integrate`, of what is kept.
+        As `integrate`, of what is kept; rejected, if it is asked for, in the same units as count.
 
     Raises
     ------
     InputError
         Frames of another shape than the bins, an unknown error model, a threshold below 0, a normalization as for `integrate`.
+
+    Warns
+    -----
+    UserWarning
+        Pixels that are split: each is judged in each of its rings alone; and as `integrate`.
 
     Examples
     --------
@@ -189,9 +233,14 @@ def sigma_clip(
     [[50.0, 50.0, 50.0, 50.0]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
-    return profiles_of(frames, bins, error_model, variance, dummy, normalization, sums, threshold=threshold, most=max_iterations)
+    warn_of_split_pixels(as_bins(bins))
+    return profiles_of(
+        frames, bins, error_model, variance, dummy, normalization, sums,
+        darks=darks, threshold=threshold, most=max_iterations, rejected=rejected,
+    )  # fmt: skip
 
 
+@over_maps()
 def outlier_mask(
     frames: ArrayLike,
     bins: AzimuthalBins,
@@ -200,6 +249,7 @@ def outlier_mask(
     max_iterations: int = 5,
     error_model: ErrorModel = "azimuthal",
     variance: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray:
     """The pixels that `sigma_clip` with the same options leaves out (frame, y, x) bool, lazily: in any of their rings, if they are split.
@@ -209,7 +259,7 @@ def outlier_mask(
 
     Parameters
     ----------
-    frames, bins, variance, dummy
+    frames, bins, variance, darks, dummy
         As for `integrate`.
     threshold
         Pixels further from the mean than so many standard deviations are left out. 0: Chauvenet's criterion alone.
@@ -243,84 +293,8 @@ def outlier_mask(
     [[0, 3, 4]]
     """
     check_clipping(threshold, max_iterations, error_model, variance)
+    warn_of_split_pixels(as_bins(bins))
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
+    kernel, stack, noise, options = take_off(outlier_block, stack, bins, noise, options, darks)
     calibration = {"threshold": threshold, "most": max_iterations, **options}
-    return map_frames(outlier_block, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)
-
-
-def quantile_filter(
-    frames: ArrayLike,
-    bins: AzimuthalBins,
-    *,
-    quantiles: tuple[float, float] = (0.4, 0.6),
-    normalization: ArrayLike | float | str | None = None,
-    dummy: float | None = None,
-) -> xr.Dataset:
-    """The mean between two quantiles of each ring, lazily; with two equal ones the quantile itself.
-
-    Pixels are sorted by I = (raw − dark)/norm and weigh c·norm, c the share in the ring. On an edge of the range lies part of a pixel's
-    weight, so that a narrow range is never empty. A single quantile on the border of two pixels is the mean of both. Weights are rounded
-    to 2^-19 of the largest in the ring, or less: pixels that differ by no more may weigh the same.
-
-    Parameters
-    ----------
-    frames, bins, normalization, dummy
-        As for `integrate`.
-    quantiles
-        The lower and the upper one, from 0 to 1; two equal ones give that quantile itself.
-
-    Returns
-    -------
-    Dataset (frame, radial), or (frame, azimuthal, radial)
-        intensity, and count, the number of pixels with a reading. In a ring without any NaN and 0.
-
-    Raises
-    ------
-    InputError
-        Frames of another shape than the bins, quantiles that are none, a normalization as for `integrate`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pyFAI.detectors import Detector
-    >>> from pyFAI.geometry import Geometry
-    >>> from detcal.azimuthal import build_bins, quantile_filter
-    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
-    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
-    >>> frame = np.full((1, 20, 20), 50.0)
-    >>> frame[0, ::4] = 9999
-    >>> quantile_filter(frame, bins, quantiles=(0.3, 0.6)).intensity.values.tolist()
-    [[50.0, 50.0, 50.0, 50.0]]
-    """
-    if not are_two_numbers(quantiles) or not 0 <= quantiles[0] <= quantiles[1] <= 1:
-        raise InputError(f"expected two rising quantiles from 0 to 1, got {quantiles}")
-    stack, valid = readings_for(bins, frames, dummy)
-    low, high = map(float, quantiles)
-    factors = find_normalization(stack, normalization)
-    found = as_profiles(("intensity", "count"), quantile_block, stack, bins, {"valid": valid, "quantiles": (low, high)})
-    return normalized(found, factors)
-
-
-def median_filter(
-    frames: ArrayLike,
-    bins: AzimuthalBins,
-    *,
-    normalization: ArrayLike | float | str | None = None,
-    dummy: float | None = None,
-) -> xr.Dataset:
-    """The weighted median of each ring: `quantile_filter` with quantiles (0.5, 0.5).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pyFAI.detectors import Detector
-    >>> from pyFAI.geometry import Geometry
-    >>> from detcal.azimuthal import build_bins, median_filter
-    >>> geometry = Geometry(0.1, 1e-3, 1e-3, detector=Detector(1e-4, 1e-4, max_shape=(20, 20)))
-    >>> bins = build_bins(geometry, npt=4, unit="r_mm", solid_angle=False)
-    >>> frame = np.full((1, 20, 20), 50.0)
-    >>> frame[0, ::4] = 9999
-    >>> median_filter(frame, bins).intensity.values.tolist()
-    [[50.0, 50.0, 50.0, 50.0]]
-    """
-    return quantile_filter(frames, bins, quantiles=(0.5, 0.5), normalization=normalization, dummy=dummy)
+    return map_frames(kernel, stack, calibration, stacks=noise, dtype=np.bool_, name="outlier", attrs=OUTLIER)

@@ -1,16 +1,21 @@
 """A profile of a ring each, as Datasets, from frames and bins that were checked."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import dask.array as da
 import xarray as xr
+from dask.delayed import Delayed
 
 from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
 from detcal.azimuthal.calibration import AzimuthalBins
+from detcal.azimuthal.darks import take_off
 from detcal.azimuthal.normalization import find_normalization, normalized
+from detcal.azimuthal.rejected import clip_and_count
+from detcal.azimuthal.unweighted import counted_by_weight, without_weights
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.graph import map_frames
@@ -22,7 +27,8 @@ ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": ker
 LARGEST = 1e18  # reading: of which the square, and sums of many, are still numbers in float32
 QUANTITIES = ("intensity", "sem", "std", "count")
 WEIGHT = "sum_normalization"  # Σω, what the intensity was divided by
-UNITLESS = ("count", WEIGHT)
+LEFT_OUT = "rejected"  # how many of the pixels are not counted
+UNITLESS = ("count", WEIGHT, LEFT_OUT)
 
 
 def as_bins(bins: Any) -> AzimuthalBins:
@@ -36,6 +42,16 @@ def check_averaging(error_model: str) -> None:
     """Refuse the model that is for clipping alone."""
     if error_model == "hybrid":
         raise InputError('the "hybrid" error model is for sigma_clip: here take "poisson" or "azimuthal"')
+
+
+def warn_of_split_pixels(bins: AzimuthalBins) -> None:
+    """Say what clipping does with pixels that lie in several rings."""
+    if bins.split != "no":
+        warnings.warn(
+            f"outliers among pixels that are split ({bins.split}): a pixel is judged in each of its rings alone, may be left out of one "
+            'and kept in the next, and rings share the noise of theirs; split="no" leaves out whole pixels',
+            stacklevel=3,
+        )
 
 
 def check_clipping(threshold: float, max_iterations: int, error_model: str, variance: Any) -> None:
@@ -57,13 +73,22 @@ def profiles_of(
     normalization: Any,
     sums: bool,
     *,
+    darks: Any,
     threshold: float,
     most: int,
+    rejected: bool = False,
+    weighted: bool = True,
 ) -> xr.Dataset:
     """Clipped statistics of each ring."""
+    bins = bins if weighted else without_weights(as_bins(bins))
     stack, noise, options = clipping_task(frames, bins, error_model, variance, dummy)
     factors = find_normalization(stack, normalization)
-    found = as_profiles((*QUANTITIES, WEIGHT), clip_block, stack, bins, {"threshold": threshold, "most": most, **options}, noise)
+    options |= {"threshold": threshold, "most": most} | ({"entries": bins.entries_in_memory} if rejected else {})
+    names = (*QUANTITIES, WEIGHT) + (LEFT_OUT,) * rejected
+    kernel, stack, noise, options = take_off(clip_and_count if rejected else clip_block, stack, bins, noise, options, darks)
+    found = as_profiles(names, kernel, stack, bins, options, noise)
+    if not weighted:
+        found = counted_by_weight(found, bins, WEIGHT, alone_is_unknown=variance is None and error_model == "azimuthal")
     return normalized(with_sums(found) if sums else found.drop_vars(WEIGHT), factors)
 
 
@@ -92,15 +117,31 @@ def clipping_task(
         noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return stack, noise, known | {"model": model, "rings": bins.in_memory}
+    return stack, noise, known | {"model": model, "rings": rings_for(stack, bins)}
+
+
+def refuse_what_was_done(stack: xr.DataArray, bins: AzimuthalBins) -> None:
+    """Refuse frames that had corrected what the bins correct, and warn of a flat with the efficiency in it that the bins divide by."""
+    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
+    if "efficiency" in bins.corrections and "flat" in corrections_of(stack):
+        warnings.warn(
+            "frames had a flat divided out, which has the sensor's efficiency in it unless it was of other rays, and the bins divide by "
+            "that efficiency too: build them with sensor_efficiency=False",
+            stacklevel=5,
+        )
 
 
 def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple[xr.DataArray, Valid]:
     """Frames of the bins' shape that need what the bins correct, and which of their numbers are readings."""
-    stack = as_stack_of(as_bins(bins).shape, "bins", frames)
-    refuse_twice(stack, bins.corrections, "build the bins without it (parallax=False, sensor_efficiency=False; no dark=, no flat=)")
+    stack = as_stack_of(as_bins(bins).shape, "bins", frames, shared_out=True)  # each frame's profile is the same in any block
+    refuse_what_was_done(stack, bins)
     found, valid = find_readings(stack, dummy=dummy, detector=bins.detector_dummy)
     return found, valid.within(-LARGEST, LARGEST)
+
+
+def rings_for(stack: xr.DataArray, bins: AzimuthalBins) -> Delayed:
+    """The bins as the kernels take them, for the blocks of a stack."""
+    return bins.rings_for(max(stack.data.chunks[0]))
 
 
 def as_profiles(
@@ -113,7 +154,7 @@ def as_profiles(
 ) -> xr.Dataset:
     """The profiles that a kernel makes of each block (frame, quantity, ring)."""
     sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
-    profiles = map_frames(kernel, stack, {"rings": bins.in_memory, **calibration}, stacks=noise, dims=("frame", *sizes), sizes=sizes)
+    profiles = map_frames(kernel, stack, calibration, stacks=noise, dims=("frame", *sizes), sizes=sizes)
     found = profiles.data
     coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)

@@ -7,14 +7,15 @@ hundred, are picked out, and the bracket is narrowed to one value among them.
 
 import numpy as np
 
-from detcal.azimuthal.kernels import ROWS_A_SUM, pixels_of
-from detcal.frames.jit import kernel
+from detcal.azimuthal.kernels import ROWS_A_SUM, entries_of, group_of, pixels_of, room_for
+from detcal.frames.jit import exact_kernel
 from detcal.frames.simd import (
     LANES,
     lanes_between,
     larger,
     load,
     lowest_bit,
+    row_of,
     smaller,
     splat,
     store,
@@ -30,26 +31,27 @@ TIE = 1e-12  # of a ring's weight: what a quantile of it may be off by in float6
 ENDLESS = np.float32(np.inf)
 
 
-@kernel
-def divide(pixels, rings, begin, interval, values, sums):  # type: ignore[no-untyped-def]
+@exact_kernel
+def divide(pixels, entries, interval, values, sums):  # type: ignore[no-untyped-def]
     """I from raw − dark, NaN outside the interval; in each lane the weight of all I, and their share of pixels, as sums (2, lane)."""
     part = np.empty((2, LANES), np.float32)
     low, high, outside, nothing = load(interval, 0), load(interval, 1), splat(np.float32(np.nan)), splat(np.float32(0))
+    one = splat(np.float32(1))
     sums[:] = 0
     for start in range(0, len(pixels), ROWS_A_SUM):
         weight = share = nothing
         for k in range(start, min(len(pixels), start + ROWS_A_SUM)):
-            value, norm = load(pixels, k), rings.norms[begin + k]
+            value, norm = load(pixels, k), row_of(entries.norms, k)
             least, most = norm * low, norm * high
-            store(values, k, where_between(value, least, most, value * splat(np.float32(1) / norm), outside))
-            weight = weight + where_between(value, least, most, splat(rings.weights[begin + k]), nothing)
-            share = share + where_between(value, least, most, splat(rings.shares[begin + k]), nothing)
+            store(values, k, where_between(value, least, most, value * (one / norm), outside))
+            weight = weight + where_between(value, least, most, row_of(entries.weights, k), nothing)
+            share = share + where_between(value, least, most, row_of(entries.shares, k), nothing)
         store(part, 0, weight)
         store(part, 1, share)
         sums += part
 
 
-@kernel
+@exact_kernel
 def sort_sample(values, sample):  # type: ignore[no-untyped-def]
     """SAMPLE of the values, rising in each lane, what is no value behind them: by the merging network of Batcher (1968)."""
     for i in range(SAMPLE):
@@ -68,7 +70,7 @@ def sort_sample(values, sample):  # type: ignore[no-untyped-def]
         sorted_run *= 2
 
 
-@kernel
+@exact_kernel
 def numbers(sample, lane):  # type: ignore[no-untyped-def]
     """How many of the sorted sample are values."""
     count = SAMPLE
@@ -77,8 +79,8 @@ def numbers(sample, lane):  # type: ignore[no-untyped-def]
     return count
 
 
-@kernel
-def weigh_at_two(values, rings, begin, pivots, passed):  # type: ignore[no-untyped-def]
+@exact_kernel
+def weigh_at_two(values, entries, pivots, passed):  # type: ignore[no-untyped-def]
     """In each lane the weight of what is not above each of its two pivots."""
     part, nothing = np.empty((2, LANES), np.float32), splat(np.float32(0))
     first, second = load(pivots, 0), load(pivots, 1)
@@ -86,7 +88,7 @@ def weigh_at_two(values, rings, begin, pivots, passed):  # type: ignore[no-untyp
     for start in range(0, len(values), ROWS_A_SUM):
         below_first = below_second = nothing
         for k in range(start, min(len(values), start + ROWS_A_SUM)):
-            value, weight = load(values, k), splat(rings.weights[begin + k])
+            value, weight = load(values, k), row_of(entries.weights, k)
             below_first = below_first + where_up_to(value, first, weight, nothing)
             below_second = below_second + where_up_to(value, second, weight, nothing)
         store(part, 0, below_first)
@@ -94,7 +96,7 @@ def weigh_at_two(values, rings, begin, pivots, passed):  # type: ignore[no-untyp
         passed += part
 
 
-@kernel
+@exact_kernel
 def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-def]
     """In each lane the weight of what is not above its pivot; and the largest value that is not, and the smallest that is."""
     part, nothing, lowest, highest = np.empty((1, LANES), np.float32), splat(np.float32(0)), splat(-ENDLESS), splat(ENDLESS)
@@ -113,21 +115,21 @@ def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-
     store(nearest, 1, above)
 
 
-@kernel
-def find_quantile(values, rings, begin, quantile, sample, total, few, weights, found):  # type: ignore[no-untyped-def]
+@exact_kernel
+def find_quantile(values, entries, quantile, sample, total, few, weights, found):  # type: ignore[no-untyped-def]
     """In each lane the value x at which the weight of what is not above it first comes to that part of all; found (4, lane):
     x, the weight of what is below x, that of what is not above it, and the part of all.
 
     `few` and `weights` are room for as many values; `total` is the weight of all.
     """
     low = np.empty(LANES, np.float32)
-    enclose(values, rings, begin, quantile, sample, total, low, found)
-    count = pick(values, rings, begin, low, found, few, weights)
+    enclose(values, entries, quantile, sample, total, low, found)
+    count = pick(values, entries, low, found, few, weights)
     narrow_down(few[:count], weights, low, found)
 
 
-@kernel
-def enclose(values, rings, begin, quantile, sample, total, low, found):  # type: ignore[no-untyped-def]
+@exact_kernel
+def enclose(values, entries, quantile, sample, total, low, found):  # type: ignore[no-untyped-def]
     """Narrow each lane's bracket, low < x ≤ found[0], to a few pixels: about what the sample says, then about where
     the weight at its ends says."""
     pivots, passed = np.empty((2, LANES), np.float32), np.empty((2, LANES))
@@ -150,7 +152,7 @@ def enclose(values, rings, begin, quantile, sample, total, low, found):  # type:
                 apart = UNEVEN[step - 1] + 1 / np.sqrt(inside / total[lane] * len(values))  # two standard deviations, or more
                 pivots[0, lane] = max(np.float32(least + (middle - apart) * (most - least)), low[lane])
                 pivots[1, lane] = min(np.float32(least + (middle + apart) * (most - least)), np.float32(found[0, lane]))
-        weigh_at_two(values, rings, begin, pivots, passed)
+        weigh_at_two(values, entries, pivots, passed)
         for lane in range(LANES):
             for side in range(2):
                 pivot, weight = pivots[side, lane], passed[side, lane]
@@ -160,11 +162,11 @@ def enclose(values, rings, begin, quantile, sample, total, low, found):  # type:
                     found[0, lane], found[2, lane] = pivot, weight
 
 
-@kernel
-def pick(values, rings, begin, low, found, few, weights):  # type: ignore[no-untyped-def]
+@exact_kernel
+def pick(values, entries, low, found, few, weights):  # type: ignore[no-untyped-def]
     """The values in each lane's bracket, one below the other, and their weights; the most of any lane. Their least is then in low, and
     their largest in found[0]. Of a bracket of one number none is picked."""
-    ends, counts = np.empty((2, LANES), np.float32), np.zeros(LANES, np.int64)
+    ends, counts, beside = np.empty((2, LANES), np.float32), np.zeros(LANES, np.int64), np.empty((1, LANES), np.float32)
     for lane in range(LANES):
         ends[0, lane], ends[1, lane] = np.nextafter(low[lane], ENDLESS), found[0, lane]
         if ends[0, lane] >= ends[1, lane]:
@@ -172,9 +174,11 @@ def pick(values, rings, begin, low, found, few, weights):  # type: ignore[no-unt
     first, last = load(ends, 0), load(ends, 1)
     for k in range(len(values)):
         inside = lanes_between(load(values, k), first, last)
+        if inside:
+            store(beside, 0, row_of(entries.weights, k))
         while inside:
             lane = lowest_bit(inside)
-            few[counts[lane], lane], weights[counts[lane], lane] = values[k, lane], rings.weights[begin + k]
+            few[counts[lane], lane], weights[counts[lane], lane] = values[k, lane], beside[0, lane]
             counts[lane] += 1
             inside &= inside - np.uint64(1)
     most = counts.max()
@@ -187,7 +191,7 @@ def pick(values, rings, begin, low, found, few, weights):  # type: ignore[no-unt
     return most
 
 
-@kernel
+@exact_kernel
 def narrow_down(values, weights, low, found):  # type: ignore[no-untyped-def]
     """Narrow each lane's bracket, low ≤ x ≤ found[0], to one of the values, that are all that it holds."""
     pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
@@ -215,8 +219,8 @@ def narrow_down(values, weights, low, found):  # type: ignore[no-untyped-def]
         step += 1
 
 
-@kernel
-def between_quantiles(values, rings, begin, quantiles, total, few, weights, means):  # type: ignore[no-untyped-def]
+@exact_kernel
+def between_quantiles(values, entries, quantiles, total, few, weights, means):  # type: ignore[no-untyped-def]
     """In each lane the mean of I between two quantiles of the weight, a pixel on an edge in part; the quantile itself if they are one.
 
     NaN without any weight.
@@ -224,16 +228,16 @@ def between_quantiles(values, rings, begin, quantiles, total, few, weights, mean
     sample, lower, upper = np.empty((SAMPLE, LANES), np.float32), np.empty((4, LANES)), np.empty((4, LANES))
     sort_sample(values, sample)
     if quantiles[0] == quantiles[1]:
-        find_quantile(values, rings, begin, quantiles[0] - TIE, sample, total, few, weights, lower)
+        find_quantile(values, entries, quantiles[0] - TIE, sample, total, few, weights, lower)
         ties = lower[2] - lower[3] < 2 * TIE * total
         means[:] = np.where(total > 0, lower[0], np.nan)
         if ties.any():
             average_with_next(values, ties, means)
         return
-    find_quantile(values, rings, begin, quantiles[0], sample, total, few, weights, lower)
-    find_quantile(values, rings, begin, quantiles[1], sample, total, few, weights, upper)
+    find_quantile(values, entries, quantiles[0], sample, total, few, weights, lower)
+    find_quantile(values, entries, quantiles[1], sample, total, few, weights, upper)
     inner = np.empty((1, LANES))
-    sum_between(values, rings, begin, lower[0], upper[0], inner)
+    sum_between(values, entries, lower[0], upper[0], inner)
     for lane in range(LANES):
         x0, start = lower[0, lane], lower[3, lane]
         x1, below_x1, stop = upper[0, lane], upper[1, lane], upper[3, lane]
@@ -242,7 +246,7 @@ def between_quantiles(values, rings, begin, quantiles, total, few, weights, mean
         means[lane] = x0 + inside / (stop - start) if total[lane] > 0 else np.nan
 
 
-@kernel
+@exact_kernel
 def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
     """In lanes with a tie, the mean of the value there and the next one above it, if there is one."""
     nearest, highest = np.empty((2, LANES), np.float32), splat(ENDLESS)
@@ -257,8 +261,8 @@ def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
             means[lane] = 0.5 * means[lane] + 0.5 * nearest[1, lane]
 
 
-@kernel
-def sum_between(values, rings, begin, low, high, sums):  # type: ignore[no-untyped-def]
+@exact_kernel
+def sum_between(values, entries, low, high, sums):  # type: ignore[no-untyped-def]
     """In each lane Σω·(I − low) of what is between low and high, both excluded."""
     ends, part = np.empty((2, LANES), np.float32), np.empty((1, LANES), np.float32)
     ends[0], ends[1] = low, high
@@ -269,36 +273,58 @@ def sum_between(values, rings, begin, low, high, sums):  # type: ignore[no-untyp
     for start in range(0, len(values), ROWS_A_SUM):
         total = nothing
         for k in range(start, min(len(values), start + ROWS_A_SUM)):
-            value, weight = load(values, k), rings.weights[begin + k]
+            value, weight = load(values, k), row_of(entries.weights, k)
             total = total + where_between(value, first, last, weight * (value - first), nothing)
         store(part, 0, total)
         sums += part
 
 
-@kernel
-def lower_medians(pixels, rings, begin, interval, work, found):  # type: ignore[no-untyped-def]
+@exact_kernel
+def lower_medians(pixels, entries, interval, work, found):  # type: ignore[no-untyped-def]
     """found[0]: in each lane the median of I in the interval, the lower one if there are two: always that of a pixel. `work`
     (3, entry, lane) is room for as many pixels."""
     sample, sums, values = np.empty((SAMPLE, LANES), np.float32), np.empty((2, LANES)), work[0, : len(pixels)]
-    divide(pixels, rings, begin, interval, values, sums)
+    divide(pixels, entries, interval, values, sums)
     sort_sample(values, sample)
-    find_quantile(values, rings, begin, 0.5 - TIE, sample, sums[0], work[1], work[2], found)
+    find_quantile(values, entries, 0.5 - TIE, sample, sums[0], work[1], work[2], found)
 
 
-@kernel
+@exact_kernel
+def quantile_lanes(pixels, entries, quantiles, work, means, sums):  # type: ignore[no-untyped-def]
+    """In each lane the mean between two quantiles of a ring, and sums as of `divide`. `work` (3, entry, lane) is room."""
+    everything = np.empty((2, LANES), np.float32)
+    everything[0], everything[1] = -np.inf, np.inf
+    values = work[0, : len(pixels)]
+    divide(pixels, entries, everything, values, sums)
+    between_quantiles(values, entries, quantiles, sums[0], work[1], work[2], means)
+
+
+@exact_kernel
 def quantile_batch(image, rings, batch, quantiles, profiles):  # type: ignore[no-untyped-def]
     """Of a batch: profiles (lane, 2, ring): the mean between two quantiles, and how many pixels have a value."""
     longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
-    work = np.empty((4, longest, LANES), np.float32)
-    everything, sums, means = np.empty((2, LANES), np.float32), np.empty((2, LANES)), np.empty(LANES)
-    everything[0], everything[1] = -np.inf, np.inf
+    gathered, work, sums, means = np.empty((longest, LANES), np.float32), room_for(longest), np.empty((2, LANES)), np.empty(LANES)
     for ring in range(rings.batches[batch], rings.batches[batch + 1]):
-        pixels, begin = pixels_of(image, rings, batch, ring, work[0]), rings.starts[ring]
+        pixels = pixels_of(image, rings, batch, ring, gathered)
         if len(pixels) == 0:
             profiles[:, 0, ring], profiles[:, 1, ring] = np.nan, 0
             continue
-        values = work[1, : len(pixels)]
-        divide(pixels, rings, begin, everything, values, sums)
-        between_quantiles(values, rings, begin, quantiles, sums[0], work[2], work[3], means)
+        quantile_lanes(pixels, entries_of(rings, ring), quantiles, work, means, sums)
         for lane in range(len(profiles)):
             profiles[lane, 0, ring], profiles[lane, 1, ring] = means[lane], sums[1, lane]
+
+
+@exact_kernel
+def quantile_groups(image, lined, batch, quantiles, profile):  # type: ignore[no-untyped-def]
+    """Of a batch of rings side by side (row, lane) of one frame: its profile (2, ring) likewise."""
+    first, last = lined.batches[batch], lined.batches[batch + 1]
+    work, sums, means = room_for(np.diff(lined.starts[first : last + 1]).max()), np.empty((2, LANES)), np.empty(LANES)
+    for group in range(first, last):
+        pixels = image[lined.starts[group] - lined.starts[first] : lined.starts[group + 1] - lined.starts[first]]
+        means[:], sums[:] = np.nan, 0
+        if len(pixels):
+            quantile_lanes(pixels, group_of(lined, group), quantiles, work, means, sums)
+        for lane in range(LANES):
+            ring = lined.numbers[group, lane]
+            if ring >= 0:
+                profile[0, ring], profile[1, ring] = means[lane], sums[1, lane]

@@ -20,13 +20,24 @@ from detcal.frames import simd, simd_numpy
 
 INSTRUCTIONS = frozenset({simd.__file__, simd_numpy.__file__})
 compiled: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
+compiled_as_written: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """A function as a compiled kernel; with NUMBA_DISABLE_JIT=1 as it is, with numpy as quiet about NaN as a kernel."""
+    return compile_with(compiled, function)
+
+
+def exact_kernel(function: Callable[..., Any]) -> Any:
+    """The same, whose sums and products are rounded as they are written: compiled for other arrays it gives the same bits."""
+    return compile_with(compiled_as_written, function)
+
+
+def compile_with(compiler: Any, function: Callable[..., Any]) -> Any:
+    """A kernel, as `kernel` says."""
     if simd.PLAIN_PYTHON:
         return np.errstate(all="ignore")(function)
-    found = compiled(function)
+    found = compiler(function)
     called = [value.sources for value in function.__globals__.values() if isinstance(value, type(found)) and hasattr(value, "sources")]
     others = INSTRUCTIONS.union(*called)
     found.sources = others | {function.__code__.co_filename}

@@ -66,6 +66,11 @@ def from_lanes(lanes, start, stop, frames):  # type: ignore[no-untyped-def]
             frames[lane, pixel] = lanes[pixel - start, lane]
 
 
+def in_order(frames: NDArray[Any]) -> NDArray[Any]:
+    """Frames (frame, pixel) as kernels take them."""
+    return read_only(np.ascontiguousarray(frames).reshape(len(frames), -1))
+
+
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """The array as one that may not be written: what comes from another worker is no other, and kernels are compiled for that alone."""
     view = array.view()

@@ -25,6 +25,10 @@ class Valid(NamedTuple):
         """The same of numbers from `least` to `most` alone."""
         return self._replace(least=max(self.least, least), most=min(self.most, most))
 
+    def below(self, limit: float) -> "Valid":
+        """The same of numbers below a limit alone."""
+        return self.within(self.least, float(np.nextafter(np.float32(limit), np.float32(-np.inf))))
+
 
 ALL_NUMBERS = Valid()
 

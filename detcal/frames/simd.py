@@ -135,13 +135,64 @@ def load_from(_: Any, array: Any, row: Any, column: Any) -> Any:
         )  # frames lie where their file has them
         vector = ir.VectorType(context.get_data_type(number), LANES)
         found = builder.load(builder.bitcast(place, vector.as_pointer()), align=number.bitwidth // 8 if signature.args[0].aligned else 1)
-        if number in types.signed_domain:
-            return builder.sitofp(found, VECTOR)
-        if number in types.unsigned_domain:
-            return builder.uitofp(found, VECTOR)
-        return found if number == types.float32 else builder.fptrunc(found, VECTOR)
+        return rounded(builder, found, number)
 
     return lanes_type(array, types.intp, types.intp), code
+
+
+def rounded(builder: Any, found: Any, number: Any) -> Any:
+    """Sixteen numbers of any type as float32."""
+    if number in types.signed_domain:
+        return builder.sitofp(found, VECTOR)
+    if number in types.unsigned_domain:
+        return builder.uitofp(found, VECTOR)
+    return found if number == types.float32 else builder.fptrunc(found, VECTOR)
+
+
+def scattered(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
+    """Where the numbers of an array (m,) are, of which a row of an array (n, 16) of uint32 says which."""
+    array, numbers, row = arguments
+    first, _width = address(context, builder, signature.args[1], numbers, row)
+    data = cgutils.create_struct_proxy(signature.args[0])(context, builder, array).data
+    which = builder.load(builder.bitcast(first, ir.VectorType(ir.IntType(32), LANES).as_pointer()), align=4)
+    wide = builder.zext(which, ir.VectorType(ir.IntType(64), LANES))
+    return [builder.gep(data, [builder.extract_element(wide, ir.Constant(ir.IntType(32), lane))]) for lane in range(LANES)]
+
+
+@instruction(simd_numpy.gather)
+def gather(_: Any, array: Any, numbers: Any, row: Any) -> Any:
+    """Sixteen numbers of any type from an array (m,): those that a row of an array (n, 16) of uint32 says. It is not checked."""
+    check_rows(numbers, types.uint32)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found = ir.Constant(ir.VectorType(context.get_data_type(array.dtype), LANES), ir.Undefined)
+        alignment = array.dtype.bitwidth // 8 if array.aligned else 1
+        for lane, place in enumerate(scattered(context, builder, signature, arguments)):
+            found = builder.insert_element(found, builder.load(place, align=alignment), ir.Constant(ir.IntType(32), lane))
+        return rounded(builder, found, array.dtype)
+
+    return lanes_type(array, numbers, types.intp), code
+
+
+@instruction(simd_numpy.prefetch_scattered)
+def prefetch_scattered(_: Any, array: Any, numbers: Any, row: Any) -> Any:
+    """Ask for what `gather` is to find to be in the cache soon."""
+    check_rows(numbers, types.uint32)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ask_for(builder, scattered(context, builder, signature, arguments))
+        return context.get_dummy_value()
+
+    return types.void(array, numbers, types.intp), code
+
+
+def ask_for(builder: Any, places: list[Any]) -> None:
+    """Ask for the lines of the cache that addresses lie in."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, number, number, number]))
+    options = [ir.Constant(number, value) for value in (0, 3, 1)]  # to read, to keep, data
+    for place in places:
+        builder.call(ask, [builder.bitcast(place, byte), *options])
 
 
 @instruction(simd_numpy.store_to)
@@ -165,13 +216,10 @@ def prefetch(_: Any, array: Any, column: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
         rows, width = cgutils.unpack_tuple(builder, proxy.shape)
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, number, number, number]))
         with cgutils.for_range(builder, rows) as loop:
             first = builder.add(builder.mul(loop.index, width), arguments[1])
-            for place in (first, builder.add(first, ir.Constant(first.type, LANES - 1))):  # they may lie in two lines of the cache
-                options = [ir.Constant(number, value) for value in (0, 3, 1)]  # to read, to keep, data
-                builder.call(ask, [builder.bitcast(builder.gep(proxy.data, [place]), byte), *options])
+            last = builder.add(first, ir.Constant(first.type, LANES - 1))  # may lie in another line of the cache
+            ask_for(builder, [builder.gep(proxy.data, [place]) for place in (first, last)])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), code
@@ -205,6 +253,22 @@ def splat(_: Any, number: Any) -> Any:
     return lanes_type(types.float32), code
 
 
+@instruction(simd_numpy.row_of)
+def row_of(_: Any, array: Any, row: Any) -> Any:
+    """A row of an array (n, 16), or a number of an array (n,) in all lanes."""
+    if array.ndim == 2:
+        check_rows(array)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if signature.args[0].ndim == 1:
+            proxy = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+            return filled(builder, builder.load(builder.gep(proxy.data, [arguments[1]])))
+        place, _width = address(context, builder, signature.args[0], arguments[0], arguments[1])
+        return builder.load(builder.bitcast(place, VECTOR.as_pointer()), align=4)
+
+    return lanes_type(array, types.intp), code
+
+
 @instruction(simd_numpy.where_number)
 def where_number(_: Any, value: Any, other: Any) -> Any:
     """`value`, but `other` in lanes where it is NaN."""
@@ -213,6 +277,18 @@ def where_number(_: Any, value: Any, other: Any) -> Any:
         return builder.select(builder.fcmp_ordered("ord", arguments[0], arguments[0]), *arguments)
 
     return lanes_type(lanes_type, lanes_type), code
+
+
+@instruction(simd_numpy.plus_product)
+def plus_product(_: Any, value: Any, one: Any, other: Any) -> Any:
+    """value + one · other, rounded once."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, one, other = arguments
+        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+        return builder.call(fma, [one, other, value])
+
+    return lanes_type(*[lanes_type] * 3), code
 
 
 @instruction(simd_numpy.where_positive)

@@ -58,6 +58,15 @@ def prefetch(array: NDArray[np.generic], column: int) -> None:
     """Nothing: there is no cache to fill."""
 
 
+def gather(array: NDArray[np.generic], numbers: NDArray[np.uint32], row: int) -> Lanes:
+    check_rows(numbers)
+    return array[numbers[row]].astype(np.float32)
+
+
+def prefetch_scattered(array: NDArray[np.generic], numbers: NDArray[np.uint32], row: int) -> None:
+    """Nothing, likewise."""
+
+
 def measured(value: Lanes, least: np.float32, most: np.float32, flag: np.float32, more: np.float32) -> Lanes:
     above = value - flag
     flagged = (above >= 0) & (above <= more) & (above == np.rint(above))
@@ -68,8 +77,16 @@ def splat(number: np.float32) -> Lanes:
     return np.full(LANES, number, np.float32)
 
 
+def row_of(array: Lanes, row: int) -> Lanes:
+    return load(array, row) if array.ndim == 2 else splat(array[row])
+
+
 def where_number(value: Lanes, other: Lanes) -> Lanes:
     return np.where(np.isnan(value), other, value)
+
+
+def plus_product(value: Lanes, one: Lanes, other: Lanes) -> Lanes:
+    return (value + one.astype(np.float64) * other).astype(np.float32)
 
 
 def where_positive(condition: Lanes, value: Lanes, other: Lanes) -> Lanes:

@@ -1,25 +1,25 @@
 """What a stack of frames and an image are: every operation takes its data through here."""
 
-from functools import partial
-from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed, delayed
-from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.averages import Average, average_frames
 from detcal.frames.flags import Dummy
-from detcal.frames.graph import fold_blocks, map_frames, whole_frames
-from detcal.frames.readings import Valid, readings, values_and_known
+from detcal.frames.graph import count_threads, map_frames
+from detcal.frames.readings import readings
+from detcal.frames.simd import LANES
 from detcal.frames.valid import check_nothing_lacks, find_readings
 
 DIMS = ("frame", "y", "x")
 
 # Blocks of arrays that come without chunks: large enough to hide the scheduler, small enough to hold many.
 BLOCK_BYTES = 32 * 2**20
+SHARED_BYTES = 128 * 2**20  # of those of a stack that lies in memory, which take no more of it
 
 
 def frames_a_block(frame_bytes: int) -> int:
@@ -27,7 +27,13 @@ def frames_a_block(frame_bytes: int) -> int:
     return max(1, BLOCK_BYTES // max(1, frame_bytes))
 
 
-def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
+def frames_a_thread(stack: xr.DataArray) -> int:
+    """Frames that make a block of a stack that lies in memory: as many for each thread, up to full SIMD lanes or about 128 MiB."""
+    most = min(LANES, max(1, SHARED_BYTES // max(1, stack[0].nbytes)))
+    return min(most, ceil(len(stack) / count_threads()))
+
+
+def as_stack(data: Any, name: str = "frames", *, shared_out: bool = False) -> xr.DataArray:
     """A stack as a DataArray (frame, y, x) over dask.
 
     Parameters
@@ -36,6 +42,8 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
         DataArray, dask or numpy array, (frame, y, x) or a single frame (y, x), of integers or reals of up to 64 bits.
     name
         What to call it in an error.
+    shared_out
+        Whether arrays without chunks are cut so that all threads have some: what depends on blocks then depends on threads.
 
     Raises
     ------
@@ -55,12 +63,12 @@ def as_stack(data: Any, name: str = "frames") -> xr.DataArray:
         stack = xr.DataArray(stack.data, dims=DIMS, name=stack.name, attrs=stack.attrs)
     if not isinstance(stack.data, da.Array):
         # hashing the values, for a name, would take longer than using them
-        blocks = (frames_a_block(stack[0].nbytes), -1, -1)
-        stack = stack.copy(data=da.from_array(stack.values, chunks=blocks, name=False))
+        blocks = frames_a_thread(stack) if shared_out else frames_a_block(stack[0].nbytes)
+        stack = stack.copy(data=da.from_array(stack.values, chunks=(blocks, -1, -1), name=False))
     return stack.astype(native(stack.dtype), copy=False)
 
 
-def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "frames") -> xr.DataArray:
+def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "frames", *, shared_out: bool = False) -> xr.DataArray:
     """As `as_stack`, of frames that have the shape of a calibration.
 
     Raises
@@ -68,9 +76,10 @@ def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "fram
     InputError
         As `as_stack`, or if they have another shape.
     """
-    stack = as_stack(data, name)
+    stack = as_stack(data, name, shared_out=shared_out)
     if stack.shape[1:] != tuple(shape):
-        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the {owner}, got {stack.shape[1:]}")
+        turned = ": rows and columns are exchanged, transpose them" if stack.shape[:0:-1] == tuple(shape) else ""
+        raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the {owner}, got {stack.shape[1:]}{turned}")
     return stack
 
 
@@ -96,8 +105,10 @@ def as_image(
     dummy: float | None = None,
     detector: Dummy | None = None,
     largest_is_flag: bool = True,
+    saturation: float | None = None,
+    average: Average = "clipped",
 ) -> da.Array:
-    """An image (y, x) as float32 in one dask chunk; of a stack (frame, y, x) the mean of the readings. NaN where there is none.
+    """An image (y, x) as float32 in one dask chunk; of a stack (frame, y, x) the average of the readings. NaN where there is none.
 
     Parameters
     ----------
@@ -107,6 +118,10 @@ def as_image(
         It has to have.
     dummy, detector, largest_is_flag
         As for `find_readings`.
+    saturation
+        Numbers from this on are no readings.
+    average
+        Of the readings of a stack, see `detcal.frames.averages`.
 
     Raises
     ------
@@ -118,33 +133,8 @@ def as_image(
     if found.shape[1:] != tuple(shape):
         raise InputError(f"expected {name} of shape {tuple(shape)} (y, x), as the frames, got {found.shape[1:]}")
     found, valid = find_readings(found, dummy=dummy, detector=detector, largest_is_flag=largest_is_flag, beside=True)
+    if saturation is not None:
+        valid = valid.below(saturation)
     if len(found) == 1:
         return map_frames(readings, found, {"valid": valid}).data[0]
-    ends = np.cumsum((0, *found.data.chunks[1])).tolist()
-    means: list[Delayed] = []
-    for top, bottom in pairwise(ends):  # of a file by rows no chunk is read twice, and few rows are held at once
-        means.append(mean_image(found[:, top:bottom], valid, *means[-1:]))
-    strips = [da.from_delayed(mean, (rows, shape[1]), np.float32) for mean, rows in zip(means, found.data.chunks[1], strict=True)]
-    image: da.Array = da.concatenate(strips).rechunk(-1)
-    return image
-
-
-def mean_image(stack: xr.DataArray, valid: Valid, *before: Delayed) -> Delayed:
-    """The mean of the readings, after others have been found."""
-    sums = fold_blocks(whole_frames(stack), partial(add_frames, valid=valid), np.add, *before, partial_sums=1)
-    return delayed(mean_of_sums, pure=True)(sums)
-
-
-def add_frames(so_far: NDArray[np.float64] | None, block: NDArray[Any], *before: Any, valid: Valid) -> NDArray[np.float64]:
-    """Sum and number (2, y, x) of the readings; what comes before says no more than that its turn has come."""
-    sums = np.zeros((2, *block.shape[1:])) if so_far is None else so_far.copy()
-    for frame in block:
-        values, good = values_and_known(frame, valid)
-        np.add(sums[0], values, out=sums[0], where=good)
-        sums[1] += good
-    return sums
-
-
-def mean_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The mean reading; NaN where there was none."""
-    return np.divide(sums[0], sums[1], out=np.full(sums.shape[1:], np.nan), where=sums[1] > 0).astype(np.float32)
+    return average_frames(found, valid, average)

@@ -30,6 +30,8 @@ class Response:
         the mean if it has an intercept.
     frames_used : int32
         Frames whose smoothed signal was above the cutoff.
+    frames_saturated : int32, or None
+        Frames that were left out because readings in the pixel, or around it, were saturated. None: not known.
     mask : bool
         True: never lit, dead or hot. Such pixels become NaN in the correction.
     curvature : float32, 1/counts, or None
@@ -49,6 +51,7 @@ class Response:
     frames_used: xr.DataArray
     mask: xr.DataArray
     curvature: xr.DataArray | None = None
+    frames_saturated: xr.DataArray | None = None
     sigma: float = 50.0
     cutoff: float = 300.0
     order: int = 1

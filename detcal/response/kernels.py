@@ -7,6 +7,7 @@ from detcal.errors import InputError
 from detcal.frames.jit import kernel
 from detcal.frames.lanes import reading
 from detcal.frames.readings import ALL_NUMBERS, Valid
+from detcal.response.saturation import Saturation
 from detcal.response.smoothing import Image, ValidSmoother
 
 Array = NDArray[np.generic]
@@ -14,8 +15,8 @@ Array = NDArray[np.generic]
 FRAMES_A_BATCH = 4  # frames that are smoothed before their sums are taken in one pass over the pixels
 
 # The planes of the sums: V is the measured signal, S the smoothed one, D = S − V. D is small, so that nothing cancels.
-# The last three are for order 2.
-N, V, V2, V3, D, VD, DD, V4, V5, V2D = range(10)
+# In FULL are those that saturation left out. The last three are for order 2.
+N, V, V2, V3, D, VD, DD, FULL, V4, V5, V2D = range(11)
 
 
 def count_planes(order: int) -> int:
@@ -84,11 +85,13 @@ def accumulate(
     boundary: str,
     truncate: float,
     valid: Valid = ALL_NUMBERS,
+    limit: float | None = None,
 ) -> NDArray[np.float64]:
     """The sums, with a block of frames added. The sums that came in are not changed: a task may be run again."""
     sums = np.zeros((count_planes(order), *dark.shape)) if sums is None else sums.copy()
     dark = writable(dark)
     smoother = ValidSmoother(sigma, boundary, truncate)
+    saturation = Saturation(limit, sigma, boundary, truncate)
     signals = np.empty((min(FRAMES_A_BATCH, len(frames)), *dark.shape), np.float32)
     smoothed = np.empty_like(signals)
     for start in range(0, len(frames), FRAMES_A_BATCH):
@@ -96,6 +99,10 @@ def accumulate(
         for frame, signal, estimate in zip(batch, signals, smoothed, strict=False):
             subtract_dark(frame, dark, valid, signal)
             estimate[...] = smoother(signal)
+            spoilt = saturation.spoilt(frame, dark, estimate)
+            if spoilt is not None:
+                estimate[spoilt] = np.nan
+                sums[FULL] += spoilt
         add_powers(sums, signals[: len(batch)], smoothed[: len(batch)], cutoff)
     return sums
 
@@ -256,8 +263,8 @@ def find_bad_pixels(sums, order, intercept, gain, bad):  # type: ignore[no-untyp
 
 def solve(
     sums: NDArray[np.float64], *, order: int, intercept: bool, cutoff: float
-) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.bool_]]:
-    """Gain, offset, curvature, gain error, R², frames used and mask from the sums over the sweep.
+) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Gain, offset, curvature, gain error, R², frames used, frames saturated and mask from the sums over the sweep.
 
     Raises
     ------
@@ -279,40 +286,50 @@ def solve(
         raise InputError(
             f"expected at least 2 usable frames in the sweep, found {most}: a frame counts where its smoothed, "
             f"dark-subtracted signal is above cutoff = {cutoff:g} and not NaN. Lower the cutoff, or check that the dark "
-            "is not brighter than the sweep and that the frames are not NaN."
+            "is not brighter than the sweep and that the frames are not NaN or saturated."
         )
     offset, gain, curvature = coefficients
-    return gain, offset, curvature, gain_error, r_squared, frames_used, bad
+    return gain, offset, curvature, gain_error, r_squared, frames_used, sums[FULL].astype(np.int32), bad
 
 
-def correction_terms(
-    offset: Image,
-    gain: Image,
-    curvature: Image | None,
-    mask: NDArray[np.bool_],
-    flat: Image | None,
+def flat_divisor(
+    flat: Image,
     flat_dark: Image | None,
+    terms: list[Image],
+    mask: NDArray[np.bool_] | None,
     *,
-    sigma: float,
-    boundary: str,
-    truncate: float,
+    smoothing: tuple[float, str, float] | None,
     residual_sigma: float | None,
-) -> list[Image]:
-    """Offset, gain and, if there is one, curvature as they multiply a frame: divided by the flat, NaN where masked."""
-    terms: list[Image] = [offset, gain] if curvature is None else [offset, gain, curvature]
-    divisor = np.where(mask, np.float32(np.nan), np.float32(1))
-    if flat is not None:
-        signal = (flat if flat_dark is None else flat - flat_dark) * divisor
-        smoothed = ValidSmoother(sigma, boundary, truncate)(signal)
-        if not np.any(smoothed > 0):
-            raise InputError(
-                "expected a flat that is brighter than its dark, found no such pixel: the flat is zero, NaN or already "
-                "dark-subtracted (then say flat_is_dark_subtracted = true)"
-            )
-        if residual_sigma is not None:
-            smoothed -= large_residuals(smoothed, polynomial(signal, terms), residual_sigma)
-        divisor *= np.where(smoothed > 0, smoothed, np.float32(np.nan))
-    return [np.divide(term, divisor, dtype=np.float32) for term in terms]
+) -> Image:
+    """What frames are divided by: the flat less its dark, smoothed where there are gains for its pixels; NaN where that is not above 0.
+
+    Raises
+    ------
+    InputError
+        A flat that is nowhere brighter than its dark, or has no reading.
+    """
+    signal = flat if flat_dark is None else flat - flat_dark
+    if mask is not None:
+        signal = np.where(mask, np.float32(np.nan), signal)
+    if np.isnan(signal).all():
+        raise InputError("expected a flat with readings, found none: all are saturated, missing, or masked")
+    divisor = signal if smoothing is None else ValidSmoother(*smoothing)(signal)
+    if not np.any(divisor > 0):
+        raise InputError(
+            "expected a flat that is brighter than its dark, found no such pixel: the flat is zero or already dark-subtracted (then say "
+            "flat_is_dark_subtracted = true)"
+        )
+    if residual_sigma is not None:
+        divisor = divisor - large_residuals(divisor, polynomial(signal, terms), residual_sigma)
+    return np.where(divisor > 0, divisor, np.float32(np.nan))
+
+
+def divided(terms: list[Image], mask: NDArray[np.bool_] | None, divisor: Image | None) -> list[Image]:
+    """Terms as they multiply a frame: divided by the flat, if there is one, NaN where masked."""
+    below = np.float32(1) if divisor is None else divisor
+    if mask is not None:
+        below = np.where(mask, np.float32(np.nan), below)
+    return [np.divide(term, below, dtype=np.float32) for term in terms]
 
 
 def polynomial(signal: Image, terms: list[Image]) -> Image:
@@ -361,4 +378,26 @@ def correct(frames: Array, dark: Image, offset: Image, gain: Image, curvature: I
         scale_frames(frames, valid, dark, offset, gain, out)
     else:
         scale_frames_curved(frames, valid, dark, offset, gain, writable(curvature), out)
+    return out
+
+
+@kernel
+def divide_between(frame, first, second, share):  # type: ignore[no-untyped-def]
+    """Divide a frame in place by what lies between two flats, a share of the way from the first; NaN where one of them is."""
+    rest = np.float32(1) - share
+    for row in range(frame.shape[0]):
+        for column in range(frame.shape[1]):
+            value = frame[row, column] / (rest * first[row, column] + share * second[row, column])
+            frame[row, column] = value if abs(value) < np.inf else np.nan
+
+
+def correct_in_time(
+    frames: Array, places: NDArray[np.float64], dark: Image, *images: Image, flats: int, valid: Valid = ALL_NUMBERS
+) -> Image:
+    """As `correct`, with so many flats, the last of the images, each frame divided by what its place (frame, 1, 1) between them says."""
+    out = correct(frames, dark, *images[:-flats], valid=valid)
+    divisors = [writable(image) for image in images[-flats:]]
+    for frame, place in zip(out, places.ravel(), strict=True):
+        first = min(int(place), flats - 2)
+        divide_between(frame, divisors[first], divisors[first + 1], np.float32(place - first))
     return out

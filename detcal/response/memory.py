@@ -22,16 +22,27 @@ def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order
     return Needs(once=(dark + 2 * sums) * pixels, task=(2 * frames * itemsize + batch + copied) * pixels, begun=sums * pixels)
 
 
-def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> Needs:
-    """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel, without what is needed to write them.
+def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int, flats: int = 1) -> Needs:
+    """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel by so many flats, without what is needed to write them.
 
     A task holds its block and the float32 result. The dark and the terms are made before, from about 16 float32 images.
     """
     pixels = shape[0] * shape[1]
-    return Needs(prepared=16 * 4 * pixels, once=4 * (order + 2) * pixels, task=frames * (2 * itemsize + 4) * pixels)
+    return Needs(prepared=16 * 4 * pixels, once=4 * (order + 1 + flats) * pixels, task=frames * (2 * itemsize + 4) * pixels)
+
+
+def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
+    """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge."""
+    height, width = shape
+    return Needs(task=frames * (2 * itemsize + 4) * height * width + 4 * (height + 2) * (width + 2))
+
+
+def minus_log_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
+    """Logarithms of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, its readings, and two masks of them."""
+    return Needs(task=frames * (2 * itemsize + 2 * 4 + 2) * shape[0] * shape[1])
 
 
 def mean_image_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
     """Averaging dark or flat frames in blocks of `frames`: the block, sums that came in and go out and their total, and two images."""
-    sums = 2 * 8
+    sums = 2 * 8 + 4 * 4
     return (2 * frames * itemsize + 4 * sums + 2 * 4) * shape[0] * shape[1]

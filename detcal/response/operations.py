@@ -10,17 +10,19 @@ from dask.delayed import delayed
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
+from detcal.frames.averages import Average
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
+from detcal.frames.limits import find_limit
 from detcal.frames.stack import as_image, as_stack
 from detcal.frames.valid import as_mask, find_readings
 from detcal.response import kernels
 from detcal.response.calibration import Response
+from detcal.response.flats import flats_in_time
 from detcal.response.smoothing import BOUNDARIES
 from detcal.sizes import check_radius
 
 Boundary = Literal["nearest", "reflect", "mirror", "wrap"]
-ORDER = ("dark", "gain", "flat")  # in which the frames are corrected
 
 
 def fit_response(
@@ -30,6 +32,8 @@ def fit_response(
     mask: ArrayLike | None = None,
     sigma: float = 50.0,
     cutoff: float = 300.0,
+    saturation: float | None = None,
+    average: Average = "clipped",
     order: Literal[1, 2] = 1,
     intercept: bool = False,
     boundary: Boundary = "nearest",
@@ -57,6 +61,11 @@ def fit_response(
         Standard deviation of the gaussian that smooths each frame; large enough to average the pixels' differences out.
     cutoff : counts
         Smoothed signals below or at it are left out.
+    saturation : counts, optional
+        Readings from this number on are saturated: they take no part, nor do frames in pixels near which more than 1 in 500 readings
+        (by the weights of the smoothing) are. By default what the file says, or the largest number of an integer of up to 16 bits.
+    average : "clipped", "mean" or "median"
+        Of dark frames. "clipped" leaves out what single readings have too much, or too little: zingers, dropped readings.
     order : 1 or 2
         Linear, or with a curvature.
     intercept : bool
@@ -111,44 +120,62 @@ def fit_response(
     if dark is not None:
         refuse_twice(stack, ["dark"], "leave the dark out", "a sweep")
     shape = stack.shape[1:]
+    limit = find_limit(stack, saturation)
     stack, valid = find_readings(stack, dummy=dummy)
-    dark_image = delayed(as_dark_image(dark, mask, shape, dummy))
-    add = partial(kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate, valid=valid)
+    dark_image = delayed(as_dark_image(dark, mask, shape, dummy=dummy, saturation=saturation, average=average))
+    add = partial(
+        kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate,
+        valid=valid if limit is None else valid.below(limit), limit=limit,
+    )  # fmt: skip
     sums = fold_blocks(whole_frames(stack), add, np.add, dark_image, partial_sums=partial_sums)
-    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=7)(sums)
-    types = (np.float32,) * 5 + (np.int32, np.bool_)
-    gain, offset, curvature, gain_error, r_squared, frames_used, bad = (
+    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=8)(sums)
+    types = (np.float32,) * 5 + (np.int32, np.int32, np.bool_)
+    gain, offset, curvature, gain_error, r_squared, frames_used, frames_saturated, bad = (
         xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x")) for image, dtype in zip(solved, types, strict=True)
     )
     return Response(
         gain=gain, offset=offset, gain_error=gain_error, r_squared=r_squared, frames_used=frames_used, mask=bad,
-        curvature=curvature if order == 2 else None,
+        frames_saturated=frames_saturated, curvature=curvature if order == 2 else None,
         sigma=sigma, cutoff=cutoff, order=order, intercept=intercept, boundary=boundary, truncate=truncate,
     )  # fmt: skip
 
 
 def correct_response(
     frames: ArrayLike,
-    response: Response,
+    response: Response | None = None,
     *,
     dark: ArrayLike | None = None,
     flat: ArrayLike | None = None,
+    flat_positions: str | ArrayLike | None = None,
+    average: Average = "clipped",
+    saturation: float | None = None,
     residual_sigma: float | None = None,
     flat_is_dark_subtracted: bool = False,
     dummy: float | None = None,
 ) -> xr.DataArray:
     """Take the dark off the frames, multiply by the gain and divide by the smoothed flat, lazily.
 
+    Without a response this is plain flat-field correction, (frame − dark)/(flat − dark), by the flat as it is.
+
     Parameters
     ----------
     frames : (frame, y, x)
         Raw frames of any integer or real type, counts.
-    response : Response
+    response : Response, optional
         From `fit_response`, `detcal.load` or `Response.from_gain`.
-    dark : (y, x) or (frame, y, x), optional
-        Dark image, or dark frames to be averaged. Taken off the frames and the flat.
+    dark : (y, x) or (frame, y, x), or number, optional
+        Dark image, or dark frames to be averaged. Taken off the frames and the flat. A number is that of all pixels.
     flat : (y, x) or (frame, y, x), optional
-        Sample-free image, or frames to be averaged. It is smoothed as in the fit, so that its own noise makes no rings.
+        Sample-free image, or frames to be averaged. With a response it is smoothed as in the fit, so that its own noise makes no rings.
+    flat_positions : str or numbers, optional
+        Where the flats were taken: between those before and those after it, a frame is divided by a flat in proportion. The name of a
+        coordinate of frames and flats, a time or an angle say; or for each flat the number of the frame before which it was taken,
+        negative before the first. By default the numbers in the file, where frames and flats come from one stack of it (NXtomo).
+    average : "clipped", "mean" or "median"
+        Of dark and flat frames. "clipped" leaves out what single readings have too much, or too little: zingers, dropped readings.
+    saturation : counts, optional
+        Readings of dark and flat from this number on are none. By default what the file says, or the largest number of an integer of up to
+        16 bits.
     residual_sigma : float, optional
         Keep what the flat still shows after the gain (new dust, say) where it exceeds this many standard deviations; 3 is
         usual. None: none of it.
@@ -168,7 +195,7 @@ def correct_response(
     ------
     InputError
         Here, for shapes and options, and for frames that say they have had a gain, a dark or a flat already; when computed, for a flat
-        that is nowhere brighter than its dark.
+        that is nowhere brighter than its dark, or all of it saturated.
 
     References
     ----------
@@ -182,51 +209,103 @@ def correct_response(
     >>> frames, dark, flat = np.full((2, 4, 4), 1100.0), np.full((4, 4), 100.0), np.full((4, 4), 2100.0)
     >>> float(correct_response(frames, gains, dark=dark, flat=flat).mean())
     0.5
+    >>> fading = np.stack([flat, flat - 400])  # before the first frame, and after the last
+    >>> correct_response(frames, dark=dark, flat=fading, flat_positions=[-0.5, 1.5]).mean(("y", "x")).values.round(3)
+    array([0.526, 0.588], dtype=float32)
     """
     stack = as_stack(frames)
-    shape = stack.shape[1:]
-    if response.shape != shape:
-        raise InputError(f"expected frames of shape {response.shape} (y, x), as the response, got {shape}")
-    if residual_sigma is not None and not residual_sigma >= 0:
-        raise InputError(f"expected residual_sigma of 0 or more, got {residual_sigma}")
-    if residual_sigma is not None and flat is None:
-        raise InputError("residual_sigma needs a flat: give flat=, or leave residual_sigma out")
-    check_radius(response.sigma, response.truncate)
-    done = ["gain", *(name for name, image in (("dark", dark), ("flat", flat)) if image is not None)]
+    shape = stack.shape[1], stack.shape[2]
+    check_correction(shape, response, dark, flat, flat_positions, residual_sigma)
+    given = {"dark": dark is not None, "gain": response is not None, "flat": flat is not None}
+    done = [name for name in given if given[name]]
     refuse_twice(stack, done, "leave out what was done: dark, flat, or the whole correction")
+    groups, places = ([], None) if flat is None else flats_in_time(stack, flat, flat_positions)
     stack, valid = find_readings(stack, dummy=dummy)
-    dark_image = as_dark_image(dark, None, shape, dummy)
-    flat_image = None if flat is None else as_image(flat, response.shape, "a flat", dummy=dummy)
+    options: dict[str, Any] = {"dummy": dummy, "average": average, "saturation": saturation}
+    dark_image = as_dark_image(dark, None, shape, **options)
+    terms, mask, smoothing = terms_of(response, shape)
+    divide = delayed(partial(kernels.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma), pure=True)
+    divisors: list[Any] = []
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
-    terms = correction_terms(response, flat_image, None if flat is None or flat_is_dark_subtracted else dark_image, residual_sigma)
+    for each in groups:
+        image = as_image(each, shape, "a flat", **options | {"saturation": find_limit(as_stack(each), saturation)})
+        divisors.append(divide(image, None if flat_is_dark_subtracted else dark_image, terms, mask))
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
-    attrs = attributes_of(stack, names, done=sorted(done, key=ORDER.index))
-    images = [dark_image, *terms]
-    return map_frames(kernels.correct, stack, {"valid": valid}, images=images, whole=False, name="corrected", attrs=attrs)
+    options = {"whole": False, "name": "corrected", "attrs": attributes_of(stack, names, done=done)}
+    if places is None:
+        images = [dark_image, *divided_terms(terms, mask, *divisors)]
+        return map_frames(kernels.correct, stack, {"valid": valid}, images=images, **options)
+    images = [dark_image, *divided_terms(terms, mask), *(da.from_delayed(each, shape, np.float32) for each in divisors)]
+    known = {"valid": valid, "flats": len(divisors)}
+    return map_frames(kernels.correct_in_time, stack, known, stacks=[places], images=images, **options)
 
 
-def correction_terms(response: Response, flat: da.Array | None, flat_dark: da.Array | None, residual_sigma: float | None) -> list[da.Array]:
+def check_correction(
+    shape: tuple[int, ...], response: Response | None, dark: Any, flat: Any, flat_positions: Any, residual_sigma: float | None
+) -> None:
+    """Refuse what does not go together."""
+    if response is None and dark is None and flat is None:
+        raise InputError("expected a response, a dark or a flat to correct frames with: give one of them")
+    if response is not None and not isinstance(response, Response):
+        raise InputError(f"expected a Response, got {type(response).__name__}: Response.from_gain makes one of an image of gains")
+    if response is not None and response.shape != shape:
+        raise InputError(f"expected frames of shape {response.shape} (y, x), as the response, got {shape}")
+    if response is not None:
+        check_radius(response.sigma, response.truncate)
+    if flat_positions is not None and flat is None:
+        raise InputError("flat_positions needs a flat: give flat=, or leave flat_positions out")
+    if residual_sigma is None:
+        return
+    if not residual_sigma >= 0:
+        raise InputError(f"expected residual_sigma of 0 or more, got {residual_sigma}")
+    if flat is None or response is None:
+        raise InputError("residual_sigma needs a flat and a response: give both, or leave residual_sigma out")
+
+
+def terms_of(response: Response | None, shape: tuple[int, ...]) -> tuple[list[da.Array], da.Array | None, tuple[float, str, float] | None]:
+    """Offset, gain and curvature that multiply frames, the mask, and how flats are smoothed; without a response, what does nothing."""
+    if response is None:
+        return [da.zeros(shape, np.float32, chunks=-1), da.ones(shape, np.float32, chunks=-1)], None, None
+    images = [response.offset, response.gain, response.curvature]
+    terms = [da.asarray(image.data).rechunk(-1) for image in images if image is not None]
+    return terms, da.asarray(response.mask.data).rechunk(-1), (response.sigma, response.boundary, response.truncate)
+
+
+def divided_terms(terms: list[da.Array], mask: da.Array | None, divisor: Any = None) -> list[da.Array]:
     """What multiplies the frames, from one task: fused into the blocks' tasks it would be computed again in each."""
-    curvature = None if response.curvature is None else response.curvature.data
-    compute = delayed(
-        partial(
-            kernels.correction_terms, sigma=response.sigma, boundary=response.boundary, truncate=response.truncate,
-            residual_sigma=residual_sigma,
-        ),
-        pure=True, nout=2 if curvature is None else 3,
-    )  # fmt: skip
-    terms = compute(response.offset.data, response.gain.data, curvature, response.mask.data, flat, flat_dark)
-    return [da.from_delayed(term, response.shape, np.float32) for term in terms]
+    shape = terms[0].shape
+    found = delayed(kernels.divided, pure=True, nout=len(terms))(terms, mask, divisor)
+    return [da.from_delayed(term, shape, np.float32) for term in found]
 
 
-def as_dark_image(dark: Any, mask: Any, shape: tuple[int, ...], dummy: float | None = None) -> da.Array:
+def as_dark_image(
+    dark: Any,
+    mask: Any,
+    shape: tuple[int, ...],
+    *,
+    dummy: float | None = None,
+    saturation: float | None = None,
+    average: Average = "clipped",
+) -> da.Array:
     """The dark in float32, zero if there is none, NaN in masked pixels: NaN is no reading from then on."""
     height, width = shape
-    image = da.zeros(shape, dtype=np.float32, chunks=-1) if dark is None else as_image(dark, (height, width), "a dark", dummy=dummy)
+    if np.ndim(dark) == 0:
+        image: da.Array = da.full(shape, 0 if dark is None else as_number(dark), dtype=np.float32, chunks=-1)
+    else:
+        limit = find_limit(as_stack(dark, "a dark"), saturation)
+        image = as_image(dark, (height, width), "a dark", dummy=dummy, saturation=limit, average=average)
     if mask is None:
         return image
     masked: da.Array = da.where(da.asarray(as_mask(mask, shape, "frames")).rechunk(-1), np.float32(np.nan), image)
     return masked
+
+
+def as_number(dark: Any) -> float:
+    """A dark that is the same in all pixels."""
+    number = np.asarray(dark)
+    if number.dtype.kind not in "iuf" or not np.isfinite(number):
+        raise InputError(f"expected a dark image, dark frames, or a number of counts, got {dark!r}")
+    return float(number)
 
 
 def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:

@@ -16,6 +16,7 @@ from dask.order import order
 Graph = dict[Any, Any]
 Ends = dict[Any, Any]  # what is asked of a graph: its keys, and what each stands for
 
+DONE = "done"  # of keys that mark that another is done
 WINDOW_BLOCKS = 1000  # whose tasks exist at once
 MOST_WINDOWS = 100
 
@@ -102,6 +103,11 @@ class Stage:
     tasks: Graph
     ends: list[Any]
 
+    def last(self) -> list[Any]:
+        """Its tasks that no other of it needs."""
+        needed = {each for node in self.tasks.values() for each in node.dependencies}
+        return [key for key, node in self.tasks.items() if is_task(node) and key not in needed]
+
 
 def in_stages(graph: Graph, ends: list[Any]) -> list[Stage]:
     """The graph taken apart: a stage for each block, in the order of `ends`, which is that of the data.
@@ -125,17 +131,20 @@ def in_stages(graph: Graph, ends: list[Any]) -> list[Stage]:
 
 
 def in_turn(stages: list[Stage], at_once: int) -> Graph:
-    """The whole graph, in which the first tasks of a block wait until the block `at_once` places before it is written.
+    """The whole graph, in which the first tasks of a block wait until all is done for the block that was written `at_once` places before.
 
     Without this, where one task is held up others run ahead: what they make for blocks whose turn has not come piles up, beyond any plan.
+    Nor is it enough that a block is written: what is yet to be added up of it, for a sum over all blocks, would stay in memory.
     """
     graph: Graph = {}
     for number, stage in enumerate(stages):
         graph |= stage.tasks
-        before = next((each.ends for each in stages[max(0, number - at_once) :: -1] if each.ends), []) if number >= at_once else []
+        written = next((each for each in stages[max(0, number - at_once) :: -1] if each.ends), None) if number >= at_once else None
+        before = [] if written is None else [(DONE, key) for key in written.last()]
         for key, node in stage.tasks.items() if before else ():
             if is_task(node) and not any(each in stage.tasks for each in node.dependencies):
                 graph[key] = Task(key, after, node, *map(TaskRef, before))
+        graph |= {mark: Task(mark, nothing, TaskRef(mark[1])) for mark in before}
     return graph
 
 
@@ -165,3 +174,7 @@ def is_task(node: Any) -> bool:
 def after(value: Any, *before: Any) -> Any:
     """The value itself; what came before says no more than that its turn has come."""
     return value
+
+
+def nothing(value: Any) -> None:
+    """What marks that a value is there, without keeping it."""

@@ -109,16 +109,28 @@ def label_of(variable: xr.DataArray, place: int) -> str:
 
 
 def image(title: str, shown: xr.DataArray) -> Image:
-    """An image, read whole and thinned; of a mask, what is masked is NaN."""
-    found = np.asarray(shown.compute(scheduler="synchronous").values)
-    values = np.where(found, np.nan, 0) if found.dtype == np.bool_ else found.astype(np.float32)
-    height, width = values.shape
-    return Image(title, thinned(values).astype(np.float32), (height, width), int(np.isnan(values).sum()), unit_of(shown))
+    """An image, read a block of rows at a time and thinned; of a mask, what is masked is NaN."""
+    height, width = shown.shape
+    row, column = every(height), every(width)
+    bands, missing, start = [], 0, 0
+    for rows in shown.chunks[0] if shown.chunks else (height,):
+        found = np.asarray(shown[start : start + rows].compute(scheduler="synchronous").values)
+        absent = found if found.dtype == np.bool_ else np.isnan(found)
+        missing += int(absent.sum())
+        kept = slice(-start % row, None, row), slice(None, None, column)
+        bands.append(np.where(absent[kept], np.float32(np.nan), 0 if absent is found else found[kept]).astype(np.float32))
+        start += rows
+    return Image(title, np.concatenate(bands), (height, width), missing, unit_of(shown))
+
+
+def every(size: int) -> int:
+    """The step at which a side of so many pixels keeps no more than SIDE of them."""
+    return -(-size // SIDE)
 
 
 def thinned(values: NDArray[Any]) -> NDArray[Any]:
     """Every so-manieth value, so that no side is longer than SIDE."""
-    return values[tuple(slice(None, None, -(-size // SIDE)) for size in values.shape)]
+    return values[tuple(slice(None, None, every(size)) for size in values.shape)]
 
 
 def line(title: str, variable: xr.DataArray, members: dict[str, xr.DataArray]) -> Lines:

@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
-from math import ceil
 
 import xarray as xr
 
@@ -133,7 +132,7 @@ class Plan:
 
 
 def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
-    """The plan for this process with the most tasks at once, each with full lanes where they matter, and then the largest blocks.
+    """The plan for this process that is fastest by tasks at once and SIMD lanes that blocks fill, and then with the largest blocks.
 
     Parameters
     ----------
@@ -207,7 +206,7 @@ def fitting(recipe: Recipe, stages: list[Stage], places: Sequence[Place], depth:
         return plan_for(stages, cut, depth, tasks, places, copy)
 
     arrangements = product(range(most, 0, -1), cut.sizes)
-    for tasks, depth in sorted(arrangements, key=lambda each: (-each[0] * filled_lanes(recipe, each[1]), each[0])):
+    for tasks, depth in sorted(arrangements, key=lambda each: (-each[0] * speed(recipe, each[1]), each[0])):
         found = planned(depth, tasks)
         if found.fits:
             check_files(found)
@@ -265,9 +264,9 @@ def rows_of(source: Input, frames: xr.DataArray) -> Work:
     return Work("rows", ROWS, height, smallest, halvings(blocks.chunksize[1], smallest), across=blocks.numblocks[0])
 
 
-def filled_lanes(recipe: Recipe, depth: int) -> float:
-    """Share of the lanes at work on a block: a single frame takes as long as LANES of them."""
-    return depth / LANES / ceil(depth / LANES) if fills_lanes(recipe) else 1.0
+def speed(recipe: Recipe, depth: int) -> float:
+    """How fast a frame is in blocks of so many, by the step that minds most."""
+    return min(step.speed(depth) for step in recipe.steps)
 
 
 def fills_lanes(recipe: Recipe) -> bool:

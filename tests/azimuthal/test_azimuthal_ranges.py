@@ -11,7 +11,7 @@ from pyFAI.detectors import Detector, detector_factory
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal import build_bins, integrate, integrate_azimuthal, median_filter, outlier_mask, radial_background, sigma_clip
-from detcal.azimuthal.geometry import UNITS
+from detcal.azimuthal.units import PAIRS, UNITS, in_unit
 from detcal.errors import InputError
 from tests.reference import bins as reference
 
@@ -42,8 +42,12 @@ def sums(bins):
     return np.add.reduceat(np.append(bins.data.values, 0).astype(float), bins.indptr.values[:-1]) * (np.diff(bins.indptr) > 0)
 
 
+OURS = {"s_nm^-1": ("q_nm^-1", 1 / (2 * np.pi)), "s_A^-1": ("q_A^-1", 1 / (2 * np.pi)), "r_px": ("r_m", 1e4)}  # that pyFAI does not have
+
+
 def radii(place, unit):
-    return place.array_from_unit(SHAPE, "center", unit).astype(float)
+    name, times = OURS.get(unit, (unit, 1))
+    return place.array_from_unit(SHAPE, "center", name).astype(float) * times
 
 
 # ------------------------------------------------------------------------------------------------------- numpy's histogram
@@ -55,7 +59,8 @@ def test_rings_of_a_range_are_numpys(unit, npt):
     place = geometry(rot1=0.1, rot2=-0.2)
     radius = radii(place, unit)
     low, high = np.quantile(radius, (0.2, 0.7))
-    for limits in ((low, high), (low, 2 * abs(high) + 1), (radius.min(), radius.max())):
+    rounded = 1e-12 if unit in OURS else 0  # one product of ours is another one here
+    for limits in ((low, high), (low, 2 * abs(high) + 1), (radius.min() * (1 - rounded), radius.max() * (1 + rounded))):
         wanted, edges = np.histogram(radius, npt, limits)
         bins = build_bins(place, npt=npt, unit=unit, radial_range=limits)
         np.testing.assert_array_equal(np.diff(bins.indptr), wanted)
@@ -93,6 +98,45 @@ def test_spacings_are_2_pi_over_q(unit, turn):
     for split in ("bbox", "full"):
         with pytest.raises(InputError, match=f"pixels cannot be split in {unit}.*take split"):
             build_bins(place, npt=20, unit=unit, split=split)
+
+
+@pytest.mark.parametrize("split", ["bbox", "full"])
+@pytest.mark.parametrize("unit", OURS)
+def test_multiples_of_pyfais_units_have_the_same_rings(unit, split):
+    """Of the same range, with pixels split."""
+    place, (name, times) = geometry(rot1=0.1), OURS[unit]
+    limits = np.quantile(radii(place, name), (0.2, 0.7))
+    found, wanted = (build_bins(place, npt=20, unit=each, radial_range=limits * by, split=split) for each, by in ((unit, times), (name, 1)))
+    np.testing.assert_allclose(found.centres, wanted.centres * times, rtol=1e-12)
+    np.testing.assert_allclose(found.to_scipy().toarray(), wanted.to_scipy().toarray(), atol=1e-6)
+
+
+def test_pixels_that_are_not_square_have_no_radius_in_pixels():
+    place = AzimuthalIntegrator(0.1, detector=Detector(1e-4, 2e-4, max_shape=(20, 20)))
+    with pytest.raises(InputError, match=r"expected square pixels for the unit r_px, got 0\.0001 × 0.0002 m: take r_mm"):
+        build_bins(place, npt=5, unit="r_px")
+
+
+@pytest.mark.parametrize("wanted", PAIRS)
+@pytest.mark.parametrize("unit", PAIRS)
+def test_radii_in_one_unit_are_those_in_another(unit, wanted):
+    """As pyFAI and Bragg's law have them; beyond 180° there is no angle."""
+    place = geometry()
+    one, other = (radii(place, each) for each in (unit, wanted))
+    np.testing.assert_allclose(in_unit(one, unit, wanted, 1e-10), other, rtol=1e-6)
+
+
+def test_radii_that_cannot_be_shown_in_another_unit():
+    assert np.isnan(in_unit([126.0], "q_nm^-1", "2th_deg", 1e-10)).all()
+    np.testing.assert_allclose(in_unit([2.0], "q_nm^-1", "d_A", None), [10 * np.pi])
+    for unit, wanted, message in (
+        ("q_nm^-1", "2th_deg", "q_nm.-1 in 2th_deg needs a wavelength"),
+        ("r_mm", "2th_deg", "r_mm cannot be shown in 2th_deg, since r_mm is neither an angle"),
+        ("2th_deg", "r_mm", "since r_mm is neither an angle, q, s nor d: build the bins in r_mm"),
+        ("2th_deg", "2th", "unknown unit '2th'; near are 2th_rad, 2th_deg"),
+    ):
+        with pytest.raises(InputError, match=message):
+            in_unit([1.0], unit, wanted, None)
 
 
 def test_pixels_on_edges_are_where_numpy_has_them():

@@ -2,6 +2,7 @@
 
 import re
 import tracemalloc
+from functools import partial
 
 import h5py
 import hdf5plugin
@@ -14,17 +15,33 @@ from detcal_pipelines.template import render
 
 from detcal import load, save
 from detcal.azimuthal import (
+    AzimuthalBins,
     blocks,
     build_bins,
+    hot_pixels,
     integrate,
     integrate_azimuthal,
+    kernels,
     outlier_mask,
+    quantile_errors,
     quantile_filter,
     radial_background,
+    rejected,
     sigma_clip,
 )
-from detcal.azimuthal.kernels import AZIMUTHAL
-from detcal.azimuthal.memory import drawn_bytes, outlier_bytes, profiles_bytes, rings_bytes
+from detcal.azimuthal.darks import less_darks
+from detcal.azimuthal.kernels import AZIMUTHAL, POISSON
+from detcal.azimuthal.memory import (
+    LESS_DARK_PIXEL,
+    drawn_bytes,
+    errors_bytes,
+    hot_pixels_bytes,
+    outlier_bytes,
+    profiles_bytes,
+    rejected_bytes,
+    rings_bytes,
+    side_by_side_bytes,
+)
 from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
@@ -198,7 +215,7 @@ def scans(tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("name", ["sigma_clip", "integrate", "median_filter", "outlier_mask", "radial_background"])
+@pytest.mark.parametrize("name", ["sigma_clip", "integrate", "median_filter", "outlier_mask", "find_hot_pixels", "radial_background"])
 def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(scans, name):
     """Long runs: the few blocks of a short one are at their peak together in some runs, and in others not."""
     peaks = []
@@ -211,19 +228,34 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(scans, na
     assert peaks[1] < 1.05 * peaks[0]
 
 
+@pytest.mark.parametrize("name", [*RECIPES, "integrate_azimuthal"])
+def test_kernels_for_rings_side_by_side_are_compiled_before_a_run_too(folder, monkeypatch, name):
+    (folder / "try.toml").write_text(render(name))
+    rows, found = AzimuthalBins.rows_for, []
+    monkeypatch.setattr(AzimuthalBins, "rows_for", lambda *arguments: found.append(rows(*arguments)) or found[-1])
+    read_recipe(folder / "try.toml").steps[0].try_out(np.ones((2, 4, 4), np.int32)).compute()
+    assert min(found) == 0
+    assert max(found) > 0
+
+
 @pytest.mark.parametrize("split", ["no", "full"])
 @pytest.mark.parametrize("npt", [3, 1000])
-def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split):
+@pytest.mark.parametrize("side_by_side", ["frames", "rings"])
+def test_a_task_holds_no_more_than_is_planned(folder, frames, npt, split, side_by_side, monkeypatch):
     """Blocks apart, which are planned twice."""
+    monkeypatch.setattr(kernels, "MOST_ROOM", 100 if side_by_side == "rings" else 0)
+    monkeypatch.setattr(kernels, "ONE_BY_ONE", 1e-9)
     bins = build_bins(folder / "detector.poni", npt=npt, split=split)
-    rings, counts = bins.in_memory.compute(), np.diff(bins.indptr)
+    rows, counts = bins.rows_for(len(frames)), bins.lengths
+    rings = bins.rings_for(len(frames)).compute()
     blocks.quantile_block(frames[:1], rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     tracemalloc.start()
     blocks.quantile_block(frames, rings=rings, valid=ALL_NUMBERS, quantiles=(0.4, 0.6))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt).task - 2 * frames.nbytes
-    assert sum(array.nbytes for array in rings) < rings_bytes(SHAPE, int(counts.sum())) + 2**16
+    own = profiles_bytes(SHAPE, 40, 4, int(counts.sum()), int(counts.max()), npt, rows).task - 2 * frames.nbytes
+    held = side_by_side_bytes(rows, npt) if rows else rings_bytes(SHAPE, int(counts.sum()))
+    assert 0.8 * held < sum(array.nbytes for array in rings) < held + 2**16
     assert peak < own
 
 
@@ -238,6 +270,29 @@ def test_masks_and_backgrounds_hold_no_more_than_is_planned_besides(folder, fram
     rest = profiles_bytes(SHAPE, 40, 4, entries, longest, 100).task - 2 * frames.nbytes
     assert 0.9 * masks < traced(blocks.outlier_block, frames, **options) < masks + rest
     assert 0.9 * drawn < traced(blocks.draw, profiles, images=bins.images_in_memory.compute()) < drawn
+
+
+def test_what_profiles_may_have_besides_holds_no_more_than_is_planned(folder, frames):
+    """Errors of quantiles, counts of what is left out, darks of frames, and counts of hot pixels; each beside the block without."""
+    bins = build_bins(folder / "detector.poni", npt=100)
+    rings, entries, counts = bins.in_memory.compute(), bins.entries_in_memory.compute(), np.diff(bins.indptr)
+    plain = {"rings": rings, "valid": ALL_NUMBERS}
+    clip = {**plain, "noise_valid": ALL_NUMBERS, "model": AZIMUTHAL, "threshold": 5.0, "most": 5}
+    alone = traced(blocks.clip_block, frames, **clip)
+    quantiles = {**plain, "quantiles": (0.5, 0.5)}
+    errors = traced(quantile_errors.block_with_errors, frames, entries=entries, **quantiles)
+    assert errors < traced(blocks.quantile_block, frames, **quantiles) + errors_bytes(SHAPE, int(counts.max())).task
+    counted = traced(rejected.clip_and_count, frames, entries=entries, **clip)
+    assert counted < alone + rejected_bytes(SHAPE, len(frames), 100).task
+    darks = np.ones_like(frames)
+    for model in (AZIMUTHAL, POISSON):
+        options = {**clip, "model": model, "dark_valid": ALL_NUMBERS}
+        noise = 4 * 16 * entries.pixels.size  # of a batch
+        assert (
+            traced(partial(less_darks, kernel=blocks.clip_block), frames, darks, **options) < alone + noise + LESS_DARK_PIXEL * frames.size
+        )
+    looked = traced(hot_pixels.look_at_block, frames, **clip)
+    assert looked < traced(blocks.outlier_block, frames, **clip) + hot_pixels_bytes(SHAPE, len(frames), 1).task
 
 
 def traced(kernel, *arrays, **options):

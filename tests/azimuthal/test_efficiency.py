@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pyFAI
 import pytest
+import xarray as xr
 import xraydb
 from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry
 
-from detcal.azimuthal import build_bins, integrate
+from detcal.azimuthal import build_bins, find_hot_pixels, integrate, median_filter, outlier_mask, sigma_clip
 from detcal.errors import InputError
 
 SENSORS = {"Si": (2.329, 450e-6), "CdTe": (5.85, 1e-3), "GaAs": (5.3176, 500e-6)}  # g/cm³, m
@@ -88,3 +89,14 @@ def test_what_is_not_known_is_said():
         build_bins(place(sensor=False), npt=3, sensor_efficiency=True)
     with pytest.raises(InputError, match="sensor_efficiency to be True, False or None, got 'Si'"):
         build_bins(geometry, npt=3, unit="2th_deg", sensor_efficiency="Si")
+
+
+def test_a_flat_that_frames_had_is_not_joined_by_it_in_silence():
+    """In Python: a step leaves it out by itself."""
+    frames = xr.DataArray(np.ones((1, *SHAPE)), dims=("frame", "y", "x"), attrs={"corrections": ["dark", "flat"]})
+    bins = build_bins(place(), npt=3)
+    for job in (integrate, sigma_clip, median_filter, outlier_mask, find_hot_pixels):
+        with pytest.warns(UserWarning, match="frames had a flat divided out, .* build them with sensor_efficiency=False"):
+            job(frames, bins)
+        job(frames, build_bins(place(), npt=3, sensor_efficiency=False))  # warnings are errors here
+        job(frames.assign_attrs(corrections=["dark"]), bins)

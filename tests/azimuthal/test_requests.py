@@ -12,6 +12,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal import (
     build_bins,
+    find_hot_pixels,
     integrate,
     median_filter,
     outlier_mask,
@@ -301,3 +302,16 @@ def test_geometries_that_cannot_be(change, message, poni):
         setattr(geometry, name, value)
     with pytest.raises(InputError, match=message):
         build_bins(geometry, npt=20)
+
+
+@pytest.mark.parametrize("job", [sigma_clip, outlier_mask, find_hot_pixels])
+def test_clipping_of_split_pixels_warns(job, pilatus):
+    """As pyFAI does; averages of them are as good as any."""
+    geometry, frame = pilatus
+    for split in ("bbox", "full"):
+        bins = build_bins(geometry, npt=50, split=split)
+        with pytest.warns(UserWarning, match=rf"pixels that are split \({split}\): .* split=\"no\" leaves out whole pixels"):
+            job(frame, bins)
+        integrate(frame, bins)
+        median_filter(frame, bins)
+    job(frame, build_bins(geometry, npt=50))

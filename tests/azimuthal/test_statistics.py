@@ -37,6 +37,8 @@ from tests.azimuthal.rings import (
 )
 from tests.reference import azimuthal as reference
 
+FRAMES_SIDE_BY_SIDE, RINGS_SIDE_BY_SIDE = {"MOST_ROOM": 0}, {"MOST_ROOM": 100, "ONE_BY_ONE": 1e-9}
+
 # --------------------------------------------------------------------------------------------------- slow statistics
 
 
@@ -155,9 +157,12 @@ def test_median_is_numpys(count):
     np.testing.assert_array_equal(found, np.median(frames[:, 0], axis=1))
 
 
-def test_results_do_not_depend_on_blocks_or_neighbours():
+@pytest.mark.parametrize("split", [False, True])
+def test_results_do_not_depend_on_blocks_or_neighbours(split):
+    """Whether SIMD lanes hold frames, or rings of one frame: bit by bit."""
     rng = np.random.default_rng(4)
-    bins = random_rings(rng)
+    bins = random_rings(rng, split=split)
+    assert [bins.rows_for(size) > 0 for size in (1, 5, 16, 17, 37)] == [True, True, False, False, False]
     frames = random_frames(rng, bins.shape, 37)
     noise = xr.DataArray(rng.uniform(1, 200, frames.shape), dims=("frame", "y", "x")).chunk({"frame": 3, "y": 4})
     calls = [
@@ -332,6 +337,7 @@ def test_medians_between_pixels_whose_weights_are_rounded(norm):
         same(median_filter(frames, bins).compute().intensity.item(), (count - 1) / 2 / norm, 1e-6, count)
 
 
+@pytest.mark.filterwarnings("ignore:outliers among pixels that are split")
 @pytest.mark.parametrize("split", ["no", "bbox"])
 def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeypatch):
     rng = np.random.default_rng(2)
@@ -340,15 +346,50 @@ def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeyp
     detector = pyFAI.detectors.Detector(172e-6, 172e-6, max_shape=frames.shape[1:])
     geometry = AzimuthalIntegrator(dist=0.1, poni1=0.005, poni2=0.007, detector=detector, wavelength=1e-10)
     found = []
-    for batch in (kernels.BATCH, 100):
-        monkeypatch.setattr(kernels, "BATCH", batch)
+    for ways in (FRAMES_SIDE_BY_SIDE, FRAMES_SIDE_BY_SIDE | {"BATCH": 100}, RINGS_SIDE_BY_SIDE, RINGS_SIDE_BY_SIDE | {"ROWS": 30}):
+        for name, value in ways.items():
+            monkeypatch.setattr(kernels, name, value)
         bins = build_bins(geometry, npt=40, split=split)
-        assert (len(bins.in_memory.compute().batches) > 2) == (batch == 100)
+        rings = bins.rings_for(len(frames)).compute()
+        assert isinstance(rings, kernels.RingLanes) == (ways["MOST_ROOM"] > 0)
+        assert (len(rings.batches) > 2) == (not {"BATCH", "ROWS"}.isdisjoint(ways))
         profiles = [integrate(frames, bins), sigma_clip(frames, bins, threshold=2.0, variance=noise), quantile_filter(frames, bins)]
         found.append([each.compute() for each in (*profiles, outlier_mask(frames, bins, threshold=2.0, variance=noise))])
     assert found[0][3].any()
-    for whole, parts in zip(*found, strict=True):
-        xr.testing.assert_identical(whole, parts)
+    for each in zip(*found, strict=True):
+        for other in each[1:]:
+            xr.testing.assert_identical(each[0], other)
+
+
+@pytest.mark.parametrize(("rings", "lanes"), [(1, []), (64, [1, 2, 4, 8, 12, 20, 36])])
+def test_lanes_hold_what_fills_them(rings, lanes):
+    """By frames in a block; rings side by side of which fifteen would be empty take too much room."""
+    bins = make_bins(np.arange(256).reshape(16, 16) % rings)
+    assert [frames for frames in (1, 2, 4, 8, 12, 16, 20, 32, 36) if bins.rows_for(frames)] == lanes
+
+
+def test_rings_of_the_same_length_lie_side_by_side():
+    """Each of them once, though neighbours differ: sixteen times the longest of each sixteen would be twice the room of all."""
+    lengths = np.array([1, 31] * 48)
+    bins = make_bins(np.repeat(np.arange(96), lengths).reshape(1, -1))
+    assert sorted(bins.neighbours[bins.neighbours >= 0]) == [*range(96)]
+    assert bins.rows_for(1) * 16 == lengths.sum()
+
+
+@pytest.mark.parametrize("count", [16, 31, 65])
+@pytest.mark.parametrize("dtype", [np.int16, np.float64])
+def test_single_frames_by_rings_side_by_side(count, dtype):
+    """As many rings as lanes, one less, one more; of any type; with pixels of two rings."""
+    rng = np.random.default_rng(3)
+    frames = rng.integers(1, 200, (2, 30, count)).astype(dtype)
+    bins = make_bins(np.tile(np.arange(count), (30, 1)), rng.uniform(0.5, 1.5, (30, count)))
+    assert bins.rows_for(1)
+    clipped, medians = sigma_clip(frames, bins, threshold=1.5).compute(), median_filter(frames, bins).compute()
+    for frame, ring in np.ndindex(clipped.intensity.shape):
+        entries = reference.entries_of(frames[frame], bins, ring)
+        kept = reference.clip(*entries, "azimuthal", 1.5, 5)
+        agree_in_ring(clipped, frame, ring, reference.statistics(*(values[kept] for values in entries), "azimuthal"))
+        same(medians.intensity[frame, ring], reference.quantile_mean(*entries[:3], 0.5, 0.5))
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3])
@@ -365,3 +406,31 @@ def test_a_wiped_ring_is_sought_about_the_median_of_what_was_there():
     variance = np.array([100.0] * 19 + [1e17]).reshape(1, 1, 20)
     found = sigma_clip(frames, make_bins(np.zeros((1, 20), int)), threshold=5.0, max_iterations=2, variance=variance).compute()
     assert found["count"].item() == 10
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_what_is_left_out_is_counted(model, split, noisy):
+    """By ring: the readings that the mask says are outliers, and the count has not."""
+    bins, frames, noise = trial(1, split)
+    options = {"threshold": 3.0, "error_model": model, "variance": noise if noisy else None}
+    found = sigma_clip(frames, bins, rejected=True, sums=True, **options).compute()
+    plain = sigma_clip(frames, bins, sums=True, **options).compute()
+    for name in plain:
+        np.testing.assert_array_equal(found[name], plain[name])
+    marked = outlier_mask(frames, bins, **options).values.reshape(len(frames), -1)
+    wanted = marked.astype(float) @ bins.to_scipy().T
+    np.testing.assert_allclose(found.rejected, wanted, rtol=1e-5, atol=1e-5)
+    assert found.rejected.sum() > 5
+    everything = sigma_clip(frames, bins, max_iterations=0, **options).compute()["count"]
+    np.testing.assert_allclose(found.rejected + found["count"], everything, rtol=1e-6)
+    assert found.rejected.attrs["units"] == "1"
+
+
+def test_nothing_is_left_out_of_empty_rings_and_cakes_have_it_too():
+    bins, frames, _ = trial(1, split=False)
+    frames[:] = np.nan
+    assert (sigma_clip(frames, bins, rejected=True).rejected == 0).all()
+    bins = replace(bins, azimuths=xr.DataArray([0.0], dims="azimuthal"))
+    assert sigma_clip(frames, bins, rejected=True).rejected.dims == ("frame", "azimuthal", "radial")

@@ -20,7 +20,9 @@ SHAPE = (40, 44)
 SUBJECTS = (azimuthal, distortion, response, sensor, xrf)
 # What reads no frames at all; what is there to read them: figures, readers and conversions
 OTHERS = {
-    "attenuation_per_m", "plot_distortion", "plot_pixel_calibrations", "open_crono", "open_maps", "open_spectra", "convert_crono",
+    "attenuation_per_m", "plot_distortion",
+    "plot_frame",
+    "plot_profiles", "plot_pixel_calibrations", "open_crono", "open_maps", "open_spectra", "convert_crono",
 }  # fmt: skip
 
 
@@ -66,7 +68,12 @@ def computed(calibration):
 
 OPERATIONS = {
     "fit_response": [lambda: response.fit_response(FRAMES, FRAMES, mask=MASK)],
-    "correct_response": [lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, flat=IMAGE, residual_sigma=3.0)],
+    "correct_response": [
+        lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, flat=IMAGE, residual_sigma=3.0),
+        lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
+    ],
+    "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],
+    "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
     "build_psf": [lambda: sensor.build_psf(PLANE, mask=MASK, **SILICON)],
     "deconvolve": [
         lambda: sensor.deconvolve(FRAMES, sensor.build_psf(PLANE, mask=MASK, **SILICON)),
@@ -93,12 +100,17 @@ OPERATIONS = {
         lambda: azimuthal.build_bins(GEOMETRY, npt=10, dark=IMAGE),
         lambda: azimuthal.build_bins(GEOMETRY, npt=10, mask=MASK),
     ],
-    "integrate": [lambda: azimuthal.integrate(FRAMES, BINS, variance=FRAMES)],
+    "integrate": [
+        lambda: azimuthal.integrate(FRAMES, BINS, variance=FRAMES),
+        lambda: azimuthal.integrate(FRAMES, BINS, darks=FRAMES, weighted=False),
+        lambda: azimuthal.integrate(never(2, 3, *SHAPE), BINS),
+    ],
     "integrate_azimuthal": [lambda: azimuthal.integrate_azimuthal(FRAMES, azimuthal.build_bins(GEOMETRY, npt=1, npt_azimuth=4))],
-    "sigma_clip": [lambda: azimuthal.sigma_clip(FRAMES, BINS)],
+    "sigma_clip": [lambda: azimuthal.sigma_clip(FRAMES, BINS), lambda: azimuthal.sigma_clip(FRAMES, BINS, rejected=True)],
     "outlier_mask": [lambda: azimuthal.outlier_mask(FRAMES, BINS)],
+    "find_hot_pixels": [lambda: azimuthal.find_hot_pixels(FRAMES, BINS), lambda: azimuthal.find_hot_pixels(FRAMES, BINS, variance=FRAMES)],
     "quantile_filter": [lambda: azimuthal.quantile_filter(FRAMES, BINS)],
-    "median_filter": [lambda: azimuthal.median_filter(FRAMES, BINS)],
+    "median_filter": [lambda: azimuthal.median_filter(FRAMES, BINS), lambda: azimuthal.median_filter(FRAMES, BINS, errors=True)],
     "radial_background": [lambda: azimuthal.radial_background(PROFILE, BINS)],
     "build_scan_grid": [lambda: xrf.build_scan_grid(SCAN, line_lag="auto")],
     "calibrate_energy": [lambda: xrf.calibrate_energy(SCAN, channels=[100, 500], lines_kev=[3.0, 10.0]).spectra],

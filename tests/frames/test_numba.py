@@ -80,6 +80,9 @@ def use_all(rows, out):
         simd.where_positive(one, other, third),
         simd.where_between(one, nothing, other, third, nothing),
         simd.where_up_to(one, other, third, nothing),
+        simd.plus_product(one, other, third),
+        simd.row_of(rows, 4),
+        simd.row_of(rows[5], 6),
         simd.smaller(one, other),
         simd.larger(one, other),
         one + other,
@@ -91,9 +94,9 @@ def use_all(rows, out):
     )
     for k in range(len(results)):
         simd.store(out, k, results[k])
-    simd.stream(out, 13, one)
-    simd.store_to(out, 14, 0, simd.load_from(rows, 5, 0))
     simd.transpose(rows, 0, 0, out, 16, 0)
+    simd.stream(out, 32, one)
+    simd.store_to(out, 33, 0, simd.load_from(rows, 5, 0))
     found = simd.lanes_between(one, nothing, other)
     return found, simd.lowest_bit(found) if found else -1
 
@@ -123,15 +126,35 @@ def test_numbers_of_any_type_become_float32(dtype):
     odd = np.frombuffer(bytearray(array.nbytes + 1), np.uint8)[1:].view(dtype).reshape(array.shape)  # as a file may have it
     odd[:] = array
 
+    places = np.array([range(16), [29, 0, *range(14)]], np.uint32)
+
     @njit
     def read(array, out):
         simd.store(out, 0, simd.load_from(array, 1, 7))
+        simd.prefetch_scattered(array[1], places, 1)
+        simd.store(out, 1, simd.gather(array[1], places, 1))
 
+    scattered = places[1]
     for given in (array, odd):
-        found = lines(1)
+        found = lines(2)
         read(given, found)
-        np.testing.assert_array_equal(found[0], np.arange(37, 53))
-        np.testing.assert_array_equal(simd_numpy.load_from(given, 1, 7), np.arange(37, 53))
+        np.testing.assert_array_equal(found, [np.arange(37, 53), 30 + scattered])
+        np.testing.assert_array_equal(simd_numpy.load_from(given, 1, 7), found[0])
+        np.testing.assert_array_equal(simd_numpy.gather(given[1], places, 1), found[1])
+
+
+def test_a_sum_with_a_product_is_rounded_once():
+    """In between it would lose its last digit."""
+
+    @njit
+    def add(rows, out):
+        simd.store(out, 0, simd.plus_product(simd.load(rows, 0), simd.load(rows, 1), simd.load(rows, 1)))
+
+    rows, found = lines(2), lines(1)
+    rows[0], rows[1] = -1, 1 + 2**-12
+    add(rows, found)
+    assert (found == 2**-11 + 2**-24).all()
+    assert (simd_numpy.plus_product(rows[0], rows[1], rows[1]) == found).all()
 
 
 def test_short_rows_raise():

@@ -16,6 +16,8 @@ from detcal.stores.targets.crono_writer import write_crono
 OPTIONS = {
     "fit_response": "",
     "correct_response": "",
+    "remove_zingers": "",
+    "minus_log": "",
     "build_psf": "tile_rows = 32\nthickness_m = 4.5e-4\nmaterial = 'Si'\n",
     "deconvolve": "",
     "correct_distortion": "variance = 'poisson'\ncoverage = true\n",
@@ -26,6 +28,7 @@ OPTIONS = {
     "median_filter": "",
     "quantile_filter": "",
     "outlier_mask": "",
+    "find_hot_pixels": "",
     "radial_background": "",
     "uncorrect": "",
     "smooth_spectra": "chunk_spectra = 128\n",
@@ -66,5 +69,7 @@ def write_inputs(folder: Path, side: int, frames: int, lines: int) -> None:
     write_crono(simulate.maxrf_scan(lines, 60, channels=2048, counts=0.3), folder / "scan.h5")
     for name, options in OPTIONS.items():
         text = re.sub(r'(\[input]\npath = )"(?!grid)[^"]+"', r'\1"raw.h5"', render(name)).replace("grid.edf", "grid.h5")
+        if name == "minus_log":  # which takes no counts
+            text = text.replace("[[steps]]", "[[steps]]\noperation = 'correct_response'\nflat = 'flat.h5'\n[[steps]]")
         text = text.replace("# chunk_frames = 16", "chunk_frames = 8 ").replace("[output]", options + "[output]")
         (folder / f"{name}.toml").write_text(re.sub(r'path = "(\w+)\.zarr"', r'path = "new_\1.zarr"', text))

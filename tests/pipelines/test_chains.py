@@ -20,7 +20,7 @@ from tests.pipelines.packages import found_in, install
 
 SIDE, FRAMES, DEPTH = 48, 12, 4
 # Those that give frames
-FIRST = ("correct_response", "deconvolve", "correct_distortion", "uncorrect", "radial_background", "subtract_background")
+FIRST = ("correct_response", "remove_zingers", "deconvolve", "correct_distortion", "uncorrect", "radial_background", "subtract_background")
 HEAD = "[[steps]]\n"
 
 

@@ -33,7 +33,9 @@ ALIKE = {
     "quantile_filter",
     "outlier_mask",
     "smooth_spectra",
-}  # as sigma_clip and convert_crono
+    "remove_zingers",
+    "minus_log",
+}  # as sigma_clip, convert_crono and correct_response
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.pipelines.inputs import write_inputs
 SIDE, GRID_SIDE = 48, 256
 VARIANCE = 'variance = "raw.h5"\n'
 MORE = {  # files beside the frames
-    **dict.fromkeys(("integrate", "integrate_azimuthal", "sigma_clip", "outlier_mask", "deconvolve"), VARIANCE),
+    **dict.fromkeys(("integrate", "integrate_azimuthal", "sigma_clip", "outlier_mask", "find_hot_pixels", "deconvolve"), VARIANCE),
     "fit_response": 'mask = "mask.h5"\n',
     "fit_distortion": 'mask = "grid_mask.h5"\n',
     "regrid_xrf": 'elements = ["Fe"]\n',

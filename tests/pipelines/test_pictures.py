@@ -2,6 +2,7 @@
 
 import dask.array as da
 import numpy as np
+import pytest
 import xarray as xr
 from detcal_pipelines.pictures import SIDE, pictures_of
 
@@ -27,6 +28,17 @@ def test_flagged_numbers_and_masks_are_counted():
     mask[2] = True
     data = xr.Dataset({"frames": (("frame", "y", "x"), da.from_array(frames)), "mask": (("y", "x"), mask)})
     assert [picture.missing for picture in pictures_of(data)] == [3, 5]
+
+
+@pytest.mark.parametrize("kind", [bool, float])
+@pytest.mark.parametrize("rows", [1, 7, 500, 1300])
+def test_blocks_of_rows_make_the_same_image_as_all_at_once(kind, rows):
+    """Every third row is kept, wherever blocks begin."""
+    values = np.random.default_rng(0).random((1300, 600))
+    values = values > 0.9 if kind is bool else np.where(values > 0.9, np.nan, values)
+    (found,) = pictures_of(xr.DataArray(da.from_array(values, chunks=(rows, -1)), dims=("y", "x")))
+    np.testing.assert_array_equal(found.values, (np.where(values, np.nan, 0) if kind is bool else values).astype(np.float32)[::3, ::2])
+    assert found.missing == np.count_nonzero(values if kind is bool else np.isnan(values))
 
 
 def test_of_a_large_cube_some_rows_are_read(monkeypatch):

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pyFAI
 import pytest
 from detcal_pipelines.chain import build
 from detcal_pipelines.display import TOO_MUCH
@@ -45,7 +46,7 @@ def test_plan_of_a_fit(folder):
     assert found.peak_bytes <= 8 * GIB
     assert found.tasks == 2
     assert found.bytes_in == 1000 * 2048**2 * 2
-    assert found.bytes_out == 2048**2 * (4 * 4 + 4 + 1)
+    assert found.bytes_out == 2048**2 * (4 * 4 + 2 * 4 + 1)
     assert found.blocks * found.depth >= 1000
     assert found.peak_bytes - PROCESS_BYTES > 5 * 7 * 8 * 2048**2  # a partial sum of each task, one that waits, and two of the total
 
@@ -170,6 +171,21 @@ def test_lanes_are_filled_before_workers_are_added(thick):
     assert all(each.depth % 16 == 0 for each in found.values())
     for budget, each in found.items():
         assert each.peak_bytes <= budget * MIB
+
+
+def test_rings_go_to_two_workers_before_lanes_are_filled(tmp_path):
+    """Rings of one frame fill them nearly as well as frames do: two tasks of a frame are faster than one of sixteen."""
+    pyFAI.load({"detector": "Pilatus1M", "distance": 0.2, "poni1": 0.09, "poni2": 0.08, "wavelength": 1e-10}).save(
+        tmp_path / "detector.poni"
+    )
+    allocate(tmp_path / "scan.h5", (1000, 1043, 981), np.int32)
+    roomy = planned(tmp_path, "sigma_clip", 4 * GIB)
+    assert (roomy.tasks, roomy.depth) == (2, 16)
+    one_of_sixteen = replace(roomy, tasks=1).peak_bytes
+    tight = planned(tmp_path, "sigma_clip", one_of_sixteen)
+    assert tight.tasks == 2
+    assert 1 <= tight.depth < 16
+    assert tight.peak_bytes <= one_of_sixteen
 
 
 def test_methods_cost_what_they_hold(thick):

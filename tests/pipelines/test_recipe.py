@@ -17,7 +17,17 @@ RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
 @pytest.fixture
 def folder(tmp_path):
     frames = "sweep.h5", "ct.h5", "dark.h5", "flat.h5", "scan.h5", "mask.edf", "grid.edf", "variance.h5", "points.zarr", "straight.zarr"
-    for name in (*frames, "response.zarr", "first.zarr", "psf.zarr", "detector.poni", "distortion.zarr", "times.h5", "energies.h5"):
+    for name in (
+        *frames,
+        "response.zarr",
+        "corrected.zarr",
+        "first.zarr",
+        "psf.zarr",
+        "detector.poni",
+        "distortion.zarr",
+        "times.h5",
+        "energies.h5",
+    ):
         (tmp_path / name).touch()
     return tmp_path
 
@@ -63,7 +73,7 @@ pth = "response.zarr"
             'operation = "fit_response"\ndark = { path = "dark.h5", datset = "x" }',
             "steps[0].dark.datset (line 5): unknown key; did you mean dataset?",
         ),
-        ('operation = "correct_response"', "steps[0].response (line 3): missing"),
+        ('operation = "deconvolve"', "steps[0].psf (line 3): missing"),
         ('operation = "fit_response"\ndark = 5', "steps[0].dark (line 5): expected a path, or { path, dataset, frames, flip }, got 5"),
         ('operation = "fit_response"\nsigma = "wide"', "steps[0].sigma (line 5): input should be a valid number, got 'wide'"),
     ],

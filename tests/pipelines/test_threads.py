@@ -120,6 +120,31 @@ def test_blocks_wait_for_their_turn_where_one_is_held_up(held_up, at_once):
     assert most[0] <= at_once
 
 
+def test_blocks_wait_until_what_is_added_up_of_others_is_there():
+    """A sum over all blocks ends after the last of them: what it takes of each block is slow here, and keeps the block until it is done."""
+    lock, held, most = Lock(), set(), [0]
+
+    def begin(block, block_info=None):
+        with lock:
+            held.add(block_info[0]["chunk-location"][0])
+            most[0] = max(most[0], len(held))
+        return block
+
+    def part_of_sum(block, block_info=None):
+        time.sleep(0.05)
+        with lock:
+            held.discard(block_info[0]["chunk-location"][0])
+        return block
+
+    blocks = da.map_blocks(begin, da.zeros(30, chunks=1), dtype=float)
+    writes = da.map_blocks(lambda block: block, blocks, dtype=float)
+    total = da.map_blocks(part_of_sum, blocks, dtype=float).rechunk(-1).sum(keepdims=True)
+    graph, keys = optimise_together([writes, total])
+    compute(in_turn(in_stages(graph, keys), 3), keys, threads=8)
+    assert not held
+    assert most[0] <= 3 + 1  # and what the first block takes, which might be a matrix for all
+
+
 def test_stages_hold_every_task_once():
     writes = [da.map_blocks(lambda block: block, da.zeros(6, chunks=1).rechunk(chunk) + 1, dtype=float) for chunk in (1, 2, 3)]
     graph, keys = optimise_together(writes)

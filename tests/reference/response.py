@@ -64,3 +64,20 @@ def correct(frames, gain, dark, flat, sigma, residual_sigma=None, boundary="near
         residual = divisor - gain * signal
         divisor = divisor - np.where(np.abs(residual) >= residual_sigma * np.nanstd(residual), residual, 0)
     return np.where(mask, np.nan, (frames.astype(np.float64) - dark) * gain / divisor)
+
+
+def without_zingers(frames, threshold, rounding):
+    """The median of the eight neighbours, in an image that goes on mirrored, in place of each reading that stands out from them."""
+    values = frames.astype(np.float32)
+    out = values.copy()
+    for number, frame in enumerate(values):
+        around = np.pad(frame, 1, mode="reflect")
+        for row, column in np.ndindex(frame.shape):
+            x = frame[row, column]
+            neighbours = np.delete(around[row : row + 3, column : column + 3].ravel(), 4)
+            neighbours = np.where(np.isnan(neighbours), x, neighbours)
+            middle = np.median(neighbours)
+            noise = max(np.float32(1.4826) * np.median(np.abs(neighbours - middle)), np.float32(rounding), np.float32(1e-5) * abs(middle))
+            if x > middle + np.float32(threshold) * noise:
+                out[number, row, column] = middle
+    return out

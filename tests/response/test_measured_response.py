@@ -48,9 +48,11 @@ def test_tooth_with_its_flats_and_darks(folder):
     """There is no sweep: with unit gains, and every residual of the flat kept, what is left is the usual flat field."""
     path = folder / "tomopy_tooth.h5"
     frames, darks, flats = (open_frames(path, f"/exchange/{name}") for name in ("data", "data_dark", "data_white"))
-    found = correct_response(frames, Response.from_gain(np.ones((2, 640))), dark=darks, flat=flats, residual_sigma=0).values
+    unit = Response.from_gain(np.ones((2, 640)))
+    found = correct_response(frames, unit, dark=darks, flat=flats, residual_sigma=0, average="mean").values
     with h5py.File(path) as file:
         raw, dark, flat = (file[f"exchange/{name}"][...].astype(float) for name in ("data", "data_dark", "data_white"))
     wanted = (raw - dark.mean(axis=0)) / (flat.mean(axis=0) - dark.mean(axis=0))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_allclose(correct_response(frames, dark=darks, flat=flats, average="mean"), wanted, rtol=1e-5)
     assert found[:, :, :20].mean() == pytest.approx(1, abs=0.01)  # beside the tooth there is air

@@ -15,6 +15,7 @@ from detcal.stores.sources.nxtomo import KEY, angles_of
 from detcal.stores.sources.readers import Around, Block, Coords, Reader
 
 Flip = Literal["ud", "lr", "both"]
+NUMBER = "frame_number"  # coordinate of frames of a stack with an image key: flats lie before, between and after the projections
 FLIPPED: dict[str, tuple[str, ...]] = {"ud": ("y",), "lr": ("x",), "both": ("y", "x")}
 
 GAP_BYTES = 2**20  # to open a file once more takes as long as to read about this much
@@ -45,6 +46,8 @@ class Selected(Around):
         numbers = self.numbers()
         lines = {**angles_of(self.reader), **self.reader.coords()}
         found = {name: (dim, values[numbers] if dim == DIMS[0] else values, attrs) for name, (dim, values, attrs) in lines.items()}
+        if KEY in found:
+            found[NUMBER] = (DIMS[0], numbers, {"long_name": "number of the frame in its stack"})
         if KEY in found and len(np.unique(found[KEY][1])) == 1:
             del found[KEY]  # they were asked for
         return found

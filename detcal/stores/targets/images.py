@@ -38,9 +38,10 @@ def check_pages(dataset: xr.Dataset, suffix: str) -> None:
 
 
 def pages_of(dataset: xr.Dataset) -> list[xr.DataArray]:
-    """What an image file has pages of: maps of elements, or the only variable; nothing, if there are several."""
+    """What an image file has pages of: maps of elements, or the only variable; nothing, if there are several. A mask is 0 and 1."""
     maps = [variable for variable in dataset.values() if variable.dims == ("element", *MAP)]
-    return maps or ([next(iter(dataset.values()))] if len(dataset) == 1 else [])
+    alone = list(dataset.values()) if len(dataset) == 1 else []
+    return maps or [image.astype(np.uint8) if image.ndim == 2 and image.dtype == np.bool_ else image for image in alone]
 
 
 def labelled(dataset: xr.Dataset) -> Iterator[tuple[str, NDArray[Any]]]:

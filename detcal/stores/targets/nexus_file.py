@@ -26,7 +26,8 @@ ERRORS = (
 # Names of units, among them pyFAI's, as UDUNITS has them.
 UNITS = {
     "q_nm^-1": "1/nm", "q_A^-1": "1/angstrom", "2th_deg": "degree", "2th_rad": "rad", "r_mm": "mm", "r_m": "m", "d*2_nm^-2": "1/nm^2",
-    "d*2_A^-2": "1/angstrom^2", "deg": "degree", "pixels": "1", "px": "1", "channels": "1", "counts²/s²": "counts^2/s^2",
+    "d*2_A^-2": "1/angstrom^2", "s_nm^-1": "1/nm", "s_A^-1": "1/angstrom",
+    "d_nm": "nm", "d_A": "angstrom", "r_px": "1", "deg": "degree", "pixels": "1", "px": "1", "channels": "1", "counts²/s²": "counts^2/s^2",
 }  # fmt: skip
 
 

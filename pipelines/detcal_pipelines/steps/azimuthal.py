@@ -1,17 +1,14 @@
 """Steps that bring frames to profiles in rings."""
 
-from collections.abc import Callable
 from typing import Any, Literal, Self
 
-import numpy as np
 import xarray as xr
 from pydantic import Field
-from pyFAI.detectors import Detector
-from pyFAI.geometry import Geometry
 
 from detcal.azimuthal import (
     AzimuthalBins,
     build_bins,
+    find_hot_pixels,
     integrate,
     integrate_azimuthal,
     median_filter,
@@ -20,149 +17,17 @@ from detcal.azimuthal import (
     radial_background,
     sigma_clip,
 )
-from detcal.azimuthal.kernels import BATCH
-from detcal.azimuthal.memory import LANE_PIXEL, drawn_bytes, outlier_bytes, profiles_bytes
-from detcal.frames.corrections import corrections_of
+from detcal.azimuthal.memory import drawn_bytes, hot_pixels_bytes, outlier_bytes
 from detcal.frames.needs import Needs
-from detcal.frames.once import find_now
-from detcal.poni import read_poni
-from detcal_pipelines.pictures import Picture, pictures_of, with_rings
-from detcal_pipelines.steps.sources import ArraySource, Ends, Normalization, Shape
+from detcal_pipelines.steps.rings import DARKS, ERRORS, NORMALIZATION, PROFILES, SUMS, VARIANCE, Clipping, Rings, few_bins
+from detcal_pipelines.steps.sources import Ends, Normalization
 from detcal_pipelines.steps.step import (
     Block,
     DarkSource,
-    FlatSource,
     FramesSource,
-    GeometrySource,
     Kind,
-    MaskSource,
     ReadyRecipe,
-    Step,
-    opened,
 )
-
-PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
-NORMALIZATION = Field(
-    None,
-    description="what the intensities of each frame are divided by: a number, a list of numbers, the name of a coordinate of the frames, "
-    "or { path, dataset } of an array",
-    examples=["exposure_s"],
-)
-SUMS = Field(False, description="give the sums too that profiles are made of, so that those of several runs can be added up")
-VARIANCE = "variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }"
-
-
-class Rings(Step[AzimuthalBins]):
-    """What all steps have in common that look at frames in rings."""
-
-    fills_lanes = True
-
-    geometry: GeometrySource = Field(description=".poni file", examples=["detector.poni"])
-    npt: int = Field(1000, gt=0)
-    unit: str = Field("q_nm^-1", description="unit of the radius: q_nm^-1, q_A^-1, 2th_deg, 2th_rad, r_mm, …")
-    split: Literal["no", "bbox", "full"] = Field(
-        "no",
-        description="no: a pixel belongs to the ring of its centre; bbox, full: to all that its bounding box or outline lies in, by area",
-    )
-    npt_azimuth: int | None = Field(None, gt=0, examples=[36])
-    radial_range: Ends | None = Field(None, examples=[[1.0, 50.0]])
-    azimuth_range: Ends | None = Field(None, examples=[[-90.0, 90.0]])
-    mask: MaskSource | None = Field(
-        None, description="bad pixels: an image (not 0: bad), or a response; default: the detector's", examples=["mask.edf"]
-    )
-    dark: DarkSource | None = Field(
-        None, description="dark image or frames: a path, a list, or { path, dataset, frames, flip }", examples=["dark.h5"]
-    )
-    flat: FlatSource | None = Field(
-        None,
-        description="flat image or frames, of which the dark was taken off: a path, a list, or { path, dataset, frames, flip }",
-        examples=["flat.h5"],
-    )
-    polarization: float | None = Field(None, ge=-1, le=1, examples=[0.99])
-    solid_angle: bool = Field(True)
-    shape: Shape | None = Field(None, description="rows, columns of a detector that the geometry gives no model for", examples=[[195, 487]])
-    parallax: bool | None = Field(
-        None,
-        description="whether radii are corrected for the depth at which the sensor absorbs; default: if the geometry says so",
-        examples=[False],
-    )
-    sensor_efficiency: bool | None = Field(
-        None,
-        description="divide by what the sensor absorbs, relative to rays along its normal; default: if the geometry names its sensor, "
-        "and no flat is given, nor divided out of the frames",
-        examples=[False],
-    )
-    dummy: float | None = Field(None, description="number that stands for no reading, in place of all other flags", examples=[4294967295])
-
-    @property
-    def gives(self) -> Kind:
-        return "table"
-
-    @property
-    def product(self) -> str:
-        return "profiles"
-
-    def for_data(self, data: Any) -> Self:
-        """Without the parallax and efficiency that the frames had taken out before; of their shape, where the geometry has no model of a
-        detector."""
-        open_options: dict[str, Any] = {}
-        if self.parallax is None and "parallax" in corrections_of(data):
-            open_options["parallax"] = False
-        if self.sensor_efficiency is None and {"efficiency", "flat"} & {*corrections_of(data)}:
-            open_options["sensor_efficiency"] = False
-        if self.shape is None and read_poni(self.geometry).detector.shape is None:
-            open_options["shape"] = list(data.shape[1:])
-        return self.model_copy(update=open_options)
-
-    def prepare(self) -> AzimuthalBins:
-        images = {name: opened(getattr(self, name)) for name in ("mask", "dark", "flat")}
-        return find_now(build_bins(self.geometry, **self.options_of(build_bins) | images))
-
-    def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.indptr)
-        entries, longest = int(counts.sum()), int(counts.max())
-        own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts))
-        source = getattr(self, "variance", None)
-        if source is None:
-            return own
-        read = 2 * block.nbytes // block.itemsize * source.open(block.depth).dtype.itemsize
-        return own + Needs(task=read + LANE_PIXEL * min(BATCH + longest, entries))
-
-    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], AzimuthalBins]) -> dict[str, list[Picture]]:
-        """As usual, and upon the frames rings of equal radius: they show whether the centre is right."""
-        radius = np.asarray(ready().radius)
-        return {
-            "What went in, with lines of equal radius": [with_rings(each, radius) for each in pictures_of(data)],
-            "What came out": pictures_of(result),
-        }
-
-    def try_out(self, data: Any) -> Any:
-        near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
-        of_the_run = {"variance", "normalization"} & {*type(self).model_fields}
-        alone = self.model_copy(update=dict.fromkeys(of_the_run))
-        return alone.build(data, build_bins(near, npt=2, unit="r_mm"))
-
-    @property
-    def factors(self) -> Any:
-        """What intensities are divided by, as functions take it."""
-        given = getattr(self, "normalization", None)
-        return given.open() if isinstance(given, ArraySource) else given
-
-
-class Clipping(Rings):
-    """What the steps have in common that look for outliers."""
-
-    threshold: float = Field(
-        5.0,
-        ge=0,
-        description="pixels further from the mean than so many standard deviations are left out; 0: Chauvenet's criterion alone",
-    )
-    max_iterations: int = Field(5, ge=0)
-    error_model: Literal["azimuthal", "poisson", "hybrid"] = Field(
-        "azimuthal",
-        description="azimuthal: variance from the spread in the ring; poisson; hybrid: clips by the spread, gives the errors of poisson",
-    )
-    variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
 
 
 class SigmaClip(Clipping):
@@ -174,10 +39,10 @@ class SigmaClip(Clipping):
 
     normalization: Normalization | None = NORMALIZATION
     sums: bool = SUMS
+    rejected: bool = Field(False)
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
-        beside = {"variance": opened(self.variance), "normalization": self.factors}
-        return sigma_clip(data, ready, **self.options_of(sigma_clip) | beside)
+        return sigma_clip(data, ready, **self.options_of(sigma_clip) | self.beside_frames | {"normalization": self.factors})
 
 
 class OutlierMask(Clipping):
@@ -195,12 +60,46 @@ class OutlierMask(Clipping):
         return "masks"
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.DataArray:
-        return outlier_mask(data, ready, **self.options_of(outlier_mask) | {"variance": opened(self.variance)})
+        return outlier_mask(data, ready, **self.options_of(outlier_mask) | self.beside_frames)
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
-        counts = np.diff(ready.indptr)
-        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts))
+        counts, rows = ready.lengths, ready.rows_for(block.depth)
+        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts), rows)
         return super().task_bytes(block, ready) + masks
+
+
+class FindHotPixels(Clipping):
+    """Find the pixels that are outliers in most frames: a mask for other steps."""
+
+    operation: Literal["find_hot_pixels"] = "find_hot_pixels"
+    mirrors = (build_bins, find_hot_pixels)
+    ready_recipe = ReadyRecipe(
+        "From diffraction frames to a mask of the detector's hot pixels.", output="hot_pixels.zarr",
+        writes="hot_pixels, bool (y, x): `mask` of other steps",
+    )  # fmt: skip
+
+    share: float = Field(0.5, ge=0, lt=1)
+    partial_sums: int | None = Field(None, gt=0, examples=[3])
+
+    @property
+    def gives(self) -> Kind:
+        return "calibration"
+
+    @property
+    def product(self) -> str:
+        return "a mask"
+
+    def in_blocks(self, depth: int | None, begun: int) -> Self:
+        """No more partial sums than blocks that are begun, which the plan counts with."""
+        return self if self.partial_sums else self.model_copy(update={"partial_sums": begun})
+
+    def build(self, data: Any, ready: AzimuthalBins) -> xr.DataArray:
+        return find_hot_pixels(data, ready, **self.options_of(find_hot_pixels) | self.beside_frames)
+
+    def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
+        counts, rows = ready.lengths, ready.rows_for(block.depth)
+        masks = outlier_bytes(block.image_shape, block.depth, int(counts.sum()), int(counts.max()), len(counts), rows)
+        return super().task_bytes(block, ready) + masks + hot_pixels_bytes(block.image_shape, block.depth, self.partial_sums)
 
 
 class MedianFilter(Rings):
@@ -213,6 +112,7 @@ class MedianFilter(Rings):
     )
 
     normalization: Normalization | None = NORMALIZATION
+    errors: bool = ERRORS
 
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         return median_filter(data, ready, **self.options_of(median_filter) | {"normalization": self.factors})
@@ -223,6 +123,7 @@ class Quantiles(Rings):
 
     quantiles: Ends = Field([0.4, 0.6])
     normalization: Normalization | None = NORMALIZATION
+    errors: bool = ERRORS
 
     def filtered(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         """The mean in each ring."""
@@ -271,12 +172,14 @@ class Means(Rings):
         "poisson", description="variance of a reading: poisson; azimuthal: from the spread in the ring; no: not known"
     )
     variance: FramesSource | None = Field(None, description=VARIANCE, examples=["variance.h5"])
+    darks: DarkSource | None = DARKS
     normalization: Normalization | None = NORMALIZATION
+    weighted: bool = Field(True)
     sums: bool = SUMS
 
     def options(self) -> dict[str, Any]:
         """Of `integrate`, with files opened."""
-        return self.options_of(integrate) | {"variance": opened(self.variance), "normalization": self.factors}
+        return self.options_of(integrate) | self.beside_frames | {"normalization": self.factors}
 
 
 class Integrate(Means):
@@ -305,6 +208,5 @@ class IntegrateAzimuthal(Means):
     def build(self, data: Any, ready: AzimuthalBins) -> xr.Dataset:
         return integrate_azimuthal(data, ready, **self.options())
 
-    def try_out(self, data: Any) -> Any:
-        near = Geometry(1.0, detector=Detector(1e-4, 1e-4, max_shape=data.shape[1:]))
-        return integrate_azimuthal(data, build_bins(near, npt=1, npt_azimuth=2, unit="r_mm"))
+    def tried(self, data: Any, count: int) -> Any:
+        return integrate_azimuthal(data, few_bins(data, npt=1, npt_azimuth=count))

@@ -4,24 +4,43 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from detcal.errors import InputError
+from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
-from detcal.response import Response, correct_response, fit_response
+from detcal.response import Response, correct_response, fit_response, minus_log, remove_zingers
+from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
-from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes
+from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes, minus_log_bytes, remove_zingers_bytes
+from detcal.response.operations import Boundary
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
 DARK = "dark image or frames: a path, a list, or { path, dataset, frames, flip }; default: those in the file of the frames, if it names any"
 
 
 class ResponseSource(ImageSource):
-    """A response that `detcal` wrote, or an image of gains."""
+    """A response that `detcal` wrote, or an image of gains, with the smoothing that they were fitted with."""
+
+    sigma: float | None = Field(None, gt=0)
+    boundary: Boundary | None = None
+    truncate: float | None = Field(None, gt=0)
 
     def open(self) -> Response:
-        """The response."""
+        """The response.
+
+        Raises
+        ------
+        InputError
+            What is none, and a smoothing for a response that says its own.
+        """
+        given = {name: getattr(self, name) for name in ("sigma", "boundary", "truncate") if getattr(self, name) is not None}
         response = self.find_response()
-        return Response.from_gain(self.open_image("a response or gains")) if response is None else response
+        if response is None:
+            return Response.from_gain(self.open_image("a response or gains"), **given)
+        if given:
+            raise InputError(f"{self.path} is a response, which says its own smoothing: leave {' and '.join(given)} out")
+        return response
 
 
 class FitResponse(Step[Any]):
@@ -41,9 +60,15 @@ class FitResponse(Step[Any]):
     )
     sigma: float = Field(50.0, gt=0)
     cutoff: float = Field(300.0)
+    saturation: float | None = Field(
+        None,
+        description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer",
+        examples=[65535],
+    )
+    average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out")
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
     intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
-    boundary: Literal["nearest", "reflect", "mirror", "wrap"] = Field("nearest")
+    boundary: Boundary = Field("nearest")
     truncate: float = Field(4.0, gt=0)
     dummy: float | None = Field(None, examples=[-1])
     partial_sums: int | None = Field(None, gt=0, examples=[3])
@@ -77,7 +102,7 @@ class FitResponse(Step[Any]):
         return fits[0].gain + fits[1].gain
 
 
-class CorrectResponse(Step[Response]):
+class CorrectResponse(Step[Response | None]):
     """Take off the dark, multiply by the gain, divide by the flat."""
 
     operation: Literal["correct_response"] = "correct_response"
@@ -85,34 +110,109 @@ class CorrectResponse(Step[Response]):
     pixelwise = True
     beside: ClassVar = {"dark": DarkSource, "flat": FlatSource}
     ready_recipe = ReadyRecipe(
-        "From raw CT frames to transmission without rings.", "ct.h5", "corrected.zarr", sets=("dark", "flat"),
+        "From raw CT frames to transmission without rings.", "ct.h5", "corrected.zarr", sets=("response", "dark", "flat"),
         writes="float32 (frame, y, x), transmission where there is a flat",
     )  # fmt: skip
 
-    response: ResponseSource = Field(description="what fit_response wrote, or an image of gains", examples=["response.zarr"])
+    response: ResponseSource | None = Field(
+        None,
+        description="what fit_response wrote, or an image of gains: { path, sigma, boundary, truncate }; default: none, so that frames are "
+        "divided by the flat as it is",
+        examples=["response.zarr"],
+    )
     dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
     flat: FlatSource | None = Field(None, description="sample-free image or frames; default: as dark", examples=["flat.h5"])
+    flat_positions: str | list[float] | None = Field(
+        None,
+        description="where flats were taken: a coordinate of frames and flats, or for each flat the number of the frame before which it "
+        "was; default: the numbers in the file, where frames and flats come from one stack",
+        examples=["rotation_angle"],
+    )
+    average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out")
+    saturation: float | None = Field(
+        None, description="readings of dark and flat from this number on are none; default: as in fit_response", examples=[65535]
+    )
     flat_is_dark_subtracted: bool = Field(False)
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows where it exceeds this many standard deviations", examples=[3.0]
     )
     dummy: float | None = Field(None, examples=[-1])
 
-    def prepare(self) -> Response:
-        return self.response.open()
+    _groups: int = PrivateAttr(1)  # of flats that were taken together
 
-    def build(self, data: Any, ready: Response) -> Any:
+    def for_data(self, data: Any) -> Self:
+        """Knowing how many images the flats are averaged to."""
+        suited = self.model_copy()
+        if self.flat is not None:
+            suited._groups = len(flats_in_time(data, self.flat.open(1), self.options_of(correct_response)["flat_positions"])[0])
+        return suited
+
+    def prepare(self) -> Response | None:
+        return None if self.response is None else self.response.open()
+
+    def build(self, data: Any, ready: Response | None) -> Any:
         dark, flat = (opened(source, frames_a_block(data)) for source in (self.dark, self.flat))
-        return correct_response(data, ready, **self.options_of(correct_response) | {"dark": dark, "flat": flat})
+        return correct_response(data, ready, **self.options_of(correct_response, "response") | {"dark": dark, "flat": flat})
 
-    def task_bytes(self, block: Block, ready: Response) -> Needs:
-        own = correct_response_bytes(block.image_shape, block.depth, block.itemsize, order=2)
+    def task_bytes(self, block: Block, ready: Response | None) -> Needs:
+        own = correct_response_bytes(block.image_shape, block.depth, block.itemsize, order=2, flats=self._groups)
         return own + means(block, self.dark, self.flat)
 
     def try_out(self, data: Any) -> Any:
         unit = Response.from_gain(np.ones(data.shape[1:]), sigma=1.0)
         curved = replace(unit, curvature=unit.offset)
-        return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data)
+        in_time = correct_response(data, flat=data, flat_positions=np.array([0, len(data) - 1]))
+        return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data) + in_time
+
+
+class RemoveZingers(Step[None]):
+    """Replace readings that stand out from their neighbours."""
+
+    operation: Literal["remove_zingers"] = "remove_zingers"
+    mirrors = (remove_zingers,)
+    ready_recipe = ReadyRecipe(
+        "From raw CT frames to ones without the hits of gamma rays.", "ct.h5", "cleaned.zarr", writes="float32 (frame, y, x), counts"
+    )
+
+    threshold: float = Field(8.0, gt=0, description="standard deviations by which a zinger exceeds the median of its neighbours")
+    dummy: float | None = Field(None, examples=[-1])
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def build(self, data: Any, ready: None) -> Any:
+        return remove_zingers(data, **self.options_of(remove_zingers))
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        return remove_zingers_bytes(block.image_shape, block.depth, block.itemsize)
+
+    def try_out(self, data: Any) -> Any:
+        return remove_zingers(data)
+
+
+class MinusLog(Step[None]):
+    """Take −ln of transmissions: the attenuation along each ray."""
+
+    operation: Literal["minus_log"] = "minus_log"
+    mirrors = (minus_log,)
+    pixelwise = True
+    ready_recipe = ReadyRecipe(
+        "From transmissions to attenuations, which tomography reconstructs from.", "corrected.zarr", "attenuation.zarr",
+        writes="float32 (frame, y, x)",
+    )  # fmt: skip
+
+    floor: float | None = Field(
+        None, gt=0, description="transmissions below it are taken for it; default: those of 0 and less are NaN", examples=[1e-4]
+    )
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def build(self, data: Any, ready: None) -> Any:
+        return minus_log(data, **self.options_of(minus_log))
+
+    def task_bytes(self, block: Block, ready: None) -> Needs:
+        return minus_log_bytes(block.image_shape, block.depth, block.itemsize)
 
 
 def frames_a_block(frames: Any) -> int:

@@ -115,8 +115,10 @@ class BuildPSF(Step[Any]):
 
     def pictures(self, data: None, result: xr.Dataset, ready: Callable[[], None]) -> dict[str, list[Picture]]:
         """How far the blur reaches, all over the detector."""
-        counts = xr.DataArray(np.diff(result.indptr.values).reshape(result.mask.shape), dims=("y", "x"), attrs={"units": "pixels"})
-        return {"What came out": [image("pixels whose light each pixel records", counts), *pictures_of(result.mask)]}
+        ends, band = result.indptr.data, result.indptr.chunks[0][1]
+        counts = (ends[1:].rechunk(band) - ends[:-1].rechunk(band)).reshape(result.shape)
+        shown = xr.DataArray(counts, dims=("y", "x"), attrs={"units": "pixels"})
+        return {"What came out": [image("pixels whose light each pixel records", shown), *pictures_of(result.mask)]}
 
     def contents(self, result: SensorPSF) -> str:
         return f"{result.data.size / 1e6:.4g} million coefficients"

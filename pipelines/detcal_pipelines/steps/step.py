@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from inspect import signature
+from math import ceil
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import dask.array as da
@@ -16,6 +17,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
 from detcal.frames.needs import Needs
+from detcal.frames.simd import LANES
 from detcal_pipelines.pictures import Picture, pictures_of
 from detcal_pipelines.steps.blocks import Block, Work
 from detcal_pipelines.steps.declaration import Cut, Kind, check_declaration
@@ -119,6 +121,10 @@ class Step(BaseModel, ABC, Generic[Ready]):
         """
         setting = SETTINGS[self.cut]
         return self.model_copy(update={setting: depth}) if setting in type(self).model_fields else self
+
+    def speed(self, depth: int) -> float:
+        """How fast a frame is in blocks of so many frames, beside the fastest."""
+        return depth / LANES / ceil(depth / LANES) if self.fills_lanes else 1.0
 
     def open_input(self) -> Any:
         """What it takes where that is no frames, which [input] names."""

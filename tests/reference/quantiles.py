@@ -1,0 +1,26 @@
+"""Errors of weighted quantiles, one ring at a time, by numpy's own interpolation. Slow and clear."""
+
+import numpy as np
+
+
+def quantile(intensity, weight, wanted):
+    """Straight lines between values, each at the middle of its weight."""
+    order = np.argsort(intensity, kind="stable")
+    ends = np.cumsum(weight[order])
+    return np.interp(wanted, (ends - weight[order] / 2) / ends[-1], intensity[order])
+
+
+def errors(intensity, share, norm, low, high):
+    """Standard error of the mean between two quantiles, and standard deviation of a reading."""
+    if len(intensity) < 2:
+        return np.nan, np.nan
+    weight = share * norm
+    equal = weight.sum() ** 2 / (weight**2).sum()
+    deviation = np.diff(quantile(intensity, weight, [0.15865525393145707, 0.8413447460685429]))[0] / 2
+    if low == high:
+        unknown = np.sqrt(low * (1 - low) / equal)
+        ends = quantile(intensity, weight, np.clip([low - unknown, low + unknown], 0, 1))
+        return np.diff(ends)[0] / 2 if unknown else np.nan, deviation
+    drawn = np.clip(intensity, *quantile(intensity, weight, [low, high]))
+    variance = np.average((drawn - np.average(drawn, weights=weight)) ** 2, weights=weight)
+    return np.sqrt(variance / equal) / (high - low), deviation
