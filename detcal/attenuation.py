@@ -15,6 +15,11 @@ from detcal.errors import InputError
 # that of BaFBr0.85I0.15 is µ again.
 WITH_ENERGY = ("Si", "Ge", "CdTe", "GaAs", "Gd2O2S", "Se")
 ELAM_KEV = (0.1, 800)  # beyond them xraydb only warns, and gives the value at the end
+# What pyFAI's materials are called in words, in small letters
+WORDS = {
+    "silicon": "Si", "germanium": "Ge", "selenium": "Se", "cadmium telluride": "CdTe", "cadmium zinc telluride": "CZT", "cdznte": "CZT",
+    "gallium arsenide": "GaAs", "gadolinium oxysulfide": "Gd2O2S", "gadox": "Gd2O2S",
+}  # fmt: skip
 
 
 def attenuation_per_m(
@@ -25,8 +30,8 @@ def attenuation_per_m(
     Parameters
     ----------
     material
-        One of pyFAI's sensor materials (Si, Ge, CdTe, GaAs, Gd2O2S, …), a material that xraydb knows by name, or any
-        chemical formula with its density.
+        One of pyFAI's sensor materials (Si, Ge, CdTe, GaAs, Gd2O2S, …; "si" and "silicon" are the same), a material that xraydb knows by
+        name, or any chemical formula with its density.
     energy_kev : keV
     absorption : "total" or "energy"
         "total": µ, all that leaves the beam. "energy": µ_en, the energy that stays in the sensor. µ_en is known for Si, Ge, CdTe, GaAs,
@@ -53,8 +58,7 @@ def attenuation_per_m(
     """
     if absorption not in ("total", "energy"):
         raise InputError(f'expected absorption to be "total" or "energy", got {absorption!r}')
-    if not isinstance(material, str):
-        raise InputError(f"expected a material's name or formula, got {material!r}")
+    material = known_material(material)
     if not is_positive(energy_kev):
         raise InputError(f"expected a positive energy in keV, got {energy_kev!r}")
     if density_g_cm3 is not None and not is_positive(density_g_cm3):
@@ -67,9 +71,24 @@ def attenuation_per_m(
     return from_formula(material, energy_kev, density_g_cm3)
 
 
+def known_material(material: Any) -> str:
+    """The name by which pyFAI knows a material, however it is written; else as it is.
+
+    Raises
+    ------
+    InputError
+        No text.
+    """
+    if not isinstance(material, str):
+        raise InputError(f"expected a material's name or formula, got {material!r}")
+    plain = " ".join(material.replace("_", " ").split())
+    names = {name.lower(): name for name in ALL_MATERIALS} | WORDS
+    return plain if plain in ALL_MATERIALS else names.get(plain.lower(), material)
+
+
 def is_positive(value: Any) -> bool:
     """Whether it is a number, and one that is positive and finite."""
-    return isinstance(value, Real) and 0 < float(value) < np.inf
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and 0 < float(value) < np.inf
 
 
 def from_table(material: SensorMaterial, energy_kev: float, absorption: str, density_g_cm3: float | None) -> float:

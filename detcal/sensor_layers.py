@@ -1,15 +1,22 @@
 """The sensor layer of a detector: how thick it is and how strongly it absorbs, by the caller, the geometry or the detector's model."""
 
+import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pyFAI.geometry import Geometry
 
 from detcal.attenuation import attenuation_per_m as find_attenuation
-from detcal.attenuation import is_positive
+from detcal.attenuation import is_positive, known_material
 from detcal.errors import InputError
-from detcal.poni import energy_of
+from detcal.poni import KEV_M, energy_of
 
 SAME_THICKNESS_M = 1e-6  # as pyFAI compares sensors
+SAME_ENERGY = 2e-3  # relative
+THICKNESSES_M = 1e-7, 0.05  # of what a sensor may be: other numbers are in other units
+ATTENUATIONS_PER_M = 1e-3, 1e8
+ENERGIES_KEV = 0.05, 2000.0
 
 
 class Layer(NamedTuple):
@@ -30,6 +37,21 @@ class Layer(NamedTuple):
             return same_material
         return same_material and abs(self.thickness_m - other.thickness_m) < SAME_THICKNESS_M
 
+    def checked(self) -> "Layer":
+        """The same as a caller gives it, with the material's usual name.
+
+        Raises
+        ------
+        InputError
+            What is no number, or none of these units.
+        """
+        thickness, attenuation = self.thickness_m, self.attenuation_per_m
+        return Layer(
+            None if thickness is None else within(thickness, "thickness in m", THICKNESSES_M),
+            None if self.material is None else known_material(self.material),
+            None if attenuation is None else within(attenuation, "attenuation in 1/m", ATTENUATIONS_PER_M),
+        )
+
 
 def find_layer(
     geometry: Any,
@@ -37,15 +59,24 @@ def find_layer(
     energy_kev: float | None = None,
     absorption: Literal["total", "energy"] = "total",
     density_g_cm3: float | None = None,
+    said: Mapping[Any, Any] | None = None,
 ) -> tuple[float, float]:
-    """Thickness in m and attenuation in 1/m: what is given, else what the geometry or its detector says.
+    """Thickness in m and attenuation in 1/m: what is given, else what the geometry or its detector says, or attributes of frames, `said`.
 
     Raises
     ------
     InputError
-        With all that nothing says, or that is open between several sensors; a thickness or an attenuation that is not positive.
+        With all that nothing says, or that is open between several sensors; a thickness or an attenuation that is not positive, or of
+        another unit.
+
+    Warns
+    -----
+    UserWarning
+        What is given is not what these say.
     """
-    known = known_layers(geometry)
+    given, file = given.checked(), said or {}
+    energy_kev = None if energy_kev is None else within(energy_kev, "energy in keV", ENERGIES_KEV)
+    known = known_layers(geometry, file)
     layer = completed(given, known)
     if given.attenuation_per_m is None and (energy_kev, absorption, density_g_cm3) != (None, "total", None):
         layer = layer._replace(attenuation_per_m=None)  # that of a parallax correction is µ at the geometry's energy
@@ -53,22 +84,47 @@ def find_layer(
     problems = [f"{describe(known, geometry)}: give {' and '.join(absent)}"] if absent else []
     energy = None
     if layer.attenuation_per_m is None:
-        energy = energy_of(geometry) if energy_kev is None else energy_kev
+        energy = (energy_of(geometry) or energy_in(file)) if energy_kev is None else energy_kev
         if energy is None:
             problems.append("the geometry has no wavelength: give energy_kev, or attenuation_per_m")
     if problems:
         raise InputError("; ".join(problems))
+    warn_if_overruled(given, known, energy_kev, geometry, file)
     if layer.attenuation_per_m is None and layer.material is not None and energy is not None:
         found = find_attenuation(layer.material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
         layer = layer._replace(attenuation_per_m=found)
-    return positive(layer.thickness_m, "thickness in m"), positive(layer.attenuation_per_m, "attenuation in 1/m")
+    return within(layer.thickness_m, "thickness in m", THICKNESSES_M), within(
+        layer.attenuation_per_m, "attenuation in 1/m", ATTENUATIONS_PER_M
+    )
 
 
-def positive(value: Any, name: str) -> float:
-    """The number."""
+def within(value: Any, name: str, limits: tuple[float, float]) -> float:
+    """The number, which is in its unit."""
     if not is_positive(value):
-        raise InputError(f"expected a positive {name}, got {value}")
+        raise InputError(f"expected a positive {name}, got {value!r}")
+    if not limits[0] <= value <= limits[1]:
+        raise InputError(f"expected a number from {limits[0]:g} to {limits[1]:g} as {name}, got {value:g}: is it in another unit?")
     return float(value)
+
+
+def warn_if_overruled(given: Layer, known: list[Layer], energy_kev: float | None, geometry: Any, file: Mapping[Any, Any]) -> None:
+    """Say so if what is given is not what the geometry, its detector or the frames' file says."""
+    others = []
+    if known and not any(layer.may_be(given) for layer in known):
+        thickness = None if given.thickness_m is None else f"{1e6 * given.thickness_m:.4g} µm"
+        others.append((" ".join(filter(None, [given.material, thickness])), describe(known, geometry)))
+    wavelength = getattr(geometry, "wavelength", None)
+    stated = KEV_M / wavelength if wavelength is not None and wavelength > 0 else energy_in(file)
+    if energy_kev is not None and stated is not None and abs(energy_kev / stated - 1) > SAME_ENERGY:
+        others.append((f"{energy_kev:.5g} keV", f"the geometry, or the frames' file, has {stated:.5g} keV"))
+    for taken, instead in others:
+        warnings.warn(f"{taken} is taken, as given, though {instead}", stacklevel=4)
+
+
+def energy_in(attrs: Mapping[Any, Any]) -> float | None:
+    """Photon energy in keV, as the attributes of frames say."""
+    wavelength = attrs.get("wavelength_m")
+    return attrs.get("energy_kev", None if wavelength is None else KEV_M / wavelength)
 
 
 def completed(given: Layer, known: list[Layer]) -> Layer:
@@ -91,15 +147,18 @@ def names_its_sensor(geometry: Geometry) -> bool:
     return getattr(geometry.parallax, "sensor", None) is not None or geometry.detector.sensor is not None
 
 
-def known_layers(geometry: Any) -> list[Layer]:
-    """The sensor that a pyFAI geometry has for its parallax, or its detector; else those with which pyFAI knows the detector's model."""
+def known_layers(geometry: Any, file: Mapping[Any, Any] = MappingProxyType({})) -> list[Layer]:
+    """The sensor that a pyFAI geometry has for its parallax, or its detector; else that of the frames' file, by its attributes; else those
+    with which pyFAI knows the detector's model."""
+    recorded = Layer(file.get("sensor_thickness_m"), file.get("sensor_material")).checked()
+    in_file = [] if recorded == Layer() else [recorded]
     if not isinstance(geometry, Geometry):
-        return []
+        return in_file
     detector = geometry.detector
     models = [layer_of(sensor) for sensor in detector.SENSORS]
     corrected = getattr(geometry.parallax, "sensor", None)
     if not names_its_sensor(geometry):
-        return models
+        return [layer for layer in models if layer.may_be(recorded)] or in_file if in_file else models
     stated = Layer() if detector.sensor is None else layer_of(detector.sensor)
     if corrected is not None:
         thickness = getattr(corrected, "thickness", None) or stated.thickness_m
@@ -118,4 +177,6 @@ def describe(known: list[Layer], geometry: Any) -> str:
     """What is known of a geometry's sensor, for an error."""
     if not known:
         return "the geometry says nothing of its sensor"
+    if not isinstance(geometry, Geometry):
+        return f"of the sensor is known from the frames' file: {'; '.join(map(str, known))}"
     return f"of the sensor of {geometry.detector.name} is known: {'; '.join(map(str, known))}"

@@ -1,7 +1,7 @@
 """The point-spread matrix of a thick sensor."""
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os import PathLike
 from typing import Any
@@ -14,13 +14,14 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from detcal.display import as_html, as_text
+from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
 from detcal.frames.once import Once, in_memory
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings
-from detcal.sensor import inversion, kernels
+from detcal.sensor import kernels, noise, sparse
 from detcal.sensor.geometry import PlanarGeometry
 
 LARGEST_AMPLIFICATION = 10.0  # of noise, of which nothing need be said
@@ -46,6 +47,8 @@ class SensorPSF:
     attenuation_per_m : 1/m
     detector_dummy : dummy and delta_dummy, or None
         Of pyFAI's detector: the numbers in its frames that are no readings.
+    noise_and_diagonal : two numbers, or None
+        Of its conditioning, once that was asked for: files keep them.
     """
 
     data: da.Array
@@ -59,6 +62,7 @@ class SensorPSF:
     thickness_m: float
     attenuation_per_m: float
     detector_dummy: tuple[float, float] | None = None
+    noise_and_diagonal: tuple[float, float] | None = None
 
     def __repr__(self) -> str:
         return as_text(self)
@@ -84,14 +88,19 @@ class SensorPSF:
     @property
     def efficiency(self) -> xr.DataArray:
         """Share of what enters each pixel that is recorded anywhere (y, x), lazily: the column sums."""
-        image = da.from_delayed(dask.delayed(inversion.column_sums)(self.in_memory), self.shape, np.float64)
+        image = da.from_delayed(dask.delayed(efficiency_of)(self.in_memory), self.shape, np.float32)
         return xr.DataArray(image, dims=("y", "x"), name="efficiency", attrs={"units": "1"})
 
     def to_scipy(self) -> sp.csr_matrix:
-        """The matrix in memory."""
-        data, indices, indptr = dask.compute(self.data, self.indices, self.indptr)
+        """The matrix in memory, as a copy."""
+        matrix = self.in_memory.compute()
         pixels = self.shape[0] * self.shape[1]
-        return sp.csr_matrix((data, indices, indptr), shape=(pixels, pixels))
+        return sp.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels), copy=True)
+
+    @property
+    def T(self) -> sp.csr_matrix:  # as numpy and scipy name it
+        """The transposed matrix in memory: Mᵀ·b spreads what pixels recorded back over those where it may have entered."""
+        return self.to_scipy().T.tocsr()
 
     def save_npz(self, path: str | PathLike[str]) -> None:
         """Write the matrix for `scipy.sparse.load_npz`."""
@@ -100,7 +109,8 @@ class SensorPSF:
     def apply(self, frames: ArrayLike) -> xr.DataArray:
         """Blur frames (frame, y, x), lazily: what the thick sensor would record; NaN where it records nothing.
 
-        What is not known of them (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) enters as 0.
+        What is not known of them (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) is taken to be as around it: the mean of
+        the nearest that are known. Where that is further away than rays reach, NaN is what rests on it.
 
         Raises
         ------
@@ -110,7 +120,7 @@ class SensorPSF:
         stack = as_stack_of(self.shape, "matrix", frames)
         stack, valid = find_readings(stack, detector=self.detector_dummy)
         attrs = attributes_of(stack, {}, undone=("parallax", "efficiency"))
-        return map_frames(inversion.blur_frames, stack, {"matrix": self.in_memory, "valid": valid}, name="blurred", attrs=attrs)
+        return map_frames(sparse.blur_frames, stack, {"matrix": self.in_memory, "valid": valid}, name="blurred", attrs=attrs)
 
     @property
     def conditioning(self) -> "Conditioning":
@@ -118,11 +128,15 @@ class SensorPSF:
 
         White noise goes through the exact inverse of the whole matrix.
         """
-        return self.conditioned.get()
+        found = self.conditioned.get()
+        vars(self)["noise_and_diagonal"] = (found.noise_amplification, found.smallest_diagonal)
+        return found
 
     @cached_property
     def conditioned(self) -> "Once[Conditioning]":
         """The conditioning, for tasks: found once and kept with this object."""
+        if self.noise_and_diagonal is not None:
+            return Once(partial(Conditioning, *self.noise_and_diagonal))
         return Once(partial(find_conditioning, self.slab, self.attenuation_per_m, self.mask.data))
 
     @cached_property
@@ -132,33 +146,58 @@ class SensorPSF:
 
     def compute(self) -> "SensorPSF":
         """The same with its arrays in memory."""
-        arrays = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), da.Array | xr.DataArray)}
-        computed = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
-        blocks = {name: da.from_array(value, chunks=-1, name=False) for name, value in computed.items() if isinstance(value, np.ndarray)}
-        found = replace(self, **{**computed, **blocks})
-        matrix = inversion.Matrix.of(computed["indptr"], computed["indices"], computed["data"], self.slab)
-        vars(found).update(in_memory=dask.delayed(inversion.Matrix)(*matrix), conditioned=self.conditioned)
+        matrix, mask = dask.compute(self.in_memory, self.mask)
+        parts = {name: da.from_array(getattr(matrix, name), chunks=-1, name=False) for name in ("data", "indices", "indptr")}
+        found = replace(self, **parts, mask=mask)
+        vars(found).update(in_memory=dask.delayed(sparse.Matrix)(*matrix), conditioned=self.conditioned)
         return found
 
 
-def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels.Slab) -> inversion.Matrix:
-    """The matrix of a slab, of its parts, which may be lazy."""
+def as_matrix(indptr: da.Array, indices: da.Array, data: da.Array, slab: kernels.Slab) -> sparse.Matrix:
+    """The matrix of a slab, of its parts, which may be lazy.
+
+    Raises
+    ------
+    InputError
+        They are not of this slab: kernels rely on where its rays go.
+    """
     ends, pixels, shares = in_memory(indptr, indices, data)
-    return inversion.Matrix.of(ends, pixels, shares, slab)
+    size = slab.shape[0] * slab.shape[1]
+    if len(ends) != size + 1 or ends[0] != 0 or (np.diff(ends) < 0).any() or not ends[-1] == len(pixels) == len(shares):
+        raise InputError(
+            f"expected indptr that rises from 0 to the number of coefficients, {len(shares)}, and is one longer than {size} pixels"
+        )
+    matrix = sparse.Matrix.of(ends, pixels, shares, slab)
+    if not sparse.goes_outwards(matrix):
+        raise InputError(
+            f"expected a matrix of a sensor of {1e6 * slab.thickness:.4g} µm, got coefficients of pixels that its rays do not go to, or"
+            " that are negative or above 1: build it with build_psf"
+        )
+    return matrix
+
+
+def efficiency_of(matrix: sparse.Matrix) -> Any:
+    """What of each pixel's light is recorded anywhere (y, x)."""
+    return matrix.sensitivity.reshape(matrix.shape)
 
 
 def find_conditioning(slab: kernels.Slab, attenuation_per_m: float, mask: Any) -> "Conditioning":
     """The conditioning of a matrix, of which the mask may be lazy."""
     (masked,) = in_memory(mask)
-    return Conditioning(*inversion.noise_and_diagonal(slab, attenuation_per_m, masked))
+    return Conditioning(*noise.noise_and_diagonal(slab, attenuation_per_m, masked))
+
+
+def is_mild(conditioned: "Once[Conditioning]") -> bool:
+    """Whether the exact solution amplifies little noise."""
+    return conditioned.get().noise_amplification <= LARGEST_AMPLIFICATION
 
 
 def warn_of_noise(conditioned: "Once[Conditioning]") -> None:
     """Say if the exact solution is noisy."""
     amplification = conditioned.get().noise_amplification
-    if amplification > LARGEST_AMPLIFICATION:
+    if not is_mild(conditioned):
         warnings.warn(
-            f'the exact solution amplifies noise {amplification:.3g} times somewhere: method="mlem" with few iterations is smoother',
+            f'the exact solution amplifies noise {amplification:.3g} times somewhere: method="auto" is smoother',
             stacklevel=2,
         )
 

@@ -143,7 +143,22 @@ def dummy_of(geometry: Any) -> tuple[float, float] | None:
 
 
 def mask_of(geometry: Any) -> NDArray[np.bool_] | None:
-    """Pixels between modules, where a pyFAI detector knows them."""
+    """Pixels that a pyFAI detector masks, where it knows any."""
     if isinstance(geometry, PlanarGeometry) or geometry.detector.mask is None:
         return None
     return np.asarray(geometry.detector.mask != 0)
+
+
+def module_gaps_of(geometry: Any) -> NDArray[np.bool_]:
+    """Pixels between the modules of a pyFAI detector, whatever else its mask holds.
+
+    Raises
+    ------
+    InputError
+        Nothing tells which these are.
+    """
+    found = None if isinstance(geometry, PlanarGeometry) else geometry.detector.calc_mask()
+    if found is None:
+        name = "a PlanarGeometry" if isinstance(geometry, PlanarGeometry) else f"the model {geometry.detector.name}"
+        raise InputError(f"{name} does not tell where the gaps between modules are: give gaps as a mask")
+    return np.asarray(found != 0)

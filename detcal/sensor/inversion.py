@@ -1,90 +1,40 @@
-"""The matrix in use, and its inverses, on frames side by side. ndarrays in, ndarrays out.
+"""The inverses of the matrix, on frames side by side. ndarrays in, ndarrays out.
 
 LANES frames go through the matrix together, pixel by pixel, each in a lane of its own: a coefficient is loaded once for all of
-them. Nothing is taken to enter a pixel that was not measured, or that records nothing, and it has no part in what is found elsewhere.
+them. What entered a pixel that was not measured, or that records nothing, is estimated from its neighbours (see `unmeasured`), and
+NaN in the result.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, from_lanes, in_groups, read_only, to_lanes
+from detcal.frames.lanes import all_in_lanes, from_lanes, in_groups, to_lanes
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store, where_between, where_number, where_positive
-from detcal.sensor.kernels import Slab, fill_band, spans
+from detcal.sensor.sparse import Matrix, in_scipy
+from detcal.sensor.unmeasured import all_measured, put_all_light, put_light
 
-TILE = 8  # pixels a side: over which noise is averaged
-BAND_ROWS = 64  # of the detector, that noise goes through at a time
 MOST_ITERATIONS = 10_000  # of MLEM, for tolerances that float32 does not reach
 LONGEST_STEP = 1e3  # of accelerated MLEM (SQUAREM): for a lane that stands still it would be infinite
-LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
-
-
-class Matrix(NamedTuple):
-    """M in CSR; the detector; `origin`, the pixel from which rays go outwards; and how many rows away an entry pixel may be."""
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-    data: Floats
-    shape: tuple[int, int]
-    origin: tuple[int, int]
-    reach: int
-
-    @classmethod
-    def of(cls, indptr: NDArray[np.int64], indices: NDArray[np.int32], data: Floats, slab: Slab) -> "Matrix":
-        """The matrix of a slab."""
-        first, last = (np.empty(slab.shape[0], np.int64) for _ in range(2))
-        spans(slab.shape[0], slab.pitch[0], slab.poni[0], slab.distance, slab.thickness, first, last)
-        row, column = (min(max(int(slab.poni[k] // slab.pitch[k]), 0), slab.shape[k] - 1) for k in (0, 1))
-        rows = np.arange(slab.shape[0])
-        reach = int(max((rows - first).max(), (last - rows).max()))
-        return cls(read_only(indptr), read_only(indices), read_only(data), slab.shape, (row, column), reach)
-
-
-def column_sums(matrix: Matrix) -> NDArray[np.float64]:
-    """What of each pixel's light is recorded anywhere (y, x)."""
-    sums = np.bincount(matrix.indices, weights=matrix.data, minlength=matrix.shape[0] * matrix.shape[1])
-    return np.asarray(sums.reshape(matrix.shape), float)
-
-
-# -------------------------------------------------------------------------------------------------------------- M·a
-
-
-@kernel
-def blur_lanes(matrix, entered, recorded):  # type: ignore[no-untyped-def]
-    """recorded = M·entered, both (pixel, lane), NaN in a row that is empty."""
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
-    nothing = splat(np.float32(0))
-    for pixel in range(indptr.size - 1):
-        found = splat(np.float32(np.nan) if indptr[pixel] == indptr[pixel + 1] else np.float32(0))
-        for k in range(indptr[pixel], indptr[pixel + 1]):
-            found = found + data[k] * where_number(load(entered, indices[k]), nothing)
-        store(recorded, pixel, found)
-
-
-def blur_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> Floats:
-    """M·a for a block of frames (frame, y, x): NaN where nothing is recorded; what is not known enters as 0."""
-    pixels = frames[0].size
-    blurred, recorded = np.empty((len(frames), pixels), np.float32), np.empty((pixels, LANES), np.float32)
-    for some, group in in_groups(frames):
-        blur_lanes(matrix, all_in_lanes(some, valid), recorded)
-        from_lanes(recorded, 0, len(recorded), blurred[group])
-    return blurred.reshape(frames.shape)
+STOPPED_EARLY = 7  # from here on scipy's LSMR ended at its number of iterations
+NOTES = ("iterations", "residual", "converged")  # of each frame that was solved by iterations: how many; |M·a − b| / |b|; 1 or 0
+Notes = NDArray[np.float64]  # (frame, NOTES)
 
 
 # ------------------------------------------------------------------------------------------------------------ direct
 
 
 @kernel
-def solve_row(row, step, matrix, first_row, left, ring):  # type: ignore[no-untyped-def]
+def solve_row(row, step, matrix, first_row, frames, valid, left, ring):  # type: ignore[no-untyped-def]
     """Forward substitution along a row, from the origin's column outwards on both sides; the matrix begins at row `first_row`.
 
-    left (column, lane): what was recorded, in the end the solution; ring (rows · columns, lane): what enters the rows solved
-    before this one, outwards by `step`, and this one. A row lies there at its number modulo the rows, which are a power of two.
+    left (column, lane): what was recorded in the frames (frame, pixel), in the end the solution; ring (rows · columns, lane): what enters
+    the rows solved before this one, outwards by `step`, and this one. A row lies there at its number modulo the rows, which are a power
+    of two.
     """
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     width, origin = matrix.shape[1], matrix.origin[1]
@@ -108,7 +58,10 @@ def solve_row(row, step, matrix, first_row, left, ring):  # type: ignore[no-unty
                 value = value - share * load(ring, slot * width + entry - first)
             value = np.float32(1 / diagonal) * value
             store(left, column, value)
-            store(ring, (row & last_slot) * width + column, where_number(value, nothing))
+            place = (row & last_slot) * width + column
+            store(ring, place, where_number(value, nothing))
+            if not all_measured(value):
+                put_light(frames, valid, matrix, pixel, left, column, ring, place)
 
 
 @kernel
@@ -132,11 +85,11 @@ def solve_lanes(matrix, valid, frames, solved):  # type: ignore[no-untyped-def]
         ring[:] = 0
         for row in range(origin, height if step == 1 else -1, step):
             to_lanes(frames, valid, row * width, (row + 1) * width, left)
-            solve_row(row, step, matrix, 0, left, ring)
+            solve_row(row, step, matrix, 0, frames, valid, left, ring)
             from_lanes(left, row * width, (row + 1) * width, solved)
 
 
-def solve_frames(frames: Frames, matrix: Matrix, valid: Valid) -> Floats:
+def solve_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> Floats:
     """The exact solution of M·a = b for a block of frames (frame, y, x): NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in in_groups(frames):
@@ -144,131 +97,30 @@ def solve_frames(frames: Frames, matrix: Matrix, valid: Valid) -> Floats:
     return solved.reshape(frames.shape)
 
 
-@kernel
-def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-untyped-def]
-    """Variance of M⁻¹·b from that of b, both (pixel, lane): Σ_j (M⁻¹)_ij²·var_j, with each row of M⁻¹ found from its end.
-
-    From pixel i inwards: what j adds to it is known once all that lies between them is.
-    """
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
-    (height, width), origin = matrix.shape, matrix.origin
-    influence = np.zeros(height * width)
-    for pixel in range(height * width):
-        if not diagonal[pixel] > 0:
-            store(solved, pixel, splat(np.float32(np.nan)))
-            continue
-        row, column = pixel // width, pixel % width
-        down, right = 1 if row < origin[0] else -1, 1 if column < origin[1] else -1  # inwards
-        rows, columns = 1, 1  # how far inwards there is influence yet
-        total = splat(np.float32(0))
-        influence[pixel] = 1
-        i = 0
-        while i < rows:
-            j = 0
-            while j < columns:
-                source = (row + i * down) * width + column + j * right
-                j += 1
-                found, influence[source] = influence[source], 0
-                if not diagonal[source] > 0:  # it records nothing, and nothing is taken to enter there
-                    continue
-                found /= diagonal[source]
-                if abs(found) * diagonal[pixel] < LEAST_INFLUENCE:
-                    continue
-                total = total + np.float32(found * found) * load(variance, source)
-                for k in range(indptr[source], indptr[source + 1]):
-                    entry = indices[k]
-                    if entry != source:
-                        influence[entry] -= data[k] * found
-                        rows = max(rows, (entry // width - row) * down + 1)
-                        columns = max(columns, (entry % width - column) * right + 1)
-            i += 1
-        store(solved, pixel, total)
-
-
-def propagate_frames(variance: Frames, frames: Frames, matrix: Matrix, valid: Valid, noise_valid: Valid = ALL_NUMBERS) -> Floats:
-    """The variance of the exact solution, from that of what was recorded, both (frame, y, x).
-
-    NaN where nothing is recorded, and where it rests on a pixel that was not measured in its frame, or has no variance.
-    """
-    pixels = variance[0].size
-    found, solved = np.empty((len(variance), pixels), np.float32), np.empty((pixels, LANES), np.float32)
-    diagonal = diagonal_of(matrix)
-    for (some, group), (recorded, _) in zip(in_groups(variance), in_groups(frames), strict=True):
-        given = all_in_lanes(some, noise_valid)
-        given[np.isnan(all_in_lanes(recorded, valid))] = np.nan
-        propagate_lanes(matrix, diagonal, given, solved)
-        from_lanes(solved, 0, len(solved), found[group])
-    return found.reshape(variance.shape)
-
-
-def diagonal_of(matrix: Matrix) -> Floats:
-    """What each pixel records of what enters it."""
-    return np.asarray(in_scipy(matrix).diagonal())
-
-
-def in_scipy(matrix: Matrix) -> Any:
-    """M for scipy."""
-    pixels = matrix.shape[0] * matrix.shape[1]
-    return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(pixels, pixels))
-
-
-def noise_and_diagonal(slab: Slab, mu: float, mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """Largest noise of the exact solution over that of a division by the efficiency; and the smallest diagonal.
-
-    Random signs are solved, band by band outwards with a matrix of its own for each, so that no more than that is held; their squares
-    are averaged over LANES frames and squares of TILE × TILE pixels. 0 and 1 if all is masked.
-    """
-    matrix = Matrix.of(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), slab)  # for where it begins
-    (height, width), origin = slab.shape, matrix.origin[0]
-    power, smallest, rng = np.zeros(slab.shape), 1.0, np.random.default_rng(0)
-    for step in (1, -1):
-        ring = np.zeros((slots_of(matrix.reach) * width, LANES), np.float32)
-        for row in range(origin, height if step == 1 else -1, step * BAND_ROWS):
-            rows = (row, min(row + BAND_ROWS, height)) if step == 1 else (max(row - BAND_ROWS, -1) + 1, row + 1)
-            data, indices, ends = fill_band(rows, slab, mu, mask[rows[0] : rows[1]], 0)
-            indptr = np.concatenate([[0], ends])
-            own = indices == np.repeat(np.arange(rows[0] * width, rows[1] * width, dtype=np.int32), np.diff(indptr))
-            smallest = min(smallest, float(data[own].min(initial=1)))
-            signs = np.unpackbits(rng.integers(0, 256, (rows[1] - rows[0]) * width * LANES // 8, np.uint8)).reshape(-1, width, LANES)
-            solved = 2 * signs.astype(np.float32) - 1
-            band = matrix._replace(indptr=indptr, indices=indices, data=data)
-            for number in range(rows[1] - rows[0])[::step]:
-                solve_row(rows[0] + number, step, band, rows[0], solved[number], ring)
-            with np.errstate(over="ignore", invalid="ignore"):
-                power[rows[0] : rows[1]] = np.square(solved, dtype=np.float64).mean(2)
-    y, x = ((np.arange(size) + 0.5) * pitch - poni for size, pitch, poni in zip(slab.shape, slab.pitch, slab.poni, strict=True))
-    efficiency = -np.expm1(-mu * slab.thickness * np.sqrt(1 + (y[:, None] ** 2 + x**2) / slab.distance**2))
-    power *= efficiency**2
-    power[~(power < np.inf)] = np.inf  # grown beyond all numbers
-    power[mask] = 0
-    amplification = in_tiles(power) / np.maximum(in_tiles(~mask), 1)
-    return float(np.sqrt(amplification.max())), smallest
-
-
-def in_tiles(image: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums over squares of TILE × TILE pixels."""
-    rows, columns = (np.arange(0, size, TILE) for size in image.shape)
-    return np.asarray(np.add.reduceat(np.add.reduceat(image, rows, 0, float), columns, 1, float))
-
-
 # -------------------------------------------------------------------------------------------------------------- LSMR
 
 
-def lsmr_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float) -> Floats:
+def lsmr_frames(
+    frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float, notes: Notes | None = None
+) -> Floats:
     """The least-squares solution, by LSMR, frame by frame."""
     blur = in_scipy(matrix).astype(float)
     back = blur.T.tocsr()
-    lit = np.diff(matrix.indptr) > 0
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in in_groups(frames):
-        for recorded, found in zip(all_in_lanes(some, valid).T, solved[group], strict=False):
-            measured = lit & ~np.isnan(recorded)
+        readings, estimates = with_light(some, matrix, valid)
+        for lane, (recorded, light, found) in enumerate(zip(readings.T, estimates.T, solved[group], strict=False)):
+            measured = ~np.isnan(recorded)
             operator = LinearOperator(
                 blur.shape, lambda a, measured=measured: measured * (blur @ (measured * a.ravel())),
                 lambda b, measured=measured: measured * (back @ (measured * b.ravel())), dtype=float,
             )  # fmt: skip
-            solution = lsmr(operator, np.where(measured, recorded, 0), atol=tolerance, btol=tolerance, maxiter=iterations)[0]
+            target = np.where(measured, recorded - blur @ light, 0)
+            solution, reason, done, misfit = lsmr(operator, target, atol=tolerance, btol=tolerance, maxiter=iterations)[:4]
             found[:] = np.where(measured, solution, np.nan)
+            if notes is not None:
+                size = np.linalg.norm(recorded[measured])
+                notes[group][lane] = done, misfit / size if size > 0 else 0, reason < STOPPED_EARLY
     return solved.reshape(frames.shape)
 
 
@@ -276,16 +128,37 @@ def lsmr_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | 
 
 
 @kernel
-def em_step(matrix, sensitivity, recorded, now, new, tolerance, excess):  # type: ignore[no-untyped-def]
+def misfits(matrix, recorded, entered, width, sums):  # type: ignore[no-untyped-def]
+    """In each lane, over what was measured: Σ(M·a − b)², and Σb²; in float64 over the rows."""
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    row, nothing = np.empty((2, LANES), np.float32), splat(np.float32(0))
+    sums[:] = 0
+    for begin in range(0, len(recorded), width):
+        off = size = nothing
+        for pixel in range(begin, begin + width):
+            expected = nothing
+            for k in range(indptr[pixel], indptr[pixel + 1]):
+                expected = expected + data[k] * load(entered, indices[k])
+            value = load(recorded, pixel)
+            off = off + where_number((expected - value) * (expected - value), nothing)
+            size = size + where_number(value * value, nothing)
+        store(row, 0, off)
+        store(row, 1, size)
+        sums += row
+
+
+@kernel
+def em_step(matrix, recorded, holes, now, new, tolerance, excess):  # type: ignore[no-untyped-def]
     """new = now·Mᵀ(b / M·now) / Mᵀ1, all (pixel, lane): an iteration of expectation and maximisation.
 
     Forward and back projection go row by row together, while the rows are in the cache. Where nothing was measured the
-    expectation takes its place, which leaves the maximum as it is without that pixel. excess (1, lane): the largest
-    |new − now| − tolerance·new.
+    expectation takes its place, which leaves the maximum as it is without that pixel, and light stays what it is; `holes`: whether there
+    are such. excess (1, lane): the largest |new − now| − tolerance·new.
     """
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
-    (height, width), reach = matrix.shape, matrix.reach
+    (height, width), reach, sensitivity = matrix.shape, matrix.reach, matrix.sensitivity
     one, nothing, worst = splat(np.float32(1)), splat(np.float32(0)), splat(np.float32(0))
+    lowest, highest = splat(np.float32(-np.inf)), splat(np.float32(np.inf))
     new[: min(reach, height) * width] = 0
     for row in range(height + reach):
         if row + reach < height:
@@ -300,6 +173,8 @@ def em_step(matrix, sensitivity, recorded, now, new, tolerance, excess):  # type
         for pixel in range(max(0, row - reach) * width, (row - reach + 1) * width):  # no row beyond adds to these
             before = load(now, pixel)
             after = np.float32(1 / sensitivity[pixel] if sensitivity[pixel] > 0 else 0) * (before * load(new, pixel))
+            if holes:
+                after = where_between(load(recorded, pixel), lowest, highest, after, before)
             store(new, pixel, after)
             change = after - before
             over = where_positive(change, change, nothing - change) - tolerance * after
@@ -308,8 +183,8 @@ def em_step(matrix, sensitivity, recorded, now, new, tolerance, excess):  # type
 
 
 @kernel
-def measured_sums(recorded, sensitivity, width, sums):  # type: ignore[no-untyped-def]
-    """In each lane, over what was measured: Σb, its number, and Σ sensitivity; in float64 over the rows."""
+def measured_sums(recorded, response, width, sums):  # type: ignore[no-untyped-def]
+    """In each lane, over what was measured: Σb, its number, and Σ response; in float64 over the rows."""
     row = np.empty((3, LANES), np.float32)
     nothing, lowest, highest = splat(np.float32(0)), splat(np.float32(-np.inf)), splat(np.float32(np.inf))
     sums[:] = 0
@@ -319,7 +194,7 @@ def measured_sums(recorded, sensitivity, width, sums):  # type: ignore[no-untype
             value = load(recorded, pixel)
             total = total + where_number(value, nothing)
             count = count + where_between(value, lowest, highest, splat(np.float32(1)), nothing)
-            reached = reached + where_between(value, lowest, highest, splat(sensitivity[pixel]), nothing)
+            reached = reached + where_between(value, lowest, highest, splat(response[pixel]), nothing)
         store(row, 0, total)
         store(row, 1, count)
         store(row, 2, reached)
@@ -355,50 +230,98 @@ def extrapolate(start, first, second, lengths, out):  # type: ignore[no-untyped-
         store(out, pixel, where_positive(further, further, end))
 
 
-def mlem_frames(frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float | None) -> Floats:
+def with_light(frames: Frames, matrix: Matrix, valid: Valid) -> tuple[Floats, Floats]:
+    """Frames (frame, pixel) as (pixel, lane), NaN where nothing was measured; and the light there, 0 elsewhere."""
+    recorded = all_in_lanes(frames, valid)
+    recorded[matrix.response == 0] = np.nan
+    light = np.zeros_like(recorded)
+    put_all_light(frames, valid, matrix, recorded, light)
+    return recorded, light
+
+
+def mlem_frames(
+    frames: Frames, matrix: Matrix, valid: Valid, iterations: int | None, tolerance: float | None, notes: Notes | None = None
+) -> Floats:
     """The non-negative solution of highest Poisson likelihood, for a block of frames (frame, y, x); NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
-    sensitivity = in_scipy(matrix).T @ np.ones(frames[0].size, np.float32)
-    dark = np.diff(matrix.indptr) == 0
     for some, group in in_groups(frames):
-        recorded = all_in_lanes(some, valid)
-        np.maximum(recorded, 0, out=recorded)
-        recorded[dark] = np.nan
-        found = maximise_likelihood(recorded, matrix, sensitivity, iterations, tolerance)
-        found[np.isnan(recorded)] = np.nan
-        from_lanes(found, 0, len(found), solved[group])
+        counts = Counts.of(some, matrix, valid)
+        found, done, there = maximise_likelihood(counts, matrix, iterations or MOST_ITERATIONS, tolerance)
+        put_solution(found, counts, matrix, solved[group], None if notes is None else notes[group], done, there | (tolerance is None))
     return solved.reshape(frames.shape)
 
 
-def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, iterations: int | None, tolerance: float | None) -> Floats:
-    """MLEM of recorded (pixel, lane), which is rescaled, from a uniform image.
+def put_solution(found: Floats, counts: "Counts", matrix: Matrix, solved: Floats, notes: Notes | None, done: Any, there: Any) -> None:
+    """Images (pixel, lane) with light where nothing was measured into frames (frame, pixel) with NaN there; and how they were found."""
+    if notes is not None:
+        sums = np.empty((2, LANES))
+        misfits(matrix, counts.recorded, found, matrix.shape[1], sums)
+        residual = np.sqrt(sums[0] / np.maximum(sums[1], np.finfo(float).tiny))
+        notes[:] = np.stack(np.broadcast_arrays(done, residual, there), axis=1)[: len(notes)]
+    found *= counts.unit
+    found[np.isnan(counts.recorded)] = np.nan
+    from_lanes(found, 0, len(found), solved)
 
-    Without a tolerance, so many iterations. With one, each two iterations are extrapolated, and a third
+
+class Counts(NamedTuple):
+    """Frames for MLEM, (pixel, lane) in units of a power of two (lane): so squares stay within what float32 holds, and no digit changes.
+
+    Attributes
+    ----------
+    recorded, start : (pixel, lane)
+        What was measured, else NaN; and a first image: uniform, and the light where nothing was measured.
+    mean, unit : (lane,)
+        Of what was measured.
+    """
+
+    recorded: Floats
+    start: Floats
+    mean: NDArray[np.float64]
+    unit: Floats
+
+    @classmethod
+    def of(cls, frames: Frames, matrix: Matrix, valid: Valid) -> "Counts":
+        """Those of frames (frame, pixel); negative counts are 0."""
+        recorded, start = with_light(frames, matrix, valid)
+        for image in (recorded, start):
+            np.maximum(image, 0, out=image)
+        sums = np.empty((3, LANES))
+        measured_sums(recorded, matrix.response, matrix.shape[1], sums)
+        total, count, uniform = sums
+        unit = np.exp2(np.floor(np.log2(np.where(total > 0, total / np.maximum(count, 1), 1)))).astype(np.float32)
+        for image in (recorded, start):
+            image /= unit
+        even = (total / unit / np.maximum(uniform, np.finfo(np.float32).tiny)).astype(np.float32)
+        np.copyto(start, even, where=~np.isnan(recorded))
+        return cls(recorded, start, total / unit / np.maximum(count, 1), unit)
+
+
+def maximise_likelihood(
+    counts: Counts, matrix: Matrix, most: Any, tolerance: float | None
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    """MLEM of frames (pixel, lane), in their units; after how many iterations each lane ended, and whether that was for its tolerance.
+
+    Without a tolerance, so many iterations (of each lane, or of all). With one, each two iterations are extrapolated, and a third
     follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
     `tolerance` × (its value + the frame's mean), or after so many.
     """
-    sums = np.empty((3, LANES))
-    measured_sums(recorded, sensitivity, matrix.shape[1], sums)
-    total, count, reached = sums
-    unit = np.exp2(np.floor(np.log2(np.where(total > 0, total / np.maximum(count, 1), 1)))).astype(np.float32)
-    recorded /= unit  # a power of two, so that squares stay within what float32 holds, and no digit changes
-    mean = total / unit / np.maximum(count, 1)
-    start = np.empty_like(recorded)
-    start[:] = total / unit / np.maximum(reached, np.finfo(np.float32).tiny)
-    start[np.isnan(recorded)] = 0
+    recorded, mean = counts.recorded, counts.mean
+    start, holes = counts.start.copy(), bool(np.isnan(recorded).any())
     first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
     excess, squares, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
-    running, done, most = np.ones(LANES, bool), 0, iterations or MOST_ITERATIONS
+    running, done = np.ones(LANES, bool), 0
+    ends, reached = np.zeros(LANES, np.int64), np.zeros(LANES, bool)
 
     def iterate(now: Floats, new: Floats) -> bool:
         """One iteration; what has ended is kept. Whether any goes on."""
         nonlocal done
-        em_step(matrix, sensitivity, recorded, now, new, np.float32(tolerance or 0), excess)
+        em_step(matrix, recorded, holes, now, new, np.float32(tolerance or 0), excess)
         done += 1
         there = excess[0] <= tolerance * mean if tolerance is not None else np.False_
         ended = running & (there | (done == most))
         if ended.any():
             np.copyto(found, new, where=ended)
+            ends[ended], reached[ended] = done, np.broadcast_to(there, LANES)[ended]
         running[ended] = False
         return bool(running.any())
 
@@ -413,5 +336,4 @@ def maximise_likelihood(recorded: Floats, matrix: Matrix, sensitivity: Floats, i
         extrapolate(start, first, second, lengths, first)
         if not iterate(first, start):
             break
-    found *= unit
-    return found
+    return found, ends, reached

@@ -207,14 +207,16 @@ def common_window(row_axis, i, column_axis, j, deepest):  # type: ignore[no-unty
 
 
 @kernel
-def count_entries(rows, slab, mu, masked, row_axis, column_axis, counts):  # type: ignore[no-untyped-def]
-    """How many entry pixels each recorded pixel of the rows [rows[0], rows[1]) has: those that see it in both axes."""
+def count_entries(rows, slab, mu, masked, gaps, row_axis, column_axis, counts):  # type: ignore[no-untyped-def]
+    """How many entry pixels each recorded pixel of the rows [rows[0], rows[1]) has: those that see it in both axes, and are no gaps."""
     for entry_row in range(slab.shape[0]):
         for i in range(row_axis.starts[entry_row], row_axis.starts[entry_row + 1]):
             row = row_axis.first[entry_row] + i - row_axis.starts[entry_row]
             if not rows[0] <= row < rows[1]:
                 continue
             for entry_column in range(slab.shape[1]):
+                if gaps[entry_row, entry_column]:
+                    continue
                 deepest = DEEPEST / (mu * secant_at(entry_row, entry_column, slab))
                 for j in range(column_axis.starts[entry_column], column_axis.starts[entry_column + 1]):
                     column = column_axis.first[entry_column] + j - column_axis.starts[entry_column]
@@ -223,7 +225,7 @@ def count_entries(rows, slab, mu, masked, row_axis, column_axis, counts):  # typ
 
 
 @kernel
-def fill_entries(rows, slab, mu, masked, row_axis, column_axis, places, data, indices):  # type: ignore[no-untyped-def]
+def fill_entries(rows, slab, mu, masked, gaps, row_axis, column_axis, places, data, indices):  # type: ignore[no-untyped-def]
     """The coefficients and entry pixels of the recorded rows [rows[0], rows[1]); places (row, column) is where each pixel's begin.
 
     Entry pixel by entry pixel, in rising order, since all that one sends out is computed at the same nodes. places moves on.
@@ -238,6 +240,8 @@ def fill_entries(rows, slab, mu, masked, row_axis, column_axis, places, data, in
             continue
         y0, y1 = entry_row * pitch_y - poni_y, (entry_row + 1) * pitch_y - poni_y
         for entry_column in range(slab.shape[1]):
+            if gaps[entry_row, entry_column]:
+                continue
             secant = secant_at(entry_row, entry_column, slab)
             deepest = min(slab.thickness, DEEPEST / (mu * secant))
             pieces = merge_bends(row_axis, entry_row, column_axis, entry_column, deepest, breaks)
@@ -289,21 +293,24 @@ def merge_bends(row_axis, row, column_axis, column, deepest, breaks):  # type: i
         breaks[pieces] = bend
 
 
-def count_band(rows: tuple[int, int], slab: Slab, mu: float, masked: NDArray[np.bool_]) -> NDArray[np.int64]:
+def count_band(rows: tuple[int, int], slab: Slab, mu: float, masked: NDArray[np.bool_], gaps: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How many coefficients each pixel of a band of recorded rows has."""
     counts = np.zeros((rows[1] - rows[0], slab.shape[1]), np.int64)
-    count_entries(rows, slab, mu, masked, *both_axes(slab), counts)
+    count_entries(rows, slab, mu, masked, gaps, *both_axes(slab), counts)
     return counts
 
 
 def fill_band(
-    rows: tuple[int, int], slab: Slab, mu: float, masked: NDArray[np.bool_], offset: int
+    rows: tuple[int, int], slab: Slab, mu: float, masked: NDArray[np.bool_], gaps: NDArray[np.bool_], offset: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
-    """Coefficients, entry pixels and ends of a band of recorded rows; `offset` coefficients come before it."""
-    counts = count_band(rows, slab, mu, masked)
+    """Coefficients, entry pixels and ends of a band of recorded rows.
+
+    masked (row of the band, column) records nothing, and what enters gaps (y, x) is recorded nowhere; `offset` coefficients come before.
+    """
+    counts = count_band(rows, slab, mu, masked, gaps)
     ends = np.cumsum(counts)
     data = np.empty(ends[-1], np.float32)
     indices = np.empty(len(data), np.int32)
     places = ends.reshape(counts.shape) - counts
-    fill_entries(rows, slab, mu, masked, *both_axes(slab), places, data, indices)
+    fill_entries(rows, slab, mu, masked, gaps, *both_axes(slab), places, data, indices)
     return data, indices, offset + ends

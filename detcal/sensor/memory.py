@@ -2,7 +2,7 @@
 
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
-from detcal.sensor.inversion import BAND_ROWS
+from detcal.sensor.noise import BAND_ROWS
 
 LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
 
@@ -27,7 +27,7 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
     frames.
     """
     pixels = shape[0] * shape[1]
-    matrix = 8 * coefficients + 8 * pixels
+    matrix = 8 * coefficients + 16 * pixels  # with the sums of its rows and columns
     block = frames * (2 * itemsize + 4 + 1) * pixels
     # what mlem and lsmr solved before is there until the next LANES frames are
     before = LANE_IMAGE if frames > LANES else 0
@@ -39,7 +39,7 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
             conditioning = 16 * coefficients * band // pixels + 13 * LANES * band + 24 * pixels
             own = LANE_IMAGE * shape[1] * (4 * coefficients // pixels + 2)  # rows of lanes, at most as many as rays may cross
         case "lsmr":
-            own = 24 * coefficients + (before + LANE_IMAGE + 112) * pixels
-        case _:
-            own = (before + 6 * LANE_IMAGE + LANES + 5) * pixels
+            own = 24 * coefficients + (before + 2 * LANE_IMAGE + 112) * pixels
+        case _:  # auto finds the number of iterations before, and holds as much
+            own = (before + 7 * LANE_IMAGE + LANES + 5) * pixels
     return Needs(prepared=2 * matrix + conditioning, once=matrix, task=block + own)

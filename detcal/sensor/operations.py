@@ -1,7 +1,9 @@
 """Inverting the point-spread matrix as a lazy graph."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -11,23 +13,26 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
-from detcal.frames.readings import MOST
+from detcal.frames.readings import MOST, Valid
 from detcal.frames.stack import as_stack_of
-from detcal.frames.valid import find_readings
-from detcal.sensor import inversion
-from detcal.sensor.calibration import SensorPSF
+from detcal.frames.valid import find_readings, with_flags
+from detcal.sensor import inversion, noise, stopping
+from detcal.sensor.calibration import SensorPSF, is_mild
+from detcal.sensor.hot import spread_of_hot
+from detcal.sensor.sparse import Matrix
 
-METHODS = ("direct", "lsmr", "mlem")
+METHODS = ("auto", "direct", "lsmr", "mlem")
 
 
 def deconvolve(
     frames: ArrayLike,
     psf: SensorPSF,
     *,
-    method: Literal["direct", "lsmr", "mlem"] = "direct",
+    method: Literal["auto", "direct", "lsmr", "mlem"] = "auto",
     max_iterations: int | None = None,
     tolerance: float | None = None,
     variance: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray | xr.Dataset:
     """Undo the blur of a thick sensor, lazily: what entered each pixel's front, from what the pixels recorded.
@@ -35,23 +40,29 @@ def deconvolve(
     Parameters
     ----------
     frames : (frame, y, x)
-        What was recorded. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) takes no part in what is
-        found for others, and nothing is taken to enter there, as for pixels that the matrix masks.
+        What was recorded, in counts. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`, and pixels
+        that the matrix masks) is unknown, and not dark: light that entered there, and that others have recorded a part of, is taken to be
+        what the nearest measured pixels recorded, over what they record of uniform light.
     psf
         From `build_psf`.
     method
+        "auto", for counts: "mlem", of as many iterations as each frame is worth. A quarter of the counts is held out by chance, and
+        iterations go on as long as those of the others predict it better; then all counts take as many. With a variance it is "direct".
         "direct" solves M·a = b exactly, pixel by pixel outwards from the PONI: without bias, and linear, but it amplifies noise.
         "lsmr" is the least-squares solution by LSMR (Fong and Saunders 2011). "mlem" is the non-negative solution of highest
         Poisson likelihood (Shepp and Vardi 1982); negative counts are taken as 0.
     max_iterations
-        At most so many, of "lsmr" and "mlem" (which ends after 10 000 in any case). For "mlem" without a tolerance: just so many from a
-        uniform image; fewer give a smoother result.
+        At most so many, of "auto" (by default 211), "lsmr" and "mlem" (which ends after 10 000 in any case). For "mlem" without a
+        tolerance: just so many from a uniform image; fewer give a smoother result.
     tolerance
         Of "lsmr": its atol and btol, by default 1e-6. Of "mlem": ends once an iteration changes no pixel by more than the tolerance ×
         (its value + the frame's mean), by default 1e-4; the iterations are then accelerated (SQUAREM, Varadhan and Roland 2008).
     variance : (frame, y, x), optional
         Of the recorded frames, for "direct": the result is then a Dataset with its exact propagation, Σ_j (M⁻¹)_ij²·variance_j. What is
-        negative or no reading is not known, and NaN is all that rests on it.
+        negative or no reading is not known, and NaN is all that rests on it. Beside pixels that were not measured it is nearly exact: the
+        light there is taken as independent of the readings.
+    mask : (y, x) bool, optional
+        True, or not 0: not measured in these frames, beside what the matrix masks: hot pixels, say.
     dummy : number, optional
         Stands for "no reading" in the frames, in place of all other flags, compared as float32; and in the result, which else has NaN.
 
@@ -59,7 +70,8 @@ def deconvolve(
     -------
     DataArray (frame, y, x) float32, or Dataset
         deconvolved, and variance if it was given. Attributes say that parallax and efficiency are corrected; `SensorPSF.conditioning`
-        tells how well the blur can be undone.
+        tells how well the blur can be undone. But for "direct", coordinates say of each frame how many iterations it took, its residual
+        |M·a − b| / |b|, and whether it converged: came to its tolerance ("auto": to its own end) before the largest number of iterations.
 
     Raises
     ------
@@ -70,13 +82,16 @@ def deconvolve(
     Warns
     -----
     UserWarning
-        As frames are computed, once a matrix, if the exact solution amplifies noise more than tenfold somewhere.
+        As frames are computed: if pixels of a block's first frame are hot, that is record many counts of which others have not their
+        share, with their number, and how many others these spoil, how far away; once a matrix, if the exact solution amplifies noise
+        more than tenfold somewhere; if frames end at the largest number of iterations, unless a caller asked for so many and for no
+        tolerance.
 
     Notes
     -----
     Light is taken as even over each pixel's front. Spots narrower than about 0.6 pixels (rms) are then sharpened too much by "direct";
-    "mlem" with few iterations does less. Behind a gap in the mask, pixels have recorded light that entered in the gap: if it is
-    known, take `psf.apply(light)` off the frames first.
+    "auto", or "mlem" with few iterations, does less. Spots and edges between unmeasured pixels are not seen, and so not in the estimate of
+    what entered there.
 
     Examples
     --------
@@ -85,14 +100,19 @@ def deconvolve(
     >>> plane = PlanarGeometry(shape=(4, 4), pixel_size_m=(1e-4, 1e-4), distance_m=0.1, poni_m=(0.0, 0.0))
     >>> psf = build_psf(plane, thickness_m=4.5e-4, material="Si", energy_kev=17.4)
     >>> recorded = psf.apply(np.full((1, 4, 4), 100.0))
-    >>> deconvolve(recorded, psf).values.round(3).mean()
+    >>> deconvolve(recorded, psf, method="direct").values.round(3).mean()
     np.float32(100.0)
     """
+    if not isinstance(psf, SensorPSF):
+        raise InputError(f"expected a SensorPSF, got {type(psf).__name__}: build it with build_psf, or load it with detcal.load")
     check_options(method, max_iterations, tolerance, variance)
+    if method == "auto" and variance is not None:
+        method = "direct"
     stack = as_stack_of(psf.shape, "matrix", frames)
     refuse_twice(stack, ["parallax", "efficiency"], "leave deconvolve out")
-    stack, valid = find_readings(stack, dummy=dummy, detector=psf.detector_dummy)
+    stack, valid = find_readings(with_flags(stack, mask=mask), dummy=dummy, detector=psf.detector_dummy)
     inverses: dict[str, Callable[..., Any]] = {
+        "auto": partial(stopping.auto_frames, most=max_iterations, is_mild=partial(is_mild, psf.conditioned)),
         "direct": inversion.solve_frames,
         "lsmr": partial(inversion.lsmr_frames, iterations=max_iterations, tolerance=1e-6 if tolerance is None else tolerance),
         "mlem": partial(
@@ -103,18 +123,60 @@ def deconvolve(
     if method == "direct":
         shared["warned"] = psf.warned_of_noise.lazily()
     attrs = attributes_of(stack, {"units": "counts", "method": method}, done=("parallax", "efficiency"), dummy=dummy)
-    sharp = map_frames(partial(with_dummy, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
+    if method != "direct":
+        # a caller who says no more than how many iterations means just these
+        limited = method == "auto" or (max_iterations is not None and tolerance is None)
+        solve = partial(solved_with_notes, inverses[method], limited=limited)
+        return with_notes(map_frames(solve, stack, shared, name="deconvolved", attrs=attrs))
+    sharp = map_frames(partial(solved, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
     if variance is None:
         return sharp
     recorded = as_stack_of(psf.shape, "matrix", variance, "variance")
     if recorded.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
     recorded, noise_valid = find_readings(recorded, dummy=dummy, detector=psf.detector_dummy, beside=True)
-    propagate = partial(inversion.propagate_frames, noise_valid=noise_valid.within(0, MOST))
+    propagate = partial(noise.propagate_frames, noise_valid=noise_valid.within(0, MOST))
     attrs = {name: value for name, value in attrs.items() if name != "method"} | {"units": "counts²"}
-    noise = stack.copy(data=recorded.data.rechunk(stack.data.chunks))
-    variances = map_frames(partial(with_dummy, propagate), noise, shared, stacks=[stack.data], attrs=attrs)
+    variances_of = stack.copy(data=recorded.data.rechunk(stack.data.chunks))
+    variances = map_frames(partial(with_dummy, propagate), variances_of, shared, stacks=[stack.data], attrs=attrs)
     return xr.Dataset({"deconvolved": sharp, "variance": variances})
+
+
+def solved(function: Callable[..., Any], frames: Any, matrix: Matrix, valid: Valid, **options: Any) -> Any:
+    """A block of frames solved, with the dummy for NaN; with a warning if the first one has hot pixels."""
+    spread = spread_of_hot(frames, matrix, valid)
+    if spread is not None:
+        number, wrong, away = spread
+        warnings.warn(
+            f"{number} pixels are hot: they record counts of which others have not their share, and the exact solution has {wrong} others"
+            f" wrong, up to {away} px away: mask them, by mask= of deconvolve or of build_psf",
+            stacklevel=2,
+        )
+    return with_dummy(function, frames, matrix=matrix, valid=valid, **options)
+
+
+def solved_with_notes(function: Callable[..., Any], frames: Any, *, limited: bool, **options: Any) -> tuple[Any, Any]:
+    """A block of frames solved, and notes on each; with a warning if some ended early that were not limited to so many iterations."""
+    notes = np.empty((len(frames), len(inversion.NOTES)))
+    found = solved(partial(function, notes=notes), frames, **options)
+    if not limited and (notes[:, inversion.NOTES.index("converged")] == 0).any():
+        warnings.warn(
+            "some frames ended at the largest number of iterations, as their coordinate `converged` says: allow more max_iterations, or a"
+            " larger tolerance",
+            stacklevel=2,
+        )
+    return found, notes[:, :, None]  # of as many axes as the frames
+
+
+def with_notes(pairs: xr.DataArray) -> xr.DataArray:
+    """Frames, of blocks that are frames and notes on each; these as coordinates."""
+    blocks = pairs.data
+    frames = blocks.map_blocks(itemgetter(0), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    sizes = blocks.chunks[0], (len(inversion.NOTES),), (1,)
+    notes = blocks.map_blocks(itemgetter(1), dtype=float, meta=np.empty((0, 0, 0)), chunks=sizes)
+    kinds = {"iterations": np.int64, "residual": np.float64, "converged": np.bool_}
+    coords = {name: ("frame", notes[:, number, 0].astype(kinds[name])) for number, name in enumerate(inversion.NOTES)}
+    return pairs.copy(data=frames).assign_coords(coords)
 
 
 def with_dummy(function: Callable[..., Any], *frames: Any, dummy: float | None, warned: None = None, **options: Any) -> Any:
@@ -129,9 +191,11 @@ def check_options(method: str, max_iterations: Any, tolerance: Any, variance: An
     """Refuse a method that there is not, and options that the method has not."""
     if method not in METHODS:
         raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
-    if method == "direct" and not max_iterations is tolerance is None:
+    if (method == "direct" or variance is not None) and not max_iterations is tolerance is None:
         raise InputError('max_iterations and tolerance are of "lsmr" and "mlem": the direct solution has none')
-    if method != "direct" and variance is not None:
+    if method == "auto" and tolerance is not None:
+        raise InputError('a tolerance is of "lsmr" and "mlem": "auto" finds its own end')
+    if method in ("lsmr", "mlem") and variance is not None:
         raise InputError(f'the variance is that of method="direct", not of {method!r}')
     if max_iterations is not None and not (isinstance(max_iterations, int | np.integer) and max_iterations >= 1):
         raise InputError(f"expected max_iterations as a whole number of at least 1, got {max_iterations!r}")

@@ -20,7 +20,7 @@ SHAPE = (40, 44)
 SUBJECTS = (azimuthal, distortion, response, sensor, xrf)
 # What reads no frames at all; what is there to read them: figures, readers and conversions
 OTHERS = {
-    "attenuation_per_m", "plot_distortion",
+    "attenuation_per_m", "plot_absorption", "plot_distortion",
     "plot_frame",
     "plot_profiles", "plot_pixel_calibrations", "open_crono", "open_maps", "open_spectra", "convert_crono",
 }  # fmt: skip

@@ -66,7 +66,7 @@ def rings():
 # What of the frames' coords a result keeps: those of its frames, and, where it has the same pixels, those of these
 SAME_PIXELS = {
     "response": lambda frames: response.correct_response(frames, response.Response.from_gain(np.ones(SHAPE), sigma=1.0)),
-    "deconvolve": lambda frames: sensor.deconvolve(frames, psf()),
+    "deconvolve": lambda frames: sensor.deconvolve(frames, psf(), method="direct"),
     "variance": lambda frames: sensor.deconvolve(frames, psf(), variance=frames).variance,
     "blur": lambda frames: psf().apply(frames),
     "outliers": lambda frames: azimuthal.outlier_mask(frames, rings()),

@@ -58,6 +58,13 @@ def test_the_bands_of_a_lazy_psf_are_filled_once(fills, use):
     assert len(fills) == TILES
 
 
+def test_matrices_in_memory_and_of_scipy_are_the_same_one(fills):
+    psf = lazy_psf()
+    psf.to_scipy(), psf.compute(), psf.T, psf.efficiency.compute(), psf.conditioning
+    deconvolve(FRAMES, psf.compute()).compute()
+    assert len([rows for rows, _, _, _, gaps, _ in fills if not np.shares_memory(gaps, psf.mask.values)]) == TILES
+
+
 def test_efficiency_is_the_sum_of_the_columns():
     psf = lazy_psf()
     np.testing.assert_allclose(psf.efficiency, np.asarray(psf.to_scipy().sum(axis=0)).reshape(40, 30), rtol=1e-6)

@@ -83,36 +83,81 @@ def absorbed_fraction(entry, pixel_size, distance, poni, thickness, mu, points=2
 # ------------------------------------------------------------------------------------------------------ the blur undone
 
 
-def undo(matrix, recorded, method=np.linalg.solve):
+def furthest_of(shape, pixel_size, distance, poni, thickness):
+    """How many pixels further out, in rows or columns, a ray may be when it leaves the back of the sensor; at least 1."""
+    most = 1
+    for size, pitch, foot in zip(shape, pixel_size, poni, strict=True):
+        for pixel in range(size):
+            for edge, outwards in ((pixel, -1), (pixel + 1, 1)):
+                u = edge * pitch - foot
+                if u * outwards > 0:
+                    reached = (u * (1 + thickness / distance) + foot) / pitch
+                    last = int(np.ceil(reached)) - 1 if outwards > 0 else int(np.floor(reached))
+                    most = max(most, abs(min(max(last, 0), size - 1) - pixel))
+    return most
+
+
+def light_of(matrix, recorded, shape, furthest, values=None, power=1):
+    """The light (pixel,) that entered unmeasured pixels: the sum of what the nearest measured ones recorded over that of M·1.
+
+    The nearest ones are those of the smallest square that holds three, up to `furthest` pixels away. With `values` and power 2 it is
+    the light's variance, of the variances of readings. 0 in measured pixels, and where there is none so near.
+    """
+    response = matrix.sum(axis=1)
+    measured = (np.isfinite(recorded) & (response > 0)).reshape(shape)
+    values = (recorded if values is None else values).reshape(shape)
+    found = np.zeros(shape)
+    for row, column in np.argwhere(~measured):
+        for radius in range(1, furthest + 1):
+            square = slice(max(row - radius, 0), row + radius + 1), slice(max(column - radius, 0), column + radius + 1)
+            there = measured[square]
+            if there.sum() >= 3 or (radius == furthest and there.any()):
+                found[row, column] = values[square][there].sum() / response.reshape(shape)[square][there].sum() ** power
+                break
+    return found.ravel()
+
+
+def exactly(matrix, recorded, background, response):
+    """The a for which M·a + background = b."""
+    return np.linalg.solve(matrix, recorded - background)
+
+
+def undo(matrix, recorded, method=exactly, light=0.0):
     """What entered the pixels (pixel,), of a dense matrix M and of what they recorded; NaN where nothing was measured.
 
-    There `recorded` is no number, or M's row is empty: those pixels' rows and columns are taken out of the problem.
+    There `recorded` is no number, or M's row is empty: those pixels' rows are taken out of the problem, and `light` (pixel,) entered
+    there. A method takes M, b, what b holds of that light, and what pixels record of uniform light.
     """
     measured = np.isfinite(recorded) & matrix.any(axis=1)
     entered = np.full(len(recorded), np.nan)
-    entered[measured] = method(matrix[np.ix_(measured, measured)], recorded[measured])
+    background = matrix[measured] @ np.where(measured, 0, light)
+    entered[measured] = method(matrix[np.ix_(measured, measured)], recorded[measured], background, matrix[measured].sum(axis=1))
     return entered
 
 
-def least_squares(matrix, recorded):
-    """The a for which |M·a − b|² is least."""
-    return np.linalg.lstsq(matrix, recorded)[0]
+def least_squares(matrix, recorded, background, response):
+    """The a for which |M·a + background − b|² is least."""
+    return np.linalg.lstsq(matrix, recorded - background)[0]
 
 
-def likeliest(matrix, recorded, iterations):
-    """Plain MLEM (Shepp and Vardi 1982) from an even start."""
+def likeliest(matrix, recorded, background, response, iterations):
+    """Plain MLEM (Shepp and Vardi 1982) from an even start, with light that is known."""
     sensitivity = matrix.sum(axis=0)
-    entered = np.full(len(recorded), recorded.sum() / sensitivity.sum())
+    entered = np.full(len(recorded), recorded.sum() / response.sum())
     for _ in range(iterations):
-        expected = matrix @ entered
+        expected = matrix @ entered + background
         ratio = np.divide(recorded, expected, out=np.zeros_like(expected), where=expected > 0)
         entered = entered * (matrix.T @ ratio) / sensitivity
     return entered
 
 
-def propagated(matrix, variance):
-    """Variance of M⁻¹·b from that of b, whose pixels are independent."""
-    return np.linalg.inv(matrix) ** 2 @ variance
+def propagated(matrix, variance, measured, light_variance=0.0):
+    """Variance of the exact solution (pixel,) from those of b and of the light in pixels that were not measured, all independent."""
+    inverse = np.linalg.inv(matrix[np.ix_(measured, measured)])
+    found = np.full(len(variance), np.nan)
+    of_light = inverse @ matrix[measured]
+    found[measured] = inverse**2 @ variance[measured] + of_light**2 @ np.where(measured, 0, light_variance)
+    return found
 
 
 def influence(matrix):
@@ -127,6 +172,6 @@ def influence(matrix):
 def noise_amplification(matrix, efficiency, side=8):
     """Noise of M⁻¹·b over that of b / efficiency, for white noise b: the largest over squares of side × side pixels, on average."""
     records = matrix.any(axis=1)
-    power = undo(matrix, np.where(records, 1.0, np.nan), propagated).reshape(efficiency.shape) * efficiency**2
+    power = propagated(matrix, np.ones(len(matrix)), records).reshape(efficiency.shape) * efficiency**2
     squares = (power[y : y + side, x : x + side] for y in range(0, efficiency.shape[0], side) for x in range(0, efficiency.shape[1], side))
     return float(np.sqrt(max(np.nanmean(square) for square in squares if np.isfinite(square).any())))

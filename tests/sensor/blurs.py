@@ -13,9 +13,10 @@ PITCH = 172e-6
 SQUARE = (PITCH, PITCH)
 SILICON, CDTE = 1356.0, 3e4  # 1/m
 TAN_75 = np.tan(np.radians(75))
-METHODS = ("direct", "lsmr", "mlem")
+METHODS = ("auto", "direct", "lsmr", "mlem")
+SOLVERS = ("direct", "lsmr", "mlem")  # whose end is a known one
 EXACT = {"direct": {}, "lsmr": {"tolerance": 1e-10}, "mlem": {"tolerance": 1e-6}}  # so tight that their ends can be compared
-WANTED = {"direct": np.linalg.solve, "lsmr": reference.least_squares, "mlem": partial(reference.likeliest, iterations=4000)}
+WANTED = {"direct": reference.exactly, "lsmr": reference.least_squares, "mlem": partial(reference.likeliest, iterations=4000)}
 
 
 class Case(NamedTuple):
@@ -80,16 +81,37 @@ def frames_of(psf, count=3, mean=1000, seed=0):
 
 
 def solved(frames, psf, method="direct", max_iterations=None, tolerance=None, **options):
-    """The values of what deconvolve finds, without its warning of noise."""
+    """The values of what deconvolve finds, without its warnings of noise, of hot pixels and of iterations that end early."""
     options |= {"method": method, "max_iterations": max_iterations, "tolerance": tolerance}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the exact solution amplifies noise")
+        warnings.filterwarnings("ignore", ".* pixels are hot")
+        warnings.filterwarnings("ignore", "some frames ended at the largest number of iterations")
         return deconvolve(frames, psf, **options).compute(scheduler="synchronous")
 
 
-def undone(psf, frames, method=np.linalg.solve):
+def furthest(psf):
+    """How far its rays go, in pixels."""
+    return reference.furthest_of(psf.shape, psf.pixel_size_m, psf.distance_m, psf.poni_m, psf.thickness_m)
+
+
+def undone(psf, frames, method=reference.exactly):
     """The same by the reference."""
-    return np.reshape([reference.undo(dense(psf), frame.ravel().astype(float), method) for frame in frames], frames.shape)
+    found = []
+    for frame in frames.reshape(len(frames), -1).astype(float):
+        light = reference.light_of(dense(psf), frame, psf.shape, furthest(psf))
+        found.append(reference.undo(dense(psf), frame, method, light))
+    return np.reshape(found, frames.shape)
+
+
+def propagated(psf, frames, variances):
+    """Variances of exact solutions by the reference."""
+    found = []
+    for frame, variance in zip(*(stack.reshape(len(stack), -1).astype(float) for stack in (frames, variances)), strict=True):
+        light = reference.light_of(dense(psf), frame, psf.shape, furthest(psf), variance, power=2)
+        measured = np.isfinite(frame) & dense(psf).any(axis=1)
+        found.append(reference.propagated(dense(psf), variance, measured, light))
+    return np.reshape(found, frames.shape)
 
 
 def assert_near(found, wanted, share):

@@ -116,10 +116,12 @@ def test_a_single_image_is_a_stack_of_one():
 @pytest.mark.parametrize(
     ("message", "options"),
     [
-        ("method to be one of direct, lsmr, mlem, got 'inverse'", {"method": "inverse"}),
-        ("method to be one of direct, lsmr, mlem, got None", {"method": None}),
-        ("max_iterations and tolerance are of .*: the direct solution has none", {"max_iterations": 3}),
-        ("max_iterations and tolerance are of .*: the direct solution has none", {"tolerance": 1e-3}),
+        ("method to be one of auto, direct, lsmr, mlem, got 'inverse'", {"method": "inverse"}),
+        ("method to be one of auto, direct, lsmr, mlem, got None", {"method": None}),
+        ("max_iterations and tolerance are of .*: the direct solution has none", {"method": "direct", "max_iterations": 3}),
+        ("max_iterations and tolerance are of .*: the direct solution has none", {"method": "direct", "tolerance": 1e-3}),
+        ('"auto" finds its own end', {"tolerance": 1e-3}),
+        ("max_iterations and tolerance are of .*: the direct solution has none", {"max_iterations": 3, "variance": np.ones((2, 9, 7))}),
         ("the variance is that of .*, not of 'mlem'", {"method": "mlem", "variance": np.ones((2, 9, 7))}),
         ("the variance is that of .*, not of 'lsmr'", {"method": "lsmr", "variance": np.ones((2, 9, 7))}),
         ("max_iterations as a whole number of at least 1, got 0", {"method": "mlem", "max_iterations": 0}),

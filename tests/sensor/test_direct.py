@@ -8,15 +8,29 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from detcal.sensor import build_psf
-from tests.sensor.blurs import HARSH, METHODS, MILD, assert_near, dense, frames_of, plane, psf_of, solved, undone, with_gaps
+from tests.reference import sensor as reference
+from tests.sensor.blurs import HARSH, METHODS, MILD, assert_near, dense, frames_of, furthest, plane, psf_of, solved, undone, with_gaps
 
 # --------------------------------------------------------------------------------------------------------------- apply
 
 
-def test_what_is_no_number_enters_as_nothing():
+def test_what_is_no_number_enters_as_its_neighbours_do():
     psf = psf_of("PONI inside a pixel")
-    frames = with_gaps(frames_of(psf))
-    np.testing.assert_array_equal(psf.apply(frames), psf.apply(np.where(np.isfinite(frames), frames, 0)))
+    lit = with_gaps(frames_of(psf, 1))
+    whole = np.eye(lit[0].size)  # of a sensor that records all where it enters: frames are the light itself
+    light = reference.light_of(whole, lit.ravel().astype(float), psf.shape, furthest(psf))
+    filled = np.where(np.isfinite(lit), lit, light.reshape(lit.shape))
+    assert (light > 0).sum() > 3
+    np.testing.assert_allclose(psf.apply(lit), psf.apply(filled), rtol=1e-6)
+
+
+def test_what_no_neighbour_tells_is_not_known():
+    psf = psf_of("PONI outside", dead=False)
+    lit = np.full(psf.shape, 5.0)
+    lit[4:, 6:] = np.nan
+    found = psf.apply(lit).values[0]
+    np.testing.assert_allclose(found[:4], psf.apply(np.full(psf.shape, 5.0)).values[0, :4], rtol=1e-6)
+    assert np.isnan(found[-1, -1])
 
 
 @pytest.mark.parametrize("name", MILD)

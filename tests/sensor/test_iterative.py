@@ -8,7 +8,7 @@ from scipy.sparse.linalg import lsmr
 
 from detcal.sensor import inversion
 from tests.reference import sensor as reference
-from tests.sensor.blurs import WANTED, assert_near, dense, frames_of, psf_of, solved, undone, with_gaps
+from tests.sensor.blurs import WANTED, assert_near, dense, frames_of, furthest, psf_of, solved, undone, with_gaps
 
 # ---------------------------------------------------------------------------------------------------------------- lsmr
 
@@ -26,7 +26,7 @@ def test_lsmr_is_the_least_squares_solution(name):
 def test_lsmr_stops_after_so_many_iterations(iterations):
     psf = psf_of("75°")
     frames = with_gaps(frames_of(psf))
-    wanted = undone(psf, frames, lambda matrix, recorded: lsmr(matrix, recorded, maxiter=iterations)[0])
+    wanted = undone(psf, frames, lambda matrix, recorded, background, _: lsmr(matrix, recorded - background, maxiter=iterations)[0])
     assert_near(solved(frames, psf, "lsmr", iterations).values, wanted, 1e-6)
 
 
@@ -98,16 +98,18 @@ def test_mlem_ends_where_an_iteration_changes_little_and_soon(steps, tolerance):
     frames = frames_of(psf, 1)
     recorded, matrix = frames[0].ravel().astype(float), dense(psf)
     records = matrix.any(axis=1)
+    background = matrix[records] @ reference.light_of(matrix, recorded, psf.shape, furthest(psf))
     found = solved(frames, psf, "mlem", tolerance=tolerance).values.ravel()[records].astype(float)
+    even = recorded[records].sum() / matrix[records].sum()
     matrix, recorded = matrix[np.ix_(records, records)], recorded[records]
 
     def relative_change(now):
-        new = now * (matrix.T @ (recorded / (matrix @ now))) / matrix.sum(axis=0)
+        new = now * (matrix.T @ (recorded / (matrix @ now + background))) / matrix.sum(axis=0)
         return (abs(new - now) / (new + recorded.mean())).max(), new
 
     assert relative_change(found)[0] < 1.01 * tolerance
     # plain iterations take many more, and looser ones fewer
-    plain, count = np.full(len(recorded), recorded.sum() / matrix.sum()), 0
+    plain, count = np.full(len(recorded), even), 0
     while True:
         change, plain = relative_change(plain)
         count += 1

@@ -72,7 +72,7 @@ def restore(frames, poni):
     """With the PONI at a place in pixels."""
     plane = PlanarGeometry(frames.shape[1:], (PITCH, PITCH), DISTANCE, (PITCH * poni[0], PITCH * poni[1]))
     psf = build_psf(plane, thickness_m=THICKNESS, material="Si", energy_kev=KEV, mask=frames.values[0] < 0).compute()
-    return deconvolve(frames, psf).values[0], psf.efficiency.values
+    return deconvolve(frames, psf, method="direct").values[0], psf.efficiency.values
 
 
 def boxes(image, places):

@@ -135,9 +135,13 @@ def test_a_parallax_correction_without_a_material_has_its_own_attenuation():
 
 def test_the_callers_sensor_comes_first():
     geometry = standing("Eiger2 CdTe 1M", material="CdTe", thickness=750e-6)
-    assert described(build_psf(geometry, thickness_m=1e-3)) == pytest.approx((1e-3, CDTE_20), rel=0.02)
-    assert described(build_psf(geometry, material="Si")) == pytest.approx((750e-6, SI_20))
-    assert described(build_psf(geometry, thickness_m=2e-4, material="Si")) == pytest.approx((2e-4, SI_20))
+    for given, taken, wanted in (
+        ({"thickness_m": 1e-3}, "1000 µm", (1e-3, CDTE_20)),
+        ({"material": "Si"}, "Si", (750e-6, SI_20)),
+        ({"thickness_m": 2e-4, "material": "Si"}, "Si 200 µm", (2e-4, SI_20)),
+    ):
+        with pytest.warns(UserWarning, match=f"^{taken} is taken, as given, though .* is known: CdTe 750 µm"):
+            assert described(build_psf(geometry, **given)) == pytest.approx(wanted, rel=0.02)
     assert described(build_psf(geometry, attenuation_per_m=77.0)) == (750e-6, 77.0)
     lambda_ = standing("Lambda 750k")  # of Si 300 or 500 µm, GaAs 500 µm, or CdTe 1 mm: one of these answers to what is given
     assert described(build_psf(lambda_, material="CdTe")) == pytest.approx((1e-3, CDTE_20), rel=0.02)

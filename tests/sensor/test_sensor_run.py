@@ -12,7 +12,7 @@ from detcal_pipelines.template import render
 from detcal import load, open_frames, save
 from detcal.frames.readings import ALL_NUMBERS
 from detcal.response import Response
-from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve, inversion
+from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve, inversion, stopping
 from detcal.sensor.memory import deconvolve_bytes
 from tests.benchmarks.sampling import assert_within_plan, peak_of_run
 from tests.pipelines.commands import change, detcal, fails, made_by
@@ -78,7 +78,7 @@ def test_runs_give_what_the_library_gives(finished, frames):
     assert (psf.to_scipy() != wanted.to_scipy()).nnz == 0
     found = xr.open_zarr(finished / "deconvolved.zarr").deconvolved
     np.testing.assert_array_equal(found, deconvolve(frames, wanted))
-    assert found.attrs["method"] == "direct"
+    assert found.attrs["method"] == "auto"
 
 
 def test_a_plane_gives_the_matrix_of_its_poni_file_in_bands_of_any_height(folder):
@@ -96,7 +96,7 @@ def test_a_plane_gives_the_matrix_of_its_poni_file_in_bands_of_any_height(folder
 
 
 def test_options_reach_the_method(folder, frames):
-    change(folder, "deconvolve.toml", '# method = "direct"', 'method = "mlem"')
+    change(folder, "deconvolve.toml", '# method = "auto"', 'method = "mlem"')
     change(folder, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 3")
     change(folder, "deconvolve.toml", "# dummy", "dummy")
     wanted = deconvolve(frames, load(folder / "psf.zarr"), method="mlem", max_iterations=3, dummy=-1)
@@ -117,6 +117,7 @@ def test_plans_are_in_rows_and_in_frames(folder):
     shown = detcal(folder, "plan", "build_psf.toml", "--memory", "2GiB").stdout
     assert "1 × 195 rows" in shown
     assert "million" in shown
+    change(folder, "deconvolve.toml", '# method = "auto"', 'method = "direct"')
     assert re.search(r"3 × 16 frames, 14.49 MiB in", detcal(folder, "plan", "deconvolve.toml", "--memory", "460MiB").stdout)
 
 
@@ -127,9 +128,10 @@ def test_noise_that_is_amplified_is_one_line(folder):
         folder / "flat.zarr",
     )
     change(folder, "deconvolve.toml", '"psf.zarr"', '"flat.zarr"')
+    change(folder, "deconvolve.toml", '# method = "auto"', 'method = "direct"')
     for command in ("check", "run"):
         errors = detcal(folder, command, "deconvolve.toml").stderr
-        assert re.fullmatch(r'warning: the exact solution amplifies noise \S+ times somewhere: method="mlem" .*\n', errors)
+        assert re.fullmatch(r'warning: the exact solution amplifies noise \S+ times somewhere: method="auto" .*\n', errors)
 
 
 # ---------------------------------------------------------------------------------------------------------- memory
@@ -161,14 +163,14 @@ path = "psf.zarr"
     assert peaks[1] < 1.05 * peaks[0]
 
 
-@pytest.mark.parametrize("method", ["direct", "mlem"])
+@pytest.mark.parametrize("method", ["auto", "direct", "mlem"])
 def test_deconvolving_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp_path, method):
     save(
         build_psf(PlanarGeometry((512, 512), (172e-6, 172e-6), 0.2, (0.04, 0.04)), thickness_m=450e-6, material="Si", energy_kev=17.4),
         tmp_path / "psf.zarr",
     )
     (tmp_path / "deconvolve.toml").write_text(render("deconvolve"))
-    change(tmp_path, "deconvolve.toml", '# method = "direct"', f'method = "{method}"')
+    change(tmp_path, "deconvolve.toml", '# method = "auto"', f'method = "{method}"')
     if method == "mlem":
         change(tmp_path, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 3")
         change(tmp_path, "deconvolve.toml", "# tolerance", "tolerance")
@@ -187,12 +189,13 @@ def test_deconvolving_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp
 
 
 @pytest.mark.parametrize("count", [5, 16, 40])
-@pytest.mark.parametrize("method", ["direct", "lsmr", "mlem"])
+@pytest.mark.parametrize("method", ["auto", "direct", "lsmr", "mlem"])
 def test_methods_hold_no_more_than_is_planned(finished, frames, method, count):
     psf = load(finished / "psf.zarr").compute()
     matrix = psf.in_memory.compute(scheduler="synchronous")
     valid = ALL_NUMBERS
     functions = {
+        "auto": lambda block: stopping.auto_frames(block, matrix, valid, 4),
         "direct": lambda block: inversion.solve_frames(block, matrix, valid),
         "lsmr": lambda block: inversion.lsmr_frames(block, matrix, valid, 3, 1e-6),
         "mlem": lambda block: inversion.mlem_frames(block, matrix, valid, 4, 1e-6),
@@ -255,6 +258,7 @@ def test_frames_of_another_shape_and_options_of_another_method(folder):
     assert fails(folder, "check", "deconvolve.toml") == "expected frames of shape (195, 487) (y, x), as the matrix, got (20, 20)"
     change(folder, "deconvolve.toml", '"small.h5"', '"scan.h5"')
     change(folder, "deconvolve.toml", "# max_iterations = 20", "max_iterations = 20")
+    change(folder, "deconvolve.toml", '# method = "auto"', 'method = "direct"')
     assert 'max_iterations and tolerance are of "lsmr" and "mlem"' in fails(folder, "check", "deconvolve.toml")
 
 

@@ -26,6 +26,7 @@ from detcal.stores.absence import check_whole, warn_of
 from detcal.stores.apart import check_apart, origins
 from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
 from detcal.stores.sources.detector_files import holds_detector, read_detector, read_spline
+from detcal.stores.sources.matrix_files import read_npz
 from detcal.stores.sources.nexus import holds_calibration, load_hdf5, written_by_detcal
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_reader import load_zarr
@@ -81,7 +82,8 @@ def save(
         .zarr, .zip (a zarr store in one file), .h5, .hdf5 or .nxs (NeXus NXdata; a DistortionMap also as NXdetector, one profile over q
         also as NXcanSAS), .tif or .tiff (a page a frame), .edf (a block a frame), these also of maps of elements, with their names; .png
         (a picture of maps); one profile also .xy or .dat (columns), .chi (Fit2D) and, over 2θ, .fxye (GSAS); a DistortionMap .spline
-        (Fit2D); a cube of spectra .hspy (HyperSpy), .rpl (with a .raw beside it) or .hdr (ENVI, with an .img).
+        (Fit2D); a SensorPSF .npz (scipy's sparse matrix); a cube of spectra .hspy (HyperSpy), .rpl (with a .raw beside it) or .hdr (ENVI,
+        with an .img).
     overwrite
         Replace an output that exists.
     chunks, shards
@@ -246,7 +248,8 @@ def as_dataset(obj: Any) -> xr.Dataset:
 def load(path: str | PathLike[str]) -> Any:
     """A calibration as its own type, or a Dataset, lazily, from a zarr store (a zipped one too) or HDF5 file that `save` wrote.
 
-    Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps. Chunks of a Dataset
+    Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps; an .npz is the matrix
+    of a sensor. Chunks of a Dataset
     that are missing are NaN, with one warning: integers then become float32, those of more than 16 bits float64.
 
     Raises
@@ -268,6 +271,8 @@ def load(path: str | PathLike[str]) -> Any:
     found = Path(path).absolute()  # a worker may run in another folder
     if found.suffix.lower() == ".spline":
         return read_spline(str(found))
+    if found.suffix.lower() == ".npz":
+        return read_npz(str(found))
     store = is_zarr_store(found) or is_zip(found)
     if not store and not h5py.is_hdf5(found):
         raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
@@ -306,5 +311,5 @@ def load_calibration(path: str | PathLike[str]) -> Any:
     if is_zarr_store(found) or is_zip(found):
         stored = load(found)
         return stored if is_calibration(stored) else None
-    known = found.suffix.lower() == ".spline" or (h5py.is_hdf5(found) and holds_calibration(str(found)))
+    known = found.suffix.lower() in (".spline", ".npz") or (h5py.is_hdf5(found) and holds_calibration(str(found)))
     return load(found) if known else None

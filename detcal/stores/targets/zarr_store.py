@@ -42,7 +42,7 @@ Layouts = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]  # sizes of a ch
 def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None, shards: Sizes | None = None) -> dict[str, da.Array]:
     """Create a store, unless it was begun before, and return the lazy writes of its numbers, by their names; what is empty takes none.
 
-    Coords, and variables of texts or times, are written at once. The store is marked as incomplete, see `complete`.
+    Coords that are not lazy, and variables of texts or times, are written at once. The store is marked as incomplete, see `complete`.
 
     Raises
     ------
@@ -102,8 +102,9 @@ def create_store(dataset: xr.Dataset, path: Path, encoding: Mapping[str, Mapping
 
 
 def lazy_numbers(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
-    """The variables that hold numbers, over dask."""
-    return {str(name): over_dask(variable) for name, variable in dataset.items() if variable.dtype.kind in NUMBERS}
+    """The variables that hold numbers, over dask; and coords that are lazy, as a figure of each frame that is found with it."""
+    coords = {name: line for name, line in dataset.coords.items() if isinstance(line.data, da.Array)}
+    return {str(name): over_dask(variable) for name, variable in {**dataset, **coords}.items() if variable.dtype.kind in NUMBERS}
 
 
 def plan_layouts(dataset: xr.Dataset, chunks: Sizes | None, shards: Sizes | None) -> Layouts:

@@ -41,6 +41,12 @@ PlaneOrFile = Annotated[
     Discriminator(lambda given: "[path]" if isinstance(given, str) else PLANE),
 ]
 
+MODULES = "modules"
+GapsOrMask = Annotated[
+    Annotated[Literal["modules"], Tag(MODULES)] | Annotated[MaskSource, Tag("[mask]")],
+    Discriminator(lambda given: MODULES if given == MODULES else "[mask]"),
+]
+
 
 class BuildPSF(Step[Any]):
     """The blur of a thick sensor as a sparse matrix; there are no frames, and so no [input]."""
@@ -72,6 +78,14 @@ class BuildPSF(Step[Any]):
     mask: MaskSource | None = Field(
         None, description="pixels that record nothing: an image (not 0), or a response; default: the geometry's", examples=["mask.edf"]
     )
+    gaps: GapsOrMask | None = Field(
+        None,
+        description='pixels without silicon, which the mask holds too: an image (not 0), or "modules": what lies between them',
+        examples=["modules"],
+    )
+    frames: FramesSource | None = Field(
+        None, description="frames of the detector, whose file may say what its sensor is, and the energy", examples=["scan.h5"]
+    )
     tile_rows: int | None = Field(
         None, gt=0, description="rows of the detector a task; default: chosen from the memory budget", examples=[64]
     )
@@ -81,12 +95,13 @@ class BuildPSF(Step[Any]):
         return "calibration"
 
     def prepare(self) -> Any:
-        """The mask; all of the matrix is part of the graph."""
-        return opened(self.mask)
+        """The masks; all of the matrix is part of the graph."""
+        gaps = self.gaps if isinstance(self.gaps, str) else opened(self.gaps)
+        return {"mask": opened(self.mask), "gaps": gaps, "frames": opened(self.frames)}
 
     def build(self, data: None, ready: Any) -> SensorPSF:
         geometry = PlanarGeometry(**dict(self.geometry)) if isinstance(self.geometry, Plane) else self.geometry
-        return build_psf(**self.options_of(build_psf) | {"geometry": geometry, "mask": ready})
+        return build_psf(**self.options_of(build_psf) | {"geometry": geometry, **ready})
 
     def task_bytes(self, block: Block, ready: Any) -> Needs:
         pixels = block.depth * block.result.shape[1]
@@ -124,10 +139,13 @@ class Deconvolve(Step[SensorPSF]):
     )  # fmt: skip
 
     psf: CalibrationSource = Field(description="what build_psf wrote", examples=["psf.zarr"])
-    method: Literal["direct", "lsmr", "mlem"] = Field(
-        "direct", description="direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood"
+    method: Literal["auto", "direct", "lsmr", "mlem"] = Field(
+        "auto",
+        description="auto: mlem, as far as counts are worth; direct: exact; lsmr: least squares; mlem: non-negative, of highest likelihood",
     )
-    max_iterations: int | None = Field(None, gt=0, description="lsmr, mlem: at most so many; fewer give a smoother result", examples=[20])
+    max_iterations: int | None = Field(
+        None, gt=0, description="auto, lsmr, mlem: at most so many; fewer give a smoother result", examples=[20]
+    )
     tolerance: float | None = Field(
         None, gt=0, lt=1, description="lsmr: its atol and btol; mlem: ends once no pixel changes by more", examples=[1e-4]
     )
@@ -135,6 +153,11 @@ class Deconvolve(Step[SensorPSF]):
         None,
         description="variances of the readings, a frame for each frame: a path, or { path, dataset, frames, flip }",
         examples=["variance.h5"],
+    )
+    mask: MaskSource | None = Field(
+        None,
+        description="pixels that were not measured in these frames, as hot ones: an image (not 0), or a response",
+        examples=["hot.edf"],
     )
     dummy: float | None = Field(
         None, description="number that stands for no reading in the frames, and in the result for NaN", examples=[-1]
@@ -148,28 +171,35 @@ class Deconvolve(Step[SensorPSF]):
     def product(self) -> str:
         return "a variance"
 
+    @property
+    def solver(self) -> str:
+        """The method that is meant."""
+        return "direct" if self.method == "auto" and self.variance is not None else self.method
+
     def prepare(self) -> SensorPSF:
         psf = self.psf.load(SensorPSF, "the matrix of a sensor", "build_psf")
-        if self.method == "direct":
+        if self.solver == "direct":
             psf.warned_of_noise.get()  # before a run already
         return psf
 
     def build(self, data: Any, ready: SensorPSF) -> Any:
-        return deconvolve(data, ready, **self.options_of(deconvolve) | {"variance": opened(self.variance)})
+        return deconvolve(data, ready, **self.options_of(deconvolve) | {"variance": opened(self.variance), "mask": opened(self.mask)})
 
     def task_bytes(self, block: Block, ready: SensorPSF) -> Needs:
-        own = deconvolve_bytes(block.image_shape, block.depth, block.itemsize, ready.data.size, self.method)
+        own = deconvolve_bytes(block.image_shape, block.depth, block.itemsize, ready.data.size, self.solver)
         if self.variance is None:
             return own
         itemsize = self.variance.open(block.depth).dtype.itemsize
-        return own + Needs(task=deconvolve_bytes(block.image_shape, block.depth, itemsize, ready.data.size, self.method).task)
+        return own + Needs(task=deconvolve_bytes(block.image_shape, block.depth, itemsize, ready.data.size, self.solver).task)
 
     def try_out(self, data: Any) -> Any:
         # blurred so much that it is not undone before every kernel has run
         ramp = np.arange(data.size, dtype=data.dtype).reshape(data.shape)
         given = None if self.variance is None else ramp
         found = deconvolve(
-            ramp, build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3), **self.options_of(deconvolve) | {"variance": given}
+            ramp,
+            build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3),
+            **self.options_of(deconvolve) | {"variance": given, "mask": None},
         )
         return found
 
