@@ -23,12 +23,10 @@ CHANCE = 1e-5  # that noise alone has a reading left out
 FEWEST = 4  # readings of which one may be left out: of two others, the noise is not known
 STRIP_BYTES = 2**25  # of all frames' readings, that a median is found of at once
 
-# The planes of what a clipped mean is found from: sum and sum of squares in float64; in float32 the number of readings, the two largest
-# and the smallest.
-SUM, SQUARES = range(2)
-N, LARGEST, SECOND, SMALLEST = range(4)
+# The planes of what a clipped mean is found from: number, sum and sum of squares of the readings, the two largest and the smallest.
+N, SUM, SQUARES, LARGEST, SECOND, SMALLEST = range(6)
 
-Extremes = tuple[NDArray[np.float64], Floats]
+Planes = NDArray[np.float64]
 
 
 def check_average(average: str) -> None:
@@ -98,78 +96,77 @@ def mean_of_sums(sums: NDArray[np.float64]) -> Floats:
 # ------------------------------------------------------------------------------------------------------------- clipped
 
 
-def add_extremes(so_far: Extremes | None, block: Frames, *before: Any, valid: Valid) -> Extremes:
+def add_extremes(so_far: Planes | None, block: Frames, *before: Any, valid: Valid) -> Planes:
     """The planes above, with the readings of a block added."""
     if so_far is None:
-        sums, extremes = np.zeros((2, *block.shape[1:])), np.zeros((4, *block.shape[1:]), np.float32)
-        extremes[LARGEST : SECOND + 1], extremes[SMALLEST] = -np.inf, np.inf
+        planes = np.zeros((SMALLEST + 1, *block.shape[1:]))
+        planes[LARGEST : SECOND + 1], planes[SMALLEST] = -np.inf, np.inf
     else:
-        sums, extremes = so_far[0].copy(), so_far[1].copy()
+        planes = so_far.copy()
     for frame in block:
-        add_frame(sums, extremes, readings(frame, valid))
-    return sums, extremes
+        add_frame(planes, readings(frame, valid))
+    return planes
 
 
 @kernel
-def add_frame(sums, extremes, frame):  # type: ignore[no-untyped-def]
+def add_frame(planes, frame):  # type: ignore[no-untyped-def]
     """Add the readings of a frame (y, x) to the planes."""
     for row in range(frame.shape[0]):
         for column in range(frame.shape[1]):
-            value = frame[row, column]
+            value = np.float64(frame[row, column])
             if not np.isnan(value):
-                sums[SUM, row, column] += value
-                sums[SQUARES, row, column] += np.float64(value) * value
-                extremes[N, row, column] += 1
-                add_large(extremes, row, column, value)
-                extremes[SMALLEST, row, column] = min(extremes[SMALLEST, row, column], value)
+                planes[N, row, column] += 1
+                planes[SUM, row, column] += value
+                planes[SQUARES, row, column] += value * value
+                add_large(planes, row, column, value)
+                planes[SMALLEST, row, column] = min(planes[SMALLEST, row, column], value)
 
 
 @kernel
-def add_large(extremes, row, column, value):  # type: ignore[no-untyped-def]
+def add_large(planes, row, column, value):  # type: ignore[no-untyped-def]
     """Put a reading where it belongs among the two largest."""
-    if value > extremes[LARGEST, row, column]:
-        extremes[SECOND, row, column] = extremes[LARGEST, row, column]
-        extremes[LARGEST, row, column] = value
-    elif value > extremes[SECOND, row, column]:
-        extremes[SECOND, row, column] = value
+    if value > planes[LARGEST, row, column]:
+        planes[SECOND, row, column] = planes[LARGEST, row, column]
+        planes[LARGEST, row, column] = value
+    elif value > planes[SECOND, row, column]:
+        planes[SECOND, row, column] = value
 
 
-def merge_extremes(first: Extremes, second: Extremes) -> Extremes:
+def merge_extremes(first: Planes, second: Planes) -> Planes:
     """The planes of the readings of two parts of the frames."""
-    extremes = first[1].copy()
-    merge_into(extremes, second[1])
-    return first[0] + second[0], extremes
+    planes = first.copy()
+    merge_into(planes, second)
+    return planes
 
 
 @kernel
-def merge_into(extremes, others):  # type: ignore[no-untyped-def]
-    """Numbers and extremes of all, in place of those of the first."""
-    for row in range(extremes.shape[1]):
-        for column in range(extremes.shape[2]):
-            extremes[N, row, column] += others[N, row, column]
-            add_large(extremes, row, column, others[LARGEST, row, column])
-            add_large(extremes, row, column, others[SECOND, row, column])
-            extremes[SMALLEST, row, column] = min(extremes[SMALLEST, row, column], others[SMALLEST, row, column])
+def merge_into(planes, others):  # type: ignore[no-untyped-def]
+    """The planes of all, in place of those of the first."""
+    for row in range(planes.shape[1]):
+        for column in range(planes.shape[2]):
+            for plane in range(SQUARES + 1):
+                planes[plane, row, column] += others[plane, row, column]
+            add_large(planes, row, column, others[LARGEST, row, column])
+            add_large(planes, row, column, others[SECOND, row, column])
+            planes[SMALLEST, row, column] = min(planes[SMALLEST, row, column], others[SMALLEST, row, column])
 
 
-def clipped_mean(found: Extremes, rounding: float) -> Floats:
+def clipped_mean(planes: Planes, rounding: float) -> Floats:
     """The mean of the readings but for those that stand out; NaN where there was none."""
-    sums, extremes = found
-    numbers = np.arange(FEWEST, int(extremes[N].max()) + 1)
+    numbers = np.arange(FEWEST, int(planes[N].max()) + 1)
     limits = np.concatenate([np.full(FEWEST, np.inf), stdtrit(numbers - 2.0, 1 - CHANCE / 2)])  # by the number of readings
-    mean = np.empty(extremes.shape[1:], np.float32)
-    average_rest(sums, extremes, limits, rounding, mean)
+    mean = np.empty(planes.shape[1:], np.float32)
+    average_rest(planes, limits, rounding, mean)
     return mean
 
 
 @kernel
-def average_rest(sums, extremes, limits, rounding, mean):  # type: ignore[no-untyped-def]
+def average_rest(planes, limits, rounding, mean):  # type: ignore[no-untyped-def]
     """The mean of each pixel's readings without those that stand out from the others."""
     for row in range(mean.shape[0]):
         for column in range(mean.shape[1]):
-            n, total, squares = np.float64(extremes[N, row, column]), sums[SUM, row, column], sums[SQUARES, row, column]
-            large, second = np.float64(extremes[LARGEST, row, column]), np.float64(extremes[SECOND, row, column])
-            small = np.float64(extremes[SMALLEST, row, column])
+            n, total, squares = planes[N, row, column], planes[SUM, row, column], planes[SQUARES, row, column]
+            large, second, small = planes[LARGEST, row, column], planes[SECOND, row, column], planes[SMALLEST, row, column]
             # the two largest together first: one of them would hide the other
             if n >= FEWEST + 1 and stands_out(second, n - 1, total - large, squares - large * large, limits, rounding):
                 n, total, squares = n - 2, total - large - second, squares - large * large - second * second

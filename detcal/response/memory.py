@@ -44,5 +44,5 @@ def minus_log_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs
 
 def mean_image_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> int:
     """Averaging dark or flat frames in blocks of `frames`: the block, sums that came in and go out and their total, and two images."""
-    sums = 2 * 8 + 4 * 4
+    sums = 6 * 8
     return (2 * frames * itemsize + 4 * sums + 2 * 4) * shape[0] * shape[1]

@@ -127,7 +127,7 @@ def fit_response(
     dark_image = delayed(as_dark_image(dark, mask, shape, dummy=dummy, saturation=saturation, average=average))
     add = partial(
         kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate,
-        valid=valid if limit is None else valid.below(limit), limit=limit,
+        valid=valid if saturation is None else valid.below(saturation), limit=limit,
     )  # fmt: skip
     sums = fold_blocks(whole_frames(stack), add, np.add, dark_image, partial_sums=partial_sums)
     solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=8)(sums)

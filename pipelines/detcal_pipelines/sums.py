@@ -11,7 +11,7 @@ import numpy as np
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from numpy.typing import NDArray
 
-from detcal.frames.graph import FOLD, TOTAL
+from detcal.frames.graph import FOLD, LEAST_PARTS, TOTAL
 
 SECONDS_BETWEEN_SAVES = 2.0
 SAVED_A_SECOND = 200e6  # bytes, on a slow disk
@@ -27,11 +27,11 @@ class Fold:
 
 
 def largest_fold(graph: HighLevelGraph) -> Fold | None:
-    """The sum over most parts; None if nothing is summed, or all at once."""
+    """The sum over most parts; None if nothing is summed, or so little that it is soon summed again: the darks and flats of a scan."""
     layers = {name: layer for name, layer in graph.layers.items() if name.startswith(FOLD)}
     folds = [Fold(name, sum(isinstance(key, tuple) and key[1] == TOTAL for key in layer)) for name, layer in layers.items()]
     largest = max(folds, key=lambda fold: fold.parts, default=None)
-    return largest if largest is not None and largest.parts > 1 else None
+    return largest if largest is not None and largest.parts > LEAST_PARTS else None
 
 
 def with_saving(graph: HighLevelGraph, fold: Fold, folder: Path) -> HighLevelGraph:

@@ -192,7 +192,9 @@ def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(f
     change(folder, "sigma_clip.toml", "# Average in rings", f"{first}\n# Average in rings")
     sharp = deconvolve(correct_response(frames, load(folder / "response.zarr")), load(folder / "psf.zarr"))
     wanted = sigma_clip(sharp, build_bins(folder / "detector.poni", shape=SHAPE))
-    xr.testing.assert_allclose(result_of(folder, "sigma_clip").drop_attrs(), wanted.compute().drop_attrs(), rtol=1e-5)
+    with pytest.warns(UserWarning, match="pixels are hot"):
+        wanted = wanted.compute()
+    xr.testing.assert_allclose(result_of(folder, "sigma_clip").drop_attrs(), wanted.drop_attrs(), rtol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------- memory

@@ -57,7 +57,7 @@ def test_nothing_is_read_while_a_step_is_built(folder, monkeypatch, name):
     recipe = read_recipe(folder / f"{name}.toml")
     data = unreadable(open_first(recipe, None))
     step = recipe.steps[0].for_data(data)
-    ready = MASK if data is None else prepared(step)
+    ready = {"mask": MASK} if data is None else prepared(step)
     monkeypatch.setattr(sources, "open_frames", lambda *path, **options: unreadable(open_frames(*path, **options)))
     with dask.config.set(scheduler="synchronous"):
         result = step.in_blocks(4, 2).build(data, ready)

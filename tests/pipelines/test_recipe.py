@@ -33,6 +33,7 @@ def folder(tmp_path):
         *frames,
         "response.zarr",
         "corrected.zarr",
+        "hot.edf",
         "first.zarr",
         "psf.zarr",
         "detector.poni",

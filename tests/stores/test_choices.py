@@ -31,7 +31,8 @@ def test_a_tomo_file_is_its_own_dark_and_flat(folder: Path) -> None:
     recipe = write(step.format(dark='"scan.nxs"', flat='"scan.nxs"'), source='path = "scan.nxs"')
     with pytest.warns(UserWarning, match="3 projections, 2 flats, 2 darks"):
         found = build(read_recipe(recipe))
-    np.testing.assert_allclose(found.values, np.full((3, *SHAPE), 0.5), rtol=1e-6)  # (1102 - 102) / (2102 - 102)
+    flat = np.interp([2, 3, 5], [1, 6], [2100, 2104])  # between those before and after
+    np.testing.assert_allclose(found.values, (1000 / (flat - 102))[:, None, None] * np.ones(SHAPE), rtol=1e-6)
     np.testing.assert_array_equal(found.rotation_angle, [2, 3, 5])
     named = step.format(dark='{ path = "scan.nxs", frames = 0 }', flat='{ path = "scan.nxs", frames = [6] }')
     found = build(read_recipe(write(named, source='path = "scan.nxs"\nframes = "projections"')))

@@ -126,7 +126,7 @@ def test_darks_and_flats_in_several_files_are_averaged(tmp_path: Path, monkeypat
         for number, (count, value) in enumerate(((1, 100), (3, 300))):
             save_as(Path(f"{key}{number}.{suffix}"), np.full((count, *SHAPE), scale * value, np.uint16))
         given[key] = how.format(names=", ".join(f'"{key}{number}.{suffix}"' for number in range(2)))
-    write(f"{CORRECT}\ndark = {given['dark']}\nflat = {given['flat']}", source='path = "scan.npy"', output="out.zarr")
+    write(f"{CORRECT}\naverage = 'mean'\ndark = {given['dark']}\nflat = {given['flat']}", source='path = "scan.npy"', output="out.zarr")
     done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "4GiB"])
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(open_frames("out.zarr").values, 0.25, rtol=1e-6)

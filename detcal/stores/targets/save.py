@@ -49,6 +49,7 @@ from detcal.version import __version__
 Compute = Callable[[list[da.Array]], Any]
 
 # All kinds of files that are written, by suffix; None: a zarr store.
+READ_ALONE = ".npy"  # known, and never meant for .npz
 MOST_NAME_BYTES = 220  # of 255 that disks take
 WRITERS: dict[str, Exporter | None] = {".zarr": None, ZIP: None, **EXPORTERS}
 
@@ -227,7 +228,7 @@ def check_suffix(target: Path, fitting: list[str]) -> None:
     suffix = target.suffix.lower()
     if suffix not in WRITERS:
         kinds = f"expected one of {', '.join(fitting)}"
-        near = get_close_matches(suffix, fitting, n=1, cutoff=0.7)
+        near = [] if suffix == READ_ALONE else get_close_matches(suffix, fitting, n=1, cutoff=0.7)
         hint = f"; did you mean {target.stem}{near[0]}?" if near else ""
         raise OutputError(f"cannot write {target}: {kinds} at the end of its name, got {suffix or 'none'}{hint}")
 

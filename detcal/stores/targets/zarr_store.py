@@ -59,9 +59,11 @@ def prepare_zarr(dataset: xr.Dataset, path: Path, *, chunks: Sizes | None = None
     return {name: lazy_writes(blocks[name].data, target, path) for name, target in targets.items()}
 
 
-def empty(numbers: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+def empty(numbers: Mapping[str, xr.DataArray]) -> dict[str, xr.Variable]:
     """Variables in place of lazy ones, each in one block: xarray prepares a write of every block, which nobody would compute."""
-    return {name: variable.copy(data=da.empty(variable.shape, dtype=variable.dtype, chunks=-1)) for name, variable in numbers.items()}
+    return {
+        name: variable.variable.copy(data=da.empty(variable.shape, dtype=variable.dtype, chunks=-1)) for name, variable in numbers.items()
+    }
 
 
 def begin_store(dataset: xr.Dataset, path: Path, layouts: Layouts, *, sharded: bool) -> None:
