@@ -48,9 +48,9 @@ from detcal.version import __version__
 
 Compute = Callable[[list[da.Array]], Any]
 
-# All kinds of files that are written, by suffix; None: a zarr store.
 READ_ALONE = ".npy"  # known, and never meant for .npz
 MOST_NAME_BYTES = 220  # of 255 that disks take
+# All kinds of files that are written, by suffix; None: a zarr store.
 WRITERS: dict[str, Exporter | None] = {".zarr": None, ZIP: None, **EXPORTERS}
 
 
