@@ -8,10 +8,11 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+from dask.array import Array
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from numpy.typing import NDArray
 
-from detcal.frames.graph import FOLD, LEAST_PARTS, TOTAL
+from detcal.frames.graph import FOLD, TOTAL
 
 SECONDS_BETWEEN_SAVES = 2.0
 SAVED_A_SECOND = 200e6  # bytes, on a slow disk
@@ -26,12 +27,12 @@ class Fold:
     parts: int
 
 
-def largest_fold(graph: HighLevelGraph) -> Fold | None:
-    """The sum over most parts; None if nothing is summed, or so little that it is soon summed again: the darks and flats of a scan."""
+def largest_fold(graph: HighLevelGraph, writes: Mapping[str, Array]) -> Fold | None:
+    """The sum over most parts, if these are more than blocks that are written: else it is that of a scan's darks, say, and soon done."""
     layers = {name: layer for name, layer in graph.layers.items() if name.startswith(FOLD)}
     folds = [Fold(name, sum(isinstance(key, tuple) and key[1] == TOTAL for key in layer)) for name, layer in layers.items()]
     largest = max(folds, key=lambda fold: fold.parts, default=None)
-    return largest if largest is not None and largest.parts > LEAST_PARTS else None
+    return largest if largest is not None and largest.parts > max((array.npartitions for array in writes.values()), default=0) else None
 
 
 def with_saving(graph: HighLevelGraph, fold: Fold, folder: Path) -> HighLevelGraph:

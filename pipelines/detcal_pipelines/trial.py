@@ -82,7 +82,7 @@ def first_blocks(job: Job, limits: tuple[int, int]) -> Trial:
         writes = prepare_zarr(dataset, store, shards=job.shards)
         empty = stored_bytes(store)
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
-        fold = largest_fold(graph)
+        fold = largest_fold(graph, writes)
         ends = in_windows(writes, ())[0] if fold is None else [(fold.layer, TOTAL, part) for part in range(2)]
         stages = in_stages(tasks_for(graph, list(ends)), list(ends))[:2]
         first, block = seconds_of(stages, planned, watch, job.stop_if_interrupted)
