@@ -16,7 +16,7 @@ from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.stack import as_image, as_stack
 from detcal.frames.valid import as_mask, find_readings
-from detcal.response import kernels
+from detcal.response import correction, kernels
 from detcal.response.calibration import Response
 from detcal.response.flats import flats_in_time
 from detcal.response.smoothing import BOUNDARIES
@@ -229,7 +229,7 @@ def correct_response(
     options: dict[str, Any] = {"dummy": dummy, "average": average, "saturation": saturation}
     dark_image = as_dark_image(dark, None, shape, **options)
     terms, mask, smoothing = terms_of(response, shape)
-    divide = delayed(partial(kernels.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma), pure=True)
+    divide = delayed(partial(correction.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma), pure=True)
     divisors: list[Any] = []
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
     for each in groups:
@@ -241,10 +241,10 @@ def correct_response(
     options = {"whole": False, "name": "corrected", "attrs": attributes_of(stack, names, done=done)}
     if places is None:
         images = [dark_image, *divided_terms(terms, mask, *divisors)]
-        return map_frames(kernels.correct, stack, {"valid": valid}, images=images, **options)
+        return map_frames(correction.correct, stack, {"valid": valid}, images=images, **options)
     images = [dark_image, *divided_terms(terms, mask), *(da.from_delayed(each, shape, np.float32) for each in divisors)]
     known = {"valid": valid, "flats": len(divisors)}
-    return map_frames(kernels.correct_in_time, stack, known, stacks=[places], images=images, **options)
+    return map_frames(correction.correct_in_time, stack, known, stacks=[places], images=images, **options)
 
 
 def check_correction(
@@ -281,7 +281,7 @@ def terms_of(response: Response | None, shape: tuple[int, ...]) -> tuple[list[da
 def divided_terms(terms: list[da.Array], mask: da.Array | None, divisor: Any = None) -> list[da.Array]:
     """What multiplies the frames, from one task: fused into the blocks' tasks it would be computed again in each."""
     shape = terms[0].shape
-    found = delayed(kernels.divided, pure=True, nout=len(terms))(terms, mask, divisor)
+    found = delayed(correction.divided, pure=True, nout=len(terms))(terms, mask, divisor)
     return [da.from_delayed(term, shape, np.float32) for term in found]
 
 

@@ -17,7 +17,7 @@ from numba.core import event
 from rich.console import Console
 
 from detcal.errors import RunError
-from detcal.response.kernels import scale_frames
+from detcal.response.correction import scale_frames
 from detcal.stores.damage import Guard
 from detcal.version import __version__
 from detcal_pipelines.chain import try_kernels

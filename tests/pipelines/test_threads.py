@@ -177,8 +177,8 @@ def test_an_error_ends_all_tasks_and_is_raised():
 
 SLOW = """
 import time
-from detcal.response import kernels
-kernels.correct = lambda frames, *rest, **options: (time.sleep(20 if len(frames) == 1 else 0), frames.astype("f4"))[1]
+from detcal.response import correction
+correction.correct = lambda frames, *rest, **options: (time.sleep(20 if len(frames) == 1 else 0), frames.astype("f4"))[1]
 from detcal_pipelines.cli import main
 main()
 """
