@@ -23,9 +23,16 @@ def list_steps() -> Iterator[str]:
 
 def own_summaries() -> dict[str, str]:
     """The first line of the docstring of each step of detcal, by its operation."""
-    texts = (Path(__file__).with_name("steps") / f"{subject}.py" for subject in SUBJECTS)
-    classes = [node for text in texts for node in ast.parse(text.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
-    return {name: first_line(ast.get_docstring(node)) for node in classes if (name := operation_of(node))}
+    return {name: first_line(ast.get_docstring(declaration)) for name, _, declaration in own_declarations()}
+
+
+def own_declarations() -> Iterator[tuple[str, str, ast.ClassDef]]:
+    """The operation of each step of detcal, its subject, and the class that declares it."""
+    for subject in SUBJECTS:
+        text = (Path(__file__).with_name("steps") / f"{subject}.py").read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef) and (name := operation_of(node)):
+                yield name, subject, node
 
 
 def operation_of(declaration: ast.ClassDef) -> str | None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import scipy  # of which an attribute is imported when it is asked for
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.interpolate import bisplev
 
 from detcal.errors import InputError
 from detcal.sizes import check_pixels
@@ -178,7 +178,8 @@ def read_spline(path: str) -> "DistortionMap":
         if min(shape) < 1 or not min(pixel_x, pixel_y) > 0:
             raise InputError(f"expected a region of pixels of a positive size in {path}, got {shape} of {pixel_y} × {pixel_x} µm")
         y, x = (np.arange(size + 1.0) for size in shape)
-        moved_x, moved_y = (bisplev(x, y, spline_after(lines, parts[name])).T for name in ("X-DISTORTION", "Y-DISTORTION"))
+        splines = [spline_after(lines, parts[name]) for name in ("X-DISTORTION", "Y-DISTORTION")]
+        moved_x, moved_y = (scipy.interpolate.bisplev(x, y, spline).T for spline in splines)
     most = max(np.abs(moved_x).max(), np.abs(moved_y).max())
     if not most < max(shape):
         raise InputError(f"expected displacements of less than {max(shape)} pixels, as the camera has, in {path}, got {most:.3g}")

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import scipy  # of which an attribute is imported when it is asked for
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 
 from detcal.errors import InputError, OutputError
 from detcal.stores.sources.detector_files import DEGREE
@@ -55,11 +55,11 @@ def export_spline(dataset: xr.Dataset, path: Path) -> None:
 
 def fitted(
     path: Path, x: NDArray[np.float64], y: NDArray[np.float64], moved: NDArray[np.float64], known: NDArray[np.bool_]
-) -> RectBivariateSpline:
+) -> "scipy.interpolate.RectBivariateSpline":
     """The spline with few knots that has the displacements (y, x) of a map."""
     some_x, some_y = (np.unique(np.linspace(0, len(line) - 1, min(len(line), MOST_CORNERS)).astype(int)) for line in (x, y))
     wanted = moved[np.ix_(some_y, some_x)].T
-    spline = RectBivariateSpline(x[some_x], y[some_y], wanted, kx=DEGREE, ky=DEGREE, s=wanted.size * FITTED_PX**2)
+    spline = scipy.interpolate.RectBivariateSpline(x[some_x], y[some_y], wanted, kx=DEGREE, ky=DEGREE, s=wanted.size * FITTED_PX**2)
     off = np.abs(spline(x, y).T - moved)[known].max(initial=0)
     if off > OFF_PX:
         raise OutputError(

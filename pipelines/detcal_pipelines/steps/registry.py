@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from detcal.errors import DetcalError
-from detcal_pipelines.listing import GROUP, SUBJECTS
+from detcal_pipelines.listing import GROUP, own_declarations
 from detcal_pipelines.steps.declaration import is_declared
 from detcal_pipelines.steps.step import Step
 
@@ -39,15 +39,21 @@ class Listed:
 
 
 @cache
+def own_classes() -> dict[str, tuple[str, str]]:
+    """The module and the class of each step of detcal, by its operation; none of them is imported, as that may take seconds."""
+    return {name: (f"detcal_pipelines.steps.{subject}", declaration.name) for name, subject, declaration in own_declarations()}
+
+
+def own_step(operation: str) -> type[Step[Any]]:
+    """The class of a step of detcal."""
+    module, name = own_classes()[operation]
+    kind: type[Step[Any]] = getattr(import_module(module), name)
+    return kind
+
+
 def own_steps() -> dict[str, type[Step[Any]]]:
     """The steps of detcal."""
-    modules = [import_module(f"detcal_pipelines.steps.{subject}") for subject in SUBJECTS]
-    return {name_of(kind): kind for module in modules for kind in vars(module).values() if is_step(kind, module.__name__)}
-
-
-def is_step(found: Any, module: str) -> bool:
-    """Whether something is the class of a step that a module declares."""
-    return isinstance(found, type) and issubclass(found, Step) and found.__module__ == module and is_declared(found)
+    return {operation: own_step(operation) for operation in own_classes()}
 
 
 def name_of(kind: type[Step[Any]]) -> str:
@@ -65,7 +71,7 @@ def others() -> dict[str, list[EntryPoint]]:
 
 def step_names() -> list[str]:
     """Names of all steps that may be asked for."""
-    return list(dict.fromkeys([*own_steps(), *others()]))
+    return list(dict.fromkeys([*own_classes(), *others()]))
 
 
 def find_step(operation: str) -> type[Step[Any]]:
@@ -76,8 +82,8 @@ def find_step(operation: str) -> type[Step[Any]]:
     UnknownStep
         There is none of this name, or its package is at fault.
     """
-    if operation in own_steps():
-        return own_steps()[operation]
+    if operation in own_classes():
+        return own_step(operation)
     entries = others().get(operation)
     if not entries:
         raise UnknownStep(f"unknown operation{suggest(operation, step_names())}")
@@ -89,7 +95,7 @@ def find_step(operation: str) -> type[Step[Any]]:
 
 def package_of(operation: str) -> Package | None:
     """The package that a step comes from, if that is not detcal."""
-    entries = [] if operation in own_steps() else others().get(operation, [])
+    entries = [] if operation in own_classes() else others().get(operation, [])
     return owner(entries[0]) if entries else None
 
 
@@ -102,7 +108,7 @@ def other_steps() -> Iterator[Listed]:
 def look_at(operation: str, entries: list[EntryPoint]) -> Listed:
     """The step of an entry point."""
     package = owner(entries[0])
-    if operation in own_steps():
+    if operation in own_classes():
         return Listed(operation, None, package, "detcal has a step of this name: it needs another one")
     if len(entries) > 1:
         return Listed(operation, None, package, f"{owner(entries[1])} has one of this name too: remove one of them")
