@@ -16,13 +16,14 @@ from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.stack import as_image, as_stack
 from detcal.frames.valid import as_mask, find_readings
-from detcal.response import correction, kernels
+from detcal.response import correction, defects, kernels
 from detcal.response.calibration import Response
 from detcal.response.flats import flats_in_time
-from detcal.response.smoothing import BOUNDARIES
-from detcal.sizes import check_radius
+from detcal.response.options import check_correction, check_order, check_smoothing, checked_limits
 
 Boundary = Literal["nearest", "reflect", "mirror", "wrap"]
+# What the bits of an image of reasons mean, in the words of the CF conventions
+REASONS = {"flag_masks": [1 << bit for bit in range(len(defects.NAMES))], "flag_meanings": " ".join(defects.NAMES)}
 
 
 def fit_response(
@@ -34,6 +35,10 @@ def fit_response(
     cutoff: float = 300.0,
     saturation: float | None = None,
     average: Average = "clipped",
+    dead: float = 0.1,
+    hot: float = 10.0,
+    nonlinear: float = 5.0,
+    blinking: float = 5.0,
     order: Literal[1, 2] = 1,
     intercept: bool = False,
     boundary: Boundary = "nearest",
@@ -67,6 +72,16 @@ def fit_response(
     average : "clipped", "mean" or "median"
         Of dark frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
         readings.
+    dead : float
+        A pixel is dead that reads less than this part of what is expected.
+    hot : float
+        A pixel is hot that reads more than so many times what is expected.
+    nonlinear : standard deviations
+        Of the neighbours, by which an intercept must fit a pixel better for it to be nonlinear. Not looked for where one is fitted, nor in
+        order 2.
+    blinking : standard deviations
+        Of the neighbours, by which the scatter of a pixel's readings about its fit (the logarithm of their variance) must be larger for it
+        to be blinking.
     order : 1 or 2
         Linear, or with a curvature.
     intercept : bool
@@ -93,6 +108,11 @@ def fit_response(
 
     Notes
     -----
+    Neighbours, for what is nonlinear or blinking, are the good pixels of a square of 64 × 64 about a tile of 32 × 32; a standard deviation
+    is at least what photons' noise makes, and what is below 0.1 % of the signal counts for nothing. What few frames cannot tell is not
+    found: of 24 frames of 700 to 20000 counts, nine of ten pixels that lack 15 % at the end of their range are, and nearly all that lack
+    15 % in every third frame. Of good pixels fewer than 1 in 10⁵ are taken for bad.
+
     The noise of V lowers the gain by about 1/(mean counts), in all pixels alike: no rings come of it. Where the beam
     bends over a few sigma, S is not what the pixel should have read, and the gain carries a smooth error.
 
@@ -116,6 +136,7 @@ def fit_response(
     check_average(average)
     if partial_sums is not None and partial_sums < 1:
         raise InputError(f"expected partial_sums of at least 1, got {partial_sums}")
+    limits = checked_limits(dead=dead, hot=hot, nonlinear=nonlinear, blinking=blinking)
     stack = as_stack(sweep, "a sweep")
     if len(stack) < 2:
         raise InputError("expected a sweep of at least 2 frames, got 1")
@@ -130,14 +151,15 @@ def fit_response(
         valid=valid if saturation is None else valid.below(saturation), limit=limit,
     )  # fmt: skip
     sums = fold_blocks(whole_frames(stack), add, np.add, dark_image, partial_sums=partial_sums)
-    solved = delayed(partial(kernels.solve, order=order, intercept=intercept, cutoff=cutoff), pure=True, nout=8)(sums)
-    types = (np.float32,) * 5 + (np.int32, np.int32, np.bool_)
-    gain, offset, curvature, gain_error, r_squared, frames_used, frames_saturated, bad = (
+    judge = partial(defects.judge, order=order, intercept=intercept, cutoff=cutoff, limits=limits)
+    solved = delayed(judge, pure=True, nout=8)(sums)
+    types = (np.float32,) * 5 + (np.int32, np.int32, np.uint8)
+    gain, offset, curvature, gain_error, r_squared, frames_used, frames_saturated, reasons = (
         xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x")) for image, dtype in zip(solved, types, strict=True)
     )
     return Response(
-        gain=gain, offset=offset, gain_error=gain_error, r_squared=r_squared, frames_used=frames_used, mask=bad,
-        frames_saturated=frames_saturated, curvature=curvature if order == 2 else None,
+        gain=gain, offset=offset, gain_error=gain_error, r_squared=r_squared, frames_used=frames_used, mask=reasons != 0,
+        frames_saturated=frames_saturated, reasons=reasons.assign_attrs(REASONS), curvature=curvature if order == 2 else None,
         sigma=sigma, cutoff=cutoff, order=order, intercept=intercept, boundary=boundary, truncate=truncate,
     )  # fmt: skip
 
@@ -247,28 +269,6 @@ def correct_response(
     return map_frames(correction.correct_in_time, stack, known, stacks=[places], images=images, **options)
 
 
-def check_correction(
-    shape: tuple[int, ...], response: Response | None, dark: Any, flat: Any, flat_positions: Any, residual_sigma: float | None
-) -> None:
-    """Refuse what does not go together."""
-    if response is None and dark is None and flat is None:
-        raise InputError("expected a response, a dark or a flat to correct frames with: give one of them")
-    if response is not None and not isinstance(response, Response):
-        raise InputError(f"expected a Response, got {type(response).__name__}: Response.from_gain makes one of an image of gains")
-    if response is not None and response.shape != shape:
-        raise InputError(f"expected frames of shape {response.shape} (y, x), as the response, got {shape}")
-    if response is not None:
-        check_radius(response.sigma, response.truncate)
-    if flat_positions is not None and flat is None:
-        raise InputError("flat_positions needs a flat: give flat=, or leave flat_positions out")
-    if residual_sigma is None:
-        return
-    if not residual_sigma >= 0:
-        raise InputError(f"expected residual_sigma of 0 or more, got {residual_sigma}")
-    if flat is None or response is None:
-        raise InputError("residual_sigma needs a flat and a response: give both, or leave residual_sigma out")
-
-
 def terms_of(response: Response | None, shape: tuple[int, ...]) -> tuple[list[da.Array], da.Array | None, tuple[float, str, float] | None]:
     """Offset, gain and curvature that multiply frames, the mask, and how flats are smoothed; without a response, what does nothing."""
     if response is None:
@@ -313,18 +313,3 @@ def as_number(dark: Any) -> float:
     if number.dtype.kind not in "iuf" or not np.isfinite(number):
         raise InputError(f"expected a dark image, dark frames, or a number of counts, got {dark!r}")
     return float(number)
-
-
-def check_smoothing(sigma: float, boundary: str, truncate: float) -> None:
-    """Refuse a gaussian that is none."""
-    if not 0 < sigma < np.inf or not 0 < truncate < np.inf:
-        raise InputError(f"expected a positive sigma and truncate, got {sigma} and {truncate}")
-    check_radius(sigma, truncate)
-    if boundary not in BOUNDARIES:
-        raise InputError(f"expected boundary to be one of {', '.join(BOUNDARIES)}, got {boundary!r}")
-
-
-def check_order(order: int) -> None:
-    """Refuse a model that there is not."""
-    if order not in (1, 2):
-        raise InputError(f"expected order 1 or 2, got {order}")

@@ -51,7 +51,7 @@ class FitResponse(Step[Any]):
     beside: ClassVar = {"dark": DarkSource}
     ready_recipe = ReadyRecipe(
         "From a beam sweep to the pixels' gains (Croton et al. 2019).", "sweep.h5", "response.zarr", sets=("dark",),
-        writes="gain, offset, gain_error, r_squared, frames_used, mask (y, x)",
+        writes="gain, offset, gain_error, r_squared, frames_used, mask, reasons (y, x)",
     )  # fmt: skip
 
     dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
@@ -66,6 +66,10 @@ class FitResponse(Step[Any]):
         examples=[65535],
     )
     average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of four frames or more")
+    dead: float = Field(0.1, gt=0)
+    hot: float = Field(10.0, gt=0)
+    nonlinear: float = Field(5.0, gt=0)
+    blinking: float = Field(5.0, gt=0)
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
     intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
     boundary: Boundary = Field("nearest")
