@@ -5,6 +5,7 @@ A block counts twice, as it is read and as it is decoded from the file's chunks.
 
 from detcal.frames.graph import FRAMES_A_PART
 from detcal.frames.needs import Needs
+from detcal.response.filling import MOST
 from detcal.response.kernels import FRAMES_A_BATCH, count_planes
 
 
@@ -29,6 +30,15 @@ def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, o
     """
     pixels = shape[0] * shape[1]
     return Needs(prepared=16 * 4 * pixels, once=4 * (order + 1 + flats) * pixels, task=frames * (2 * itemsize + 4) * pixels)
+
+
+def fill_bytes(shape: tuple[int, int], frames: int, bad: int) -> Needs:
+    """Filling so many bad pixels of blocks of `frames` frames (y, x): the block and its copy, and the neighbours of each pixel.
+
+    These are held twice as they are found, with an image of what is good; an image says which pixels are filled.
+    """
+    pixels, neighbours = shape[0] * shape[1], (8 + 12 * MOST) * bad
+    return Needs(prepared=2 * neighbours + 2 * pixels, once=neighbours + pixels, task=2 * 4 * frames * pixels)
 
 
 def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:

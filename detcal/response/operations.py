@@ -16,7 +16,7 @@ from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.stack import as_image, as_stack
 from detcal.frames.valid import as_mask, find_readings
-from detcal.response import correction, defects, kernels
+from detcal.response import correction, defects, filling, kernels
 from detcal.response.calibration import Response
 from detcal.response.flats import flats_in_time
 from detcal.response.options import check_correction, check_order, check_smoothing, checked_limits
@@ -175,6 +175,8 @@ def correct_response(
     saturation: float | None = None,
     residual_sigma: float | None = None,
     flat_is_dark_subtracted: bool = False,
+    mask: ArrayLike | None = None,
+    fill: Literal["interpolate"] | None = None,
     dummy: float | None = None,
 ) -> xr.DataArray:
     """Take the dark off the frames, multiply by the gain and divide by the smoothed flat, lazily.
@@ -207,6 +209,12 @@ def correct_response(
         usual. None: none of it.
     flat_is_dark_subtracted : bool
         The flat has had its dark taken off already. Not needed for one that says so in its attributes.
+    mask : (y, x) bool, optional
+        True: pixels that are bad, beside those of the response; they take no part in the smoothing of a flat either.
+    fill : "interpolate", optional
+        Bad pixels (of the response and the mask, and those for which dark or flat have no value) are filled from their neighbours, good ones
+        up to 8 pixels away: the mean of lines between the nearest on opposite sides, in a row, a column and both diagonals, by inverse
+        distance. None: they are NaN. What single frames lack stays NaN.
     dummy : number, optional
         Stands for "no reading" in frames, dark and flat, in place of all other flags. It and they are compared as float32.
 
@@ -215,7 +223,8 @@ def correct_response(
     DataArray (frame, y, x), float32
         Counts, or transmission with a flat. NaN: masked by the response, or not measured (NaN, infinite, and flagged numbers, see
         `detcal.frames.valid`) in the frame, or in the dark, or in all of its frames. A flat's is bridged by its smoothing. Coords and
-        chunks are those of `frames`; attributes say what was corrected.
+        chunks are those of `frames`; attributes say what was corrected. With `fill`, the coordinate `filled` (y, x) is True where values
+        were not measured but filled, and the attribute `fill` says how.
 
     Raises
     ------
@@ -242,7 +251,7 @@ def correct_response(
     stack = as_stack(frames)
     shape = stack.shape[1], stack.shape[2]
     check_average(average)
-    check_correction(shape, response, dark, flat, flat_positions, residual_sigma)
+    check_correction(shape, response, dark, flat, flat_positions, residual_sigma, fill)
     given = {"dark": dark is not None, "gain": response is not None, "flat": flat is not None}
     done = [name for name in given if given[name]]
     refuse_twice(stack, done, "leave out what was done: dark, flat, or the whole correction")
@@ -250,32 +259,46 @@ def correct_response(
     stack, valid = find_readings(stack, dummy=dummy)
     options: dict[str, Any] = {"dummy": dummy, "average": average, "saturation": saturation}
     dark_image = as_dark_image(dark, None, shape, **options)
-    terms, mask, smoothing = terms_of(response, shape)
+    terms, bad, smoothing = terms_of(response, mask, shape)
     divide = delayed(partial(correction.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma), pure=True)
     divisors: list[Any] = []
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
     for each in groups:
         image = as_image(each, shape, "a flat", **options | {"saturation": find_limit(as_stack(each), saturation)})
-        divisors.append(divide(image, None if flat_is_dark_subtracted else dark_image, terms, mask))
+        divisors.append(divide(image, None if flat_is_dark_subtracted else dark_image, terms, bad))
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
     if places is not None:
         names["flats"] = f"interpolated between {len(groups)} groups"
     options = {"whole": False, "name": "corrected", "attrs": attributes_of(stack, names, done=done)}
     if places is None:
-        images = [dark_image, *divided_terms(terms, mask, *divisors)]
-        return map_frames(correction.correct, stack, {"valid": valid}, images=images, **options)
-    images = [dark_image, *divided_terms(terms, mask), *(da.from_delayed(each, shape, np.float32) for each in divisors)]
-    known = {"valid": valid, "flats": len(divisors)}
-    return map_frames(correction.correct_in_time, stack, known, stacks=[places], images=images, **options)
+        images = [dark_image, *divided_terms(terms, bad, *divisors)]
+        corrected = map_frames(correction.correct, stack, {"valid": valid}, images=images, **options)
+    else:
+        images = [dark_image, *divided_terms(terms, bad), *(da.from_delayed(each, shape, np.float32) for each in divisors)]
+        known = {"valid": valid, "flats": len(divisors)}
+        corrected = map_frames(correction.correct_in_time, stack, known, stacks=[places], images=images, **options)
+    return corrected if fill is None else filled(corrected, images)
 
 
-def terms_of(response: Response | None, shape: tuple[int, ...]) -> tuple[list[da.Array], da.Array | None, tuple[float, str, float] | None]:
-    """Offset, gain and curvature that multiply frames, the mask, and how flats are smoothed; without a response, what does nothing."""
+def filled(frames: xr.DataArray, images: list[da.Array]) -> xr.DataArray:
+    """Frames with values for the pixels in which one of the images is not finite, and a coordinate that says which these are."""
+    plan = delayed(filling.plan_fill, pure=True)(*images)
+    found = map_frames(filling.fill_frames, frames, {"fill": plan}, name=frames.name, attrs=frames.attrs | {"fill": "interpolated"})
+    where = da.from_delayed(plan.where(frames.shape[1:]), frames.shape[1:], np.bool_)
+    return found.assign_coords(filled=(("y", "x"), where, {"long_name": "filled from its neighbours, not measured"}))
+
+
+def terms_of(
+    response: Response | None, mask: Any, shape: tuple[int, ...]
+) -> tuple[list[da.Array], da.Array | None, tuple[float, str, float] | None]:
+    """Offset, gain and curvature that multiply frames, bad pixels, and how flats are smoothed; without a response, what does nothing."""
+    bad = None if mask is None else da.asarray(as_mask(mask, shape, "frames")).rechunk(-1)
     if response is None:
-        return [da.zeros(shape, np.float32, chunks=-1), da.ones(shape, np.float32, chunks=-1)], None, None
+        return [da.zeros(shape, np.float32, chunks=-1), da.ones(shape, np.float32, chunks=-1)], bad, None
     images = [response.offset, response.gain, response.curvature]
     terms = [da.asarray(image.data).rechunk(-1) for image in images if image is not None]
-    return terms, da.asarray(response.mask.data).rechunk(-1), (response.sigma, response.boundary, response.truncate)
+    known = da.asarray(response.mask.data).rechunk(-1)
+    return terms, known if bad is None else known | bad, (response.sigma, response.boundary, response.truncate)
 
 
 def divided_terms(terms: list[da.Array], mask: da.Array | None, divisor: Any = None) -> list[da.Array]:

@@ -12,7 +12,13 @@ from detcal.sizes import check_radius
 
 
 def check_correction(
-    shape: tuple[int, ...], response: Response | None, dark: Any, flat: Any, flat_positions: Any, residual_sigma: float | None
+    shape: tuple[int, ...],
+    response: Response | None,
+    dark: Any,
+    flat: Any,
+    flat_positions: Any,
+    residual_sigma: float | None,
+    fill: Any,
 ) -> None:
     """Refuse what does not go together."""
     if response is None and dark is None and flat is None:
@@ -25,6 +31,8 @@ def check_correction(
         check_radius(response.sigma, response.truncate)
     if flat_positions is not None and flat is None:
         raise InputError("flat_positions needs a flat: give flat=, or leave flat_positions out")
+    if fill not in (None, "interpolate"):
+        raise InputError(f'expected fill = "interpolate", or none, got {fill!r}')
     if residual_sigma is None:
         return
     if not residual_sigma >= 0:

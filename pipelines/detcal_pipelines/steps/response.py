@@ -1,7 +1,7 @@
 """Steps of the detector's response."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -12,7 +12,14 @@ from detcal.frames.needs import Needs
 from detcal.response import Response, correct_response, fit_response, minus_log, remove_zingers
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
-from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes, minus_log_bytes, remove_zingers_bytes
+from detcal.response.memory import (
+    correct_response_bytes,
+    fill_bytes,
+    fit_response_bytes,
+    mean_image_bytes,
+    minus_log_bytes,
+    remove_zingers_bytes,
+)
 from detcal.response.operations import Boundary
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
@@ -106,7 +113,20 @@ class FitResponse(Step[Any]):
         return fits[0].gain + fits[1].gain
 
 
-class CorrectResponse(Step[Response | None]):
+class Known(NamedTuple):
+    """What a correction takes from calibrations."""
+
+    response: Response | None
+    mask: Any
+
+    def count_bad(self) -> int:
+        """How many pixels they say are bad."""
+        masks = [] if self.response is None else [self.response.mask]
+        masks += [] if self.mask is None else [self.mask]
+        return sum(int(np.count_nonzero(mask)) for mask in masks)
+
+
+class CorrectResponse(Step[Known]):
     """Take off the dark, multiply by the gain, divide by the flat."""
 
     operation: Literal["correct_response"] = "correct_response"
@@ -141,9 +161,20 @@ class CorrectResponse(Step[Response | None]):
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows where it exceeds this many standard deviations", examples=[3.0]
     )
+    mask: MaskSource | None = Field(
+        None, description="bad pixels beside those of the response: an image (not 0: bad), or another response", examples=["mask.edf"]
+    )
+    fill: Literal["interpolate"] | None = Field(
+        None, description="interpolate: bad pixels are filled from their neighbours; default: they are NaN", examples=["interpolate"]
+    )
     dummy: float | None = Field(None, examples=[-1])
 
     _groups: int = PrivateAttr(1)  # of flats that were taken together
+
+    @property
+    def takes_rows(self) -> bool:
+        """Neighbours of a bad pixel may be in other rows."""
+        return self.fill is None
 
     def for_data(self, data: Any) -> Self:
         """Knowing how many images the flats are averaged to."""
@@ -152,22 +183,25 @@ class CorrectResponse(Step[Response | None]):
             suited._groups = len(flats_in_time(data, self.flat.open(1), self.options_of(correct_response)["flat_positions"])[0])
         return suited
 
-    def prepare(self) -> Response | None:
-        return None if self.response is None else self.response.open()
+    def prepare(self) -> Known:
+        return Known(opened(self.response), opened(self.mask))
 
-    def build(self, data: Any, ready: Response | None) -> Any:
+    def build(self, data: Any, ready: Known) -> Any:
         dark, flat = (opened(source, frames_a_block(data)) for source in (self.dark, self.flat))
-        return correct_response(data, ready, **self.options_of(correct_response, "response") | {"dark": dark, "flat": flat})
+        return correct_response(data, **self.options_of(correct_response) | ready._asdict() | {"dark": dark, "flat": flat})
 
-    def task_bytes(self, block: Block, ready: Response | None) -> Needs:
+    def task_bytes(self, block: Block, ready: Known) -> Needs:
         own = correct_response_bytes(block.image_shape, block.depth, block.itemsize, order=2, flats=self._groups)
+        if self.fill is not None:
+            own += fill_bytes(block.image_shape, block.depth, ready.count_bad())
         return own + means(block, self.dark, self.flat)
 
     def try_out(self, data: Any) -> Any:
         unit = Response.from_gain(np.ones(data.shape[1:]), sigma=1.0)
         curved = replace(unit, curvature=unit.offset)
         in_time = correct_response(data, flat=data, flat_positions=np.array([0, len(data) - 1]))
-        return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data) + in_time
+        bad = np.eye(*data.shape[1:])
+        return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data, mask=bad, fill="interpolate") + in_time
 
 
 class RemoveZingers(Step[None]):
