@@ -14,7 +14,7 @@ MOST = 2 * len(STEPS)  # neighbours of a pixel
 
 
 class Fill(NamedTuple):
-    """Which good pixels each bad one is filled from: their flat indices and weights (pixel, MOST), which add up to 1; 0 where there are fewer."""
+    """Which good pixels each bad one is filled from: flat indices, and weights that add up to 1, both (pixel, MOST); 0: there are fewer."""
 
     pixels: NDArray[np.int64]
     neighbours: NDArray[np.int64]

@@ -41,6 +41,11 @@ def fill_bytes(shape: tuple[int, int], frames: int, bad: int) -> Needs:
     return Needs(prepared=2 * neighbours + 2 * pixels, once=neighbours + pixels, task=2 * 4 * frames * pixels)
 
 
+def divided_bytes(shape: tuple[int, int], frames: int) -> Needs:
+    """Dividing blocks of `frames` corrected frames (y, x) by a number each, or by their means in a region: the block and its copy."""
+    return Needs(task=2 * 4 * frames * shape[0] * shape[1])
+
+
 def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
     """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge."""
     height, width = shape

@@ -1,5 +1,6 @@
 """The response fit and the correction as lazy graphs: a stack in, a calibration or a stack out."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -15,10 +16,22 @@ from detcal.frames.corrections import attributes_of, corrections_of, refuse_twic
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.stack import as_image, as_stack
-from detcal.frames.valid import as_mask, find_readings
-from detcal.response import correction, defects, filling, kernels
+from detcal.frames.valid import find_readings
+from detcal.response import correction, defects, kernels
+from detcal.response.brightness import (
+    EXPOSURE,
+    LIGHT,
+    as_region,
+    divided_by,
+    divided_by_region,
+    exposures_of,
+    light_of_frames,
+    mean_of,
+    with_light,
+)
 from detcal.response.calibration import Response
 from detcal.response.flats import flats_in_time
+from detcal.response.images import as_dark_image, dark_at, darks_by_exposure, divided_terms, filled, terms_of
 from detcal.response.options import check_correction, check_order, check_smoothing, checked_limits
 
 Boundary = Literal["nearest", "reflect", "mirror", "wrap"]
@@ -57,8 +70,8 @@ def fit_response(
     sweep : (frame, y, x)
         Frames over the range of beam intensities, any integer or real type, counts. What was not measured (NaN, infinite, and
         flagged numbers, see `detcal.frames.valid`) takes no part, nor in the smoothing of its neighbours.
-    dark : (y, x) or (frame, y, x), optional
-        Dark image, or dark frames to be averaged, of which what was not measured takes no part.
+    dark : (y, x) or (frame, y, x), or number, optional
+        Dark image, or dark frames to be averaged, of which what was not measured takes no part. A number is that of all pixels.
     mask : (y, x) bool, optional
         True: pixels known to be bad. A stuck pixel that is not masked raises what its neighbours are expected to read; a
         second fit with `mask=first.mask` is free of that.
@@ -175,6 +188,8 @@ def correct_response(
     saturation: float | None = None,
     residual_sigma: float | None = None,
     flat_is_dark_subtracted: bool = False,
+    normalization: ArrayLike | float | str | tuple[slice, slice] | None = None,
+    exposure: str | Mapping[str, Any] | None = None,
     mask: ArrayLike | None = None,
     fill: Literal["interpolate"] | None = None,
     dummy: float | None = None,
@@ -209,11 +224,20 @@ def correct_response(
         usual. None: none of it.
     flat_is_dark_subtracted : bool
         The flat has had its dark taken off already. Not needed for one that says so in its attributes.
+    normalization : (frame,), number, name or region, optional
+        What each frame is divided by: a monitor, say, which becomes a coordinate of the result. The name of a coordinate, or attribute, of
+        the frames: flats are then divided by theirs, so that they must have it too; numbers are taken relative to those of the flats. Or
+        a region that sees the open beam in every frame, "y0:y1, x0:x1" (or two slices), the mean of which becomes 1: a frame of
+        which it is not above 0 is NaN.
+    exposure : name, or numbers by "frames", "flat" and "dark", optional
+        Exposure times: frames and flats are divided by theirs. The name of a coordinate, or attribute, of all; or a number, or one for
+        each, of frames, flats and darks. Between darks of several exposures that of frames or flats is taken on a line; a dark of one
+        exposure, or of which it is not known, is taken off as it is.
     mask : (y, x) bool, optional
         True: pixels that are bad, beside those of the response; they take no part in the smoothing of a flat either.
     fill : "interpolate", optional
-        Bad pixels (of the response and the mask, and those for which dark or flat have no value) are filled from their neighbours, good ones
-        up to 8 pixels away: the mean of lines between the nearest on opposite sides, in a row, a column and both diagonals, by inverse
+        Bad pixels (of the response and the mask, and those for which dark or flat have no value) are filled from their neighbours, good
+        ones up to 8 pixels away: the mean of lines between the nearest on opposite sides, in a row, a column and both diagonals, by inverse
         distance. None: they are NaN. What single frames lack stays NaN.
     dummy : number, optional
         Stands for "no reading" in frames, dark and flat, in place of all other flags. It and they are compared as float32.
@@ -255,17 +279,22 @@ def correct_response(
     given = {"dark": dark is not None, "gain": response is not None, "flat": flat is not None}
     done = [name for name in given if given[name]]
     refuse_twice(stack, done, "leave out what was done: dark, flat, or the whole correction")
-    groups, places = ([], None) if flat is None else flats_in_time(stack, flat, flat_positions)
+    region = as_region(normalization, shape)
+    monitor = None if region else normalization
+    light = light_of_frames(stack, monitor, exposure)
+    groups, places = ([], None) if flat is None else flats_in_time(stack, with_light(flat, monitor, exposure), flat_positions)
     stack, valid = find_readings(stack, dummy=dummy)
     options: dict[str, Any] = {"dummy": dummy, "average": average, "saturation": saturation}
-    dark_image = as_dark_image(dark, None, shape, **options)
+    darks = darks_by_exposure(dark, exposure, shape, **options)
+    dark_image = dark_at(darks, None if exposure is None else exposures_of(stack, exposure), "frames")
     terms, bad, smoothing = terms_of(response, mask, shape)
     divide = delayed(partial(correction.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma), pure=True)
     divisors: list[Any] = []
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
     for each in groups:
         image = as_image(each, shape, "a flat", **options | {"saturation": find_limit(as_stack(each), saturation)})
-        divisors.append(divide(image, None if flat_is_dark_subtracted else dark_image, terms, bad))
+        below = None if flat_is_dark_subtracted else dark_at(darks, mean_of(each, EXPOSURE), "flats")
+        divisors.append(divide(image, below, terms, bad, light=mean_of(each, LIGHT)))
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
     if places is not None:
         names["flats"] = f"interpolated between {len(groups)} groups"
@@ -277,62 +306,8 @@ def correct_response(
         images = [dark_image, *divided_terms(terms, bad), *(da.from_delayed(each, shape, np.float32) for each in divisors)]
         known = {"valid": valid, "flats": len(divisors)}
         corrected = map_frames(correction.correct_in_time, stack, known, stacks=[places], images=images, **options)
+    if light is not None:
+        corrected = divided_by(corrected, light, relative=flat is not None)
+    if region is not None:
+        corrected = divided_by_region(corrected, region)
     return corrected if fill is None else filled(corrected, images)
-
-
-def filled(frames: xr.DataArray, images: list[da.Array]) -> xr.DataArray:
-    """Frames with values for the pixels in which one of the images is not finite, and a coordinate that says which these are."""
-    plan = delayed(filling.plan_fill, pure=True)(*images)
-    found = map_frames(filling.fill_frames, frames, {"fill": plan}, name=frames.name, attrs=frames.attrs | {"fill": "interpolated"})
-    where = da.from_delayed(plan.where(frames.shape[1:]), frames.shape[1:], np.bool_)
-    return found.assign_coords(filled=(("y", "x"), where, {"long_name": "filled from its neighbours, not measured"}))
-
-
-def terms_of(
-    response: Response | None, mask: Any, shape: tuple[int, ...]
-) -> tuple[list[da.Array], da.Array | None, tuple[float, str, float] | None]:
-    """Offset, gain and curvature that multiply frames, bad pixels, and how flats are smoothed; without a response, what does nothing."""
-    bad = None if mask is None else da.asarray(as_mask(mask, shape, "frames")).rechunk(-1)
-    if response is None:
-        return [da.zeros(shape, np.float32, chunks=-1), da.ones(shape, np.float32, chunks=-1)], bad, None
-    images = [response.offset, response.gain, response.curvature]
-    terms = [da.asarray(image.data).rechunk(-1) for image in images if image is not None]
-    known = da.asarray(response.mask.data).rechunk(-1)
-    return terms, known if bad is None else known | bad, (response.sigma, response.boundary, response.truncate)
-
-
-def divided_terms(terms: list[da.Array], mask: da.Array | None, divisor: Any = None) -> list[da.Array]:
-    """What multiplies the frames, from one task: fused into the blocks' tasks it would be computed again in each."""
-    shape = terms[0].shape
-    found = delayed(correction.divided, pure=True, nout=len(terms))(terms, mask, divisor)
-    return [da.from_delayed(term, shape, np.float32) for term in found]
-
-
-def as_dark_image(
-    dark: Any,
-    mask: Any,
-    shape: tuple[int, ...],
-    *,
-    dummy: float | None = None,
-    saturation: float | None = None,
-    average: Average = "clipped",
-) -> da.Array:
-    """The dark in float32, zero if there is none, NaN in masked pixels: NaN is no reading from then on."""
-    height, width = shape
-    if np.ndim(dark) == 0:
-        image: da.Array = da.full(shape, 0 if dark is None else as_number(dark), dtype=np.float32, chunks=-1)
-    else:
-        limit = find_limit(as_stack(dark, "a dark"), saturation)
-        image = as_image(dark, (height, width), "a dark", dummy=dummy, saturation=limit, average=average)
-    if mask is None:
-        return image
-    masked: da.Array = da.where(da.asarray(as_mask(mask, shape, "frames")).rechunk(-1), np.float32(np.nan), image)
-    return masked
-
-
-def as_number(dark: Any) -> float:
-    """A dark that is the same in all pixels."""
-    number = np.asarray(dark)
-    if number.dtype.kind not in "iuf" or not np.isfinite(number):
-        raise InputError(f"expected a dark image, dark frames, or a number of counts, got {dark!r}")
-    return float(number)

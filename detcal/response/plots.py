@@ -14,7 +14,8 @@ from detcal.frames.graph import whole_frames
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import kernels
-from detcal.response.operations import Boundary, as_dark_image
+from detcal.response.images import as_dark_image
+from detcal.response.operations import Boundary
 from detcal.response.options import check_order, check_smoothing
 
 if TYPE_CHECKING:

@@ -70,7 +70,8 @@ OPERATIONS = {
     "fit_response": [lambda: response.fit_response(FRAMES, FRAMES, mask=MASK)],
     "correct_response": [
         lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, flat=IMAGE, residual_sigma=3.0),
-        lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, mask=MASK, fill="interpolate"),
+        lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, mask=MASK, fill="interpolate", normalization="0:9, 0:9"),
+        lambda: response.correct_response(FRAMES, flat=FRAMES, dark=FRAMES, exposure={"frames": 1, "flat": 2, "dark": [1, 1, 2, 2]}),
         lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
     ],
     "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],

@@ -10,10 +10,12 @@ from detcal.errors import InputError
 from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
 from detcal.response import Response, correct_response, fit_response, minus_log, remove_zingers
+from detcal.response.brightness import REGION
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
 from detcal.response.memory import (
     correct_response_bytes,
+    divided_bytes,
     fill_bytes,
     fit_response_bytes,
     mean_image_bytes,
@@ -21,9 +23,13 @@ from detcal.response.memory import (
     remove_zingers_bytes,
 )
 from detcal.response.operations import Boundary
+from detcal_pipelines.steps.sources import DarkOrNumber, FramesSource, Normalization, Table, as_factors
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
-DARK = "dark image or frames: a path, a list, or { path, dataset, frames, flip }; default: those in the file of the frames, if it names any"
+DARK = (
+    "dark image or frames: a path, a list, or { path, dataset, frames, flip }, or a number; default: those in the file of the frames, "
+    "if it names any"
+)
 
 
 class ResponseSource(ImageSource):
@@ -61,7 +67,7 @@ class FitResponse(Step[Any]):
         writes="gain, offset, gain_error, r_squared, frames_used, mask, reasons (y, x)",
     )  # fmt: skip
 
-    dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
+    dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
     mask: MaskSource | None = Field(
         None, description="known bad pixels: an image (not 0: bad), or an earlier response", examples=["first.zarr"]
     )
@@ -113,6 +119,17 @@ class FitResponse(Step[Any]):
         return fits[0].gain + fits[1].gain
 
 
+Times = float | list[float] | None
+
+
+class Exposures(Table):
+    """Exposure times of frames, flats and darks: a number, or one for each."""
+
+    frames: Times = None
+    flat: Times = None
+    dark: Times = None
+
+
 class Known(NamedTuple):
     """What a correction takes from calibrations."""
 
@@ -144,7 +161,7 @@ class CorrectResponse(Step[Known]):
         "divided by the flat as it is",
         examples=["response.zarr"],
     )
-    dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
+    dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
     flat: FlatSource | None = Field(None, description="sample-free image or frames; default: as dark", examples=["flat.h5"])
     flat_positions: str | list[float] | None = Field(
         None,
@@ -161,6 +178,17 @@ class CorrectResponse(Step[Known]):
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows where it exceeds this many standard deviations", examples=[3.0]
     )
+    normalization: Normalization | None = Field(
+        None,
+        description="what each frame is divided by: a number, a list of numbers, the name of a coordinate of frames and flats, "
+        '{ path, dataset } of an array, or a region that sees the open beam, "y0:y1, x0:x1"',
+        examples=["0:50, 0:2000"],
+    )
+    exposure: str | Exposures | None = Field(
+        None,
+        description="exposure times: the name of a coordinate or attribute of frames, flats and darks, or { frames, flat, dark }",
+        examples=["exposure_time_s"],
+    )
     mask: MaskSource | None = Field(
         None, description="bad pixels beside those of the response: an image (not 0: bad), or another response", examples=["mask.edf"]
     )
@@ -173,8 +201,8 @@ class CorrectResponse(Step[Known]):
 
     @property
     def takes_rows(self) -> bool:
-        """Neighbours of a bad pixel may be in other rows."""
-        return self.fill is None
+        """Neighbours of a bad pixel may be in other rows, and so may a region."""
+        return self.fill is None and not (isinstance(self.normalization, str) and REGION.fullmatch(self.normalization))
 
     def for_data(self, data: Any) -> Self:
         """Knowing how many images the flats are averaged to."""
@@ -188,10 +216,15 @@ class CorrectResponse(Step[Known]):
 
     def build(self, data: Any, ready: Known) -> Any:
         dark, flat = (opened(source, frames_a_block(data)) for source in (self.dark, self.flat))
-        return correct_response(data, **self.options_of(correct_response) | ready._asdict() | {"dark": dark, "flat": flat})
+        given = {"dark": dark, "flat": flat, "normalization": as_factors(self.normalization)}
+        if isinstance(self.exposure, Exposures):
+            given["exposure"] = self.exposure.model_dump(exclude_none=True)
+        return correct_response(data, **self.options_of(correct_response) | ready._asdict() | given)
 
     def task_bytes(self, block: Block, ready: Known) -> Needs:
         own = correct_response_bytes(block.image_shape, block.depth, block.itemsize, order=2, flats=self._groups)
+        for _ in filter(None, (self.normalization, self.exposure)):
+            own += divided_bytes(block.image_shape, block.depth)
         if self.fill is not None:
             own += fill_bytes(block.image_shape, block.depth, ready.count_bad())
         return own + means(block, self.dark, self.flat)
@@ -200,8 +233,8 @@ class CorrectResponse(Step[Known]):
         unit = Response.from_gain(np.ones(data.shape[1:]), sigma=1.0)
         curved = replace(unit, curvature=unit.offset)
         in_time = correct_response(data, flat=data, flat_positions=np.array([0, len(data) - 1]))
-        bad = np.eye(*data.shape[1:])
-        return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data, mask=bad, fill="interpolate") + in_time
+        filled = correct_response(data, unit, flat=data, mask=np.eye(*data.shape[1:]), fill="interpolate", normalization="0:2, 0:2")
+        return correct_response(data, curved, flat=data) + filled + in_time
 
 
 class RemoveZingers(Step[None]):
@@ -259,9 +292,9 @@ def frames_a_block(frames: Any) -> int:
     return int(frames.data.chunksize[0])
 
 
-def means(block: Block, *sources: DarkSource | FlatSource | None) -> Needs:
+def means(block: Block, *sources: FramesSource | float | None) -> Needs:
     """What it takes to average darks and flats, before the first block: one after the other, some rows where their file has them so."""
-    images = [source.open(block.depth) for source in sources if source is not None]
+    images = [source.open(block.depth) for source in sources if isinstance(source, FramesSource)]
     tiles = [(image.data.chunksize[1], image.shape[2]) for image in images]
     return Needs(
         prepared=sum(mean_image_bytes(tile, frames_a_block(image), image.dtype.itemsize) for tile, image in zip(tiles, images, strict=True))
