@@ -23,6 +23,12 @@ def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order
     return Needs(once=(dark + 2 * sums) * pixels, task=(2 * frames * itemsize + batch + copied) * pixels, begun=sums * pixels)
 
 
+def sample_pixels_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
+    """Sampling blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, and the images that smoothing one needs."""
+    pixels = shape[0] * shape[1]
+    return Needs(once=4 * pixels, task=(2 * frames * itemsize + 2 * 4 + 16) * pixels)
+
+
 def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int, flats: int = 1) -> Needs:
     """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel by so many flats, without what is needed to write them.
 

@@ -15,6 +15,7 @@ from detcal.stores.targets.crono_writer import write_crono
 
 OPTIONS = {
     "fit_response": "",
+    "plot_pixel_calibrations": "",
     "correct_response": "",
     "remove_zingers": "",
     "minus_log": "",

@@ -1,15 +1,16 @@
 """Steps of the detector's response."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
+import xarray as xr
 from pydantic import Field, PrivateAttr
 
-from detcal.errors import InputError
 from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
-from detcal.response import Response, correct_response, fit_response, minus_log, remove_zingers
+from detcal.response import Response, correct_response, fit_response, minus_log, plot_pixel_calibrations, remove_zingers
 from detcal.response.brightness import REGION
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
@@ -18,42 +19,16 @@ from detcal.response.memory import (
     divided_bytes,
     fill_bytes,
     fit_response_bytes,
-    mean_image_bytes,
     minus_log_bytes,
     remove_zingers_bytes,
+    sample_pixels_bytes,
 )
 from detcal.response.operations import Boundary
-from detcal_pipelines.steps.sources import DarkOrNumber, FramesSource, Normalization, Table, as_factors
-from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
-
-DARK = (
-    "dark image or frames: a path, a list, or { path, dataset, frames, flip }, or a number; default: those in the file of the frames, "
-    "if it names any"
-)
-
-
-class ResponseSource(ImageSource):
-    """A response that `detcal` wrote, or an image of gains, with the smoothing that they were fitted with."""
-
-    sigma: float | None = Field(None, gt=0)
-    boundary: Boundary | None = None
-    truncate: float | None = Field(None, gt=0)
-
-    def open(self) -> Response:
-        """The response.
-
-        Raises
-        ------
-        InputError
-            What is none, and a smoothing for a response that says its own.
-        """
-        given = {name: getattr(self, name) for name in ("sigma", "boundary", "truncate") if getattr(self, name) is not None}
-        response = self.find_response()
-        if response is None:
-            return Response.from_gain(self.open_image("a response or gains"), **given)
-        if given:
-            raise InputError(f"{self.path} is a response, which says its own smoothing: leave {' and '.join(given)} out")
-        return response
+from detcal.response.samples import fit_samples, sample_pixels
+from detcal_pipelines.pictures import Lines, Picture
+from detcal_pipelines.steps.response_sources import DARK, Exposures, Place, ResponseSource, frames_a_block, means
+from detcal_pipelines.steps.sources import DarkOrNumber, Normalization, as_factors
+from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
 
 class FitResponse(Step[Any]):
@@ -119,15 +94,64 @@ class FitResponse(Step[Any]):
         return fits[0].gain + fits[1].gain
 
 
-Times = float | list[float] | None
+class PlotPixelCalibrations(Step[Any]):
+    """Take what a few pixels read in a beam sweep and should have read; the report plots it."""
+
+    operation: Literal["plot_pixel_calibrations"] = "plot_pixel_calibrations"
+    mirrors = (plot_pixel_calibrations,)
+    beside: ClassVar = {"dark": DarkSource}
+    ready_recipe = ReadyRecipe(
+        "From a beam sweep to plots of what pixels measured against what they should have.", "sweep.h5", "pixels.zarr", sets=("dark",),
+        writes="measured, expected, float32 (frame, pixel); `pixels.zarr.html` plots them",
+    )  # fmt: skip
+
+    dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
+    mask: MaskSource | None = Field(None, description="known bad pixels: an image (not 0: bad), or a response", examples=["response.zarr"])
+    n_pixels: int = Field(9, gt=0)
+    pixels: list[Place] | None = Field(None, examples=[[[100, 200], [300, 50]]])
+    seed: int = Field(0)
+    sigma: float = Field(50.0, gt=0)
+    cutoff: float = Field(300.0)
+    order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
+    intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
+    boundary: Boundary = Field("nearest")
+    truncate: float = Field(4.0, gt=0)
+
+    @property
+    def gives(self) -> Kind:
+        return "table"
+
+    def prepare(self) -> Any:
+        """The mask; the dark is part of the graph."""
+        return opened(self.mask)
+
+    def build(self, data: Any, ready: Any) -> Any:
+        dark = opened(self.dark, frames_a_block(data))
+        return sample_pixels(data, **self.options_of(sample_pixels) | {"dark": dark, "mask": ready})
+
+    def task_bytes(self, block: Block, ready: Any) -> Needs:
+        return sample_pixels_bytes(block.image_shape, block.depth, block.itemsize) + means(block, self.dark)
+
+    def try_out(self, data: Any) -> Any:
+        options = self.options_of(sample_pixels) | {"n_pixels": 1, "pixels": None, "sigma": 1.0}
+        return sample_pixels(data, np.zeros(data.shape[1:]), **options | {"mask": None}).measured
+
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Any]) -> dict[str, list[Picture]]:
+        """For each pixel, what it should have read over what it read, and the fit."""
+        samples = result.compute()
+        fitted = np.transpose(fit_samples(samples, self.cutoff, self.order, self.intercept))
+        return {"What pixels should have read, over what they read": [
+            drawn(samples.isel(pixel=pixel), *each) for pixel, each in enumerate(fitted)
+        ]}  # fmt: skip
 
 
-class Exposures(Table):
-    """Exposure times of frames, flats and darks: a number, or one for each."""
-
-    frames: Times = None
-    flat: Times = None
-    dark: Times = None
+def drawn(sample: xr.Dataset, gain: float, offset: float, curvature: float, gain_error: float, r_squared: float) -> Lines:
+    """A pixel's samples by rising signal, and the line through them."""
+    order = np.argsort(sample.measured.values)
+    measured, expected = sample.measured.values[order], sample.expected.values[order]
+    title = f"row {sample.row.item()}, column {sample.column.item()}: gain {gain:.4f} ± {gain_error:.4f}, R² {r_squared:.5f}"
+    line = offset + (gain + curvature * measured) * measured
+    return Lines(title, measured, {"expected": expected, "fitted": line}, "measured (counts)", "counts")
 
 
 class Known(NamedTuple):
@@ -285,17 +309,3 @@ class MinusLog(Step[None]):
 
     def task_bytes(self, block: Block, ready: None) -> Needs:
         return minus_log_bytes(block.image_shape, block.depth, block.itemsize)
-
-
-def frames_a_block(frames: Any) -> int:
-    """How deep the blocks of frames are: darks and flats are read in blocks as deep."""
-    return int(frames.data.chunksize[0])
-
-
-def means(block: Block, *sources: FramesSource | float | None) -> Needs:
-    """What it takes to average darks and flats, before the first block: one after the other, some rows where their file has them so."""
-    images = [source.open(block.depth) for source in sources if isinstance(source, FramesSource)]
-    tiles = [(image.data.chunksize[1], image.shape[2]) for image in images]
-    return Needs(
-        prepared=sum(mean_image_bytes(tile, frames_a_block(image), image.dtype.itemsize) for tile, image in zip(tiles, images, strict=True))
-    )
