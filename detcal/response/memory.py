@@ -58,6 +58,11 @@ def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> 
     return Needs(task=frames * (2 * itemsize + 4) * height * width + 4 * (height + 2) * (width + 2))
 
 
+def resized_bytes(shape: tuple[int, int], frames: int, itemsize: int, result: int) -> Needs:
+    """Cropping or binning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, and its result of so many bytes."""
+    return Needs(task=2 * frames * itemsize * shape[0] * shape[1] + result)
+
+
 def minus_log_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
     """Logarithms of blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, its readings, and two masks of them."""
     return Needs(task=frames * (2 * itemsize + 2 * 4 + 2) * shape[0] * shape[1])

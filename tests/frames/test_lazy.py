@@ -76,6 +76,8 @@ OPERATIONS = {
     ],
     "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],
     "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
+    "crop": [lambda: response.crop(FRAMES, "1:9, :8")],
+    "rebin": [lambda: response.rebin(FRAMES, 2), lambda: response.rebin(FRAMES, (1, 3), how="mean")],
     "build_psf": [lambda: sensor.build_psf(PLANE, mask=MASK, **SILICON)],
     "deconvolve": [
         lambda: sensor.deconvolve(FRAMES, sensor.build_psf(PLANE, mask=MASK, **SILICON)),

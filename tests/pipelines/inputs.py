@@ -19,6 +19,8 @@ OPTIONS = {
     "correct_response": "",
     "remove_zingers": "",
     "minus_log": "",
+    "crop": "",
+    "rebin": "",
     "build_psf": "tile_rows = 32\nthickness_m = 4.5e-4\nmaterial = 'Si'\n",
     "deconvolve": "",
     "correct_distortion": "variance = 'poisson'\ncoverage = true\n",

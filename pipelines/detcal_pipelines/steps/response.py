@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
-from detcal.response import Response, correct_response, fit_response, minus_log, plot_pixel_calibrations, remove_zingers
+from detcal.response import Response, correct_response, fit_response, plot_pixel_calibrations
 from detcal.response.brightness import REGION
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
@@ -19,8 +19,6 @@ from detcal.response.memory import (
     divided_bytes,
     fill_bytes,
     fit_response_bytes,
-    minus_log_bytes,
-    remove_zingers_bytes,
     sample_pixels_bytes,
 )
 from detcal.response.operations import Boundary
@@ -259,53 +257,3 @@ class CorrectResponse(Step[Known]):
         in_time = correct_response(data, flat=data, flat_positions=np.array([0, len(data) - 1]))
         filled = correct_response(data, unit, flat=data, mask=np.eye(*data.shape[1:]), fill="interpolate", normalization="0:2, 0:2")
         return correct_response(data, curved, flat=data) + filled + in_time
-
-
-class RemoveZingers(Step[None]):
-    """Replace readings that stand out from their neighbours."""
-
-    operation: Literal["remove_zingers"] = "remove_zingers"
-    mirrors = (remove_zingers,)
-    ready_recipe = ReadyRecipe(
-        "From raw CT frames to ones without the hits of gamma rays.", "ct.h5", "cleaned.zarr", writes="float32 (frame, y, x), counts"
-    )
-
-    threshold: float = Field(8.0, gt=0, description="standard deviations by which a zinger exceeds the median of its neighbours")
-    dummy: float | None = Field(None, examples=[-1])
-
-    def prepare(self) -> None:
-        """Nothing."""
-
-    def build(self, data: Any, ready: None) -> Any:
-        return remove_zingers(data, **self.options_of(remove_zingers))
-
-    def task_bytes(self, block: Block, ready: None) -> Needs:
-        return remove_zingers_bytes(block.image_shape, block.depth, block.itemsize)
-
-    def try_out(self, data: Any) -> Any:
-        return remove_zingers(data)
-
-
-class MinusLog(Step[None]):
-    """Take −ln of transmissions: the attenuation along each ray."""
-
-    operation: Literal["minus_log"] = "minus_log"
-    mirrors = (minus_log,)
-    pixelwise = True
-    ready_recipe = ReadyRecipe(
-        "From transmissions to attenuations, which tomography reconstructs from.", "corrected.zarr", "attenuation.zarr",
-        writes="float32 (frame, y, x)",
-    )  # fmt: skip
-
-    floor: float | None = Field(
-        None, gt=0, description="transmissions below it are taken for it; default: those of 0 and less are NaN", examples=[1e-4]
-    )
-
-    def prepare(self) -> None:
-        """Nothing."""
-
-    def build(self, data: Any, ready: None) -> Any:
-        return minus_log(data, **self.options_of(minus_log))
-
-    def task_bytes(self, block: Block, ready: None) -> Needs:
-        return minus_log_bytes(block.image_shape, block.depth, block.itemsize)
