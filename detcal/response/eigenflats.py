@@ -1,5 +1,6 @@
 """How the flats of a beam that moves differ: their principal components, and how many of them there are. ndarrays in, ndarrays out."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,13 @@ from detcal.response.smoothing import Image
 Numbers = NDArray[np.float64]
 
 MOST = 12  # components that are looked for: beams have fewer ways to move, and each is an image that is kept
+STRIP_BYTES = 2**25  # of all flats' readings, that are held at once
 CHANCE = 1e-5  # that noise alone has a reading left out
 FEWEST_TO_CLIP = 4  # readings
+LEAST_MEASURED = 0.5  # of an eigenflat in a pixel; of less it has none there
 DRAWS = 20  # of white noise, and the seed of the first
 SEED = 2015
+ROUNDS = 4  # in which the number of independent pixels is found
 ABOVE_NOISE = 4.0  # standard deviations of the largest eigenvalue of noise
 FEWEST_TO_FIT = 4  # eigenvalues whose spread says how wide that of noise is
 ROUNDING = 1e-7  # of a mean in float32
@@ -71,7 +75,7 @@ class Eigenflats(NamedTuple):
     Attributes
     ----------
     images : (component, y, x)
-        Relative to the average flat; a flat's weights have standard deviation 1. 0 where the average has no light.
+        Relative to the average flat; a flat's weights have standard deviation 1. 0 where the average has no light, or few flats.
     largest : (component,)
         Weight of a flat, regardless of its sign.
     rms : (component,)
@@ -89,6 +93,11 @@ class Eigenflats(NamedTuple):
     size: int
 
 
+def strip_rows(flats: tuple[int, ...]) -> int:
+    """Rows of flats (flat, y, x) that are held at once."""
+    return max(1, min(flats[1], STRIP_BYTES // (4 * flats[0] * flats[2])))
+
+
 def light_of(average: Image, dark: Image | None, bad: NDArray[np.bool_] | None) -> Image:
     """The average flat less its dark; 0 where it has no light, or is bad."""
     light = average if dark is None else average - dark
@@ -97,37 +106,40 @@ def light_of(average: Image, dark: Image | None, bad: NDArray[np.bool_] | None) 
 
 
 def deviations(readings: Floats, average: Image) -> Floats:
-    """Flats (flat, y, x) less their average, in which the dark cancels; 0 where there is no reading, or one stands out from its pixel's."""
-    found = np.nan_to_num(readings - average, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    """Flats (flat, y, x) less their average, in which the dark cancels; NaN where there is no reading, 0 where it stands out."""
+    found = readings - average
     flats = len(found)
     if flats >= FEWEST_TO_CLIP:  # by an externally studentised residual, as in averages
         limit = np.float32(stdtrit(flats - 2, 1 - CHANCE / 2) ** 2 / (flats - 2))
-        squares = np.einsum("fyx,fyx->yx", found, found)
+        squares = np.nansum(found * found, axis=0)
         found[found * found * (1 + limit) > limit * squares] = 0
     return found
 
 
 def add_products(so_far: Products | None, readings: Floats, average: Image, light: Image, *, top: int) -> Products:
-    """The sums with those of some rows of all flats added, from the row `top` on."""
+    """The sums with those of some rows of all flats added, from the row `top` on: over pixels that all flats have measured.
+
+    A hole in one flat would be a way in which flats differ.
+    """
     rows = slice(top, top + readings.shape[1])
-    part = light[rows]
-    lit = part > 0
-    differ = deviations(readings, average[rows])[:, lit].astype(float)
-    brighter = differ.sum(axis=1)
-    differ /= np.sqrt(part[lit])
+    differ = deviations(readings, average[rows])
+    known = (light[rows] > 0) & ~np.isnan(differ).any(axis=0)
+    part, signal = differ[:, known].astype(float), light[rows][known]
+    brighter, total = part.sum(axis=1), float(signal.sum(dtype=float))
+    part /= np.sqrt(signal)
     with threadpool_limits(1, "blas"):
-        gram = differ @ differ.T
-    total, pixels = float(part[lit].sum(dtype=float)), int(lit.sum())
+        gram = part @ part.T
     if so_far is None:
-        return Products(gram, brighter, total, pixels)
-    return Products(so_far.gram + gram, so_far.brighter + brighter, so_far.light + total, so_far.pixels + pixels)
+        return Products(gram, brighter, total, len(signal))
+    return Products(so_far.gram + gram, so_far.brighter + brighter, so_far.light + total, so_far.pixels + len(signal))
 
 
 def find_basis(products: Products, components: int | None) -> Basis:
     """The principal components of flats of the same brightness, the largest first: so many, or by `count_components`."""
     gram, brighter, light, pixels = products
     flats = len(gram)
-    if not light > 0:  # what the flat is divided by says so
+    if not light > 0:
+        warnings.warn("no pixel was measured by all flats: their average serves for all frames", UserWarning, stacklevel=2)
         return Basis(np.zeros((0, flats)), np.zeros(0), np.zeros(flats))
     centre = np.eye(flats) - 1 / flats
     with threadpool_limits(1, "blas"):
@@ -142,24 +154,25 @@ def find_basis(products: Products, components: int | None) -> Basis:
 def count_components(values: Numbers, pixels: int, least: float = 0.0) -> int:
     """How many eigenvalues, which fall, are above those of noise: parallel analysis (Horn 1965).
 
-    Noise is white noise of as many flats and pixels. Its level, and how far its eigenvalues are spread about it, are those of the smaller
-    half of the flats' own, which is noise: pixels that share light are fewer than they seem, and so spread more. Of fewer than
-    8, noise is taken to be white.
+    Noise is white noise of as many flats, whose level is that of the smaller half of the eigenvalues, which is noise; and of as many
+    pixels as spread it as far: pixels that share light count as fewer. Of fewer than 8 eigenvalues, all pixels count.
     """
-    noise = noise_eigenvalues(len(values), pixels)
-    expected, half = noise.mean(axis=0), len(values) // 2
-    small, like = values[half:], expected[half:]
-    level, spread = small.mean() / like.mean(), 1.0
-    if len(small) >= FEWEST_TO_FIT:
-        slope, start = np.polyfit(like - 1, small, 1)
-        if slope > start > 0:
-            level, spread = start, slope / start
+    half = len(values) // 2
+    small = values[half:]
+    independent = float(pixels)
+    noise = noise_eigenvalues(len(values), independent)
+    for _ in range(ROUNDS if len(small) >= FEWEST_TO_FIT else 0):
+        slope, level = np.polyfit(noise.mean(axis=0)[half:] - 1, small, 1)
+        if not (slope > 0 and level > 0):
+            break
+        independent = float(np.clip(independent * (level / slope) ** 2, len(values), pixels))
+        noise = noise_eigenvalues(len(values), independent)
     largest = noise[:, 0].mean() + ABOVE_NOISE * noise[:, 0].std()
-    limit = max(level * (1 + spread * (largest - 1)), least)
+    limit = max(small.mean() / noise[:, half:].mean() * largest, least)
     return min(int((values > limit).sum()), MOST)
 
 
-def noise_eigenvalues(number: int, pixels: int) -> Numbers:
+def noise_eigenvalues(number: int, pixels: float) -> Numbers:
     """Eigenvalues (draw, number), the largest first, of the products of so many images of white noise, a pixel of variance 1.
 
     No images are made: their products are Wishart-distributed, L·Lᵀ with a triangular L (Bartlett 1933).
@@ -176,15 +189,18 @@ def noise_eigenvalues(number: int, pixels: int) -> Numbers:
 def add_eigenflats(so_far: list[Image] | None, readings: Floats, average: Image, light: Image, basis: Basis, *, top: int) -> list[Image]:
     """Eigenflats in strips of rows, with those of some rows of all flats added, from the row `top` on."""
     rows = slice(top, top + readings.shape[1])
-    part = light[rows]
-    flats = len(readings)
-    differ = deviations(readings, average[rows]).reshape(flats, -1)
+    part = light[rows].ravel()
+    differ = deviations(readings, average[rows]).reshape(len(readings), -1)
+    differ -= basis.brightness.astype(np.float32)[:, None] * part
+    vectors = basis.vectors.astype(np.float32)
+    missing = np.isnan(differ)
     with threadpool_limits(1, "blas"):
-        found = basis.vectors.astype(np.float32) @ differ
-    found = found.reshape(-1, *part.shape)
-    relative = np.divide(found, part, out=np.zeros_like(found), where=part > 0)
-    relative -= (basis.vectors @ basis.brightness).astype(np.float32)[:, None, None] * (part > 0)
-    return [*(so_far or []), relative / np.float32(np.sqrt(flats))]
+        measured = 1 - vectors**2 @ missing  # of a vector's length: what is missing is as the rest
+        differ[missing] = 0
+        found = vectors @ differ
+    known = (measured > LEAST_MEASURED) & (part > 0)
+    relative = np.divide(found, measured * part * np.float32(np.sqrt(len(readings))), out=np.zeros_like(found), where=known)
+    return [*(so_far or []), relative.reshape(-1, *light[rows].shape)]
 
 
 def as_eigenflats(strips: list[Image], basis: Basis) -> Eigenflats:
@@ -204,18 +220,23 @@ def group_size(images: Image) -> int:
     shape = images.shape[1:]
     least = max(1, int(np.ceil(np.sqrt(np.prod(shape) / COARSE_PIXELS))))
     sizes = [size for size in reversed(SIZES) if least <= size <= min(shape) // FEWEST_GROUPS] or [least]
-    noise = noise_of(images)
-    return max(sizes, key=lambda size: np.log(np.maximum(differences(images, size) - NOISE * noise / size**2, TINY)).sum())
+    noise = [noise_of(image) for image in images]
+
+    def shown(size: int) -> float:
+        clear = [differences(image, size) - NOISE * own / size**2 for image, own in zip(images, noise, strict=True)]
+        return float(np.log(np.maximum(clear, TINY)).sum())
+
+    return max(sizes, key=shown)
 
 
-def noise_of(images: Image) -> Numbers:
-    """The variance of a pixel's noise in images (component, y, x), by what neither rows nor columns have in common."""
-    crossed = np.diff(np.diff(images, axis=1), axis=2)
-    return np.mean(crossed**2, axis=(1, 2), dtype=float) / 4 if crossed.size else np.zeros(len(images))
+def noise_of(image: Image) -> float:
+    """The variance of a pixel's noise, by what neither rows nor columns have in common."""
+    crossed = np.diff(np.diff(image, axis=0), axis=1)
+    return float(np.mean(crossed**2, dtype=float)) / 4 if crossed.size else 0.0
 
 
-def differences(images: Image, size: int) -> Numbers:
+def differences(image: Image, size: int) -> float:
     """The mean square by which groups of pixels differ from their neighbours, summed over both directions."""
-    groups = bin_block(images, factors=(size, size), mean=True)
-    squares = [np.diff(groups, axis=axis) ** 2 for axis in (1, 2)]
-    return sum((each.mean(axis=(1, 2), dtype=float) for each in squares if each.size), np.zeros(len(images)))
+    (groups,) = bin_block(image[None], factors=(size, size), mean=True)
+    squares = [np.diff(groups, axis=axis) ** 2 for axis in (0, 1)]
+    return sum(float(each.mean(dtype=float)) for each in squares if each.size)

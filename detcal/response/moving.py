@@ -19,8 +19,6 @@ from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import eigenflats, variation
 
-STRIP_BYTES = 2**25  # of all flats' readings, that are held at once
-
 
 def check_eigenflats(flat_model: Any, components: Any, flat: Any, flat_positions: Any) -> None:
     """Refuse what does not go with eigenflats, or without them."""
@@ -73,16 +71,11 @@ def in_strips(flats: xr.DataArray, valid: Valid, add: Callable[..., Any], first:
     Each strip decodes all flats anew: few rows of all are held, however many there are.
     """
     so_far, turn = None, first
-    for top, bottom in pairwise([*range(0, flats.shape[1], strip_rows(flats.shape)), flats.shape[1]]):
+    for top, bottom in pairwise([*range(0, flats.shape[1], eigenflats.strip_rows(flats.shape)), flats.shape[1]]):
         read = partial(add_readings, valid=valid)
         readings = fold_blocks(whole_frames(flats[:, top:bottom]), read, append_readings, turn, partial_sums=1)
         so_far = turn = delayed(partial(add, top=top), pure=True)(so_far, readings, *shared)
     return turn
-
-
-def strip_rows(flats: tuple[int, ...]) -> int:
-    """Rows of flats (flat, y, x) that are held at once."""
-    return max(1, min(flats[1], STRIP_BYTES // (4 * flats[0] * flats[2])))
 
 
 def correct_by_eigenflats(frames: xr.DataArray, images: list[da.Array], model: Delayed, valid: Valid, **options: Any) -> xr.DataArray:
