@@ -134,12 +134,16 @@ def add_products(so_far: Products | None, readings: Floats, average: Image, ligh
     return Products(so_far.gram + gram, so_far.brighter + brighter, so_far.light + total, so_far.pixels + len(signal))
 
 
-def find_basis(products: Products, components: int | None) -> Basis:
-    """The principal components of flats of the same brightness, the largest first: so many, or by `count_components`."""
+def find_basis(products: Products, image: Image, components: int | None) -> Basis:
+    """The principal components of flats of the same brightness, the largest first: so many, or by `count_components`.
+
+    None with a warning where `image`, the light of the average, has no pixel that all flats measured; one without light is an error elsewhere.
+    """
     gram, brighter, light, pixels = products
     flats = len(gram)
-    if not light > 0:
-        warnings.warn("no pixel was measured by all flats: their average serves for all frames", UserWarning, stacklevel=2)
+    if pixels == 0:
+        if image.any():
+            warnings.warn("no pixel was measured by all flats: their average serves for all frames", UserWarning, stacklevel=2)
         return Basis(np.zeros((0, flats)), np.zeros(0), np.zeros(flats))
     centre = np.eye(flats) - 1 / flats
     with threadpool_limits(1, "blas"):

@@ -60,7 +60,7 @@ def find_eigenflats(flat: Any, average: da.Array, dark: Any, bad: Any, component
     image = delayed(average)
     light = delayed(eigenflats.light_of, pure=True)(image, dark, bad)
     products = in_strips(stack, valid, eigenflats.add_products, light, image, light)
-    basis = delayed(eigenflats.find_basis, pure=True)(products, components)
+    basis = delayed(eigenflats.find_basis, pure=True)(products, light, components)
     strips = in_strips(stack, valid, eigenflats.add_eigenflats, basis, image, light, basis)
     return delayed(eigenflats.as_eigenflats, pure=True)(strips, basis)
 

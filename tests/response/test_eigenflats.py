@@ -46,9 +46,11 @@ def moving():
     return measured()
 
 
-def found_components(flats, seed=0):
-    products = model.add_products(None, flats.astype(np.float32), flats.mean(axis=0), (flats.mean(axis=0) - DARK).astype(np.float32), top=0)
-    return len(model.find_basis(products, None).vectors)
+def found_components(flats):
+    average = flats.mean(axis=0).astype(np.float32)
+    light = model.light_of(average, DARK.astype(np.float32), None)
+    products = model.add_products(None, flats.astype(np.float32), average, light, top=0)
+    return len(model.find_basis(products, light, None).vectors)
 
 
 # --------------------------------------------------------------------------------------------------- what is left
