@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 from posixpath import dirname
 from typing import Any
 
@@ -13,7 +14,7 @@ from detcal.errors import InputError, MissingWarning
 from detcal.stores.sources.exchange import GROUP as EXCHANGE
 from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, open_hdf5, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
-from detcal.stores.sources.names import natural_order
+from detcal.stores.sources.names import gaps_in, natural_order
 from detcal.stores.sources.nxdata import default_signal, signal_of
 from detcal.stores.sources.readers import Described
 from detcal.stores.sources.zarr_reader import zarr_arrays
@@ -93,7 +94,8 @@ def matching(file: h5py.File, pattern: str) -> Stack:
         return (pattern,)
     wanted = f"/{pattern.strip('/')}"
     found = survey(file)
-    return tuple(sorted((name for name in (*found.datasets, *found.broken) if fnmatchcase(name, wanted)), key=natural_order)) or (pattern,)
+    names = [name for name in (*found.datasets, *found.broken) if fnmatchcase(name, wanted)]
+    return in_series(names) if names else (pattern,)
 
 
 def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
@@ -126,7 +128,13 @@ def joined_parts(found: Survey, names: list[str]) -> list[Stack]:
     for key, members in series.items():
         if isinstance(key, tuple):
             members += [name for name in found.broken if stem_of(name) == key[0]]
-    return [tuple(sorted(members, key=natural_order)) for members in series.values()]
+    return [in_series(members) for members in series.values()]
+
+
+def in_series(names: Sequence[str]) -> Stack:
+    """Names in the order of their numbers, with those that are left out of it."""
+    found = sorted(names, key=natural_order)
+    return tuple(sorted([*found, *chain(*gaps_in(found).values())], key=natural_order))
 
 
 def stem_of(name: str) -> str | None:
