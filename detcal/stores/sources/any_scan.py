@@ -267,7 +267,7 @@ def open_layout(
             numbers[key] = value
     check_readable(name)
     with open_hdf5(name) as file:
-        parts = parts_in(name, file, layout)
+        parts = parts_in(name, file, layout, np.size(numbers["energy_kev"]) if "energy_kev" in numbers else None)
     parts = parts.with_numbers(name, numbers.get("live_time_s"), numbers.get("energy_kev"), positions)
     return scan_of(name, parts, units=units, detector=detector, chunks=chunks)
 
