@@ -200,7 +200,7 @@ def fitting(recipe: Recipe, stages: list[Stage], places: Sequence[Place], depth:
     cut = work_of(recipe, stages[0], copy)
     if depth is not None:
         cut = replace(cut, sizes=[depth])
-    most = sum(place.threads for place in places)
+    most = min(sum(place.threads for place in places), max(map(cut.blocks, cut.sizes)))
 
     def planned(depth: int, tasks: int) -> Plan:
         return plan_for(stages, cut, depth, tasks, places, copy)

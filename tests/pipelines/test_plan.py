@@ -51,6 +51,12 @@ def test_plan_of_a_fit(folder):
     assert found.peak_bytes - PROCESS_BYTES > 5 * 7 * 8 * 2048**2  # a partial sum of each task, one that waits, and two of the total
 
 
+def test_any_number_of_workers_is_planned_at_once(folder):
+    """No more than there are blocks are looked at: those of a slip of the finger took minutes and all memory."""
+    found = planned(folder, "fit_response", 1000 * GIB, workers=10**9)
+    assert 2 < found.tasks <= found.blocks <= 1000
+
+
 def test_less_memory_means_smaller_blocks_then_fewer_workers(folder):
     budget, found = 8 * GIB, []
     while True:

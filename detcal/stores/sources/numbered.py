@@ -36,7 +36,9 @@ def at_their_numbers(parts: Sequence[Reader]) -> list[Reader]:
         if isinstance(part, MissingPart):
             lost.append(part)
             continue
-        assert isinstance(part, Hdf5Reader) and part.first_number is not None and expected is not None
+        assert isinstance(part, Hdf5Reader)
+        assert part.first_number is not None
+        assert expected is not None
         between = part.first_number - expected
         if between < 0:
             return list(parts)

@@ -13,7 +13,7 @@ from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import Joined, check_alike, join
 from detcal.stores.sources.missing import MissingPart, named
-from detcal.stores.sources.names import HDF5_SUFFIXES, PathOrName, find_paths, gaps_in, is_series
+from detcal.stores.sources.names import HDF5_SUFFIXES, PathOrName, find_paths, gaps_in, is_series, warn_of_several
 from detcal.stores.sources.numbered import numbered
 from detcal.stores.sources.readers import NpyReader, Reader
 from detcal.stores.sources.series import Hdf5Series
@@ -30,6 +30,7 @@ def open_reader(path: PathOrName | Sequence[PathOrName], dataset: Datasets) -> t
     readers, names = zip(*(open_files(run, dataset) for run in runs), strict=True)
     called = names[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]} ({len(paths)} files)"
     found = with_gaps(list(readers), [run[0] for run in runs], [*gaps.values()])
+    warn_of_several(path, paths)
     return numbered(found) if is_series(path) else found, called
 
 
