@@ -33,7 +33,7 @@ class Hdf5Reader:
     chunk_frames: int
     chunk_rows: int
     array: Hdf5Array
-    first_number: int | None  # of its first frame in a series of several parts, where the file says so
+    first_number: int | None = None  # of its first frame in a series of several parts, where the file says so
 
     @classmethod
     def open(cls, path: str, dataset: str) -> "Hdf5Reader":
