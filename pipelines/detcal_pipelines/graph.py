@@ -18,7 +18,6 @@ Ends = dict[Any, Any]  # what is asked of a graph: its keys, and what each stand
 
 DONE = "done"  # of keys that mark that another is done
 WINDOW_BLOCKS = 1000  # whose tasks exist at once
-MOST_WINDOWS = 100
 
 
 def optimise_together(arrays: list[Array]) -> tuple[Graph, list[Any]]:
@@ -84,7 +83,7 @@ class Turns:
 
     def __init__(self, arrays: Mapping[str, Array], done: Collection[Any]) -> None:
         self.arrays, self.done = arrays, done
-        self.number = min(MOST_WINDOWS, ceil(max((array.npartitions for array in arrays.values()), default=0) / WINDOW_BLOCKS))
+        self.number = ceil(max((array.npartitions for array in arrays.values()), default=0) / WINDOW_BLOCKS)
 
     def __iter__(self) -> Iterator[Ends]:
         return filter(None, map(self.window, range(self.number)))
