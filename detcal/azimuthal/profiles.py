@@ -13,12 +13,13 @@ from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.darks import take_off
-from detcal.azimuthal.normalization import find_normalization, normalized
+from detcal.azimuthal.normalization import normalized
 from detcal.azimuthal.rejected import clip_and_count
 from detcal.azimuthal.unweighted import counted_by_weight, without_weights
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.graph import map_frames
+from detcal.frames.normalization import find_normalization
 from detcal.frames.readings import ALL_NUMBERS, Valid
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings

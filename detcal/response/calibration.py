@@ -33,7 +33,10 @@ class Response:
     frames_saturated : int32, or None
         Frames that were left out because readings in the pixel, or around it, were saturated. None: not known.
     mask : bool
-        True: never lit, dead or hot. Such pixels become NaN in the correction.
+        True: bad for one of the reasons. Such pixels become NaN in the correction.
+    reasons : uint8, or None
+        Why a pixel is bad, bits that add up: 1 never lit, or too few readings for a fit; 2 dead; 4 hot; 8 stuck; 16 nonlinear; 32 blinking.
+        0 in good pixels. Its attributes flag_masks and flag_meanings say so too (CF conventions). None: not known.
     curvature : float32, 1/counts, or None
         Only of order 2.
     sigma, boundary, truncate
@@ -52,6 +55,7 @@ class Response:
     mask: xr.DataArray
     curvature: xr.DataArray | None = None
     frames_saturated: xr.DataArray | None = None
+    reasons: xr.DataArray | None = None
     sigma: float = 50.0
     cutoff: float = 300.0
     order: int = 1

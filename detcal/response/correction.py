@@ -19,8 +19,11 @@ def flat_divisor(
     *,
     smoothing: tuple[float, str, float] | None,
     residual_sigma: float | None,
+    light: float | None = None,
 ) -> Image:
     """What frames are divided by: the flat less its dark, smoothed where there are gains for its pixels; NaN where that is not above 0.
+
+    Relative to the light that the flat got, where that is known.
 
     Raises
     ------
@@ -40,7 +43,7 @@ def flat_divisor(
         )
     if residual_sigma is not None:
         divisor = divisor - large_residuals(divisor, polynomial(signal, terms), residual_sigma)
-    return np.where(divisor > 0, divisor, np.float32(np.nan))
+    return np.where(divisor > 0, divisor / np.float32(1 if light is None else light), np.float32(np.nan))
 
 
 def divided(terms: list[Image], mask: NDArray[np.bool_] | None, divisor: Image | None) -> list[Image]:

@@ -238,33 +238,10 @@ def fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared):  # 
                 r_squared[row, column] = 1 - left / total
 
 
-@kernel
-def find_bad_pixels(sums, order, intercept, gain, bad):  # type: ignore[no-untyped-def]
-    """True where a pixel was never lit, is dead (under a tenth of its neighbours) or hot (ten times them, or stuck).
-
-    Stuck: the smoothed beam varied by more than a tenth, and the pixel followed it by less than half.
-    """
-    fewest = order + 2 if intercept else order + 1
-    for row in range(sums.shape[1]):
-        for column in range(sums.shape[2]):
-            n, v1, v2 = sums[N, row, column], sums[V, row, column], sums[V2, row, column]
-            d0, d1, dd = sums[D, row, column], sums[VD, row, column], sums[DD, row, column]
-            if n < fewest or not v1 > 0:
-                bad[row, column] = True
-                continue
-            ratio = (v1 + d0) / v1
-            beam = v1 + d0
-            spread = v2 + 2 * d1 + dd - beam * beam / n
-            follows = v2 + d1 - v1 * beam / n
-            varied = spread * n > (0.1 * beam) ** 2
-            stuck = varied and follows * ratio < 0.5 * spread
-            bad[row, column] = stuck or not 0.1 < ratio < 10 or np.isnan(gain[row, column])
-
-
 def solve(
     sums: NDArray[np.float64], *, order: int, intercept: bool, cutoff: float
-) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
-    """Gain, offset, curvature, gain error, R², frames used, frames saturated and mask from the sums over the sweep.
+) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.int32]]:
+    """Gain, offset, curvature, gain error, R², frames used and frames saturated from the sums over the sweep.
 
     Raises
     ------
@@ -274,13 +251,11 @@ def solve(
     shape = sums.shape[1:]
     coefficients = np.zeros((3, *shape), np.float32)
     gain_error, r_squared = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    frames_used, bad = np.empty(shape, np.int32), np.empty(shape, np.bool_)
-    frames_used[...] = sums[N]
+    frames_used = sums[N].astype(np.int32)
     if order == 1 and not intercept:
         fit_through_origin(sums, coefficients[1], gain_error, r_squared)
     else:
         fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared)
-    find_bad_pixels(sums, order, intercept, coefficients[1], bad)
     most = int(frames_used.max())
     if most < 2:
         raise InputError(
@@ -289,4 +264,4 @@ def solve(
             "is not brighter than the sweep and that the frames are not NaN or saturated."
         )
     offset, gain, curvature = coefficients
-    return gain, offset, curvature, gain_error, r_squared, frames_used, sums[FULL].astype(np.int32), bad
+    return gain, offset, curvature, gain_error, r_squared, frames_used, sums[FULL].astype(np.int32)

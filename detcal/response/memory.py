@@ -5,6 +5,7 @@ A block counts twice, as it is read and as it is decoded from the file's chunks.
 
 from detcal.frames.graph import FRAMES_A_PART
 from detcal.frames.needs import Needs
+from detcal.response.filling import MOST
 from detcal.response.kernels import FRAMES_A_BATCH, count_planes
 
 
@@ -22,6 +23,12 @@ def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order
     return Needs(once=(dark + 2 * sums) * pixels, task=(2 * frames * itemsize + batch + copied) * pixels, begun=sums * pixels)
 
 
+def sample_pixels_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
+    """Sampling blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, and the images that smoothing one needs."""
+    pixels = shape[0] * shape[1]
+    return Needs(once=4 * pixels, task=(2 * frames * itemsize + 2 * 4 + 16) * pixels)
+
+
 def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int, flats: int = 1) -> Needs:
     """Correcting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel by so many flats, without what is needed to write them.
 
@@ -31,10 +38,29 @@ def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, o
     return Needs(prepared=16 * 4 * pixels, once=4 * (order + 1 + flats) * pixels, task=frames * (2 * itemsize + 4) * pixels)
 
 
+def fill_bytes(shape: tuple[int, int], frames: int, bad: int) -> Needs:
+    """Filling so many bad pixels of blocks of `frames` frames (y, x): the block and its copy, and the neighbours of each pixel.
+
+    These are held twice as they are found, with an image of what is good; an image says which pixels are filled.
+    """
+    pixels, neighbours = shape[0] * shape[1], (8 + 12 * MOST) * bad
+    return Needs(prepared=2 * neighbours + 2 * pixels, once=neighbours + pixels, task=2 * 4 * frames * pixels)
+
+
+def divided_bytes(shape: tuple[int, int], frames: int) -> Needs:
+    """Dividing blocks of `frames` corrected frames (y, x) by a number each, or by their means in a region: the block and its copy."""
+    return Needs(task=2 * 4 * frames * shape[0] * shape[1])
+
+
 def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
     """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge."""
     height, width = shape
     return Needs(task=frames * (2 * itemsize + 4) * height * width + 4 * (height + 2) * (width + 2))
+
+
+def resized_bytes(shape: tuple[int, int], frames: int, itemsize: int, result: int) -> Needs:
+    """Cropping or binning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, and its result of so many bytes."""
+    return Needs(task=2 * frames * itemsize * shape[0] * shape[1] + result)
 
 
 def minus_log_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:

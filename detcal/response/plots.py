@@ -1,20 +1,15 @@
 """Figures of the response fit."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask.array as da
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
-from detcal.frames.graph import whole_frames
-from detcal.frames.stack import as_stack
-from detcal.frames.valid import find_readings
-from detcal.response import kernels
-from detcal.response.operations import Boundary, as_dark_image, check_order, check_smoothing
+from detcal.response.operations import Boundary
+from detcal.response.samples import fit_samples, sample_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,46 +63,26 @@ def plot_pixel_calibrations(
     >>> len(figure.axes)
     2
     """
-    check_smoothing(sigma, boundary, truncate)
-    check_order(order)
-    stack = as_stack(sweep, "a sweep")
-    height, width = shape = stack.shape[1:]
-    if pixels is None:
-        if not 0 < n_pixels <= height * width:
-            raise InputError(f"expected n_pixels of 1 to {height * width}, got {n_pixels}")
-        chosen = np.random.default_rng(seed).choice(height * width, n_pixels, replace=False)
-        places = np.column_stack(np.unravel_index(chosen, shape))
-    else:
-        places = np.atleast_2d(pixels)
-    if ((places < 0) | (places >= shape)).any():
-        raise InputError(f"expected pixels (row, column) inside {shape}, got {places.tolist()}")
-    stack, valid = find_readings(stack)
-    samples = da.blockwise(
-        partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate, valid=valid), "fps",
-        whole_frames(stack), "fyx", as_dark_image(dark, mask, shape), "yx",
-        new_axes={"p": len(places), "s": 2}, concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
-    )  # fmt: skip
-    measured, expected = np.moveaxis(samples.compute(), -1, 0)
-    sums = np.zeros((kernels.count_planes(order), 1, len(places)))
-    kernels.add_powers(sums, measured[:, None], expected[:, None], cutoff)
-    fitted = kernels.solve(sums, order=order, intercept=intercept, cutoff=cutoff)
-    return draw_pixels(places, measured, expected, cutoff, [image[0] for image in fitted[:5]])
+    options: dict[str, Any] = {"sigma": sigma, "boundary": boundary, "truncate": truncate}
+    samples = sample_pixels(sweep, dark, mask=mask, n_pixels=n_pixels, pixels=pixels, seed=seed, order=order, **options)
+    return draw_pixels(samples.compute(), cutoff, order, intercept)
 
 
-def draw_pixels(
-    places: NDArray[Any], measured: NDArray[Any], expected: NDArray[Any], cutoff: float, fitted: list[NDArray[Any]]
-) -> "Figure":
+def draw_pixels(samples: xr.Dataset, cutoff: float, order: int, intercept: bool) -> "Figure":
     """The panels of `plot_pixel_calibrations`."""
     from matplotlib import pyplot  # here, because workers that only fit need not carry it
 
-    columns = int(np.ceil(np.sqrt(len(places))))
-    rows = int(np.ceil(len(places) / columns))
+    fitted = fit_samples(samples, cutoff, order, intercept)
+    count = samples.sizes["pixel"]
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = int(np.ceil(count / columns))
     figure, axes = pyplot.subplots(rows, columns, figsize=(3 * columns, 2.8 * rows), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(places) :]:
+    for axis in axes.flat[count:]:
         axis.set_axis_off()
-    for pixel, axis in enumerate(axes.flat[: len(places)]):
-        draw_pixel(axis, measured[:, pixel], expected[:, pixel], cutoff, [image[pixel] for image in fitted])
-        axis.set_title(f"row {places[pixel, 0]}, column {places[pixel, 1]}", fontsize="medium")
+    for pixel, axis in enumerate(axes.flat[:count]):
+        sample = samples.isel(pixel=pixel)
+        draw_pixel(axis, sample.measured.values, sample.expected.values, cutoff, [image[pixel] for image in fitted])
+        axis.set_title(f"row {sample.row.item()}, column {sample.column.item()}", fontsize="medium")
     figure.supxlabel("measured signal (counts, dark subtracted)")
     figure.supylabel("expected signal (counts, smoothed)")
     return figure

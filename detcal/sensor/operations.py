@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
-from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
+from detcal.frames.notes import with_notes
 from detcal.frames.readings import MOST, Valid
 from detcal.frames.stack import as_stack_of
 from detcal.frames.valid import find_readings, with_flags
@@ -22,6 +22,7 @@ from detcal.sensor.hot import spread_of_hot
 from detcal.sensor.sparse import Matrix
 
 METHODS = ("auto", "direct", "lsmr", "mlem")
+NOTED = dict(zip(inversion.NOTES, (np.int64, np.float64, np.bool_), strict=True))
 
 
 def deconvolve(
@@ -127,7 +128,7 @@ def deconvolve(
         # a caller who says no more than how many iterations means just these
         limited = method == "auto" or (max_iterations is not None and tolerance is None)
         solve = partial(solved_with_notes, inverses[method], limited=limited)
-        return with_notes(map_frames(solve, stack, shared, name="deconvolved", attrs=attrs))
+        return with_notes(map_frames(solve, stack, shared, name="deconvolved", attrs=attrs), NOTED)
     sharp = map_frames(partial(solved, inverses[method]), stack, shared, name="deconvolved", attrs=attrs)
     if variance is None:
         return sharp
@@ -166,17 +167,6 @@ def solved_with_notes(function: Callable[..., Any], frames: Any, *, limited: boo
             stacklevel=2,
         )
     return found, notes[:, :, None]  # of as many axes as the frames
-
-
-def with_notes(pairs: xr.DataArray) -> xr.DataArray:
-    """Frames, of blocks that are frames and notes on each; these as coordinates."""
-    blocks = pairs.data
-    frames = blocks.map_blocks(itemgetter(0), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-    sizes = blocks.chunks[0], (len(inversion.NOTES),), (1,)
-    notes = blocks.map_blocks(itemgetter(1), dtype=float, meta=np.empty((0, 0, 0)), chunks=sizes)
-    kinds = {"iterations": np.int64, "residual": np.float64, "converged": np.bool_}
-    coords = {name: ("frame", notes[:, number, 0].astype(kinds[name])) for number, name in enumerate(inversion.NOTES)}
-    return pairs.copy(data=frames).assign_coords(coords)
 
 
 def with_dummy(function: Callable[..., Any], *frames: Any, dummy: float | None, warned: None = None, **options: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
-SUBJECTS = ("response", "sensor", "distortion", "azimuthal", "xrf")  # modules of steps, in the order in which these are listed
+SUBJECTS = ("response", "ct", "sensor", "distortion", "azimuthal", "xrf")  # modules of steps, in the order in which these are listed
 GROUP = "detcal.steps"  # of other packages' entry points, which have the names of the operations
 
 

@@ -193,7 +193,7 @@ class Recipe(Table):
         """Whether blocks of rows serve as well as blocks of frames: for all steps, and for the output, which then is stored by rows."""
         asked = self.input is None or self.input.chunk_frames or self.output.shard_frames
         stored = Path(self.output.path).suffix.lower() in STORES
-        return stored and not asked and all(step.pixelwise for step in self.steps)
+        return stored and not asked and all(step.takes_rows for step in self.steps)
 
     def of_frames(self, newest: int) -> "Recipe":
         """The recipe of the first so many frames of a file that grows."""

@@ -70,10 +70,14 @@ OPERATIONS = {
     "fit_response": [lambda: response.fit_response(FRAMES, FRAMES, mask=MASK)],
     "correct_response": [
         lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, flat=IMAGE, residual_sigma=3.0),
+        lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, mask=MASK, fill="interpolate", normalization="0:9, 0:9"),
+        lambda: response.correct_response(FRAMES, flat=FRAMES, dark=FRAMES, exposure={"frames": 1, "flat": 2, "dark": [1, 1, 2, 2]}),
         lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
     ],
     "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],
     "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
+    "crop": [lambda: response.crop(FRAMES, "1:9, :8")],
+    "rebin": [lambda: response.rebin(FRAMES, 2), lambda: response.rebin(FRAMES, (1, 3), how="mean")],
     "build_psf": [lambda: sensor.build_psf(PLANE, mask=MASK, **SILICON)],
     "deconvolve": [
         lambda: sensor.deconvolve(FRAMES, sensor.build_psf(PLANE, mask=MASK, **SILICON)),

@@ -15,9 +15,12 @@ from detcal.stores.targets.crono_writer import write_crono
 
 OPTIONS = {
     "fit_response": "",
+    "plot_pixel_calibrations": "",
     "correct_response": "",
     "remove_zingers": "",
     "minus_log": "",
+    "crop": "",
+    "rebin": "",
     "build_psf": "tile_rows = 32\nthickness_m = 4.5e-4\nmaterial = 'Si'\n",
     "deconvolve": "",
     "correct_distortion": "variance = 'poisson'\ncoverage = true\n",

@@ -35,6 +35,9 @@ ALIKE = {
     "smooth_spectra",
     "remove_zingers",
     "minus_log",
+    "crop",
+    "rebin",
+    "plot_pixel_calibrations",
 }  # as sigma_clip, convert_crono and correct_response
 
 

@@ -108,6 +108,17 @@ def test_each_pixel_by_itself_is_corrected_by_rows(folder: Path, chunks_read: li
     np.testing.assert_array_equal(stored[:], load(folder / "frames.zarr").corrected.values)
 
 
+def test_what_blocks_of_rows_count_is_added_up(folder: Path) -> None:
+    write(folder, f'{CORRECT}\nflat = "gain.npy"\n[[steps]]\noperation = "minus_log"\nfloor = 50')
+    np.save(folder / "gain.npy", np.full(SHAPE[1:], 101.0))
+    assert "rows, " in detcal(folder, "plan", "r.toml").output
+    detcal(folder, "run", "r.toml", "--workers", "2")
+    found = load(folder / "out.zarr")
+    below = found.attenuation.values >= -np.log(np.float32(50))
+    np.testing.assert_array_equal(found.floored, np.count_nonzero(below, axis=(1, 2)))
+    assert 0 < found.floored.values.sum() < below.size
+
+
 def test_files_that_are_written_by_frames_are_of_whole_frames(folder: Path) -> None:
     write(folder, CORRECT)
     change(folder, "r.toml", "out.zarr", "out.h5")

@@ -131,7 +131,7 @@ def test_a_folder_that_is_no_store_is_not_overwritten(folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('path = "response.zarr"', 'path = "response.tif"', "a .tif holds one stack or image"),
+        ('path = "response.zarr"', 'path = "response.png"', "a .png is a picture of maps"),
         ("# shard_frames", "shard_frames", "expected sizes"),
         ('path = "response.zarr"', 'path = "nowhere/response.zarr"', "no such folder"),
     ],

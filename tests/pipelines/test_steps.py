@@ -60,7 +60,6 @@ WITHOUT_STEP = {
     "plot_absorption": "a figure",
     "plot_distortion": "a figure",
     "plot_frame": "a figure",
-    "plot_pixel_calibrations": "a figure",
     "plot_profiles": "a figure",
 }
 

@@ -82,3 +82,23 @@ def without_zingers(frames, threshold):
             if x > middle + np.float32(threshold) * noise:
                 out[number, row, column] = middle
     return out
+
+
+def fill(frames, bad, reach=8):
+    """Lines between the nearest good pixels on opposite sides, by inverse distance; where there are none, those ends that there are."""
+    found = frames.astype(np.float64)
+    for row, column in np.argwhere(bad):
+        ends = {}
+        for step in [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)]:
+            for far in range(1, reach + 1):
+                y, x = row + far * step[0], column + far * step[1]
+                if not (0 <= y < bad.shape[0] and 0 <= x < bad.shape[1]):
+                    break
+                if not bad[y, x]:
+                    ends[step] = (y, x, far * np.hypot(*step))
+                    break
+        paired = {step: end for step, end in ends.items() if (-step[0], -step[1]) in ends} or ends
+        for number, frame in enumerate(frames):
+            known = [(frame[y, x], 1 / away) for y, x, away in paired.values() if not np.isnan(frame[y, x])]
+            found[number, row, column] = sum(v * w for v, w in known) / sum(w for _, w in known) if known else np.nan
+    return found

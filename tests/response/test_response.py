@@ -7,10 +7,13 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from detcal_pipelines.template import render
 from distributed import Client, LocalCluster
 
+from detcal import save
 from detcal.errors import InputError
 from detcal.response import Response, correct_response, fit_response, plot_pixel_calibrations
+from tests.pipelines.commands import detcal
 
 # ------------------------------------------------------------------------------------------------- graphs and clusters
 
@@ -85,6 +88,21 @@ def test_plot_shows_the_pixels_asked_for(scene):
     assert [axis.get_title() for axis in panels] == ["row 3, column 4", "row 20, column 30"]
     assert f"gain {cal.gain.values[3, 4]:.4f}" in panels[0].texts[0].get_text()
     assert len(plot_pixel_calibrations(sweep, dark, n_pixels=9, sigma=9.0).axes) == 9
+
+
+def test_a_recipe_plots_them_too(scene, tmp_path):
+    """In its report; what is drawn is kept in the output."""
+    _, sweep, dark, _ = scene
+    save(sweep, tmp_path / "sweep.h5")
+    save(dark, tmp_path / "dark.h5")
+    text = render("plot_pixel_calibrations").replace("# sigma = 50.0", "sigma = 9.0")
+    (tmp_path / "r.toml").write_text(text.replace("# pixels = [[100, 200], [300, 50]]", "pixels = [[3, 4], [20, 30]]"))
+    detcal(tmp_path, "run", "r.toml", "--workers", "2")
+    found, cal = xr.open_zarr(tmp_path / "pixels.zarr"), fit_response(sweep, dark, sigma=9.0).compute()
+    np.testing.assert_allclose(found.measured[:, 1], sweep.values[:, 20, 30] - dark.values.mean(axis=0)[20, 30], rtol=1e-3)
+    page = (tmp_path / "pixels.zarr.html").read_text()
+    for row, column in zip(found.row.values, found.column.values, strict=True):
+        assert f"row {row}, column {column}: gain {cal.gain.values[row, column]:.4f}" in page
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input

@@ -89,7 +89,10 @@ def test_tif_of_an_image_or_of_few_rows_comes_back(shape: tuple[int, ...], tmp_p
 @pytest.mark.parametrize(
     ("obj", "expected"),
     [
-        (make_frames().to_dataset().assign(mean=1.0), "holds one stack or image, or maps of elements, not frames, mean"),
+        (
+            make_frames().to_dataset().assign(mean=1.0),
+            "maps of elements, or coefficients of a response, not frames, mean",
+        ),
         (make_frames() > 100, r"not \('frame', 'y', 'x'\) \(7, 6, 5\) of bool"),
         (da.zeros((5,)), r"not \('x',\)"),
         (da.zeros((0, 6, 5)), r"\(0, 6, 5\)"),

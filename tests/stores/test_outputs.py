@@ -25,13 +25,13 @@ from tests.stores.samples import SUFFIXES, content, make_failing, make_frames
         (make_frames(), "a.zarr", {"chunks": {"frame": 2}, "shards": {"frame": 5}}, "expected shards of whole chunks"),
         (make_frames(), "a.zarr", {"chunks": {"row": 2}}, r"got \{'row': 2\}"),
         (da.zeros((4, 20_000, 20_000), chunks=(2, -1, -1)), "a.h5", {}, "less than 2 GiB"),
-        (Response.from_gain(np.ones((6, 5))), "a.tif", {}, "a .tif holds one stack or image, or maps of elements, not gain"),
+        (Response.from_gain(np.ones((6, 5))), "a.png", {}, "a .png is a picture of maps"),
         ("text", "a.zarr", {}, "to save, got str"),
         (make_frames(), "old.zarr", {}, "exists already"),
         (make_frames(), "folder", {"overwrite": True}, "not a zarr store"),
         (make_frames(), "gone/a.zarr", {}, "no such folder"),
     ],
-    ids=["shards in h5", "chunks in tif", "shards", "chunks", "large chunks", "calibration in tif", "text", "exists", "folder", "gone"],
+    ids=["shards in h5", "chunks in tif", "shards", "chunks", "large chunks", "calibration in png", "text", "exists", "folder", "gone"],
 )  # fmt: skip
 def test_what_save_would_refuse_can_be_asked_for_before(obj: Any, name: str, options: Any, expected: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()

@@ -1,12 +1,13 @@
 """Calibrations and datasets that were saved are loaded as what they were."""
 
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 import zarr
 from pyFAI.detectors import Detector
@@ -19,7 +20,7 @@ from detcal.stores.calibrations import as_tuples
 from tests.stores.samples import make_frames, make_response
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+@pytest.mark.parametrize("suffix", [".zarr", ".h5", ".tif"])
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_response_comes_back_as_its_own_type(order: int, suffix: str, tmp_path: Path) -> None:
     response = make_response(order)
@@ -34,6 +35,39 @@ def test_a_response_comes_back_as_its_own_type(order: int, suffix: str, tmp_path
             xr.testing.assert_identical(found.compute().rename(expected.name), expected.compute())
         else:
             assert (found, type(found)) == (expected, type(expected)), field.name
+
+
+def test_coefficients_are_pages_with_names(tmp_path: Path) -> None:
+    """Which other programs read; the flags that a fit gives reasons by are there again."""
+    response = make_response(2)
+    reasons = response.mask.astype(np.uint8).assign_attrs(flag_masks=[1, 2], flag_meanings="never_lit dead")
+    save(replace(response, reasons=reasons), tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        names = [page.description.partition("\n")[0] for page in file.pages]
+        gain = file.pages[names.index("gain")].asarray()
+    assert names[:2] == ["gain", "offset"]
+    np.testing.assert_array_equal(gain, response.gain)
+    assert load(tmp_path / "a.tif").reasons.attrs == reasons.attrs
+
+
+def test_a_tif_that_lacks_a_coefficient_or_is_another_is_refused(tmp_path: Path) -> None:
+    save(make_response(1), tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file, tifffile.TiffWriter(tmp_path / "part.tif") as part:
+        for page in file.pages[:3]:
+            part.write(page.asarray(), description=page.description, metadata=None)
+    with pytest.raises(InputError, match=r"expected 6 pages in .*part.tif, it lacks r_squared, frames_used, mask: save"):
+        load(tmp_path / "part.tif")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"cut\.tif"):
+        load(tmp_path / "cut.tif")
+    whole = bytearray((tmp_path / "a.tif").read_bytes())
+    whole[whole.index(make_response(1).gain.values.tobytes()) + 5] ^= 1
+    (tmp_path / "flipped.tif").write_bytes(whole)
+    with pytest.raises(InputError, match=r"gain in .*flipped\.tif is damaged: its checksum is wrong"):
+        load(tmp_path / "flipped.tif")
+    save(make_frames(), tmp_path / "frames.tif")
+    with pytest.raises(InputError, match=r"coefficients that detcal.save wrote, got .*frames.tif: open its images with open_frames"):
+        load(tmp_path / "frames.tif")
 
 
 def test_a_response_without_curvature_stores_none(tmp_path: Path) -> None:

@@ -131,11 +131,15 @@ def open_images(path: str) -> Iterator[Images]:
         yield images
 
 
+def is_tiff(path: str) -> bool:
+    """Whether a file begins as TIFF files do, whatever it is called."""
+    with open(path, "rb") as file:
+        return file.read(4) in TIFF
+
+
 def opener_of(path: str) -> Callable[[str], AbstractContextManager[Images]]:
     """What opens a file: by its name, or because it is a TIFF file of another name, such as a mask of Dioptas."""
-    with open(path, "rb") as file:
-        is_tiff = file.read(4) in TIFF
-    return open_tiff if is_tiff else OPENERS.get(Path(path).suffix.lower(), open_fabio)
+    return open_tiff if is_tiff(path) else OPENERS.get(Path(path).suffix.lower(), open_fabio)
 
 
 @contextmanager

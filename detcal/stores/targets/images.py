@@ -11,6 +11,8 @@ from fabio.edfimage import EdfFrame
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.stack import DIMS
+from detcal.stores.sources.coefficient_files import describe
 from detcal.stores.targets.streaming import frames
 
 MAP = ("row", "column")
@@ -29,8 +31,8 @@ def check_pages(dataset: xr.Dataset, suffix: str) -> None:
     variables = pages_of(dataset)
     if not variables:
         raise InputError(
-            f"a {suffix} holds one stack or image, or maps of elements, not {', '.join(map(str, dataset))}: save one of them, "
-            "or save to .zarr or .h5"
+            f"a {suffix} holds one stack or image, maps of elements, or coefficients of a response, not {', '.join(map(str, dataset))}: "
+            "save one of them, or save to .zarr or .h5"
         )
     for variable in variables:
         if variable.ndim not in (2, 3) or 0 in variable.shape or variable.dtype.kind not in "iuf":
@@ -38,9 +40,10 @@ def check_pages(dataset: xr.Dataset, suffix: str) -> None:
 
 
 def pages_of(dataset: xr.Dataset) -> list[xr.DataArray]:
-    """What an image file has pages of: maps of elements, or the only variable; nothing, if there are several. A mask is 0 and 1."""
+    """What an image file has pages of: maps of elements, images of a detector, or the only variable; else nothing. A mask is 0 and 1."""
     maps = [variable for variable in dataset.values() if variable.dims == ("element", *MAP)]
-    alone = list(dataset.values()) if len(dataset) == 1 else []
+    coefficients = all(variable.dims == DIMS[1:] for variable in dataset.values())
+    alone = list(dataset.values()) if len(dataset) == 1 or coefficients else []
     return maps or [image.astype(np.uint8) if image.ndim == 2 and image.dtype == np.bool_ else image for image in alone]
 
 
@@ -69,7 +72,7 @@ def pixel_size(dataset: xr.Dataset) -> tuple[float, float, str] | None:
 
 
 def export_tiff(dataset: xr.Dataset, path: Path) -> None:
-    """A page for each frame, or map: these with their names, and the resolution."""
+    """A page for each frame, map or coefficient: these with their names, maps with the resolution."""
     size = pixel_size(dataset)
     options: dict[str, Any] = {}
     if size is not None:
@@ -79,7 +82,8 @@ def export_tiff(dataset: xr.Dataset, path: Path) -> None:
     with tifffile.TiffWriter(path, bigtiff=nbytes > 2**31) as file:
         for label, frame in labelled(dataset):
             if label:
-                file.write(frame, description=label, metadata=None, software=False, **options)
+                text = describe(label, frame, dataset) if "detcal_type" in dataset.attrs else label
+                file.write(frame, description=text, metadata=None, software=False, **options)
             else:
                 file.write(frame, contiguous=True, **options)
 

@@ -25,6 +25,7 @@ from detcal.frames.stack import DIMS
 from detcal.stores.absence import check_whole, warn_of
 from detcal.stores.apart import check_apart, origins
 from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
+from detcal.stores.sources.coefficient_files import SUFFIXES, holds_coefficients, read_coefficients
 from detcal.stores.sources.detector_files import holds_detector, read_detector, read_spline
 from detcal.stores.sources.matrix_files import read_npz
 from detcal.stores.sources.names import is_pattern
@@ -252,8 +253,8 @@ def load(path: str | PathLike[str]) -> Any:
     """A calibration as its own type, or a Dataset, lazily, from a zarr store (a zipped one too) or HDF5 file that `save` wrote.
 
     Detectors with distorted pixels in NeXus files of other programs, and Fit2D's .spline files, are DistortionMaps; an .npz is the matrix
-    of a sensor. Chunks of a Dataset
-    that are missing are NaN, with one warning: integers then become float32, those of more than 16 bits float64.
+    of a sensor; a .tif that was saved of a Response is one. Chunks of a Dataset that are missing are NaN, with one warning: integers then
+    become float32, those of more than 16 bits float64.
 
     Raises
     ------
@@ -276,6 +277,8 @@ def load(path: str | PathLike[str]) -> Any:
         return read_spline(str(found))
     if found.suffix.lower() == ".npz":
         return read_npz(str(found))
+    if found.suffix.lower() in SUFFIXES:
+        return read_coefficients(str(found))
     store = is_zarr_store(found) or is_zip(found)
     if not store and not h5py.is_hdf5(found):
         raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
@@ -317,5 +320,5 @@ def load_calibration(path: str | PathLike[str]) -> Any:
         with clear_errors(str(path)):
             check_metadata(str(found), "")
             return load(found) if "detcal_type" in attributes_of(found) else None
-    known = found.suffix.lower() in (".spline", ".npz") or (h5py.is_hdf5(found) and holds_calibration(str(found)))
-    return load(found) if known else None
+    named = found.suffix.lower() in (".spline", ".npz") or holds_coefficients(str(found))
+    return load(found) if named or (h5py.is_hdf5(found) and holds_calibration(str(found))) else None

@@ -1,46 +1,32 @@
 """Steps of the detector's response."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
+import xarray as xr
 from pydantic import Field, PrivateAttr
 
-from detcal.errors import InputError
 from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
-from detcal.response import Response, correct_response, fit_response, minus_log, remove_zingers
+from detcal.response import Response, correct_response, fit_response, plot_pixel_calibrations
+from detcal.response.brightness import REGION
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
-from detcal.response.memory import correct_response_bytes, fit_response_bytes, mean_image_bytes, minus_log_bytes, remove_zingers_bytes
+from detcal.response.memory import (
+    correct_response_bytes,
+    divided_bytes,
+    fill_bytes,
+    fit_response_bytes,
+    sample_pixels_bytes,
+)
 from detcal.response.operations import Boundary
-from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, ImageSource, Kind, MaskSource, ReadyRecipe, Step, opened
-
-DARK = "dark image or frames: a path, a list, or { path, dataset, frames, flip }; default: those in the file of the frames, if it names any"
-
-
-class ResponseSource(ImageSource):
-    """A response that `detcal` wrote, or an image of gains, with the smoothing that they were fitted with."""
-
-    sigma: float | None = Field(None, gt=0)
-    boundary: Boundary | None = None
-    truncate: float | None = Field(None, gt=0)
-
-    def open(self) -> Response:
-        """The response.
-
-        Raises
-        ------
-        InputError
-            What is none, and a smoothing for a response that says its own.
-        """
-        given = {name: getattr(self, name) for name in ("sigma", "boundary", "truncate") if getattr(self, name) is not None}
-        response = self.find_response()
-        if response is None:
-            return Response.from_gain(self.open_image("a response or gains"), **given)
-        if given:
-            raise InputError(f"{self.path} is a response, which says its own smoothing: leave {' and '.join(given)} out")
-        return response
+from detcal.response.samples import fit_samples, sample_pixels
+from detcal_pipelines.pictures import Lines, Picture
+from detcal_pipelines.steps.response_sources import DARK, Exposures, Place, ResponseSource, frames_a_block, means
+from detcal_pipelines.steps.sources import DarkOrNumber, Normalization, as_factors
+from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
 
 class FitResponse(Step[Any]):
@@ -51,10 +37,10 @@ class FitResponse(Step[Any]):
     beside: ClassVar = {"dark": DarkSource}
     ready_recipe = ReadyRecipe(
         "From a beam sweep to the pixels' gains (Croton et al. 2019).", "sweep.h5", "response.zarr", sets=("dark",),
-        writes="gain, offset, gain_error, r_squared, frames_used, mask (y, x)",
+        writes="gain, offset, gain_error, r_squared, frames_used, mask, reasons (y, x)",
     )  # fmt: skip
 
-    dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
+    dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
     mask: MaskSource | None = Field(
         None, description="known bad pixels: an image (not 0: bad), or an earlier response", examples=["first.zarr"]
     )
@@ -66,6 +52,10 @@ class FitResponse(Step[Any]):
         examples=[65535],
     )
     average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of four frames or more")
+    dead: float = Field(0.1, gt=0)
+    hot: float = Field(10.0, gt=0)
+    nonlinear: float = Field(5.0, gt=0)
+    blinking: float = Field(5.0, gt=0)
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
     intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
     boundary: Boundary = Field("nearest")
@@ -102,7 +92,80 @@ class FitResponse(Step[Any]):
         return fits[0].gain + fits[1].gain
 
 
-class CorrectResponse(Step[Response | None]):
+class PlotPixelCalibrations(Step[Any]):
+    """Take what a few pixels read in a beam sweep and should have read; the report plots it."""
+
+    operation: Literal["plot_pixel_calibrations"] = "plot_pixel_calibrations"
+    mirrors = (plot_pixel_calibrations,)
+    beside: ClassVar = {"dark": DarkSource}
+    ready_recipe = ReadyRecipe(
+        "From a beam sweep to plots of what pixels measured against what they should have.", "sweep.h5", "pixels.zarr", sets=("dark",),
+        writes="measured, expected, float32 (frame, pixel); `pixels.zarr.html` plots them",
+    )  # fmt: skip
+
+    dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
+    mask: MaskSource | None = Field(None, description="known bad pixels: an image (not 0: bad), or a response", examples=["response.zarr"])
+    n_pixels: int = Field(9, gt=0)
+    pixels: list[Place] | None = Field(None, examples=[[[100, 200], [300, 50]]])
+    seed: int = Field(0)
+    sigma: float = Field(50.0, gt=0)
+    cutoff: float = Field(300.0)
+    order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
+    intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
+    boundary: Boundary = Field("nearest")
+    truncate: float = Field(4.0, gt=0)
+
+    @property
+    def gives(self) -> Kind:
+        return "table"
+
+    def prepare(self) -> Any:
+        """The mask; the dark is part of the graph."""
+        return opened(self.mask)
+
+    def build(self, data: Any, ready: Any) -> Any:
+        dark = opened(self.dark, frames_a_block(data))
+        return sample_pixels(data, **self.options_of(sample_pixels) | {"dark": dark, "mask": ready})
+
+    def task_bytes(self, block: Block, ready: Any) -> Needs:
+        return sample_pixels_bytes(block.image_shape, block.depth, block.itemsize) + means(block, self.dark)
+
+    def try_out(self, data: Any) -> Any:
+        options = self.options_of(sample_pixels) | {"n_pixels": 1, "pixels": None, "sigma": 1.0}
+        return sample_pixels(data, np.zeros(data.shape[1:]), **options | {"mask": None}).measured
+
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Any]) -> dict[str, list[Picture]]:
+        """For each pixel, what it should have read over what it read, and the fit."""
+        samples = result.compute()
+        fitted = np.transpose(fit_samples(samples, self.cutoff, self.order, self.intercept))
+        return {"What pixels should have read, over what they read": [
+            drawn(samples.isel(pixel=pixel), *each) for pixel, each in enumerate(fitted)
+        ]}  # fmt: skip
+
+
+def drawn(sample: xr.Dataset, gain: float, offset: float, curvature: float, gain_error: float, r_squared: float) -> Lines:
+    """A pixel's samples by rising signal, and the line through them."""
+    order = np.argsort(sample.measured.values)
+    measured, expected = sample.measured.values[order], sample.expected.values[order]
+    title = f"row {sample.row.item()}, column {sample.column.item()}: gain {gain:.4f} ± {gain_error:.4f}, R² {r_squared:.5f}"
+    line = offset + (gain + curvature * measured) * measured
+    return Lines(title, measured, {"expected": expected, "fitted": line}, "measured (counts)", "counts")
+
+
+class Known(NamedTuple):
+    """What a correction takes from calibrations."""
+
+    response: Response | None
+    mask: Any
+
+    def count_bad(self) -> int:
+        """How many pixels they say are bad."""
+        masks = [] if self.response is None else [self.response.mask]
+        masks += [] if self.mask is None else [self.mask]
+        return sum(int(np.count_nonzero(mask)) for mask in masks)
+
+
+class CorrectResponse(Step[Known]):
     """Take off the dark, multiply by the gain, divide by the flat."""
 
     operation: Literal["correct_response"] = "correct_response"
@@ -120,7 +183,7 @@ class CorrectResponse(Step[Response | None]):
         "divided by the flat as it is",
         examples=["response.zarr"],
     )
-    dark: DarkSource | None = Field(None, description=DARK, examples=["dark.h5"])
+    dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
     flat: FlatSource | None = Field(None, description="sample-free image or frames; default: as dark", examples=["flat.h5"])
     flat_positions: str | list[float] | None = Field(
         None,
@@ -137,9 +200,31 @@ class CorrectResponse(Step[Response | None]):
     residual_sigma: float | None = Field(
         None, ge=0, description="keep what the flat still shows where it exceeds this many standard deviations", examples=[3.0]
     )
+    normalization: Normalization | None = Field(
+        None,
+        description="what each frame is divided by: a number, a list of numbers, the name of a coordinate of frames and flats, "
+        '{ path, dataset } of an array, or a region that sees the open beam, "y0:y1, x0:x1"',
+        examples=["0:50, 0:2000"],
+    )
+    exposure: str | Exposures | None = Field(
+        None,
+        description="exposure times: the name of a coordinate or attribute of frames, flats and darks, or { frames, flat, dark }",
+        examples=["exposure_time_s"],
+    )
+    mask: MaskSource | None = Field(
+        None, description="bad pixels beside those of the response: an image (not 0: bad), or another response", examples=["mask.edf"]
+    )
+    fill: Literal["interpolate"] | None = Field(
+        None, description="interpolate: bad pixels are filled from their neighbours; default: they are NaN", examples=["interpolate"]
+    )
     dummy: float | None = Field(None, examples=[-1])
 
     _groups: int = PrivateAttr(1)  # of flats that were taken together
+
+    @property
+    def takes_rows(self) -> bool:
+        """Neighbours of a bad pixel may be in other rows, and so may a region."""
+        return self.fill is None and not (isinstance(self.normalization, str) and REGION.fullmatch(self.normalization))
 
     def for_data(self, data: Any) -> Self:
         """Knowing how many images the flats are averaged to."""
@@ -148,83 +233,27 @@ class CorrectResponse(Step[Response | None]):
             suited._groups = len(flats_in_time(data, self.flat.open(1), self.options_of(correct_response)["flat_positions"])[0])
         return suited
 
-    def prepare(self) -> Response | None:
-        return None if self.response is None else self.response.open()
+    def prepare(self) -> Known:
+        return Known(opened(self.response), opened(self.mask))
 
-    def build(self, data: Any, ready: Response | None) -> Any:
+    def build(self, data: Any, ready: Known) -> Any:
         dark, flat = (opened(source, frames_a_block(data)) for source in (self.dark, self.flat))
-        return correct_response(data, ready, **self.options_of(correct_response, "response") | {"dark": dark, "flat": flat})
+        given = {"dark": dark, "flat": flat, "normalization": as_factors(self.normalization)}
+        if isinstance(self.exposure, Exposures):
+            given["exposure"] = self.exposure.model_dump(exclude_none=True)
+        return correct_response(data, **self.options_of(correct_response) | ready._asdict() | given)
 
-    def task_bytes(self, block: Block, ready: Response | None) -> Needs:
+    def task_bytes(self, block: Block, ready: Known) -> Needs:
         own = correct_response_bytes(block.image_shape, block.depth, block.itemsize, order=2, flats=self._groups)
+        for _ in filter(None, (self.normalization, self.exposure)):
+            own += divided_bytes(block.image_shape, block.depth)
+        if self.fill is not None:
+            own += fill_bytes(block.image_shape, block.depth, ready.count_bad())
         return own + means(block, self.dark, self.flat)
 
     def try_out(self, data: Any) -> Any:
         unit = Response.from_gain(np.ones(data.shape[1:]), sigma=1.0)
         curved = replace(unit, curvature=unit.offset)
         in_time = correct_response(data, flat=data, flat_positions=np.array([0, len(data) - 1]))
-        return correct_response(data, curved, flat=data) + correct_response(data, unit, flat=data) + in_time
-
-
-class RemoveZingers(Step[None]):
-    """Replace readings that stand out from their neighbours."""
-
-    operation: Literal["remove_zingers"] = "remove_zingers"
-    mirrors = (remove_zingers,)
-    ready_recipe = ReadyRecipe(
-        "From raw CT frames to ones without the hits of gamma rays.", "ct.h5", "cleaned.zarr", writes="float32 (frame, y, x), counts"
-    )
-
-    threshold: float = Field(8.0, gt=0, description="standard deviations by which a zinger exceeds the median of its neighbours")
-    dummy: float | None = Field(None, examples=[-1])
-
-    def prepare(self) -> None:
-        """Nothing."""
-
-    def build(self, data: Any, ready: None) -> Any:
-        return remove_zingers(data, **self.options_of(remove_zingers))
-
-    def task_bytes(self, block: Block, ready: None) -> Needs:
-        return remove_zingers_bytes(block.image_shape, block.depth, block.itemsize)
-
-    def try_out(self, data: Any) -> Any:
-        return remove_zingers(data)
-
-
-class MinusLog(Step[None]):
-    """Take −ln of transmissions: the attenuation along each ray."""
-
-    operation: Literal["minus_log"] = "minus_log"
-    mirrors = (minus_log,)
-    pixelwise = True
-    ready_recipe = ReadyRecipe(
-        "From transmissions to attenuations, which tomography reconstructs from.", "corrected.zarr", "attenuation.zarr",
-        writes="float32 (frame, y, x)",
-    )  # fmt: skip
-
-    floor: float | None = Field(
-        None, gt=0, description="transmissions below it are taken for it; default: those of 0 and less are NaN", examples=[1e-4]
-    )
-
-    def prepare(self) -> None:
-        """Nothing."""
-
-    def build(self, data: Any, ready: None) -> Any:
-        return minus_log(data, **self.options_of(minus_log))
-
-    def task_bytes(self, block: Block, ready: None) -> Needs:
-        return minus_log_bytes(block.image_shape, block.depth, block.itemsize)
-
-
-def frames_a_block(frames: Any) -> int:
-    """How deep the blocks of frames are: darks and flats are read in blocks as deep."""
-    return int(frames.data.chunksize[0])
-
-
-def means(block: Block, *sources: DarkSource | FlatSource | None) -> Needs:
-    """What it takes to average darks and flats, before the first block: one after the other, some rows where their file has them so."""
-    images = [source.open(block.depth) for source in sources if source is not None]
-    tiles = [(image.data.chunksize[1], image.shape[2]) for image in images]
-    return Needs(
-        prepared=sum(mean_image_bytes(tile, frames_a_block(image), image.dtype.itemsize) for tile, image in zip(tiles, images, strict=True))
-    )
+        filled = correct_response(data, unit, flat=data, mask=np.eye(*data.shape[1:]), fill="interpolate", normalization="0:2, 0:2")
+        return correct_response(data, curved, flat=data) + filled + in_time

@@ -23,7 +23,7 @@ from detcal.frames.simd import LANES
 from detcal.poni import read_poni
 from detcal.stores import open_frames
 from detcal_pipelines.pictures import Picture, pictures_of, with_rings
-from detcal_pipelines.steps.sources import ArraySource, Ends, Shape
+from detcal_pipelines.steps.sources import Ends, Shape, as_factors
 from detcal_pipelines.steps.step import (
     Block,
     DarkSource,
@@ -178,8 +178,7 @@ class Rings(Step[AzimuthalBins]):
     @property
     def factors(self) -> Any:
         """What intensities are divided by, as functions take it."""
-        given = getattr(self, "normalization", None)
-        return given.open() if isinstance(given, ArraySource) else given
+        return as_factors(getattr(self, "normalization", None))
 
 
 class Clipping(Rings):

@@ -170,6 +170,11 @@ class FlatSource(FramesSource):
     role = "flats"
 
 
+NUMBER = "[number]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+DarkOrNumber = Annotated[
+    Annotated[float, Tag(NUMBER)] | Annotated[DarkSource, Tag("[frames]")],
+    Discriminator(lambda given: NUMBER if isinstance(given, int | float) else "[frames]"),
+]
 POISSON = "[poisson]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
 Variance = Annotated[
     Annotated[Literal["poisson"], Tag(POISSON)] | Annotated[FramesSource, Tag("[frames]")],
@@ -201,6 +206,11 @@ Normalization = Annotated[
     | Annotated[ArraySource, Tag("[dataset]")],
     Discriminator(kind_of_normalization),
 ]
+
+
+def as_factors(given: Any) -> Any:
+    """What frames are divided by, as functions take it."""
+    return given.open() if isinstance(given, ArraySource) else given
 
 
 class ImageSource(Source):
@@ -270,8 +280,8 @@ def read_through(*images: xr.DataArray | None) -> None:
 
 
 def opened(source: Any, *how: Any) -> Any:
-    """What a source holds, if there is one."""
-    return None if source is None else source.open(*how)
+    """What a source holds, if there is one; a number stands for itself."""
+    return source if source is None or isinstance(source, float) else source.open(*how)
 
 
 def paths_in(value: Any) -> Iterator[str]:

@@ -94,6 +94,11 @@ class Step(BaseModel, ABC, Generic[Ready]):
         return "frames"
 
     @property
+    def takes_rows(self) -> bool:
+        """Whether, with these options, blocks of rows serve as well as blocks of frames."""
+        return self.pixelwise
+
+    @property
     def product(self) -> str:
         """The same in words, where it is no frames."""
         return PRODUCTS.get(self.gives, self.gives)

@@ -1,0 +1,156 @@
+"""Frames with fewer pixels, lazily: a part of each, or pixels in groups."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from detcal.errors import InputError
+from detcal.frames.arrays import ArrayLike
+from detcal.frames.corrections import attributes_of
+from detcal.frames.graph import map_frames
+from detcal.frames.jit import kernel
+from detcal.frames.lanes import reading
+from detcal.frames.readings import Floats, Frames, Valid
+from detcal.frames.stack import as_stack
+from detcal.frames.valid import find_readings
+from detcal.response.brightness import Region, as_region
+
+How = Literal["sum", "mean"]
+YX = {"y", "x"}
+
+
+def crop(frames: ArrayLike, region: str | tuple[slice, slice]) -> xr.DataArray:
+    """Take a part of each frame, lazily.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        Of any integer or real type.
+    region : "y0:y1, x0:x1", or two slices
+        Rows and columns that are kept; an end that is left out is that of the frames.
+
+    Returns
+    -------
+    DataArray (frame, y, x)
+        Of the same type, with the attributes of the frames, flags included, and `region`. Coords of rows and columns are cropped too.
+        Dark, flat, response and mask have to be cropped likewise.
+
+    Raises
+    ------
+    InputError
+        A region that is none, empty, or not inside the frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import crop
+    >>> crop(np.zeros((2, 6, 8)), "1:4, :5").shape
+    (2, 3, 5)
+    """
+    stack = as_stack(frames)
+    shape = stack.shape[1:]
+    found = as_region(region, shape)
+    if found is None:
+        raise InputError(f'expected a region "y0:y1, x0:x1", got {region!r}')
+    rows, columns = (slice(*part.indices(size)) for part, size in zip(found, shape, strict=True))
+    sizes = {"y": rows.stop - rows.start, "x": columns.stop - columns.start}
+    attrs = stack.attrs | {"region": f"{rows.start}:{rows.stop}, {columns.start}:{columns.stop}"}
+    cropped = map_frames(part_of, stack, {"region": (rows, columns)}, sizes=sizes, dtype=stack.dtype, name=stack.name, attrs=attrs)
+    kept = {name: line.isel(y=rows, x=columns, missing_dims="ignore") for name, line in lines_of_pixels(stack).items()}
+    return cropped.assign_coords(kept)
+
+
+def lines_of_pixels(stack: xr.DataArray) -> dict[str, xr.DataArray]:
+    """The coordinates of rows, columns and pixels."""
+    return {str(name): line.drop_vars(line.coords) for name, line in stack.coords.items() if line.dims and YX.issuperset(line.dims)}
+
+
+def part_of(block: Frames, *, region: Region) -> Frames:
+    """A part of each frame of a block, which does not keep the others."""
+    return block[:, *region].copy()
+
+
+def rebin(frames: ArrayLike, factors: int | tuple[int, int], *, how: How = "sum", dummy: float | None = None) -> xr.DataArray:
+    """Join pixels to groups of factors[0] rows and factors[1] columns, lazily.
+
+    Parameters
+    ----------
+    frames : (frame, y, x)
+        Of any integer or real type.
+    factors : number, or two (y, x)
+        Pixels to a group. Rows and columns at the end that fill none are left out.
+    how : "sum" or "mean"
+        Of the readings: counts are added up, and of transmissions the mean is taken.
+    dummy : number, optional
+        Stands for "no reading", in place of all other flags.
+
+    Returns
+    -------
+    DataArray (frame, y, x), float32
+        A pixel that was not measured takes no part in the mean, and in a sum is taken to be as the others of its group; NaN where none was.
+        Coords of rows and columns are averaged, those that are true or false are true where one of the group is.
+
+    Raises
+    ------
+    InputError
+        Factors that are no positive whole numbers, or larger than the frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from detcal.response import rebin
+    >>> frames = np.array([[[1.0, 2.0, 5.0, 5.0], [3.0, np.nan, 5.0, 5.0]]])
+    >>> rebin(frames, 2).values
+    array([[[ 8., 20.]]], dtype=float32)
+    """
+    if how not in get_args(How):
+        raise InputError(f"expected how to be one of {', '.join(get_args(How))}, got {how!r}")
+    stack = as_stack(frames)
+    down, across = checked_factors(factors, stack.shape[1:])
+    stack, valid = find_readings(stack, dummy=dummy)
+    sizes = {"y": stack.shape[1] // down, "x": stack.shape[2] // across}
+    options: dict[str, Any] = {"valid": valid, "factors": (down, across), "mean": how == "mean"}
+    attrs = attributes_of(stack, {"binning": f"{how} of {down} x {across}"})
+    binned = map_frames(bin_block, stack, options, sizes=sizes, name=stack.name, attrs=attrs)
+    return binned.assign_coords({name: binned_line(line, {"y": down, "x": across}) for name, line in lines_of_pixels(stack).items()})
+
+
+def checked_factors(factors: Any, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a group."""
+    both = (factors, factors) if np.ndim(factors) == 0 else tuple(factors)
+    whole = len(both) == 2 and all(isinstance(each, int | np.integer) and not isinstance(each, bool) for each in both)
+    if not whole or not all(1 <= each <= size for each, size in zip(both, shape, strict=True)):
+        raise InputError(f"expected factors (y, x) as whole numbers from 1 to the size of the frames {tuple(shape)}, got {factors!r}")
+    return int(both[0]), int(both[1])
+
+
+def binned_line(line: xr.DataArray, factors: dict[str, int]) -> xr.DataArray:
+    """A coordinate of rows, columns or pixels, in groups."""
+    groups = line.coarsen({dim: factors[str(dim)] for dim in line.dims}, boundary="trim")
+    return (groups.max() if line.dtype == np.bool_ else groups.mean()).astype(line.dtype if line.dtype == np.bool_ else float)
+
+
+def bin_block(block: Frames, *, valid: Valid, factors: tuple[int, int], mean: bool) -> Floats:
+    """A block of frames in groups of pixels."""
+    down, across = factors
+    out = np.empty((len(block), block.shape[1] // down, block.shape[2] // across), np.float32)
+    add_up(block, valid, down, across, mean, out)
+    return out
+
+
+@kernel
+def add_up(frames, valid, down, across, mean, out):  # type: ignore[no-untyped-def]
+    """The sum or mean of the readings of each group; a sum as if what was not measured were as the rest."""
+    pixels = down * across
+    for frame in range(out.shape[0]):
+        for row in range(out.shape[1]):
+            for column in range(out.shape[2]):
+                total, known = 0.0, 0
+                for y in range(row * down, (row + 1) * down):
+                    for x in range(column * across, (column + 1) * across):
+                        value = reading(frames[frame, y, x], valid)
+                        if not np.isnan(value):
+                            total, known = total + value, known + 1
+                whole = 1.0 if mean else float(pixels)
+                out[frame, row, column] = total / known * whole if known > 0 else np.nan
