@@ -1,16 +1,14 @@
 """The blur applied, and undone exactly, against dense algebra."""
 
-import gc
-
 import dask.array as da
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numba.core.dispatcher import Dispatcher
 
 from detcal.sensor import build_psf
+from tests.kernels import compiled_kernels
 from tests.reference import sensor as reference
 from tests.sensor.blurs import HARSH, METHODS, MILD, assert_near, dense, frames_of, furthest, plane, psf_of, solved, undone, with_gaps
 
@@ -112,11 +110,11 @@ def test_types_that_detectors_do_not_write_need_no_kernels_of_their_own(method):
     psf = psf_of("PONI inside a pixel")
     frames = frames_of(psf, 3, mean=30)
     solved(frames, psf, method)
-    kernels = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
-    before = [len(kernel.signatures) for kernel in kernels]
+    before = compiled_kernels()
+    assert before
     for dtype in ("i1", "u1", "i8", "u8", "f8"):
         solved(frames.astype(dtype), psf, method)
-    assert [len(kernel.signatures) for kernel in kernels] == before
+    assert compiled_kernels() == before
 
 
 @pytest.mark.parametrize("method", METHODS)
