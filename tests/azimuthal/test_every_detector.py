@@ -64,7 +64,7 @@ def test_rings_in_parts_are_numpys(orientation):
         limits = tuple(np.quantile(radius[good], (0.1, 0.9)) * (1 + 1e-9))
         bins = build_bins(place, npt=20, unit=unit, radial_range=limits, azimuth_range=(-5, 355), npt_azimuth=4)
         frame = rng.poisson(200, detector.shape)
-        found = integrate(frame, bins).compute()
+        found = integrate(frame, bins, dummy=-1).compute()
 
         edges = np.linspace(*limits, 21), np.linspace(-5, 355, 5)
         around = np.where(azimuth < -5, azimuth + 360, azimuth)
