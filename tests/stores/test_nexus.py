@@ -137,3 +137,18 @@ def test_a_default_that_leads_in_a_circle_or_nowhere_says_nothing(tmp_path: Path
         file["entry/second"] = STACK
     with pytest.raises(InputError, match="several datasets"):
         open_frames(path)
+
+
+@pytest.mark.parametrize("kind", ["NXmonitor", "NXsample", "NXpositioner"])
+def test_what_was_measured_beside_the_frames_is_no_frames(tmp_path: Path, kind: str) -> None:
+    """A monitor that counted at each point of a map is a stack of numbers too."""
+    with h5py.File(tmp_path / "map.nxs", "w") as file:
+        beside = file.create_group("entry/beside")
+        beside.attrs["NX_class"] = kind
+        beside["inner/data"] = np.ones((2, 2, 2))
+        file["entry/frames/data"] = STACK
+    np.testing.assert_array_equal(open_frames(tmp_path / "map.nxs").values, STACK)
+    with h5py.File(tmp_path / "map.nxs", "a") as file:
+        del file["entry/frames/data"]
+    with pytest.raises(InputError, match="no dataset of shape"):
+        open_frames(tmp_path / "map.nxs")

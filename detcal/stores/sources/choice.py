@@ -14,7 +14,7 @@ from detcal.stores.sources.exchange import GROUP as EXCHANGE
 from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, open_hdf5, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
 from detcal.stores.sources.names import natural_order
-from detcal.stores.sources.nxdata import default_signal, signal_of
+from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of
 from detcal.stores.sources.readers import Described
 from detcal.stores.sources.zarr_reader import zarr_arrays
 
@@ -22,6 +22,7 @@ LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the li
 NUMBERED = re.compile(r"(.*?)([0-9]+)")
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
+BESIDE = ("NXmonitor", "NXsample", "NXtransformations", "NXpositioner", "NXsource", "NXmonochromator")  # what NeXus has no frames in
 CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
@@ -98,13 +99,27 @@ def matching(file: h5py.File, pattern: str) -> Stack:
 
 def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
     """The only stack in a group of a file, or the one that it says is its signal; and which links that are no part of it lead nowhere."""
-    found = survey(group, group.name.rstrip("/"))
+    found = without_beside(file, survey(group, group.name.rstrip("/")))
     stacks = likeliest(found)
     for narrow in (without_companions, without_sources, default_only, signals_only):
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
     lost = ", ".join(f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks))
     return only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost), lost
+
+
+def without_beside(file: h5py.File, found: Survey) -> Survey:
+    """Without what monitors counted and where the sample was: of a map of frames these are stacks too."""
+    groups = {dirname(name) for name in found.datasets}
+    beside = {group for group in groups if any(is_of_class(file[each], *BESIDE) for each in ancestors(group))}
+    return Survey({name: each for name, each in found.datasets.items() if dirname(name) not in beside}, found.broken)
+
+
+def ancestors(group: str) -> Iterator[str]:
+    """The name of a group, and those of the groups around it."""
+    while group not in ("", "/"):
+        yield group
+        group = dirname(group)
 
 
 def likeliest(found: Survey) -> list[Stack]:
