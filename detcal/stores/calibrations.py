@@ -27,7 +27,8 @@ def is_calibration(obj: Any) -> bool:
 
 
 def to_dataset(calibration: Any) -> xr.Dataset:
-    """The Dataset that stores a calibration."""
+    """The Dataset that stores a calibration: what it computed already as it is, and the rest lazily."""
+    calibration = calibration.at_hand() if hasattr(calibration, "at_hand") else calibration
     values = {field.name: getattr(calibration, field.name) for field in fields(calibration)}
     images = {name: value for name, value in values.items() if isinstance(value, xr.DataArray)}
     images |= {name: xr.DataArray(value, dims=f"{name}_place") for name, value in values.items() if isinstance(value, da.Array)}
