@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import xraydb
 from pyFAI.detectors.sensors import ALL_MATERIALS, SensorMaterial
+from scipy.interpolate import CubicSpline
 
 from detcal.errors import InputError
 
@@ -46,15 +47,16 @@ def attenuation_per_m(
 
     Notes
     -----
-    The tables are NIST's (Hubbell and Seltzer 1995), interpolated linearly in the logarithms, as they are meant to be; but for
-    pyFAI's BaFBr0.85I0.15, and its CZT, which is of 45 % Cd, 5 % Zn and 50 % Te by weight. Formulas are of Elam's tables.
-    Between 15 and 20 keV a linear interpolation of the values themselves is 13 % too high for silicon.
+    The tables are NIST's (Hubbell and Seltzer 1995), interpolated in the logarithms between edges: µ by a cubic spline, as NIST's XCOM
+    does it, µ_en by straight lines, as its tables are meant to be; but for pyFAI's BaFBr0.85I0.15, and its CZT, which is of 45 % Cd,
+    5 % Zn and 50 % Te by weight. Formulas are of Elam's tables. Where scattering takes over from absorption straight lines would put
+    silicon's µ up to 1.9 % too high (at 69 keV); of the values themselves, between 15 and 20 keV, 13 %.
 
     Examples
     --------
     >>> from detcal.sensor import attenuation_per_m
     >>> round(attenuation_per_m("Si", 17.4))
-    1561
+    1559
     """
     if absorption not in ("total", "energy"):
         raise InputError(f'expected absorption to be "total" or "energy", got {absorption!r}')
@@ -95,9 +97,10 @@ def from_table(material: SensorMaterial, energy_kev: float, absorption: str, den
     """µ or µ_en of one of pyFAI's materials."""
     for limits, table in material._data.items():
         if limits.min <= energy_kev <= limits.max:
-            energies, values = table[:, 0], table[:, 1 if absorption == "total" else 2]
-            mass_attenuation = np.exp(np.interp(np.log(energy_kev), np.log(energies), np.log(values)))
-            return float(100 * mass_attenuation * (density_g_cm3 or material.rho))
+            energies, total, energy = np.log(table.T)
+            place = np.log(energy_kev)
+            found = CubicSpline(energies, total, bc_type="natural")(place) if absorption == "total" else np.interp(place, energies, energy)
+            return float(100 * np.exp(found) * (density_g_cm3 or material.rho))
     lowest, highest = min(limits.min for limits in material._data), max(limits.max for limits in material._data)
     raise InputError(f"{material.name} is not tabulated at {energy_kev} keV: its table goes from {lowest:g} to {highest:g} keV")
 

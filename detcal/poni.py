@@ -28,6 +28,7 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
         raise InputError(f"cannot read {file} as a .poni file: it is a folder")
     place = {"Distance": "dist", "Poni1": "poni1", "Poni2": "poni2", "Rot1": "rot1", "Rot2": "rot2", "Rot3": "rot3"}
     found = kind(**dict.fromkeys(place.values(), np.nan))
+    found.auto_gc = False  # pyFAI would look through all objects of the process for garbage, which takes longer than the file
     try:
         found.load(str(file))
     except Exception as error:  # of any kind: a file that is no .poni may trip the reader anywhere

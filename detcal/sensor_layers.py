@@ -122,9 +122,9 @@ def warn_if_overruled(given: Layer, known: list[Layer], energy_kev: float | None
 
 
 def energy_in(attrs: Mapping[Any, Any]) -> float | None:
-    """Photon energy in keV, as the attributes of frames say."""
+    """Photon energy in keV, as the attributes of frames say: by the wavelength, if they have both, as rings have it."""
     wavelength = attrs.get("wavelength_m")
-    return attrs.get("energy_kev", None if wavelength is None else KEV_M / wavelength)
+    return attrs.get("energy_kev") if wavelength is None else KEV_M / wavelength
 
 
 def completed(given: Layer, known: list[Layer]) -> Layer:

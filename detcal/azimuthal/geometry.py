@@ -286,6 +286,10 @@ def as_integrator(geometry: Any, unit: str, shape: tuple[int, int] | None, image
         raise InputError(
             f"expected a detector with a shape, got {detector.name}: name its model in the .poni file, or give shape= or mask="
         )
+    if None in (detector.pixel1, detector.pixel2):
+        raise InputError(
+            f"expected a detector with pixel sizes, got {detector.name}: name its model, or pixel1 and pixel2, in the geometry"
+        )
     if shape is not None and tuple(detector.shape) != tuple(shape):
         raise InputError(f"expected the shape {tuple(detector.shape)} of {detector.name}, got {tuple(shape)}: leave shape= out")
     if geometry.wavelength is None and not unit.startswith(("2th", "r_")):

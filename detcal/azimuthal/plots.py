@@ -257,8 +257,8 @@ def levels_of(radius: NDArray[np.float64], rings: int | Sequence[float]) -> NDAr
     except (TypeError, ValueError):
         given = np.empty(0)
     if isinstance(rings, Integral):
-        given = MaxNLocator(max(1, int(rings)), steps=[1, 2, 2.5, 5, 10]).tick_values(least, most)
-    inside = given[(given > least) & (given < most)] if rings != 0 else np.empty(0)
+        given = MaxNLocator(int(rings), steps=[1, 2, 2.5, 5, 10]).tick_values(least, most) if int(rings) > 0 else np.empty(0)
+    inside: NDArray[np.float64] = given[(given > least) & (given < most)]
     if not inside.size:
         raise InputError(f"expected a number of rings, or radii from {least:.4g} to {most:.4g}, got {rings!r}")
     return inside.astype(np.float64)

@@ -23,7 +23,8 @@ class Valid(NamedTuple):
 
     def within(self, least: float, most: float) -> "Valid":
         """The same of numbers from `least` to `most` alone."""
-        return self._replace(least=max(self.least, least), most=min(self.most, most))
+        # of one type whatever comes, for which kernels are compiled once
+        return self._replace(least=float(max(self.least, least)), most=float(min(self.most, most)))
 
     def below(self, limit: float) -> "Valid":
         """The same of numbers below a limit alone."""

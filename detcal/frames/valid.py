@@ -12,6 +12,7 @@ stand for "no reading", the first source that speaks wins:
 Negative numbers are readings, unless a source says otherwise. Numbers are compared as float32, as which kernels take them.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,12 +63,23 @@ def find_readings(
     ------
     InputError
         A dummy that is no number, or that the frames cannot hold; attributes that are none.
+
+    Warns
+    -----
+    UserWarning
+        0 counts are no reading, by nothing but the detector's model: X-Spectrum's.
     """
     dtype = recorded_dtype(stack)
     if beside and dummy is not None and not can_hold(dtype, dummy):
         dummy = None
     sources = by_caller(dummy, dtype), by_attributes(stack.attrs, dtype), by_detector(detector, dtype)
     flags = next((found for found in sources if found is not None), by_type(dtype) if largest_is_flag else Flags())
+    if flags is sources[-1] and any(first <= 0 <= last for first, last in flags.runs):
+        warnings.warn(
+            "the detector's model, pyFAI's, has it that 0 counts are no reading, so that few counts read too high: where 0 is a reading,"
+            " give dummy=, the number that is none, or dummy=nan",
+            stacklevel=4,
+        )
     return for_kernels(stack, flags, dtype)
 
 

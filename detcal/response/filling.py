@@ -14,7 +14,7 @@ MOST = 2 * len(STEPS)  # neighbours of a pixel
 
 
 class Fill(NamedTuple):
-    """Which good pixels each bad one is filled from: flat indices, and weights that add up to 1, both (pixel, MOST); 0: there are fewer."""
+    """Which good pixels each bad one is filled from: flat indices and weights (pixel, MOST); a weight of 0: there are fewer."""
 
     pixels: NDArray[np.int64]
     neighbours: NDArray[np.int64]
@@ -57,13 +57,9 @@ def find_ends(good, pixels, steps, neighbours, weights):  # type: ignore[no-unty
             neighbours[number, end] = (row + far * down) * width + column + far * right if far else 0
             distances[end] = far * np.sqrt(down * down + right * right)
             lines = lines or (end % 2 == 1 and far > 0 and distances[end - 1] > 0)
-        total = 0.0
         for end in range(distances.size):
             if distances[end] > 0 and (distances[end ^ 1] > 0 or not lines):
-                total += 1 / distances[end]
-        for end in range(distances.size):
-            if distances[end] > 0 and (distances[end ^ 1] > 0 or not lines):
-                weights[number, end] = 1 / (distances[end] * total)
+                weights[number, end] = 1 / distances[end]
 
 
 @kernel

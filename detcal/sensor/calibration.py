@@ -1,7 +1,7 @@
 """The point-spread matrix of a thick sensor."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property, partial
 from os import PathLike
 from typing import Any
@@ -48,7 +48,7 @@ class SensorPSF:
     detector_dummy : dummy and delta_dummy, or None
         Of pyFAI's detector: the numbers in its frames that are no readings.
     noise_and_diagonal : two numbers, or None
-        Of its conditioning, once that was asked for: files keep them.
+        Of its conditioning, where a file has them: it was computed before the matrix was saved.
     """
 
     data: da.Array
@@ -81,9 +81,14 @@ class SensorPSF:
         return kernels.Slab(self.shape, self.pixel_size_m, self.poni_m, self.distance_m, self.thickness_m)
 
     @cached_property
+    def built(self) -> Once[sparse.Matrix]:
+        """The matrix as the kernels take it: one copy for all tasks of a process, which is built once and kept with this object."""
+        return Once(partial(as_matrix, self.indptr, self.indices, self.data, self.slab))
+
+    @property
     def in_memory(self) -> Delayed:
-        """The matrix as the kernels take it, lazily: one copy for all tasks of a process, which is built once and kept with this object."""
-        return Once(partial(as_matrix, self.indptr, self.indices, self.data, self.slab)).lazily()
+        """The same, lazily."""
+        return self.built.lazily()
 
     @property
     def efficiency(self) -> xr.DataArray:
@@ -128,9 +133,7 @@ class SensorPSF:
 
         White noise goes through the exact inverse of the whole matrix.
         """
-        found = self.conditioned.get()
-        vars(self)["noise_and_diagonal"] = (found.noise_amplification, found.smallest_diagonal)
-        return found
+        return self.conditioned.get()
 
     @cached_property
     def conditioned(self) -> "Once[Conditioning]":
@@ -146,10 +149,21 @@ class SensorPSF:
 
     def compute(self) -> "SensorPSF":
         """The same with its arrays in memory."""
-        matrix, mask = dask.compute(self.in_memory, self.mask)
-        parts = {name: da.from_array(getattr(matrix, name), chunks=-1, name=False) for name in ("data", "indices", "indptr")}
-        found = replace(self, **parts, mask=mask)
-        vars(found).update(in_memory=dask.delayed(sparse.Matrix)(*matrix), conditioned=self.conditioned)
+        self.built.get()
+        return replace(self.at_hand(), mask=self.mask.compute())
+
+    def at_hand(self) -> "SensorPSF":
+        """The same with what was computed of it, whoever asked: its matrix in memory, and its conditioning. Nothing is computed for it."""
+        known: dict[str, Any] = {}
+        kept: dict[str, Any] = {"conditioned": self.conditioned}
+        if self.conditioned.done:
+            known["noise_and_diagonal"] = astuple(self.conditioned.get())
+        if self.built.done:
+            matrix = self.built.get()
+            known |= {name: da.from_array(getattr(matrix, name), chunks=-1, name=False) for name in ("data", "indices", "indptr")}
+            kept["built"] = Once(partial(sparse.Matrix, *matrix))  # which may be sent to other processes
+        found = replace(self, **known)
+        vars(found).update(kept)
         return found
 
 

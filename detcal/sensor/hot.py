@@ -7,8 +7,7 @@ share that is theirs, is hot.
 import numpy as np
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import in_groups, reading
-from detcal.frames.readings import Frames, Valid
+from detcal.frames.readings import Frames, Valid, readings
 from detcal.sensor.inversion import solve_frames
 from detcal.sensor.sparse import Matrix
 
@@ -20,34 +19,33 @@ SIGMAS = 6.0
 
 
 @kernel
-def find_hot(frame, valid, matrix, hot):  # type: ignore[no-untyped-def]
-    """Mark (pixel,) the hot ones of a frame (1, pixel)."""
+def find_hot(frame, matrix, hot):  # type: ignore[no-untyped-def]
+    """Mark (pixel,) the hot ones of a frame (pixel,), NaN where nothing was measured."""
     total, count = 0.0, 0
-    for pixel in range(frame.shape[1]):
-        value = reading(frame[0, pixel], valid)
+    for value in frame:
         if not np.isnan(value):
             total, count = total + value, count + 1
     bright = max(LEAST_COUNTS, BRIGHT * total / max(count, 1))
-    for pixel in range(frame.shape[1]):
-        value = reading(frame[0, pixel], valid)
+    for pixel in range(frame.size):
+        value = frame[pixel]
         if value > bright and matrix.response[pixel] > 0:
-            hot[pixel] = stands_out(frame, valid, matrix.shape, pixel, value) and is_hot(frame, valid, matrix, pixel, value)
+            hot[pixel] = stands_out(frame, matrix.shape, pixel, value) and is_hot(frame, matrix, pixel, value)
 
 
 @kernel
-def stands_out(frame, valid, shape, pixel, value):  # type: ignore[no-untyped-def]
+def stands_out(frame, shape, pixel, value):  # type: ignore[no-untyped-def]
     """Whether it is many times as bright as each of its eight neighbours."""
     row, column = pixel // shape[1], pixel % shape[1]
     for y in range(max(row - 1, 0), min(row + 2, shape[0])):
         for x in range(max(column - 1, 0), min(column + 2, shape[1])):
             near = y * shape[1] + x
-            if near != pixel and reading(frame[0, near], valid) * BRIGHT > value:
+            if near != pixel and frame[near] * BRIGHT > value:
                 return False
     return True
 
 
 @kernel
-def is_hot(frame, valid, matrix, pixel, value):  # type: ignore[no-untyped-def]
+def is_hot(frame, matrix, pixel, value):  # type: ignore[no-untyped-def]
     """Whether a pixel further out records too little for this to be light."""
     (height, width), origin = matrix.shape, matrix.origin
     row, column = pixel // width, pixel % width
@@ -59,7 +57,7 @@ def is_hot(frame, valid, matrix, pixel, value):  # type: ignore[no-untyped-def]
             if i + j == 0 or not (0 <= y < height and 0 <= x < width):
                 continue
             share = share_of(matrix, y * width + x, pixel) / own
-            near = reading(frame[0, y * width + x], valid)
+            near = frame[y * width + x]
             lacking = share * value - near
             if (
                 share > LEAST_SHARE
@@ -82,14 +80,14 @@ def share_of(matrix, recorded, entry):  # type: ignore[no-untyped-def]
 def spread_of_hot(frames: Frames, matrix: Matrix, valid: Valid) -> tuple[int, int, int] | None:
     """Of the first of these frames (frame, y, x): how many pixels are hot, how many others the exact solution then has wrong, by more than
     the noise of a mean pixel, and how far away. None if no pixel is hot."""
-    (frame, _), hot = next(in_groups(frames[:1])), np.zeros(frames[0].size, bool)
-    find_hot(frame, valid, matrix, hot)
+    frame, hot = readings(frames[0], valid).ravel(), np.zeros(frames[0].size, bool)
+    find_hot(frame, matrix, hot)
     if not hot.any():
         return None
     width = matrix.shape[1]
-    alone = np.where(hot, frame, 0).astype(np.float32)  # the solution is linear
-    noise = np.sqrt(np.nanmean(np.where(hot, np.nan, frame.clip(0))) + 1)
-    wrong = np.flatnonzero(np.abs(solve_frames(alone.reshape(1, *matrix.shape), matrix, valid).ravel()) > noise)
+    alone = np.where(hot, frame, np.float32(0))  # the solution is linear
+    noise = np.sqrt(np.nanmean(np.where(hot, np.nan, frame.clip(0)), dtype=float) + 1)
+    wrong = np.flatnonzero(np.abs(solve_frames(alone.reshape(1, *matrix.shape), matrix).ravel()) > noise)
     wrong = wrong[~hot[wrong]]
     places = np.flatnonzero(hot)
     steps = [np.maximum(abs(wrong // width - place // width), abs(wrong % width - place % width)) for place in places]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, from_lanes, in_groups, to_lanes
+from detcal.frames.lanes import all_in_lanes, from_lanes, to_lanes
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store, where_between, where_number, where_positive
+from detcal.sensor.groups import groups_of
 from detcal.sensor.sparse import Matrix, in_scipy
 from detcal.sensor.unmeasured import all_measured, put_all_light, put_light
 
@@ -92,7 +93,7 @@ def solve_lanes(matrix, valid, frames, solved):  # type: ignore[no-untyped-def]
 def solve_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> Floats:
     """The exact solution of M·a = b for a block of frames (frame, y, x): NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
-    for some, group in in_groups(frames):
+    for some, group in groups_of(frames):
         solve_lanes(matrix, valid, some, solved[group])
     return solved.reshape(frames.shape)
 
@@ -107,7 +108,7 @@ def lsmr_frames(
     blur = in_scipy(matrix).astype(float)
     back = blur.T.tocsr()
     solved = np.empty((len(frames), frames[0].size), np.float32)
-    for some, group in in_groups(frames):
+    for some, group in groups_of(frames):
         readings, estimates = with_light(some, matrix, valid)
         for lane, (recorded, light, found) in enumerate(zip(readings.T, estimates.T, solved[group], strict=False)):
             measured = ~np.isnan(recorded)
@@ -244,7 +245,7 @@ def mlem_frames(
 ) -> Floats:
     """The non-negative solution of highest Poisson likelihood, for a block of frames (frame, y, x); NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
-    for some, group in in_groups(frames):
+    for some, group in groups_of(frames):
         counts = Counts.of(some, matrix, valid)
         found, done, there = maximise_likelihood(counts, matrix, iterations or MOST_ITERATIONS, tolerance)
         put_solution(found, counts, matrix, solved[group], None if notes is None else notes[group], done, there | (tolerance is None))

@@ -143,12 +143,25 @@ def windows(pitch, poni, distance, depth, first, starts, opens, closes, bend_sta
             closes[place] = min(max(four[3], 0.0), depth)
             for bend in four:
                 if 0 < bend < depth:
-                    bends[found] = bend
-                    found += 1
-        rising = np.unique(bends[bend_starts[entry] : found])
-        found = bend_starts[entry] + rising.size
-        bends[bend_starts[entry] : found] = rising
+                    found = put_rising(bends, bend_starts[entry], found, bend)
     bend_starts[first.size] = found
+
+
+@kernel
+def put_rising(numbers, begin, end, number):  # type: ignore[no-untyped-def]
+    """Put a number among the rising ones begin … end, unless it is there already; where these end then.
+
+    What np.unique does of all at once is more code to compile than this module has.
+    """
+    place = end
+    while place > begin and numbers[place - 1] > number:
+        place -= 1
+    if place > begin and numbers[place - 1] == number:
+        return end
+    for k in range(end, place, -1):
+        numbers[k] = numbers[k - 1]
+    numbers[place] = number
+    return end + 1
 
 
 class Axis(NamedTuple):
@@ -231,7 +244,7 @@ def fill_entries(rows, slab, mu, masked, gaps, row_axis, column_axis, places, da
     Entry pixel by entry pixel, in rising order, since all that one sends out is computed at the same nodes. places moves on.
     """
     (pitch_y, pitch_x), (poni_y, poni_x) = slab.pitch, slab.poni
-    most = np.diff(row_axis.bend_starts).max() + np.diff(column_axis.bend_starts).max() + 2
+    most = longest(row_axis.bend_starts) + longest(column_axis.bend_starts) + 2
     breaks, begins = np.empty(most), np.empty(most, np.int64)
     nodes = np.empty((4, 4 * (most + int(DEEPEST / OPTICAL_DEPTH_A_PANEL))))
     for entry_row in range(slab.shape[0]):
@@ -264,6 +277,15 @@ def fill_entries(rows, slab, mu, masked, gaps, row_axis, column_axis, places, da
                     data[place] = absorbed_share(x0, x1, left, right, y0, y1, bottom, top, slopes, nodes, start, stop)
                     indices[place] = entry_row * slab.shape[1] + entry_column
                     places[row - rows[0], column] += 1
+
+
+@kernel
+def longest(starts):  # type: ignore[no-untyped-def]
+    """The largest step between two of these."""
+    most = 0
+    for k in range(starts.size - 1):
+        most = max(most, starts[k + 1] - starts[k])
+    return most
 
 
 @kernel

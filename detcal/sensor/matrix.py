@@ -120,8 +120,8 @@ def build_psf(
         "detector_dummy": dummy_of(found), "noise_and_diagonal": None,
     }  # fmt: skip
     bands = Once(partial(build_bands, slab, mu, masked, empty, tile_rows or max(1, BAND_PIXELS // plane.shape[1])))
-    shared = Once(partial(matrix_of_bands, bands, slab)).lazily()
-    return on_first_use(SensorPSF, partial(psf_of_bands, bands, known), in_memory=shared, **known)
+    built = Once(partial(matrix_of_bands, bands, slab))
+    return on_first_use(SensorPSF, partial(psf_of_bands, bands, known), built=built, **known)
 
 
 def check_masks(masked: NDArray[np.bool_], gaps: NDArray[np.bool_]) -> None:

@@ -2,6 +2,7 @@
 
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
+from detcal.sensor.groups import is_kept
 from detcal.sensor.noise import BAND_ROWS
 
 LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
@@ -24,9 +25,10 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
 
     All tasks share the matrix, which is put together from the parts that it is stored in. A task holds its block twice, as it is read
     and as it is decoded from the file's chunks, the float32 result and a mask of it, and what the method needs, whatever the number of
-    frames.
+    frames: with LANES of them as float32, if kernels do not take their type.
     """
     pixels = shape[0] * shape[1]
+    copied = 0 if is_kept(itemsize) else LANE_IMAGE * pixels
     matrix = 8 * coefficients + 16 * pixels  # with the sums of its rows and columns
     block = frames * (2 * itemsize + 4 + 1) * pixels
     # what mlem and lsmr solved before is there until the next LANES frames are
@@ -42,4 +44,4 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
             own = 24 * coefficients + (before + 2 * LANE_IMAGE + 112) * pixels
         case _:  # auto finds the number of iterations before, and holds as much
             own = (before + 7 * LANE_IMAGE + LANES + 5) * pixels
-    return Needs(prepared=2 * matrix + conditioning, once=matrix, task=block + own)
+    return Needs(prepared=2 * matrix + conditioning, once=matrix, task=block + copied + own)

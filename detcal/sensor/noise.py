@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, in_groups, read_only
+from detcal.frames.lanes import all_in_lanes, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store
+from detcal.sensor.groups import groups_of
 from detcal.sensor.inversion import slots_of, solve_row
 from detcal.sensor.kernels import Slab, fill_band
 from detcal.sensor.sparse import Matrix, diagonal_of
@@ -72,7 +73,7 @@ def propagate_frames(variance: Frames, frames: Frames, matrix: Matrix, valid: Va
     pixels = variance[0].size
     found, solved = np.empty((len(variance), pixels), np.float32), np.empty((pixels, LANES), np.float32)
     diagonal = diagonal_of(matrix)
-    for (some, group), (recorded, _) in zip(in_groups(variance), in_groups(frames), strict=True):
+    for (some, group), (recorded, _) in zip(groups_of(variance), groups_of(frames), strict=True):
         given, readings = all_in_lanes(some, noise_valid), all_in_lanes(recorded, valid)
         readings[diagonal == 0] = np.nan
         put_variance(recorded, valid, some, noise_valid, matrix, readings, given)

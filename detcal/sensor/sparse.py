@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, from_lanes, in_groups, read_only
+from detcal.frames.lanes import all_in_lanes, from_lanes, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store
+from detcal.sensor.groups import groups_of
 from detcal.sensor.kernels import Slab, spans
 from detcal.sensor.unmeasured import put_all_light
 
@@ -106,7 +107,7 @@ def blur_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> F
     pixels = frames[0].size
     blurred, recorded = np.empty((len(frames), pixels), np.float32), np.empty((pixels, LANES), np.float32)
     entering = matrix._replace(response=np.ones(pixels, np.float32))  # these frames are the light itself
-    for some, group in in_groups(frames):
+    for some, group in groups_of(frames):
         entered = all_in_lanes(some, valid)
         put_all_light(some, valid, entering, entered, entered)
         blur_lanes(matrix, entered, recorded)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import in_groups, read_only
+from detcal.frames.lanes import read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, splat, store, where_number
+from detcal.sensor.groups import groups_of
 from detcal.sensor.inversion import Counts, Notes, em_step, maximise_likelihood, put_solution, solve_lanes
 from detcal.sensor.sparse import Matrix
 
@@ -36,7 +37,7 @@ def auto_frames(
     it amplifies little noise, `is_mild`: else chance decides which is nearer.
     """
     solved = np.empty((len(frames), frames[0].size), np.float32)
-    for some, group in in_groups(frames):
+    for some, group in groups_of(frames):
         counts = Counts.of(some, matrix, valid)
         numbers, ended, exact = find_end(counts, matrix, most or MOST, len(some), is_mild)
         found = maximise_likelihood(counts, matrix, numbers, None)[0]

@@ -15,6 +15,7 @@ from dask._task_spec import DataNode, Task
 from detcal.errors import OutputError
 from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.hdf5_files import open_hdf5
+from detcal.stores.sources.names import takes
 from detcal.stores.sources.virtual import data_files
 from detcal.stores.targets.replacing import is_zarr_store
 
@@ -49,6 +50,22 @@ def check_apart(output: PathOrName, sources: Iterable[PathOrName], what: str = "
         roots = [store_around(path) for path in paths]
         if not above.isdisjoint(roots) or not above_files.isdisjoint(set(map(identity, roots)) - {None}):
             raise OutputError(f"the output {fspath(output)} lies inside the {what} {source}: choose another name")
+
+
+def check_not_taken(output: PathOrName, series: Iterable[PathOrName]) -> None:
+    """Refuse an output that one of these patterns or folders would take for frames when they are opened again.
+
+    Raises
+    ------
+    OutputError
+        Which names it.
+    """
+    for path in series:
+        if any(takes(path, name) for name in names_of(output)):
+            raise OutputError(
+                f"the output {fspath(output)} would be one of the files of the input {fspath(path)} from then on: choose another name or"
+                " folder"
+            )
 
 
 def names_of(path: PathOrName) -> set[str]:

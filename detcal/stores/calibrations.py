@@ -27,7 +27,8 @@ def is_calibration(obj: Any) -> bool:
 
 
 def to_dataset(calibration: Any) -> xr.Dataset:
-    """The Dataset that stores a calibration."""
+    """The Dataset that stores a calibration: what it computed already as it is, and the rest lazily."""
+    calibration = calibration.at_hand() if hasattr(calibration, "at_hand") else calibration
     values = {field.name: getattr(calibration, field.name) for field in fields(calibration)}
     images = {name: value for name, value in values.items() if isinstance(value, xr.DataArray)}
     images |= {name: xr.DataArray(value, dims=f"{name}_place") for name, value in values.items() if isinstance(value, da.Array)}
@@ -36,7 +37,13 @@ def to_dataset(calibration: Any) -> xr.Dataset:
 
 
 def from_dataset(dataset: xr.Dataset) -> Any:
-    """The calibration that a Dataset holds, or the Dataset itself if it holds none."""
+    """The calibration that a Dataset holds, or the Dataset itself if it holds none.
+
+    Raises
+    ------
+    ValueError
+        Something of it is not there.
+    """
     name = dataset.attrs.get("detcal_type", "")
     if name not in CALIBRATIONS:
         return dataset
@@ -46,7 +53,11 @@ def from_dataset(dataset: xr.Dataset) -> Any:
     for field, image in images.items():
         if image.ndim >= 2:
             check_pixels(image.shape[:2], f"{field} of a {name}")
-    return kind(**images, **{name: as_tuples(value) for name, value in dataset.attrs.items() if name in names})
+    options = {str(key): as_tuples(value) for key, value in dataset.attrs.items() if key in names}
+    stored = [each.name for each in fields(kind) if each.default is not None]  # options of None are not
+    if lost := [each for each in stored if each not in images.keys() | options.keys()]:
+        raise ValueError(f"it does not say the {', '.join(lost)} of its {name}")
+    return kind(**images, **options)
 
 
 def as_tuples(value: Any) -> Any:

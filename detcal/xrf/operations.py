@@ -51,8 +51,9 @@ def regrid(spectra: ArrayLike, grid: ScanGrid, *, sigma_channels: float | None =
     >>> cube.dims
     ('row', 'column', 'energy')
     """
+    check_shape(data := as_spectra(spectra), grid)
     made_up = None if grid.method == "drizzle" else Missing(np.ones(grid.spectra))
-    return spread(spectra, grid, grid.to_scipy(), sigma_channels, made_up, tile_rows=tile_rows)
+    return spread(data, grid, grid.to_scipy(), sigma_channels, made_up, tile_rows=tile_rows)
 
 
 def spread(
@@ -172,7 +173,9 @@ def in_mean_live_time(scan: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def check_shape(spectra: xr.DataArray, grid: ScanGrid) -> None:
-    """Refuse the spectra of another scan than that of a grid."""
+    """Refuse what is no grid, and the spectra of another scan than that of a grid."""
+    if not isinstance(grid, ScanGrid):
+        raise InputError(f"expected a ScanGrid, got {type(grid).__name__}: build one with build_scan_grid, or load it with detcal.load")
     if spectra.ndim != 2 or len(spectra) != grid.spectra:
         raise InputError(f"expected spectra of shape ({grid.spectra}, energy), as the grid was built for, got {spectra.shape}")
 

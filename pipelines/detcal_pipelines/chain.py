@@ -13,7 +13,7 @@ import xarray as xr
 from detcal.errors import DetcalError, InputError
 from detcal.frames.once import is_found
 from detcal.frames.stack import DIMS
-from detcal.stores import check_apart, check_output, check_path, find_paths
+from detcal.stores import check_apart, check_not_taken, check_output, check_path, find_paths
 from detcal.stores.damage import Guard, guarding
 from detcal.stores.sources.frames import WHOLE
 from detcal_pipelines.copying import Copy
@@ -176,9 +176,10 @@ def check_target(recipe: Recipe) -> None:
     Raises
     ------
     OutputError
-        The output is, holds, or lies inside, the recipe or one of its inputs, or has no known suffix, or no folder.
+        The output is, holds, or lies inside, the recipe or one of its inputs, or would be one, or has no known suffix, or no folder.
     """
     check_apart(recipe.output.path, [file for path in recipe.inputs() for file in find_paths(path)])
+    check_not_taken(recipe.output.path, recipe.inputs())
     if recipe.file is not None:
         check_apart(recipe.output.path, [recipe.file], "recipe")
     check_path(recipe.output.path, overwrite=True)

@@ -24,7 +24,7 @@ from detcal.stores.sources.zarr_data import ZarrArray
 from detcal.stores.targets.replacing import remove, sync
 from detcal.stores.targets.save import stored_form
 from detcal.stores.targets.zarr_store import INCOMPLETE, complete, prepare_zarr
-from detcal_pipelines.graph import in_stages, in_turn, in_windows, windows
+from detcal_pipelines.graph import Turns, in_stages, in_turn, windows
 
 FRAMES = "frames"  # the name of the array in the store
 COPIES = 4  # of a tile that a task holds: as it is read and decoded, in compressed pieces, and these put together
@@ -88,7 +88,7 @@ class Copy:
         shards = {"frame": -(-tile[0] // piece) * piece, "y": tile[1]}
         writes = prepare_zarr(stored_form(plain), self.store, chunks={"frame": piece, "y": tile[1]}, shards=shards)
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
-        for window in windows(graph, in_windows(writes, ())):
+        for window in windows(graph, Turns(writes, ())):
             ends = list(window.ends)
             compute(in_turn(in_stages(window.graph, ends), begun), ends)
         sync(self.store)  # whatever becomes of the machine, where it is called whole, it is

@@ -1,8 +1,8 @@
 """The graph of a run: all outputs together, in windows of blocks, and none of its blocks begun long before its turn."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil
 from typing import Any
 
@@ -18,7 +18,6 @@ Ends = dict[Any, Any]  # what is asked of a graph: its keys, and what each stand
 
 DONE = "done"  # of keys that mark that another is done
 WINDOW_BLOCKS = 1000  # whose tasks exist at once
-MOST_WINDOWS = 100
 
 
 def optimise_together(arrays: list[Array]) -> tuple[Graph, list[Any]]:
@@ -49,19 +48,12 @@ class Window:
     shared: list[Any]
 
 
-def windows(graph: HighLevelGraph, ends: list[Ends]) -> Iterator[Window]:
-    """A graph in windows, of which no more than two exist at once; `ends` are those of each window."""
-    tasks = (tasks_for(graph, list(each)) for each in ends)
-    following: Iterator[tuple[Graph | None, Graph | None]] = pairwise(chain_end(tasks))
-    for (these, later), wanted in zip(following, ends, strict=True):
-        assert these is not None
-        yield Window(these, wanted, [] if later is None else shared_keys(these, later, set(wanted)))
-
-
-def chain_end(tasks: Iterator[Graph]) -> Iterator[Graph | None]:
-    """The same, and a last None."""
-    yield from tasks
-    yield None
+def windows(graph: HighLevelGraph, turns: Iterable[Ends]) -> Iterator[Window]:
+    """A graph in windows, of which no more than two exist at once; `turns` are the ends of each window."""
+    parts = ((ends, tasks_for(graph, list(ends))) for ends in turns)
+    nothing_more: tuple[Ends, Graph] = ({}, {})
+    for (ends, these), (_, later) in pairwise(chain(parts, [nothing_more])):
+        yield Window(these, ends, shared_keys(these, later, set(ends)))
 
 
 def shared_keys(these: Graph, later: Graph, wanted: Collection[Any]) -> list[Any]:
@@ -83,17 +75,41 @@ def with_results(graph: Graph, results: Mapping[Any, Any], ends: Collection[Any]
     return left
 
 
-def in_windows(names: Mapping[str, Array], done: Collection[Any]) -> list[Ends]:
-    """The blocks of several arrays that are not done yet, in windows: those of one lie at the same place of all arrays."""
-    count = max((array.npartitions for array in names.values()), default=0)
-    number = min(MOST_WINDOWS, ceil(count / WINDOW_BLOCKS)) or 1
-    found: list[Ends] = [{} for _ in range(number)]
-    for name, array in names.items():
-        keys = list(flatten(array.__dask_keys__()))
-        for turn, key in enumerate(keys):
-            if (name, key[1:]) not in done:
-                found[turn * number // len(keys)][key] = (name, key[1:])
-    return [ends for ends in found if ends]
+class Turns:
+    """The blocks of several arrays that are not done yet, in windows: those of one lie at the same place of all arrays.
+
+    There may be millions: those of a window are named when its turn comes.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], done: Collection[Any]) -> None:
+        self.arrays, self.done = arrays, done
+        self.number = ceil(max((array.npartitions for array in arrays.values()), default=0) / WINDOW_BLOCKS)
+
+    def __iter__(self) -> Iterator[Ends]:
+        return filter(None, map(self.window, range(self.number)))
+
+    def window(self, turn: int) -> Ends:
+        """What is left to do of a window."""
+        found: Ends = {}
+        for name, array in self.arrays.items():
+            first, end = (ceil(each * array.npartitions / self.number) for each in (turn, turn + 1))
+            for number in range(first, end):
+                if (name, place := place_of(number, array.numblocks)) not in self.done:
+                    found[array.name, *place] = (name, place)
+        return found
+
+    def sizes(self) -> list[int]:
+        """How many blocks are left to do, of each window that has any."""
+        return [len(ends) for ends in self]
+
+
+def place_of(number: int, blocks: tuple[int, ...]) -> tuple[int, ...]:
+    """The place of a block among so many along each dimension, by its number in C order."""
+    place: list[int] = []
+    for along in reversed(blocks):
+        number, at = divmod(number, along)
+        place.insert(0, at)
+    return tuple(place)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ Block = tuple[str, tuple[int, ...]]  # a file of the output: its array, and its 
 Event = dict[str, Any]
 
 
-@dataclass
+@dataclass(slots=True)  # there may be millions
 class Done:
     """A block that is written."""
 

@@ -31,6 +31,9 @@ THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had
 # Files that are open at once: of the process, with chunks of zarr stores, which its 32 threads for these read; and of a task.
 OWN_FILES, TASK_FILES = 48, 8
 
+# Of each block of each array that is written, for the whole run: its name, and what the ledger knows of it. There is room for the first.
+BLOCK_BYTES, OWN_BLOCKS = 600, 30_000
+
 # Writing a block: its encoded copy, which is no smaller than the block where noise does not compress.
 ENCODED_COPIES = 1
 ROWS = "rows a block"  # of frames that their file has by rows
@@ -54,6 +57,7 @@ class PlannedStep:
     takes: str
     gives: str
     bytes_out: int
+    arrays: int  # that come out
     needs: Needs
 
     def describe(self) -> tuple[str, str, str, str, str]:
@@ -128,7 +132,8 @@ class Plan:
         needs = sum((step.needs for step in self.steps), Needs())
         threads = min(place.threads, self.tasks)
         of_copy = 0 if self.copy is None else threads * self.copy.task_bytes
-        return place.own_bytes + threads * THREAD_BYTES + max(of_copy, needs.peak(threads, min(self.begun, self.blocks)))
+        names = max(0, self.blocks * self.steps[-1].arrays - OWN_BLOCKS) * BLOCK_BYTES
+        return place.own_bytes + names + threads * THREAD_BYTES + max(of_copy, needs.peak(threads, min(self.begun, self.blocks)))
 
 
 def plan(recipe: Recipe, budget: int, most_tasks: int) -> Plan:
@@ -200,7 +205,7 @@ def fitting(recipe: Recipe, stages: list[Stage], places: Sequence[Place], depth:
     cut = work_of(recipe, stages[0], copy)
     if depth is not None:
         cut = replace(cut, sizes=[depth])
-    most = sum(place.threads for place in places)
+    most = min(sum(place.threads for place in places), max(map(cut.blocks, cut.sizes)))
 
     def planned(depth: int, tasks: int) -> Plan:
         return plan_for(stages, cut, depth, tasks, places, copy)
@@ -287,19 +292,20 @@ def plan_step(stage: Stage, cut: Work, depth: int, written: bool) -> PlannedStep
     held = needs_of(stage, cut, depth)
     length = cut.length * cut.across
     if isinstance(result, xr.DataArray):
-        bytes_out = result.nbytes
+        bytes_out, arrays = result.nbytes, 1
         gives = f"{result.shape} {result.dtype}"
         held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     elif isinstance(result, xr.Dataset):
-        bytes_out = sum(array.nbytes for array in result.values())
+        bytes_out, arrays = sum(array.nbytes for array in result.values()), len(result)
         gives = ", ".join(named_shapes(result))
         held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     else:
-        bytes_out = sum(int(array.nbytes) for array in arrays_of(result))
+        stored = list(arrays_of(result))
+        bytes_out, arrays = sum(int(array.nbytes) for array in stored), len(stored)
         gives = f"{type(result).__name__} of {stage.step.contents(result)}"
     raw = data.spectra if isinstance(data, xr.Dataset) else data
     takes = f"{result.shape} pixels" if raw is None else f"{raw.shape} {raw.dtype}"
-    return PlannedStep(stage.step.operation, takes, gives, bytes_out, held)
+    return PlannedStep(stage.step.operation, takes, gives, bytes_out, arrays, held)
 
 
 def named_shapes(result: xr.Dataset) -> list[str]:

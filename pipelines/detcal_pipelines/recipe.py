@@ -42,6 +42,7 @@ from detcal_pipelines.steps.sources import (
 from detcal_pipelines.steps.step import Step
 
 STORES = (".zarr", ".zip")  # outputs whose chunks may hold few rows of many frames: other files are written frame by frame
+MOST_WORKERS = 4096  # threads of one process, more than any machine has cores for
 OutputPath = Annotated[str, AfterValidator(in_folder)]
 
 
@@ -126,7 +127,7 @@ class Compute(Table):
     memory: Annotated[ByteSize, Field(gt=0)] | None = Field(
         None, description="of the whole process; default: half of what is free", examples=["4GiB"]
     )
-    workers: int | None = Field(None, gt=0, description="tasks at once; default: one a core", examples=[4])
+    workers: int | None = Field(None, gt=0, le=MOST_WORKERS, description="tasks at once; default: one a core", examples=[4])
     scheduler: str | None = Field(None, description="a running Dask cluster, in place of this process", examples=["tcp://host:8786"])
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ from detcal.stores.targets.zarr_store import complete, prepare_zarr
 from detcal_pipelines.chain import build
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.fingerprint import differences, fingerprint
-from detcal_pipelines.graph import Ends, Stage, Window, in_windows, windows
+from detcal_pipelines.graph import Ends, Stage, Turns, Window, windows
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import Block, Event, History, as_list, whole_lines, write_lines
 from detcal_pipelines.lock import only_run
@@ -252,13 +252,14 @@ class Mending:
             These are not what was noted.
         """
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
-        ends = in_windows(writes, self.sound)
+        turns = Turns(writes, self.sound)
+        blocks = sum(turns.sizes())
         give_back_large_blocks()
         copy_frames(self.planned, self.console, self.stop_if_interrupted)
-        with MemoryWatch() as watch, block_bar("repair", sum(map(len, ends)), self.console) as show:
+        with MemoryWatch() as watch, block_bar("repair", blocks, self.console) as show:
             run = ThreadsRun(self.planned, watch, self.stop_if_interrupted, self.say)
-            sealing = Sealing(lambda block: written_seal(store, block, self.history), sum(map(len, ends)), show)
-            for window in windows(graph, ends):
+            sealing = Sealing(lambda block: written_seal(store, block, self.history), blocks, show)
+            for window in windows(graph, turns):
                 run.compute(sealing, window)
         self.check_readable()
         self.check_same(sealing.seals)

@@ -24,7 +24,7 @@ from detcal_pipelines.clean import remains_in
 from detcal_pipelines.compiling import with_kernels
 from detcal_pipelines.disk import DiskWatch, check_room
 from detcal_pipelines.fingerprint import check_kept, fingerprint, provenance, versions
-from detcal_pipelines.graph import Window, in_windows, windows
+from detcal_pipelines.graph import Turns, Window, windows
 from detcal_pipelines.interrupts import noticed_interrupts
 from detcal_pipelines.ledger import Block, History, Ledger, now
 from detcal_pipelines.lock import only_run
@@ -258,17 +258,18 @@ class Job:
     ) -> None:
         """Compute all blocks that are not done yet, window by window."""
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
-        ends = in_windows(writes, ledger.history.done)
-        fold = largest_fold(graph, writes) if len(ends) == 1 else None
+        turns = Turns(writes, ledger.history.done)
+        count = len(turns.sizes())
+        fold = largest_fold(graph, writes) if count == 1 else None
         if fold is not None:
             graph = with_saving(graph, fold, self.places.sums)
             if (last := read_sums(self.places.sums, fold.parts)) is not None:
                 graph = with_saved(graph, fold, *last)
         label = " → ".join(step.operation for step in self.recipe.steps)
         with block_bar(label, planned.blocks, self.console) as show:
-            recorder = Recorder(ledger, self.places, len(ends), held, show, self.quarantine)
+            recorder = Recorder(ledger, self.places, count, held, show, self.quarantine)
             with self.quarantine.judged():
-                for window in windows(graph, ends):
+                for window in windows(graph, turns):
                     compute(recorder, window)
             recorder.sign()
             show(ledger.history.share)  # workers tell of tasks later than of blocks

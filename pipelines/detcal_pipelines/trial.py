@@ -13,7 +13,7 @@ from detcal.stores.targets.replacing import clear_write_errors, temporary_beside
 from detcal.stores.targets.save import stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
 from detcal_pipelines.chain import build
-from detcal_pipelines.graph import Stage, in_stages, in_turn, in_windows, tasks_for
+from detcal_pipelines.graph import Stage, Turns, in_stages, in_turn, tasks_for
 from detcal_pipelines.plan import Plan
 from detcal_pipelines.run import Job, provenance
 from detcal_pipelines.sums import largest_fold
@@ -83,7 +83,7 @@ def first_blocks(job: Job, limits: tuple[int, int]) -> Trial:
         empty = stored_bytes(store)
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
         fold = largest_fold(graph, writes)
-        ends = in_windows(writes, ())[0] if fold is None else [(fold.layer, TOTAL, part) for part in range(2)]
+        ends = Turns(writes, ()).window(0) if fold is None else [(fold.layer, TOTAL, part) for part in range(2)]
         stages = in_stages(tasks_for(graph, list(ends)), list(ends))[:2]
         first, block = seconds_of(stages, planned, watch, job.stop_if_interrupted)
         blocks = planned.blocks if fold is None else fold.parts

@@ -82,7 +82,7 @@ def test_a_frame_with_rings_and_what_is_masked():
     bins = build_bins(place(), npt=20, unit="2th_deg", mask=masked)
     image = frames(1)[0]
     image[20, 20] = np.nan
-    figure = plot_frame(image, bins, mask=more, rings=[2.0, 4.5], log_scale=False)
+    figure = plot_frame(image, bins, mask=more, rings=np.array([2.0, 4.5]), log_scale=False)
     shown, red = (each.get_array() for each in figure.axes[0].get_images())
     np.testing.assert_array_equal(np.ma.filled(shown, np.nan), image.astype(np.float32))
     np.testing.assert_array_equal(~np.ma.getmaskarray(red), masked | more)

@@ -194,6 +194,22 @@ def test_truncated_poni_files(poni, end, message):
         build_bins(poni(PONI[: PONI.rindex(end)]))
 
 
+def test_a_detector_without_pixel_sizes_is_refused():
+    with pytest.raises(InputError, match=r"expected a detector with pixel sizes, got .*: name its model, or pixel1 and pixel2"):
+        build_bins(AzimuthalIntegrator(0.1, wavelength=1e-10), npt=5, shape=(10, 10))
+
+
+def test_detectors_of_which_0_counts_are_said_to_be_no_reading():
+    """pyFAI's Lambda: of frames of half a count a pixel only the counts are averaged."""
+    place = AzimuthalIntegrator(0.1, 0.007, 0.007, detector=pyFAI.detector_factory("Lambda60k"), wavelength=1e-10)
+    bins = build_bins(place, npt=1, solid_angle=False, unit="r_mm")
+    frame = np.random.default_rng(0).poisson(0.5, bins.shape).astype(np.uint16)
+    with pytest.warns(UserWarning, match="has it that 0 counts are no reading, so that few counts read too high: .* give dummy="):
+        assert integrate(frame, bins).intensity.values.item() == pytest.approx(frame[frame > 0].mean(), rel=1e-6)
+    for dummy in (65535, np.nan):
+        assert integrate(frame, bins, dummy=dummy).intensity.values.item() == pytest.approx(frame.mean(), rel=1e-6)
+
+
 def test_poni_files_of_a_newer_version(poni):
     with pytest.raises(InputError, match=r"cannot read .*a.poni as a .poni file: PONI file version 99.0 too recent"):
         build_bins(poni(PONI.replace("2.1", "99")))

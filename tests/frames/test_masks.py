@@ -3,7 +3,9 @@
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
+import zarr
 from fabio.cbfimage import CbfImage
 from pyFAI.detectors import Detector
 
@@ -43,9 +45,17 @@ def test_a_mask_may_be_a_file_or_a_response(tmp_path, mask):
     np.save(tmp_path / "stack.npy", np.stack([mask, mask]))
     detcal.save(response.Response.from_gain(np.where(mask, np.nan, 1)), tmp_path / "response.zarr")
     detcal.save(IDEAL, tmp_path / "map.zarr")
-    for given_ in ("mask.npy", "response.zarr"):
+    tifffile.imwrite(tmp_path / "mask_1.tif", mask.astype(np.uint8))
+    zarr.create_array(tmp_path / "array.zarr", data=mask)
+    zarr.open_group(tmp_path / "group.zarr", mode="w").create_array("mask", data=mask.astype(np.uint8), chunks=mask.shape)  # without names
+    for given_ in ("mask.npy", "response.zarr", "mask_*.tif", "array.zarr", "group.zarr"):
         assert (np.isnan(detcal.open_frames(tmp_path / "raw.npy", mask=tmp_path / given_).values) == mask).all()
-    for given_, message in (("stack.npy", "got a stack"), ("map.zarr", "an image or a response as the mask, found DistortionMap")):
+    tifffile.imwrite(tmp_path / "mask_2.tif", mask.astype(np.uint8))
+    for given_, message in (
+        ("stack.npy", "got a stack"),
+        ("mask_*.tif", "got a stack"),
+        ("map.zarr", "an image or a response as the mask, found DistortionMap"),
+    ):
         with pytest.raises(InputError, match=message):
             detcal.open_frames(tmp_path / "raw.npy", mask=tmp_path / given_)
 

@@ -6,6 +6,7 @@ import dask
 import numpy as np
 import pytest
 
+from detcal import load, save
 from detcal.distortion import DistortionMap, build_overlaps, correct_distortion, overlaps, uncorrect
 from detcal.frames.once import Once
 from detcal.sensor import PlanarGeometry, build_psf, deconvolve, kernels
@@ -63,6 +64,19 @@ def test_matrices_in_memory_and_of_scipy_are_the_same_one(fills):
     psf.to_scipy(), psf.compute(), psf.T, psf.efficiency.compute(), psf.conditioning
     deconvolve(FRAMES, psf.compute()).compute()
     assert len([rows for rows, _, _, _, gaps, _ in fills if not np.shares_memory(gaps, psf.mask.values)]) == TILES
+
+
+def test_a_matrix_that_was_computed_is_saved_as_it_is(fills, tmp_path):
+    psf = lazy_psf()
+    deconvolve(FRAMES, psf, method="direct").compute()
+    wanted = psf.conditioning
+    at_first = len(fills)
+    for name in ("psf.zarr", "psf.npz"):
+        save(psf, tmp_path / name)
+        found = load(tmp_path / name)
+        assert (found.to_scipy() != psf.to_scipy()).nnz == 0
+        assert found.conditioning == wanted
+    assert len(fills) == at_first
 
 
 def test_efficiency_is_the_sum_of_the_columns():

@@ -103,6 +103,11 @@ def test_kernels_of_sixteen_of_one_and_numpy_agree(values, least, most, flag, mo
     np.testing.assert_array_equal(all_in_lanes(frames, valid)[:, 0], np.float32(expected))
 
 
+def test_whole_numbers_as_limits_are_reals():
+    """Kernels would be compiled once more for them."""
+    assert {type(each) for each in ALL_NUMBERS.within(0, 5)} == {float}
+
+
 # ------------------------------------------------------------------------------------------------ the detector's own flags
 
 

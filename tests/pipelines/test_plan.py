@@ -51,6 +51,12 @@ def test_plan_of_a_fit(folder):
     assert found.peak_bytes - PROCESS_BYTES > 5 * 7 * 8 * 2048**2  # a partial sum of each task, one that waits, and two of the total
 
 
+def test_any_number_of_workers_is_planned_at_once(folder):
+    """No more than there are blocks are looked at: those of a slip of the finger took minutes and all memory."""
+    found = planned(folder, "fit_response", 1000 * GIB, workers=10**9)
+    assert 2 < found.tasks <= found.blocks <= 1000
+
+
 def test_less_memory_means_smaller_blocks_then_fewer_workers(folder):
     budget, found = 8 * GIB, []
     while True:
@@ -83,8 +89,8 @@ def test_a_shard_is_the_block_of_a_task(folder):
     assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).depth == 12
 
 
-def planned_correction(folder) -> Plan:
-    return planned(folder, "correct_response", 4 * GIB, text_changes=[('"response.zarr"', '"gain.npy"')])
+def planned_correction(folder, *changes) -> Plan:
+    return planned(folder, "correct_response", 4 * GIB, text_changes=[('"response.zarr"', '"gain.npy"'), *changes])
 
 
 def test_what_cannot_fit_is_refused_with_the_least_that_would(folder):
@@ -219,3 +225,14 @@ def test_the_picture_of_a_plan_has_no_text_that_is_taken_for_tags(folder):
     named = replace(found, steps=(replace(found.steps[0], gives="<b>"),))._repr_html_()
     assert "&lt;b&gt;" in named
     assert "<b>" not in named
+
+
+def test_what_is_known_of_each_of_a_million_blocks_is_counted(folder):
+    peaks = []
+    for frames in (1000, 1_000_000):
+        allocate(folder / "ct.h5", (frames, 8, 8), np.uint16)
+        for name in ("dark", "flat"):
+            allocate(folder / f"{name}.h5", (1, 8, 8), np.uint16)
+        np.save(folder / "gain.npy", np.ones((8, 8), np.float32))
+        peaks.append(planned_correction(folder, ("# chunk_frames = 16", "chunk_frames = 1")).peak_bytes)
+    assert 4e8 < peaks[1] - peaks[0] < 8e8

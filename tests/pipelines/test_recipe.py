@@ -87,7 +87,7 @@ pth = "response.zarr"
             "steps[0].dark.datset (line 5): unknown key; did you mean dataset?",
         ),
         ('operation = "deconvolve"', "steps[0].psf (line 3): missing"),
-        ('operation = "fit_response"\ndark = 5', "steps[0].dark (line 5): expected a path, or { path, dataset, frames, flip }, got 5"),
+        ('operation = "correct_response"\nflat = 5', "steps[0].flat (line 5): expected a path, or { path, dataset, frames, flip }, got 5"),
         ('operation = "fit_response"\nsigma = "wide"', "steps[0].sigma (line 5): input should be a valid number, got 'wide'"),
     ],
 )  # fmt: skip

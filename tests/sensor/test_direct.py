@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from detcal.sensor import build_psf
+from tests.kernels import compiled_kernels
 from tests.reference import sensor as reference
 from tests.sensor.blurs import HARSH, METHODS, MILD, assert_near, dense, frames_of, furthest, plane, psf_of, solved, undone, with_gaps
 
@@ -101,6 +102,19 @@ def test_readings_of_any_type_are_numbers(dtype):
     if kind in "iu":
         frames = (frames // (2 if kind == "i" else 1)) * np.float32(2.0 ** (bits - 8))
     np.testing.assert_array_equal(solved(frames.astype(dtype), psf), solved(frames, psf))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_types_that_detectors_do_not_write_need_no_kernels_of_their_own(method):
+    """To compile them takes seconds for each."""
+    psf = psf_of("PONI inside a pixel")
+    frames = frames_of(psf, 3, mean=30)
+    solved(frames, psf, method)
+    before = compiled_kernels()
+    assert before
+    for dtype in ("i1", "u1", "i8", "u8", "f8"):
+        solved(frames.astype(dtype), psf, method)
+    assert compiled_kernels() == before
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -86,6 +86,27 @@ def test_what_a_file_states_is_what_is_built(tmp_path):
     )
 
 
+def test_the_master_of_an_eiger_states_the_sensor(tmp_path):
+    """Its frames lie in files beside it, and the energy may be Dectris' photon_energy alone, in eV."""
+    for number in (1, 2):
+        with h5py.File(tmp_path / f"e_data_00000{number}.h5", "w") as file:
+            file["entry/data/data"] = np.full((2, *PLANE.shape), 60, np.uint32)
+    with h5py.File(tmp_path / "e_master.h5", "w") as file:
+        for number in (1, 2):
+            file[f"entry/data/data_00000{number}"] = h5py.ExternalLink(f"e_data_00000{number}.h5", "/entry/data/data")
+        detector = file.create_group("entry/instrument/detector")
+        detector["sensor_material"], detector["sensor_thickness"] = np.bytes_("CdTe"), 750e-6
+        detector["detectorSpecific/photon_energy"] = 24000.0
+    frames = detcal.open_frames(tmp_path / "e_master.h5")
+    psf = build_psf(PLANE, frames=frames)
+    assert (psf.thickness_m, psf.attenuation_per_m) == pytest.approx((750e-6, attenuation_per_m("CdTe", 24)))
+    assert deconvolve(frames, psf, method="direct").compute().shape == (4, *PLANE.shape)
+    with h5py.File(tmp_path / "e_master.h5", "a") as file:
+        file["entry/instrument/beam/incident_wavelength"] = 0.5
+    both = build_psf(PLANE, frames=detcal.open_frames(tmp_path / "e_master.h5"))
+    assert both.attenuation_per_m == pytest.approx(attenuation_per_m("CdTe", 24.7968397), rel=1e-5)  # as bins have it
+
+
 def test_a_file_tells_which_of_a_models_sensors_it_is(tmp_path):
     geometry = Geometry(0.2, 0.01, 0.01, detector="Pilatus100k", wavelength=1e-10)
     refused("Si 320 µm; Si 450 µm; Si 1000 µm: give thickness_m", build_psf, geometry)

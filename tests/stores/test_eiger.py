@@ -92,6 +92,70 @@ def test_how_many_frames_come_before_a_short_part_is_known_from_its_numbers(tmp_
     np.testing.assert_array_equal(frames[6].values, make_frames(7)[6])
 
 
+def number_parts(folder: Path, firsts: dict[int, int]) -> None:
+    """Let parts say the numbers of their first frames, as Dectris writes them."""
+    for part, first in firsts.items():
+        with h5py.File(folder / f"e_data_{part:06d}.h5", "a") as file:
+            file[f"{ENTRY}/data"].attrs["image_nr_low"] = first
+
+
+@pytest.mark.parametrize("source", ["e_master.h5", "e_data_*.h5"])
+@pytest.mark.parametrize("left_out", [2, 3])
+def test_frames_of_a_part_that_nothing_names_are_known_from_numbers(tmp_path: Path, source: str, left_out: int) -> None:
+    """Neither the part nor a link to it is left: the frames behind it do not move up."""
+    path = write_master(tmp_path, (3, 2, 2, 1))
+    number_parts(tmp_path, {1: 1, 2: 4, 3: 6, 4: 8})
+    (tmp_path / f"e_data_{left_out:06d}.h5").unlink()
+    with h5py.File(path, "a") as file:
+        del file[f"{ENTRY}/data_{left_out:06d}"]
+    expected = make_frames(8).astype(float)
+    expected[{2: slice(3, 5), 3: slice(5, 7)}[left_out]] = np.nan
+    with pytest.warns(MissingWarning, match="lacks 2 of 8 frames"):
+        frames = open_frames(tmp_path / source)
+    np.testing.assert_array_equal(frames.values, expected)
+
+
+def test_numbers_tell_what_names_cannot(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2))
+    number_parts(tmp_path, {1: 1, 2: 6})
+    with pytest.warns(MissingWarning, match=r"lacks 3 of 7 frames \(2–4\).*by image_nr_low of .*, images 3 to 5 are not$"):
+        frames = open_frames(path)
+    np.testing.assert_array_equal(np.isnan(frames.values).all(axis=(1, 2)), [False, False, True, True, True, False, False])
+    listed = open_frames(path, [f"{ENTRY}/data_000001", f"{ENTRY}/data_000002"])  # by someone who knows
+    np.testing.assert_array_equal(listed.values, make_frames(4))
+
+
+def test_numbers_that_begin_anew_tell_nothing(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2, 2))
+    number_parts(tmp_path, {1: 1, 2: 1, 3: 5})
+    np.testing.assert_array_equal(open_frames(path).values, make_frames(6))
+
+
+@pytest.mark.parametrize("dataset", [None, f"{ENTRY}/data_*"])
+def test_a_gap_in_the_numbers_of_datasets_is_one_in_the_stack(tmp_path: Path, dataset: str | None) -> None:
+    with h5py.File(tmp_path / "parts.h5", "w") as file:
+        for number in (1, 2, 4):
+            file[f"{ENTRY}/data_{number:06d}"] = make_frames(number)[-1:]
+    with pytest.warns(MissingWarning, match=r"lacks 1 of 4 frames \(2\).*parts that are not there: /entry/data/data_000003$"):
+        frames = open_frames(tmp_path / "parts.h5", dataset)
+    np.testing.assert_array_equal(frames[3].values, make_frames(4)[3])
+
+
+def test_a_part_that_is_there_but_damaged_is_told_from_one_that_is_lost(tmp_path: Path) -> None:
+    path, part = write_master(tmp_path, (2, 2)), tmp_path / "e_data_000002.h5"
+    part.write_bytes(part.read_bytes()[:-200])
+    with pytest.warns(MissingWarning, match=r"data_000002 → e_data_000002\.h5 \(which is damaged, or has no entry/data/data\)"):
+        open_frames(path)
+
+
+def test_what_the_parts_say_of_their_numbers_holds_where_the_first_is_lost(tmp_path: Path) -> None:
+    path = write_master(tmp_path, (2, 2), lost=[1])
+    with h5py.File(tmp_path / "e_data_000002.h5", "a") as file:
+        file[f"{ENTRY}/data"].attrs["missing_value"] = 7
+    with pytest.warns(MissingWarning):
+        assert open_frames(path).missing_value == 7
+
+
 def test_a_master_without_any_part_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no dataset .*e_master\.h5; links .*: /entry/data/data_000001 → e_data_000001\.h5, "):
         open_frames(write_master(tmp_path, (2, 2), lost=[1, 2], pixel_mask=np.zeros(SHAPE, np.uint32)))

@@ -107,6 +107,31 @@ def test_a_nexus_file(tmp_path: Path, other: bool) -> None:
     assert frames.dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    ("thickness", "wavelength"),
+    [((0.45, "millimeters"), (0.96859, "Angstrom")), ((450, "Microns"), (96.859, "pm")), ((450e-6, "metre"), (0.96859, "Å"))],
+)
+def test_units_are_known_however_they_are_spelled(tmp_path: Path, thickness: tuple[float, str], wavelength: tuple[float, str]) -> None:
+    said = {f"{DETECTOR}/sensor_thickness": thickness, "instrument/beam/incident_wavelength": wavelength}
+    values, units = ({name: pair[place] for name, pair in said.items()} for place in (0, 1))
+    assert facts(open_frames(write_nexus(tmp_path / "a.h5", values, units))) == pytest.approx(
+        {"sensor_thickness_m": 450e-6, "wavelength_m": 0.96859e-10}
+    )
+
+
+def test_the_photon_energy_of_an_eiger_is_in_electronvolts(tmp_path: Path) -> None:
+    values = {f"{DETECTOR}/detectorSpecific/photon_energy": 12800.0, f"{DETECTOR}/sensor_thickness": 450e-6}
+    assert facts(open_frames(write_nexus(tmp_path / "a.h5", values, {}))) == pytest.approx(
+        {"energy_kev": 12.8, "sensor_thickness_m": 450e-6}
+    )
+
+
+@pytest.mark.parametrize("unit", ["Mm", "MS", "as", "Ms"])
+def test_large_and_small_letters_of_a_sign_are_two_units(tmp_path: Path, unit: str) -> None:
+    path = write_nexus(tmp_path / "a.h5", EIGER, {f"{DETECTOR}/detector_distance": unit, f"{DETECTOR}/count_time": unit})
+    assert not {"detector_distance_m", "exposure_time_s"} & set(open_frames(path).attrs)
+
+
 def test_numbers_in_units_that_are_not_known_are_left_out(tmp_path: Path) -> None:
     path = write_nexus(tmp_path / "a.h5", EIGER, {f"{DETECTOR}/detector_distance": "furlong"})
     assert "detector_distance_m" not in open_frames(path).attrs

@@ -87,6 +87,16 @@ def test_a_dark_of_which_frames_are_missing(tmp_path: Path) -> None:
     np.testing.assert_allclose(as_image(chosen, SHAPE[1:], "a dark").compute(), STACK[:4].mean(axis=0), rtol=1e-6)
 
 
+def test_a_response_that_does_not_say_what_it_is_any_more_is_damaged(tmp_path: Path) -> None:
+    """It is not taken for an image, or for something else that holds some."""
+    path = save(response.Response.from_gain(np.ones((20, 30))), tmp_path / "r.zarr")
+    metadata = path / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("detcal_type", "detcal_tipe"))
+    np.save(tmp_path / "f.npy", STACK)
+    with pytest.raises(InputError, match=r"r\.zarr is damaged: its zarr\.json is not as it was written"):
+        open_frames(tmp_path / "f.npy", mask=path)
+
+
 RECIPE = """
 [input]
 path = "frames.npy"

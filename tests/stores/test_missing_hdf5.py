@@ -70,6 +70,19 @@ def test_a_file_of_raw_numbers_that_is_too_short(tmp_path: Path) -> None:
     check_frames(tmp_path / "a.h5", without(3, 4, 5), r"lacks 3 of 6 frames \(3–5\)")
 
 
+@pytest.mark.parametrize(
+    ("lost", "told", "numbers"), [("b.bin", r"3 of 6 frames \(3–5\)", (3, 4, 5)), ("a.bin", "6 of 6 frames", range(6))]
+)
+def test_a_file_of_raw_numbers_that_is_gone(lost: str, told: str, numbers: Any, tmp_path: Path) -> None:
+    """What lies behind it, HDF5 cannot read either."""
+    for name, part in (("a.bin", STACK[:3]), ("b.bin", STACK[3:])):
+        part.tofile(tmp_path / name)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("d", SHAPE, "u2", external=[(str(tmp_path / name), 0, STACK.nbytes // 2) for name in ("a.bin", "b.bin")])
+    (tmp_path / lost).unlink()
+    check_frames(tmp_path / "a.h5", without(*numbers), f"lacks {told}")
+
+
 @pytest.mark.parametrize(("stored", "read"), [("u1", "f4"), ("u2", "f4"), ("i4", "f8"), ("u8", "f8"), (">f4", ">f4"), ("?", "f4")])
 def test_types_take_nan(stored: str, read: str, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -64,6 +64,8 @@ def test_names_that_match_no_file_are_refused(tmp_path: Path) -> None:
         open_frames([])
     with pytest.raises(InputError, match=r"no such file: .*gone\.edf$"):
         open_frames([write_edf(tmp_path, make_stack("uint16")), tmp_path / "gone.edf"])
+    with pytest.raises(InputError, match="got one with a NUL character"):
+        open_frames("a\0.tif")
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:

@@ -283,6 +283,7 @@ def write_numbered(folder: Path, names: list[str]) -> None:
         ("x*.tif", ["x1²2.tif", "x1²10.tif"]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* takes several series of files")
 def test_numbers_in_names_sort_as_numbers(pattern: str, names: list[str], tmp_path: Path) -> None:
     write_numbered(tmp_path, names)
     np.testing.assert_array_equal(open_frames(tmp_path / pattern).values[:, 0, 0], np.arange(len(names)))

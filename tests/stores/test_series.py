@@ -126,6 +126,34 @@ def test_a_folder_of_several_kinds_or_of_none_is_refused(tmp_path: Path) -> None
         open_frames(tmp_path)
 
 
+@pytest.mark.parametrize("others", [["dark.tif", "flat.tif"], ["dark_1.tif", "dark_2.tif"]])
+def test_a_folder_of_several_series_is_refused(others: list[str], tmp_path: Path) -> None:
+    """Flats and darks beside projections are no projections."""
+    write_numbered(tmp_path, range(4), "proj_{}.tif")
+    for name in others:
+        (tmp_path / name).write_bytes((tmp_path / "proj_0.tif").read_bytes())
+    with pytest.raises(InputError, match=r"expected one series of files in .*, got 4 proj_\*\.tif, .* dark.*: .*/proj_\*\.tif$"):
+        open_frames(tmp_path)
+    with pytest.warns(UserWarning, match=r"\*\.tif takes several series of files, one after the other: 4 proj_\*\.tif"):
+        assert open_frames(tmp_path / "*.tif").shape == (6, *SHAPE)
+
+
+@pytest.mark.parametrize("pattern", ["t_*.tif", ""])
+def test_decimals_in_another_order_are_told(pattern: str, tmp_path: Path) -> None:
+    """Whether 0.25 is a quarter, or the 25th of something, nobody can tell."""
+    for name, level in (("t_0.5.tif", 5), ("t_0.25.tif", 25), ("t_1.0.tif", 10)):
+        tifffile.imwrite(tmp_path / name, np.full((4, 5), level, np.uint16))
+    with pytest.warns(UserWarning, match=r"whole ones: t_0\.5\.tif comes before t_0\.25\.tif; if they are decimals, give a list"):
+        frames = open_frames(tmp_path / pattern)
+    np.testing.assert_array_equal(frames.values[:, 0, 0], [5, 25, 10])
+
+
+def test_decimals_of_as_many_digits_need_no_word(tmp_path: Path) -> None:
+    for degrees in (0.0, 0.5, 9.5, 10.0):
+        tifffile.imwrite(tmp_path / f"t_{degrees}_1.2.3.tif", np.full((4, 5), 10 * degrees, np.uint16))
+    np.testing.assert_array_equal(open_frames(tmp_path / "*.tif").values[:, 0, 0], [0, 5, 95, 100])
+
+
 def test_of_a_folder_with_a_master_file_that_is_taken(tmp_path: Path) -> None:
     write_master(tmp_path, (2, 2))
     assert open_frames(tmp_path).shape == (4, 20, 30)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from detcal_pipelines.chain import check_target
 from detcal_pipelines.recipe import Recipe, read_recipe
 from detcal_pipelines.steps.registry import own_steps
 from detcal_pipelines.steps.sources import DarkSource, InputFile, Table, paths_in
@@ -98,6 +99,22 @@ def test_files_of_a_glob_are_not_written_over(folder: Path) -> None:
     assert "would take the place of the input" in said
     (said,) = refused(write(step, source='path = ["a_0.edf", "a_1.edf"]', output="a_1.edf"), options=("--overwrite",))
     assert "would take the place of the input" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("a_*.edf", "a_out.edf"), ("*.edf", "below/../b.edf"), ("below", "below/b.edf"), ("below/?_*.edf", "below/b_2.edf")],
+)
+def test_an_output_that_would_be_an_input_of_the_next_run_is_refused(source: str, output: str, folder: Path) -> None:
+    (folder / "below").mkdir()
+    for number in range(2):
+        for name in (f"a_{number}.edf", f"below/a_{number}.edf"):
+            fabio.edfimage.EdfImage(data=np.ones(SHAPE, np.uint16)).write(name)
+    step = CORRECT.format(response='"gain.npy"')
+    (said,) = refused(write(step, source=f'path = "{source}"', output=output))
+    assert "would be one of the files of the input" in said
+    kept = write(step, source=f'path = "{source}"', output="below/out.zarr")
+    check_target(read_recipe(kept))
 
 
 def test_save_spares_what_the_result_is_read_from(folder: Path) -> None:

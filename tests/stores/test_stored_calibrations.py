@@ -10,8 +10,10 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
+from pyFAI.detectors import Detector
+from pyFAI.geometry import Geometry
 
-from detcal import load, save
+from detcal import azimuthal, load, save
 from detcal.errors import InputError
 from detcal.response import Response
 from detcal.stores.calibrations import as_tuples
@@ -148,6 +150,17 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=name) as caught:
             load(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["unit", "corrections"])
+def test_a_calibration_without_an_option_is_refused(option: str, tmp_path: Path) -> None:
+    """What is left out where a user gives it may not be left out of a file: corrections would be applied twice, say."""
+    bins = azimuthal.build_bins(Geometry(0.1, detector=Detector(1e-4, 1e-4, max_shape=(8, 8)), wavelength=1e-10), npt=4)
+    path = save(bins, tmp_path / "bins.zarr")
+    group = zarr.open_group(path, mode="r+")
+    del group.attrs[option]
+    with pytest.raises(InputError, match=rf"cannot read .*bins\.zarr: it does not say the {option} of its AzimuthalBins\."):
+        load(path)
 
 
 def test_a_calibration_without_an_image_is_refused(tmp_path: Path) -> None:

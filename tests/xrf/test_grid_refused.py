@@ -100,6 +100,10 @@ def test_spectra_of_another_scan(scan):
                 lambda part: xrf.element_maps(part, grid, elements=["Fe"])):  # fmt: skip
         with pytest.raises(InputError, match="as the grid was built for"):
             use(scan.isel(spectrum=slice(0, -1)))
+    grid = xr.Dataset()  # of a file that does not say what it is, say
+    for use in (lambda part: xrf.regrid(part.spectra, grid), lambda part: xrf.regrid_rate(part, grid)):
+        with pytest.raises(InputError, match="expected a ScanGrid, got Dataset: build one with build_scan_grid"):
+            use(scan)
 
 
 def test_a_selection_means_the_same_spectra_where_others_are_left_out(scan):

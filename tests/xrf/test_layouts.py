@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 
 import h5py
@@ -315,6 +316,24 @@ def test_x_alone_is_no_list_of_positions(tmp_path):
         detcal.open_spectra(tmp_path / "scan.h5", "cube", "x")
 
 
+def test_x_and_y_of_a_map_that_was_turned_are_refused(tmp_path):
+    """As many numbers as there are spectra, but of others."""
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["cube"], file["x"], file["y"] = np.ones((5, 6, 64)), *np.indices((6, 5)).astype(float)
+    with pytest.raises(InputError, match=r"expected positions of shape .*, got \(6, 5\) and \(6, 5\) for spectra of shape \(5, 6, 64\)"):
+        detcal.open_spectra(tmp_path / "scan.h5", "cube", ["x", "y"])
+
+
+@pytest.mark.parametrize("energies", ["keV", "numbers", None])
+@pytest.mark.parametrize("order", [("row", "column", "energy"), ("energy", "row", "column")], ids="-".join)
+def test_the_energies_tell_which_axis_is_theirs(tmp_path, order, energies):
+    path, kev = tmp_path / "scan.h5", np.arange(1.0, 33.0)
+    with h5py.File(path, "w") as file:
+        file["cube"], file["keV"] = shaped(order), kev
+    scan = detcal.open_scan(path, spectra="cube", energy_kev=kev if energies == "numbers" else energies)
+    np.testing.assert_array_equal(scan.spectra, POINTS)
+
+
 def test_other_positions_are_not_cut_to_fit(tmp_path):
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         file["counts"], file["xy"] = np.ones((20, 32)), np.ones((17, 2))
@@ -349,3 +368,13 @@ def test_a_recipe_writes_a_cube_as_numbers_beside_a_header(tmp_path, suffix, num
     command(tmp_path, "run", "recipe.toml")
     np.testing.assert_allclose(np.fromfile(tmp_path / f"out{numbers}", "<f4").reshape(MAP.shape), MAP, rtol=1e-6)
     assert sorted(path.name for path in tmp_path.glob("*.*") if path.stem == "out") == sorted([f"out{suffix}", f"out{numbers}"])
+
+
+def test_a_stack_that_nothing_calls_spectra_is_told_of(tmp_path):
+    with h5py.File(tmp_path / "stack.h5", "w") as file:
+        file["entry/data"] = np.ones((4, 5, 32), np.uint16)
+    with pytest.warns(UserWarning, match="nothing in .* says that .*entry/data is spectra"):
+        detcal.open_scan(tmp_path / "stack.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detcal.open_scan(tmp_path / "stack.h5", spectra="entry/data")

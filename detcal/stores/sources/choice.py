@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 from posixpath import dirname
 from typing import Any
 
@@ -13,8 +14,8 @@ from detcal.errors import InputError, MissingWarning
 from detcal.stores.sources.exchange import GROUP as EXCHANGE
 from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, open_hdf5, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
-from detcal.stores.sources.names import natural_order
-from detcal.stores.sources.nxdata import default_signal, signal_of
+from detcal.stores.sources.names import gaps_in, natural_order
+from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of
 from detcal.stores.sources.readers import Described
 from detcal.stores.sources.zarr_reader import zarr_arrays
 
@@ -22,7 +23,9 @@ LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the li
 NUMBERED = re.compile(r"(.*?)([0-9]+)")
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
+BESIDE = ("NXmonitor", "NXsample", "NXtransformations", "NXpositioner", "NXsource", "NXmonochromator")  # what NeXus has no frames in
 CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
+MOST_LISTED = 3  # links that lead nowhere; `detcal tree` shows all
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
 
@@ -93,18 +96,39 @@ def matching(file: h5py.File, pattern: str) -> Stack:
         return (pattern,)
     wanted = f"/{pattern.strip('/')}"
     found = survey(file)
-    return tuple(sorted((name for name in (*found.datasets, *found.broken) if fnmatchcase(name, wanted)), key=natural_order)) or (pattern,)
+    names = [name for name in (*found.datasets, *found.broken) if fnmatchcase(name, wanted)]
+    return in_series(names) if names else (pattern,)
 
 
 def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
     """The only stack in a group of a file, or the one that it says is its signal; and which links that are no part of it lead nowhere."""
-    found = survey(group, group.name.rstrip("/"))
+    found = without_beside(file, survey(group, group.name.rstrip("/")))
     stacks = likeliest(found)
     for narrow in (without_companions, without_sources, default_only, signals_only):
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
-    lost = ", ".join(f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks))
+    lost = listed_in_short([f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks)])
     return only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost), lost
+
+
+def listed_in_short(names: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
+
+
+def without_beside(file: h5py.File, found: Survey) -> Survey:
+    """Without what monitors counted and where the sample was: of a map of frames these are stacks too."""
+    groups = {dirname(name) for name in found.datasets}
+    beside = {group for group in groups if any(is_of_class(file[each], *BESIDE) for each in ancestors(group))}
+    return Survey({name: each for name, each in found.datasets.items() if dirname(name) not in beside}, found.broken)
+
+
+def ancestors(group: str) -> Iterator[str]:
+    """The name of a group, and those of the groups around it."""
+    while group not in ("", "/"):
+        yield group
+        group = dirname(group)
 
 
 def likeliest(found: Survey) -> list[Stack]:
@@ -126,7 +150,13 @@ def joined_parts(found: Survey, names: list[str]) -> list[Stack]:
     for key, members in series.items():
         if isinstance(key, tuple):
             members += [name for name in found.broken if stem_of(name) == key[0]]
-    return [tuple(sorted(members, key=natural_order)) for members in series.values()]
+    return [in_series(members) for members in series.values()]
+
+
+def in_series(names: Sequence[str]) -> Stack:
+    """Names in the order of their numbers, with those that are left out of it."""
+    found = sorted(names, key=natural_order)
+    return tuple(sorted([*found, *chain(*gaps_in(found).values())], key=natural_order))
 
 
 def stem_of(name: str) -> str | None:

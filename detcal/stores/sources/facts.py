@@ -6,10 +6,18 @@ from typing import Any
 
 import numpy as np
 
-METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "micron": 1e-6, "nm": 1e-9, "angstrom": 1e-10, "Å": 1e-10, "A": 1e-10}
-SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-PIXELS = {"pixel": 1.0, "pixels": 1.0, "px": 1.0}
-KEV = {"keV": 1.0, "eV": 1e-3, "J": 1 / 1.602176634e-16}
+# Signs as they are, words in small letters and the singular: NeXus leaves it to the writer whether it is Å, angstrom or Angstroms
+METRES = {
+    "m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "nm": 1e-9, "pm": 1e-12, "Å": 1e-10, "A": 1e-10, "angstrom": 1e-10,
+    "micron": 1e-6, **{f"{part}met{end}": factor for part, factor in {
+        "": 1.0, "centi": 1e-2, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12}.items() for end in ("er", "re")},
+}  # fmt: skip
+SECONDS = {
+    "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "millisecond": 1e-3, "us": 1e-6, "µs": 1e-6, "microsecond": 1e-6, "ns": 1e-9,
+    "nanosecond": 1e-9,
+}  # fmt: skip
+PIXELS = {"pixel": 1.0, "px": 1.0}
+KEV = {"keV": 1.0, "kev": 1.0, "eV": 1e-3, "ev": 1e-3, "J": 1 / 1.602176634e-16}
 
 FACTS = (
     "sensor_material", "sensor_thickness_m", "wavelength_m", "energy_kev", "detector_distance_m", "beam_center_x_px", "beam_center_y_px",
@@ -71,5 +79,6 @@ def known(found: dict[str, Any]) -> dict[str, Any]:
 
 def converted(value: float, units: str, factors: dict[str, float], default: str) -> float | None:
     """A value in other units, those of a default where none are given; None if its units are not known."""
-    factor = factors.get(units.strip() or default)
+    sign = units.strip() or default
+    factor = factors.get(sign, factors.get(sign.lower().removesuffix("s")) if len(sign) > 2 else None)
     return None if factor is None else value * factor

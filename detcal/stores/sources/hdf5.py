@@ -19,6 +19,7 @@ JSON_MARK = "detcal_json"  # the names of attributes that are JSON
 DIMS_MARK = "detcal_dims"  # the names of a variable's dimensions
 TYPE_MARK = "detcal_dtype"  # the type of times, which are written as text
 UNITS_MARK = "detcal_units"  # the units, where NeXus has others for the same
+FIRST = "image_nr_low"  # attribute of parts that Dectris writes: the number of the first frame, from 1 on
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Hdf5Reader:
     chunk_frames: int
     chunk_rows: int
     array: Hdf5Array
+    first_number: int | None = None  # of its first frame in a series of several parts, where the file says so
 
     @classmethod
     def open(cls, path: str, dataset: str) -> "Hdf5Reader":
@@ -45,7 +47,7 @@ class Hdf5Reader:
         array = Hdf5Array.of(found)
         shape = stack_shape(array.shape)
         frames, rows = found.chunks[:2] if found.chunks and found.ndim == 3 else (1, shape[1])
-        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array)
+        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array, number_in(found))
 
     def __dask_tokenize__(self) -> str:
         return repr(self)  # a master file has thousands of them, which dask would take apart one by one
@@ -79,6 +81,12 @@ class Hdf5Reader:
         """Some rows of some frames."""
         place = slice(*frames), slice(*rows)
         return self.array[place] if self.array.ndim == 3 else self.array[place[1]][None][place[0]]
+
+
+def number_in(found: h5py.Dataset) -> int | None:
+    """The number of the first frame of a dataset, if it says one."""
+    number = own_type(found.attrs.get(FIRST))
+    return number if isinstance(number, int) else None
 
 
 def lines_of(file: h5py.File, dataset: str, shape: tuple[int, ...]) -> Coords:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.stores.absence import Absence, Box, Lacks, check_whole, warn_of, with_nan
+from detcal.stores.absence import Absence, Box, Flags, Lacks, check_whole, warn_of, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
 from detcal.stores.sources.hdf5_absence import absence_of, find_absence
@@ -123,14 +123,29 @@ def read_box(path: str, name: str, box: Box, dtype: np.dtype[Any], absence: Abse
         pipeline = pipeline_of(dataset)
         if pipeline is not None:
             return read_chunks(dataset, pipeline, box, dtype, lacking=absence is not None)
-        values = np.asarray(dataset[tuple(slice(*bounds) for bounds in box)])
+        missing = None if absence is None else absence.mask(box)
+        values = np.asarray(dataset[slices_of(box)]) if missing is None else what_is_there(dataset, box, dtype, missing)
     if values.shape != tuple(stop - start for start, stop in box):
         raise InputError(f"cannot read {name} in {path}: it is shorter than when it was opened, or HDF5 cannot read all of it")
-    missing = None if absence is None else absence.mask(box)
-    values = values.astype(dtype, copy=False)
-    if missing is not None:
-        values[missing] = np.nan
-    return values
+    return values.astype(dtype, copy=False)
+
+
+def what_is_there(dataset: h5py.Dataset, box: Box, dtype: np.dtype[Any], missing: Flags) -> Values:
+    """A part of a dataset, NaN where it is missing. Rows of nothing else are not read: HDF5 refuses those of files that are gone."""
+    found = np.full(missing.shape, np.nan, dtype)
+    if missing.all():
+        return found
+    rows = np.flatnonzero(~missing.reshape(len(missing), -1).all(axis=1))
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    start = box[0][0]
+    found[first:last] = dataset[slices_of(((start + first, start + last), *box[1:]))]
+    found[missing] = np.nan
+    return found
+
+
+def slices_of(box: Box) -> tuple[slice, ...]:
+    """A part as an index."""
+    return tuple(slice(*bounds) for bounds in box)
 
 
 def read_parts(virtual: Virtual, box: Box, dtype: np.dtype[Any]) -> Values:

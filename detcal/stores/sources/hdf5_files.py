@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os.path import dirname, join, realpath
+from os.path import dirname, exists, join, realpath
 from typing import Any, NamedTuple
 
 import h5py
@@ -92,8 +92,10 @@ def look_into(group: h5py.Group, prefix: str, found: Survey, seen: set[object]) 
 
 
 def target_of(group: h5py.Group, name: str) -> str | None:
-    """What a link names; None if it is a hard one."""
+    """What a link names; None if it is a hard one, or there is none."""
     link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink) and exists(join(dirname(group.file.filename), link.filename)):
+        return f"{link.filename} (which is damaged, or has no {link.path})"
     return getattr(link, "filename", None) or getattr(link, "path", None)
 
 

@@ -59,7 +59,7 @@ class Joined:
     def coords(self) -> Coords:
         """Lines along the frames that every part has, joined, NaN where a part is not there; lines along rows and columns where they are
         the same in all."""
-        known = next(reader for reader in self.readers if not isinstance(reader, MissingPart)).coords()
+        known = first_there(self.readers).coords()
         lines = [reader.lines_like(known) if isinstance(reader, MissingPart) else reader.coords() for reader in self.readers]
         joined: Coords = {}
         for name, (dim, values, attrs) in known.items():
@@ -71,10 +71,10 @@ class Joined:
         return joined
 
     def attrs(self) -> dict[str, Any]:
-        """Those of the first; and which type was recorded, which one that lacks frames alone may say."""
+        """Those of the first that is there; and which type was recorded, which one that lacks frames alone may say."""
         lacking = (reader.attrs().get(RECORDED) for reader in self.readers if reader.lacks is not None)
         recorded = next((kind for kind in lacking if kind is not None), None)
-        return self.readers[0].attrs() | ({} if recorded is None else {RECORDED: recorded})
+        return first_there(self.readers).attrs() | ({} if recorded is None else {RECORDED: recorded})
 
     def files(self, start: int, stop: int) -> list[str]:
         begins = (0, *self.ends)
@@ -96,6 +96,11 @@ class Joined:
                 block = block if len(block) else np.empty((stop - start, *self.shape[1:]), self.dtype)
                 block[low - start : high - start] = part
         return block
+
+
+def first_there(readers: tuple[Reader, ...]) -> Reader:
+    """The first part that is not missing."""
+    return next(reader for reader in readers if not isinstance(reader, MissingPart))
 
 
 def join(readers: list[Reader], names: list[str]) -> Reader:

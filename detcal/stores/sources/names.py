@@ -1,12 +1,14 @@
 """Which files a path, a list, a pattern, a folder or a text names, and in which order: that of the numbers in their names."""
 
 import re
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from glob import glob, has_magic
 from itertools import pairwise
 from os import PathLike, fspath
-from os.path import abspath, exists, isdir, join
+from os.path import abspath, exists, isdir, join, realpath
 from pathlib import Path
 
 from detcal.errors import InputError
@@ -16,11 +18,15 @@ from detcal.stores.sources.urls import is_url
 HDF5_SUFFIXES = {".h5", ".hdf5", ".nxs", ".hdf", ".nx"}
 OF_IMAGES = {".btf", ".cbf", ".edf", ".img", ".kcd", ".mccd", ".png", ".sfrm", ".spe", ".tif", ".tiff"}  # of which series consist
 PACKED = {".gz", ".bz2"}
+OF_FRAMES = HDF5_SUFFIXES | OF_IMAGES | {".npy"}
 OF_ZARR = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 OF_NAMES = {".txt", ".lst"}  # texts that name a file in each line
+MOST_SERIES = 3  # in a message
 MASTER = "_master"  # at the end of the names of files that link to others beside them
 # A number in a name; a dash before it is its sign, but not where it joins: angle_-5 is below 0, run-5 and 2026-11-05 are not.
 NUMBER = re.compile(r"((?<![^\s_=/(,])-[0-9]+|[0-9]+)")
+DECIMAL = re.compile(r"(?<![0-9.])([0-9]+\.[0-9]+)(?![0-9.]*[0-9])")  # or two numbers: nobody can tell, where only one is behind a point
+ANY_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)*")
 PathOrName = str | PathLike[str]
 
 
@@ -31,7 +37,7 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     if not isinstance(path, str | PathLike):
         found = [fspath(item) for item in path]
     elif is_pattern(path):
-        found = sorted(glob(fspath(path)), key=natural_order)
+        found = in_order(glob(fspath(path)))
     elif is_folder(path):
         found = files_in(Path(path))
     elif Path(path).suffix.lower() in OF_NAMES:
@@ -43,6 +49,18 @@ def find_paths(path: PathOrName | Sequence[PathOrName]) -> list[str]:
     for name in found:
         check_readable(name)
     return [name if is_url(name) else abspath(name) for name in found]
+
+
+def takes(path: PathOrName | Sequence[PathOrName], name: str) -> bool:
+    """Whether a pattern or a folder would take a file of some name, if there was one."""
+    if not is_series(path):
+        return False
+    assert isinstance(path, str | PathLike)
+    if not is_pattern(path):
+        file = Path(name)
+        return realpath(file.parent) == realpath(path) and not file.name.startswith(".") and kind_of(file) in OF_FRAMES
+    wanted, parts = Path(abspath(path)).parts, Path(name).parts
+    return len(wanted) == len(parts) and all(map(fnmatch, parts, wanted))
 
 
 def is_series(path: PathOrName | Sequence[PathOrName]) -> bool:
@@ -70,16 +88,35 @@ def files_in(folder: Path) -> list[str]:
     """
     check_readable(str(folder))
     kinds_of = {file: kind_of(file) for file in folder.iterdir() if not file.name.startswith(".")}
-    found = [file for file, kind in kinds_of.items() if kind in HDF5_SUFFIXES | OF_IMAGES | {".npy"}]
+    found = [file for file, kind in kinds_of.items() if kind in OF_FRAMES]
     masters = [file for file in found if file.stem.endswith(MASTER)]
     kinds = Counter(file.suffix for file in masters or found)
     if len(kinds) > 1:
-        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         one = folder / f"*{kinds.most_common(1)[0][0]}"
-        raise InputError(f"expected files of one kind in {folder}, got {told}: choose by a pattern, such as {one}")
+        raise InputError(f"expected files of one kind in {folder}, got {told(kinds)}: choose by a pattern, such as {one}")
     if not found:
         raise InputError(f"cannot read {folder}: it is a folder without image files, and no zarr store")
-    return sorted((str(file) for file in masters or found), key=natural_order)
+    if several := series_of(file.name for file in masters or found):
+        one = folder / several.most_common(1)[0][0]
+        raise InputError(f"expected one series of files in {folder}, got {told(several)}: choose by a pattern, such as {one}")
+    return in_order(str(file) for file in masters or found)
+
+
+def warn_of_several(path: PathOrName | Sequence[PathOrName], paths: Sequence[str]) -> None:
+    """Say so where a pattern takes files of several series, as flats beside projections are; a list is as it was meant."""
+    if is_series(path) and (several := series_of(Path(name).name for name in paths)):
+        warnings.warn(f"{path} takes several series of files, one after the other: {told(several)}", stacklevel=4)
+
+
+def series_of(names: Iterable[str]) -> Counter[str]:
+    """How many files there are of each name but for its numbers, if there are several such; single files make up one series."""
+    found = Counter(ANY_NUMBER.sub("*", name) for name in names)
+    return found if len(found) > 1 and max(found.values()) > 1 else Counter()
+
+
+def told(series: Counter[str]) -> str:
+    """The largest series of several, and how many files they have."""
+    return ", ".join(f"{count} {name}" for name, count in series.most_common(MOST_SERIES)) + ", …" * (len(series) > MOST_SERIES)
 
 
 def kind_of(file: Path) -> str:
@@ -105,6 +142,27 @@ def names_in(text: Path) -> list[str]:
     if not names:
         raise InputError(f"expected the names of files in {text}, one a line, got none")
     return names
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of their numbers; says so where decimals would be in another one."""
+    found = sorted(names, key=natural_order)
+    wrong = next(((first, second) for first, second in pairwise(found) if before_as_decimals(second, first)), None)
+    if wrong is not None:
+        warnings.warn(
+            f"numbers behind a point in names are taken as whole ones: {Path(wrong[0]).name} comes before {Path(wrong[1]).name}; if they "
+            "are decimals, give a list of the files in their order",
+            stacklevel=3,
+        )
+    return found
+
+
+def before_as_decimals(name: str, other: str) -> bool:
+    """Whether a name would come before another one that is the same but for its decimals."""
+    parts, others = (DECIMAL.split(Path(each).name) for each in (name, other))
+    if parts[::2] != others[::2]:
+        return False
+    return [float(part) for part in parts[1::2]] < [float(part) for part in others[1::2]]
 
 
 def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:

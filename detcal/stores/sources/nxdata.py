@@ -38,9 +38,9 @@ def default_signal(file: h5py.File) -> h5py.Dataset | None:
     return signal_of(group)
 
 
-def is_of_class(item: Any, kind: str) -> bool:
-    """Whether an object is a group of a NeXus class."""
-    return isinstance(item, h5py.Group) and texts_of(item.attrs.get("NX_class", "")) == [kind]
+def is_of_class(item: Any, *kinds: str) -> bool:
+    """Whether an object is a group of one of some NeXus classes."""
+    return isinstance(item, h5py.Group) and texts_of(item.attrs.get("NX_class", "")) in [[kind] for kind in kinds]
 
 
 def signal_of(group: h5py.Group) -> h5py.Dataset | None:

@@ -49,6 +49,7 @@ OF_BEAM = {
     "wavelength": Fact("wavelength_m", METRES, "angstrom"),
     "incident_energy": Fact("energy_kev", KEV, "keV"),
     "energy": Fact("energy_kev", KEV, "keV"),
+    "photon_energy": Fact("energy_kev", KEV, "eV"),
 }
 
 

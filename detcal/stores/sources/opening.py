@@ -13,7 +13,8 @@ from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import Joined, check_alike, join
 from detcal.stores.sources.missing import MissingPart, named
-from detcal.stores.sources.names import HDF5_SUFFIXES, PathOrName, find_paths, gaps_in, is_series
+from detcal.stores.sources.names import HDF5_SUFFIXES, PathOrName, find_paths, gaps_in, is_series, warn_of_several
+from detcal.stores.sources.numbered import numbered
 from detcal.stores.sources.readers import NpyReader, Reader
 from detcal.stores.sources.series import Hdf5Series
 from detcal.stores.sources.zarr_reader import ZarrReader
@@ -28,7 +29,9 @@ def open_reader(path: PathOrName | Sequence[PathOrName], dataset: Datasets) -> t
     runs = [paths[start:stop] for start, stop in pairwise([0, *gaps, len(paths)])]
     readers, names = zip(*(open_files(run, dataset) for run in runs), strict=True)
     called = names[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]} ({len(paths)} files)"
-    return with_gaps(list(readers), [run[0] for run in runs], [*gaps.values()]), called
+    found = with_gaps(list(readers), [run[0] for run in runs], [*gaps.values()])
+    warn_of_several(path, paths)
+    return numbered(found) if is_series(path) else found, called
 
 
 def check_once(paths: list[str]) -> None:
@@ -90,4 +93,5 @@ def open_stack_file(path: str, dataset: Datasets) -> tuple[Reader, str]:
     called = f"{path}::{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else "")
     if store:
         return join([ZarrReader.open(path, name) for name in names], [f"{path}::{name}" for name in names]), called
-    return Hdf5Reader.open(path, names[0]) if len(names) == 1 else Hdf5Series.open(path, names), called
+    listed = dataset is not None and not isinstance(dataset, str)
+    return Hdf5Reader.open(path, names[0]) if len(names) == 1 else Hdf5Series.open(path, names, listed=listed), called

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.stores.sources.hdf5_files import find_dataset
-from detcal.stores.sources.layouts import Layout, text
+from detcal.stores.sources.layouts import FEWEST_CHANNELS, Layout, text
 from detcal.stores.sources.scans import Numbers, StoredSpectra, channel_axis, read_all
 from detcal.xrf.calibration import check_energy
 
@@ -81,9 +81,9 @@ def energy_axis(energies: NDArray[np.float64], spectra: StoredSpectra) -> Any:
     return ("energy", energies, {"units": "keV"})
 
 
-def parts_in(name: str, file: h5py.File, layout: Layout) -> Parts:
-    """What an HDF5 file holds of a scan, under the names of a layout."""
-    elements, places, unit = spectra_in(name, file, layout)
+def parts_in(name: str, file: h5py.File, layout: Layout, channels: int | None = None) -> Parts:
+    """What an HDF5 file holds of a scan, under the names of a layout; how many channels it has, where energies are given beside it."""
+    elements, places, unit = spectra_in(name, file, layout, channels)
     named = {"live_time_s": layout.live_time_s, "real_time_s": layout.real_time_s}
     times = {kind: times_in(name, file, stored, len(elements), elements[0]) for kind, stored in named.items() if stored is not None}
     axis = channel_axis(elements[0].shape[1])
@@ -92,16 +92,18 @@ def parts_in(name: str, file: h5py.File, layout: Layout) -> Parts:
     return Parts(elements, places, unit, axis, times, layout.spectra)
 
 
-def spectra_in(name: str, file: h5py.File, layout: Layout) -> tuple[list[StoredSpectra], NDArray[np.float64], str]:
+def spectra_in(name: str, file: h5py.File, layout: Layout, channels: int | None) -> tuple[list[StoredSpectra], NDArray[np.float64], str]:
     """Spectra of each element of the detector, their positions (spectrum, axis), and the unit of these."""
     stored = [find_dataset(name, file, each) for each in layout.spectra]
     if len({each.shape for each in stored}) > 1:
         raise InputError(f"expected detectors of one shape in {name}, got {[each.shape for each in stored]}")
     arrays = [numbers_in(name, file, each) for each in layout.positions]
-    dims = layout.dims or next(iter(orders_of(stored[0], arrays)), None)
+    if layout.energy_kev is not None:
+        channels = find_dataset(name, file, layout.energy_kev).size
+    dims = layout.dims or next(iter(orders_of(stored[0], arrays, channels)), None)
     if dims is None:
         arrays = [as_many(each, len(stored[0]), "positions", name) if is_growing(stored[0]) else each for each in arrays]
-        dims = order_of(name, stored[0], arrays)
+        dims = order_of(name, stored[0], arrays, channels)
     detectors = stored[0].shape[dims.index("detector")] if "detector" in dims else 1
     elements = [StoredSpectra.of(each, dims, number) for each in stored for number in range(detectors)]
     if not arrays:
@@ -110,7 +112,7 @@ def spectra_in(name: str, file: h5py.File, layout: Layout) -> tuple[list[StoredS
     return elements, places_in(name, arrays, elements[0].points) * factor, unit
 
 
-def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]]) -> tuple[str, ...]:
+def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]], channels: int | None) -> tuple[str, ...]:
     """The dimensions of spectra: the first order in which there is a position for each.
 
     Raises
@@ -118,7 +120,7 @@ def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]])
     InputError
         No order has as many spectra as there are positions, or there are none and spectra in no map.
     """
-    place, orders, fitting = f"{name}::{stored.name}", ORDERS.get(stored.ndim, []), orders_of(stored, positions)
+    place, orders, fitting = f"{name}::{stored.name}", ORDERS.get(stored.ndim, []), orders_of(stored, positions, channels)
     if not orders:
         raise InputError(f"expected spectra (spectrum, energy), or of 3 or 4 dimensions, in {place}, got {stored.shape}")
     if not positions and "row" not in orders[0]:
@@ -132,9 +134,17 @@ def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]])
     return fitting[0]
 
 
-def orders_of(stored: h5py.Dataset, positions: Sequence[NDArray[Any]]) -> list[tuple[str, ...]]:
-    """The orders of dimensions in which spectra have a position each; without positions, those of maps."""
-    orders = ORDERS.get(stored.ndim, [])
+def orders_of(stored: h5py.Dataset, positions: Sequence[NDArray[Any]], channels: int | None) -> list[tuple[str, ...]]:
+    """The orders of dimensions in which spectra have a position each; without positions, those of maps.
+
+    First those with so many channels, or, where that is not known, with as many as spectra have.
+    """
+
+    def unlikely(dims: tuple[str, ...]) -> bool:
+        energies = stored.shape[dims.index("energy")]
+        return bool(energies < FEWEST_CHANNELS if channels is None else energies != channels)
+
+    orders = sorted(ORDERS.get(stored.ndim, []), key=unlikely)
     if not positions:
         return [dims for dims in orders if "row" in dims]
     return [dims for dims in orders if fit(positions, points_of(stored.shape, dims))]
@@ -190,11 +200,18 @@ def places_in(name: str, arrays: Sequence[NDArray[np.float64]], points: Points) 
 
 def along(name: str, values: NDArray[np.float64], points: Points, axis: int) -> NDArray[np.float64]:
     """x (axis 0) or y (axis 1) of each spectrum: as they are, or of each column, or row, of a map."""
-    if values.size == prod(points):
+    long = without_ones(values.shape)
+    turned = len(points) == 2 and len(long) > 1 and long != without_ones(points)
+    if values.size == prod(points) and not turned:
         return values.ravel()
     if len(points) == 2 and values.shape == (points[1 - axis],):
         return np.tile(values, points[0]) if axis == 0 else np.repeat(values, points[1])
     raise InputError(f"expected {'xy'[axis]} of each of {points} spectra in {name}, got {values.shape}")
+
+
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its dimensions of a single place."""
+    return tuple(length for length in shape if length != 1)
 
 
 def pixels(points: Points) -> NDArray[np.float64]:

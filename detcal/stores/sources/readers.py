@@ -170,6 +170,8 @@ def check_readable(path: str) -> None:
     """Refuse a file that is not there, or that may not be read: libraries do not tell one from the other, or from damage."""
     if is_url(path):  # whose server answers, or does not
         return
+    if "\0" in path:
+        raise InputError(f"expected a path, got one with a NUL character, which no file has: {path!r}")
     try:
         stat(path)
     except PermissionError:

@@ -1,6 +1,6 @@
 """A stack in several datasets of an HDF5 file, or behind its links, one after the other: as in the master files of Eiger detectors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import h5py
@@ -10,9 +10,9 @@ from detcal.stores.sources.hdf5 import Hdf5Reader, lines_of
 from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, open_hdf5, target_of
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
-from detcal.stores.sources.readers import Around, Coords
+from detcal.stores.sources.numbered import at_their_numbers
+from detcal.stores.sources.readers import Around, Coords, Reader
 
-FIRST = "image_nr_low"  # attribute of a part: the number of its first frame, from 1 on
 EIGER = "detectorSpecific"  # group in which Dectris keeps what it says beside the detector's own
 TOTALS = ("nimages", "ntrigger")  # whose product is how many frames were to be taken
 
@@ -25,8 +25,10 @@ class Hdf5Series(Around):
     dataset: str  # the first that is there
 
     @classmethod
-    def open(cls, path: str, datasets: tuple[str, ...]) -> "Hdf5Series":
+    def open(cls, path: str, datasets: tuple[str, ...], *, listed: bool) -> "Hdf5Series":
         """Of datasets by their names; those that are links to what is not there are missing.
+
+        If these names were not listed by the user, so are frames that lie between the parts by their numbers.
 
         Raises
         ------
@@ -36,18 +38,20 @@ class Hdf5Series(Around):
         with open_hdf5(path) as file:
             readers = {name: reader for name in datasets if (reader := part_of(path, file, name))}
             lost = {name: target_of(file, name) for name in datasets if name not in readers}
-            told = named([f"{name} → {target}" for name, target in lost.items()])
+            told = named([f"{name} → {target}" if target else name for name, target in lost.items()])
             if not readers:
                 raise InputError(f"none of the parts of {path} is there: {told}; copy them to where it names them")
             check_alike([*readers.values()], [f"{path}::{name}" for name in readers])
             first = next(iter(readers.values()))
-            recorded = file[first.dataset].dtype
-            lengths = lengths_of(file, datasets, {name: reader.shape[0] for name, reader in readers.items()})
-        parts = (
-            readers.get(name) or MissingPart((length, *first.shape[1:]), recorded, f"; parts that are not there: {told}")
-            for name, length in zip(datasets, lengths, strict=True)
-        )
-        return cls(Joined(tuple(parts)), path, first.dataset)
+            gone = MissingPart(
+                (max(reader.shape[0] for reader in readers.values()), *first.shape[1:]),
+                file[first.dataset].dtype,
+                f"; parts that are not there: {told}",
+            )
+            named_parts: list[Reader] = [readers.get(name, gone) for name in datasets]
+            parts = named_parts if listed else at_their_numbers(named_parts)
+            total = frames_wanted(file, first.dataset)
+        return cls(Joined(tuple(with_last(parts, total))), path, first.dataset)
 
     def coords(self) -> Coords:
         """The axes that the file gives for all parts together."""
@@ -63,27 +67,13 @@ def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:
     return None if found is None else Hdf5Reader.of(path, name, found)
 
 
-def lengths_of(file: h5py.File, datasets: tuple[str, ...], known: dict[str, int]) -> list[int]:
-    """How many frames each part has: those that are missing as many as a full one, but for the last, where the file says how many
-    frames there are."""
-    if len(known) == len(datasets):
-        return [*known.values()]
-    full = full_length(file, datasets, known)
-    lengths = [known.get(name, full) for name in datasets]
-    total = frames_wanted(file, next(iter(known)))
-    rest = total - sum(lengths[:-1])
-    if datasets[-1] not in known and 0 < rest < full:
-        lengths[-1] = rest
-    return lengths
-
-
-def full_length(file: h5py.File, datasets: tuple[str, ...], known: dict[str, int]) -> int:
-    """The frames of a full part: what lies before the first frame of a later one says it, or else the longest."""
-    for place, name in enumerate(datasets):
-        first = file[name].attrs.get(FIRST) if place and name in known else None
-        if first is not None and (int(first) - 1) % place == 0 and int(first) > place:
-            return (int(first) - 1) // place
-    return max(known.values())
+def with_last(parts: list[Reader], total: int) -> list[Reader]:
+    """Parts of which the last, if it is missing, is as long as the frames that were wanted leave it, where the file says these."""
+    *others, last = parts
+    rest = total - sum(part.shape[0] for part in others)
+    if isinstance(last, MissingPart) and 0 < rest < last.shape[0]:
+        return [*others, replace(last, shape=(rest, *last.shape[1:]))]
+    return parts
 
 
 def frames_wanted(file: h5py.File, dataset: str) -> int:

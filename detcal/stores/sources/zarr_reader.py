@@ -138,6 +138,8 @@ def zarr_arrays(path: str) -> dict[str, Described]:
 
 def load_zarr(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:
     """A store as a lazy Dataset, and what is missing of its variables, by their names."""
+    if isinstance(zarr.open(zarr_place(path), mode="r"), zarr.Array):
+        raise InputError(f"expected a zarr store that detcal wrote, got a single array in {path}: open_frames opens it")
     dataset = xr.open_zarr(zarr_place(path), chunks={}, mask_and_scale=False)  # else missing_value would go, and integers become reals
     for variable in dataset.variables.values():
         variable.attrs.pop("_FillValue", None)  # xarray's, of coordinates

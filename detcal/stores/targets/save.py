@@ -28,8 +28,10 @@ from detcal.stores.calibrations import from_dataset, is_calibration, to_dataset
 from detcal.stores.sources.coefficient_files import SUFFIXES, holds_coefficients, read_coefficients
 from detcal.stores.sources.detector_files import holds_detector, read_detector, read_spline
 from detcal.stores.sources.matrix_files import read_npz
+from detcal.stores.sources.names import is_pattern
 from detcal.stores.sources.nexus import holds_calibration, load_hdf5, written_by_detcal
 from detcal.stores.sources.readers import check_readable, clear_errors
+from detcal.stores.sources.zarr_data import attributes_of, check_metadata
 from detcal.stores.sources.zarr_reader import load_zarr
 from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
 from detcal.stores.targets.cubes import export_raw
@@ -310,10 +312,13 @@ def load_calibration(path: str | PathLike[str]) -> Any:
     InputError
         No such file, or a damaged one.
     """
+    if is_pattern(path):  # of images
+        return None
     check_readable(str(path))
     found = Path(path).absolute()
     if is_zarr_store(found) or is_zip(found):
-        stored = load(found)
-        return stored if is_calibration(stored) else None
+        with clear_errors(str(path)):
+            check_metadata(str(found), "")
+            return load(found) if "detcal_type" in attributes_of(found) else None
     named = found.suffix.lower() in (".spline", ".npz") or holds_coefficients(str(found))
     return load(found) if named or (h5py.is_hdf5(found) and holds_calibration(str(found))) else None

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from detcal.errors import InputError, OutputError
 from detcal.frames.stack import frames_a_block
@@ -26,9 +26,9 @@ from detcal.stores.checksums import checksum_of_metadata
 from detcal.stores.targets.chunk_files import ChunkFiles
 from detcal.stores.targets.replacing import remove
 
-COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec())
+COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec())
 # Spectra are smooth and mostly empty: bytes together take half the room of bits together, and an eighth of the time.
-SPECTRA_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle), Crc32cCodec())
+SPECTRA_COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
 LARGEST_CHUNK = 2**31  # bytes that the compressor takes at once
 METADATA = "zarr.json"
 CONSOLIDATED = "consolidated_metadata"  # in the metadata of a store, copies of those of all its arrays

@@ -27,6 +27,8 @@ def in_folder(path: str, info: ValidationInfo) -> str:
     """A path as seen from the recipe's folder; absolute, because workers may run in another."""
     if "\0" in path:
         raise ValueError(f"expected a path, got one with a NUL character, which no file has: {path!r}")
+    if not path.strip():
+        raise ValueError("expected a path, got an empty one")
     folder = Path((info.context or {}).get("folder", ".")).absolute()
     plain = folder / expanduser(path)
     return str(plain) if plain.exists() or not has_magic(path) else str(Path(escape(str(folder)), expanduser(path)))

@@ -1,0 +1,30 @@
+"""Frames in groups that go through the matrix side by side, of few types. ndarrays in, ndarrays out."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from detcal.frames.lanes import in_groups, read_only
+from detcal.frames.readings import Frames
+
+KEPT_BYTES = 2, 4  # a number: of types that detectors write, which need no copy
+
+
+def groups_of(frames: Frames) -> Iterator[tuple[Frames, slice]]:
+    """As `in_groups`, with frames of other types as float32, as which kernels take each number anyway.
+
+    So those of bytes, or of 64 bits, need no kernels of their own: to compile them for one more type takes seconds.
+    """
+    for some, group in in_groups(frames):
+        yield some if is_kept(frames.itemsize) else as_float32(some), group
+
+
+def is_kept(itemsize: int) -> bool:
+    """Whether kernels take frames of so many bytes a number as they are."""
+    return itemsize in KEPT_BYTES
+
+
+def as_float32(frames: Frames) -> Frames:
+    """Frames as float32, in which what is too large is infinite."""
+    with np.errstate(over="ignore"):
+        return read_only(frames.astype(np.float32))
