@@ -137,7 +137,7 @@ def add_products(so_far: Products | None, readings: Floats, average: Image, ligh
 def find_basis(products: Products, image: Image, components: int | None) -> Basis:
     """The principal components of flats of the same brightness, the largest first: so many, or by `count_components`.
 
-    None with a warning where `image`, the light of the average, has no pixel that all flats measured; one without light is an error elsewhere.
+    None with a warning where `image`, the light of the average, has no pixel that all flats measured; without light, the divisor says so.
     """
     gram, brighter, light, pixels = products
     flats = len(gram)
