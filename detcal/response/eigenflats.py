@@ -1,7 +1,8 @@
 """How the flats of a beam that moves differ: their principal components, and how many of them there are. ndarrays in, ndarrays out."""
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from detcal.response.smoothing import Image
 Numbers = NDArray[np.float64]
 
 MOST = 12  # components that are looked for: beams have fewer ways to move, and each is an image that is kept
-STRIP_BYTES = 2**25  # of all flats' readings, that are held at once
+STRIP_BYTES = 2**26  # of all flats' readings, that are held at once
+PIECE_BYTES = 2**22  # of these, that are worked on at once
 CHANCE = 1e-5  # that noise alone has a reading left out
 FEWEST_TO_CLIP = 4  # readings
 LEAST_MEASURED = 0.5  # of an eigenflat in a pixel; of less it has none there
@@ -93,9 +95,17 @@ class Eigenflats(NamedTuple):
     size: int
 
 
-def strip_rows(flats: tuple[int, ...]) -> int:
-    """Rows of flats (flat, y, x) that are held at once."""
-    return max(1, min(flats[1], STRIP_BYTES // (4 * flats[0] * flats[2])))
+def strip_rows(flats: tuple[int, ...], most: int) -> int:
+    """Rows of flats (flat, y, x) whose readings fill so many bytes."""
+    return max(1, min(flats[1], most // (4 * flats[0] * flats[2])))
+
+
+def in_pieces(so_far: Any, readings: Floats, *shared: Any, add: Callable[..., Any], top: int) -> Any:
+    """add(so far, readings, *shared, top=…) over a few rows of flats after the other, the first of which is row `top` of a frame."""
+    rows = strip_rows(readings.shape, PIECE_BYTES)
+    for first in range(0, readings.shape[1], rows):
+        so_far = add(so_far, readings[:, first : first + rows], *shared, top=top + first)
+    return so_far
 
 
 def light_of(average: Image, dark: Image | None, bad: NDArray[np.bool_] | None) -> Image:

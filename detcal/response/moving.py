@@ -71,10 +71,11 @@ def in_strips(flats: xr.DataArray, valid: Valid, add: Callable[..., Any], first:
     Each strip decodes all flats anew: few rows of all are held, however many there are.
     """
     so_far, turn = None, first
-    for top, bottom in pairwise([*range(0, flats.shape[1], eigenflats.strip_rows(flats.shape)), flats.shape[1]]):
+    rows = eigenflats.strip_rows(flats.shape, eigenflats.STRIP_BYTES)
+    for top, bottom in pairwise([*range(0, flats.shape[1], rows), flats.shape[1]]):
         read = partial(add_readings, valid=valid)
         readings = fold_blocks(whole_frames(flats[:, top:bottom]), read, append_readings, turn, partial_sums=1)
-        so_far = turn = delayed(partial(add, top=top), pure=True)(so_far, readings, *shared)
+        so_far = turn = delayed(partial(eigenflats.in_pieces, add=add, top=top), pure=True)(so_far, readings, *shared)
     return turn
 
 

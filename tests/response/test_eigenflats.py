@@ -168,7 +168,8 @@ def test_eigenflats_and_weights_are_those_of_a_slow_twin(moving, monkeypatch):
     frames, flats, _ = moving
     wanted, weights = reference.eigenflats(flats, DARK, 2)
     corrected = (frames - DARK) / (flats.mean(axis=0) - DARK)
-    monkeypatch.setattr(model, "STRIP_BYTES", 4 * FLATS * SHAPE[1] * 10)
+    for name, rows in (("STRIP_BYTES", 20), ("PIECE_BYTES", 6)):
+        monkeypatch.setattr(model, name, 4 * FLATS * SHAPE[1] * rows)
     lazy = [xr.DataArray(stack, dims=("frame", "y", "x")).chunk(frame=5, y=48) for stack in (frames, flats)]
     for stack, flat in ((frames, flats), lazy):
         found = correct_response(stack, dark=DARK, flat=flat, average="mean", flat_model="eigenflats").values
