@@ -11,7 +11,7 @@ from detcal.frames.readings import ALL_NUMBERS, Valid
 from detcal.response.binning import bin_block
 from detcal.response.correction import correct
 from detcal.response.eigenflats import Eigenflats
-from detcal.response.kernels import Array
+from detcal.response.kernels import Array, writable
 from detcal.response.smoothing import Image
 
 Numbers = NDArray[np.float64]
@@ -27,6 +27,7 @@ def correct_moved(frames: Array, *images: Image, eigenflats: Eigenflats, valid: 
     change = np.zeros((len(out), 1, 1))
     if not len(eigenflats.images):
         return out, change
+    eigenflats = eigenflats._replace(images=writable(eigenflats.images), coarse=writable(eigenflats.coarse))
     coarse = bin_block(out, factors=(eigenflats.size, eigenflats.size), mean=True)
     for frame, small, rms in zip(out, coarse, change, strict=True):
         weights = find_weights(small, eigenflats)
@@ -37,7 +38,7 @@ def correct_moved(frames: Array, *images: Image, eigenflats: Eigenflats, valid: 
 
 def find_weights(image: Image, eigenflats: Eigenflats) -> Numbers:
     """The weights (component,) by which an image (y, x), in groups of pixels, is left with the least total variation."""
-    images = np.ascontiguousarray(eigenflats.coarse)
+    images = eigenflats.coarse
     start, slope = np.zeros(len(images)), np.empty(image.shape)
     pixels = max(1, int(np.count_nonzero(~np.isnan(image))))
     smallest = variation(image, images, start, 1e-30, np.empty(image.shape), slope) / pixels

@@ -10,6 +10,7 @@ from detcal import save, simulate
 from detcal.errors import InputError
 from detcal.response import Response, correct_response
 from detcal.response import eigenflats as model
+from detcal.response.memory import eigenflats_bytes
 from detcal.response.variation import find_weights, slopes, variation
 from tests.pipelines.commands import change, detcal
 from tests.reference import eigenflats as reference
@@ -199,6 +200,13 @@ def test_neighbours_of_what_was_not_measured_do_not_differ():
         assert (value(at + step) - value(at - step)) / 2e-6 == pytest.approx(found[number], rel=1e-4)
     nothing = model.Eigenflats(parts, np.ones(3), np.ones(3), parts, 1)
     np.testing.assert_array_equal(find_weights(np.full((7, 9), np.nan, np.float32), nothing), 0)
+
+
+def test_memory_does_not_grow_with_the_number_of_flats():
+    """Beyond the products of each two of them."""
+    few, many = (eigenflats_bytes((2000, 2000), 8, flats, 2, 0) for flats in (20, 400))
+    assert many.prepared - 64 * 400**2 < 1.1 * few.prepared < 400e6
+    assert many.once == few.once
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input
