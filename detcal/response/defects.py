@@ -16,7 +16,7 @@ Reasons = NDArray[np.uint8]
 NAMES = ("never_lit", "dead", "hot", "stuck", "nonlinear", "blinking")
 NEVER_LIT, DEAD, HOT, STUCK, NONLINEAR, BLINKING = (1 << bit for bit in range(len(NAMES)))
 
-TILE = 32  # pixels: those of a tile have the same neighbours, which are in it or up to half a tile away
+TILE = 64  # pixels: those of a tile have the same neighbours, which are in it or up to half a tile away
 STRIDE = 5  # of the neighbours that are looked at: odd, so that odd and even columns, which detectors read out apart, are among them
 FEWEST = 30  # neighbours from whose spread an outlier can be told
 DEVIATION = 1.4826  # a standard deviation of normal noise over its median absolute deviation
@@ -29,7 +29,7 @@ class Limits(NamedTuple):
     dead: float = 0.1
     hot: float = 10.0
     nonlinear: float = 5.0
-    blinking: float = 5.0
+    blinking: float = 6.0
 
 
 def judge(

@@ -57,7 +57,7 @@ class FitResponse(Step[Any]):
     dead: float = Field(0.1, gt=0)
     hot: float = Field(10.0, gt=0)
     nonlinear: float = Field(5.0, gt=0)
-    blinking: float = Field(5.0, gt=0)
+    blinking: float = Field(6.0, gt=0)
     order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
     intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
     boundary: Boundary = Field("nearest")
