@@ -224,11 +224,22 @@ def lone_pixels(image, least):  # type: ignore[no-untyped-def]
                     if image[k, m] == image[k, m] and (k != i or m != j):
                         around[count] = image[k, m]
                         count += 1
-            known = np.sort(around[:count])
-            low, high = known[1], known[count - 2]
+            put_in_order(around, count)
+            low, high = around[1], around[count - 2]
             away = max(value - high, low - value)
             found[i, j] = away > least and away > LONE * (high - low)
     return found
+
+
+@kernel
+def put_in_order(numbers, count):  # type: ignore[no-untyped-def]
+    """Put the first few numbers in rising order. np.sort of any number of them takes seconds to compile."""
+    for k in range(1, count):
+        number, place = numbers[k], k
+        while place > 0 and numbers[place - 1] > number:
+            numbers[place] = numbers[place - 1]
+            place -= 1
+        numbers[place] = number
 
 
 @kernel
@@ -246,7 +257,7 @@ def local_maxima(image, least):  # type: ignore[no-untyped-def]
             for k in range(j - 1, j + 2):
                 top = top and value > image[i - 1, k] and value >= image[i + 1, k]
             if top:
-                found[count] = i, j
+                found[count, 0], found[count, 1] = i, j
                 count += 1
     return found[:count].copy()
 
@@ -294,8 +305,8 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
     count = len(places)
     basis = np.zeros((count, 4))
     taken = {(0, 0): seed}
-    basis[seed] = down[0], down[1], right[0], right[1]
-    nodes[seed] = 0, 0
+    basis[seed, 0], basis[seed, 1], basis[seed, 2], basis[seed, 3] = down[0], down[1], right[0], right[1]
+    nodes[seed, 0], nodes[seed, 1] = 0, 0
     queue = [(0.0, seed)]
     done = 0
     while done < count and len(queue) > 0:
@@ -303,7 +314,7 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
         done += 1
         down_y, down_x = step_at(dot, basis[dot, 0], basis[dot, 1], tolerance, neighbours, places)
         right_y, right_x = step_at(dot, basis[dot, 2], basis[dot, 3], tolerance, neighbours, places)
-        basis[dot] = down_y, down_x, right_y, right_x
+        basis[dot, 0], basis[dot, 1], basis[dot, 2], basis[dot, 3] = down_y, down_x, right_y, right_x
         size = sqrt(abs(down_y * right_x - down_x * right_y))
         for k in range(len(steps)):
             i, j = steps[k]
@@ -313,8 +324,9 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
             place_y, place_x = places[dot, 0] + i * down_y + j * right_y, places[dot, 1] + i * down_x + j * right_x
             other, miss = nearest_to(place_y, place_x, neighbours[dot], places)
             if miss < tolerance * size and nodes[other, 0] > count:
-                nodes[other] = row, column
-                basis[other] = basis[dot]
+                nodes[other, 0], nodes[other, 1] = row, column
+                for m in range(4):
+                    basis[other, m] = basis[dot, m]
                 taken[(row, column)] = other
                 heappush(queue, (miss / size + 0.1 * (abs(i) + abs(j)), other))
 
