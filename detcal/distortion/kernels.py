@@ -88,7 +88,8 @@ def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach, work):  
                     moment += work[k, n] * work[m, n]
                 moments[k, m] = moment
         weights, total, squares = moments[0, 0], moments[PARAMETERS, 0], moments[PARAMETERS, PARAMETERS]
-        vector[:] = moments[PARAMETERS, :PARAMETERS]
+        for k in range(PARAMETERS):
+            vector[k] = moments[PARAMETERS, k]
         if weights < 2 * PARAMETERS:
             return nan, nan, nan, nan, nan
         for k in range(used):
@@ -96,13 +97,12 @@ def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach, work):  
                 matrix[k, m], matrix[m, k] = moments[k, m], moments[k, m]
         for k in range(PARAMETERS - 3, used):
             matrix[k, k] *= 1 + DAMPING
-        right = vector[:used].copy()
         if not solve(matrix[:used, :used], vector[:used]):
             return nan, nan, nan, nan, nan
         height, level = vector[3], vector[0]
         explained = 0.0
         for k in range(used):
-            explained += vector[k] * right[k]
+            explained += vector[k] * moments[PARAMETERS, k]
         variation = squares - total * total / weights
         quality = 1 - (squares - explained) / variation if variation > 0 else nan
         # the terms in the centre and in M are height times shift
@@ -304,7 +304,8 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
     """
     count = len(places)
     basis = np.zeros((count, 4))
-    taken = {(0, 0): seed}
+    wide = 8 * count  # more columns than a walk can come to
+    taken = {0: seed}  # by row · wide + column: a pair as key takes seconds to compile
     basis[seed, 0], basis[seed, 1], basis[seed, 2], basis[seed, 3] = down[0], down[1], right[0], right[1]
     nodes[seed, 0], nodes[seed, 1] = 0, 0
     queue = [(0.0, seed)]
@@ -319,7 +320,7 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
         for k in range(len(steps)):
             i, j = steps[k]
             row, column = nodes[dot, 0] + i, nodes[dot, 1] + j
-            if (row, column) in taken:
+            if row * wide + column in taken:
                 continue
             place_y, place_x = places[dot, 0] + i * down_y + j * right_y, places[dot, 1] + i * down_x + j * right_x
             other, miss = nearest_to(place_y, place_x, neighbours[dot], places)
@@ -327,7 +328,7 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
                 nodes[other, 0], nodes[other, 1] = row, column
                 for m in range(4):
                     basis[other, m] = basis[dot, m]
-                taken[(row, column)] = other
+                taken[row * wide + column] = other
                 heappush(queue, (miss / size + 0.1 * (abs(i) + abs(j)), other))
 
 
