@@ -103,7 +103,7 @@ def cover_all(matrix, covered):  # type: ignore[no-untyped-def]
     """The part of each output pixel's area that all pixels cover, as lanes sum it."""
     window, areas = np.zeros((largest_window(matrix)[0], LANES), np.float32), np.empty(largest_window(matrix)[0], np.float32)
     covers = np.empty((TILE_COLUMNS, LANES), np.float32)
-    pixel = 0
+    pixel = np.int64(0)  # a plain 0 is another type at first, for which kernels would be compiled too
     for t in range(len(matrix.tiles)):
         top, bottom, left, right = matrix.tiles[t]
         window_areas(matrix, t, areas)
@@ -247,7 +247,7 @@ def resample_lanes(matrix, valid, frames, mean, values, coverage):  # type: igno
     window, areas = np.empty((pixels, LANES), np.float32), np.empty(pixels, np.float32)
     sums, covers = np.empty((TILE_COLUMNS, LANES), np.float32), np.empty((TILE_COLUMNS, LANES), np.float32)
     scratch = np.zeros((max(columns, TILE_COLUMNS), LANES), np.float32)
-    pixel = 0
+    pixel = np.int64(0)  # a plain 0 is another type at first, for which kernels would be compiled too
     for t in range(len(matrix.tiles)):
         known = load_window(matrix, t, valid, frames, scratch, window)
         if not known:
@@ -276,7 +276,7 @@ def sum_squares(matrix, frames, mean, sums):  # type: ignore[no-untyped-def]
     pixels, columns = largest_window(matrix)
     window, lanes = np.empty((pixels, LANES), np.float32), np.empty((TILE_COLUMNS, LANES), np.float32)
     scratch = np.zeros((max(columns, TILE_COLUMNS), LANES), np.float32)
-    pixel = 0
+    pixel = np.int64(0)  # a plain 0 is another type at first, for which kernels would be compiled too
     for t in range(len(matrix.tiles)):
         load_window(matrix, t, ALL_NUMBERS, frames, scratch, window)
         if mean:
