@@ -9,8 +9,10 @@ from detcal.azimuthal.kernels import (
     NONE,
     POISSON,
     ROWS_A_SUM,
+    add_to,
     entries_of,
     group_of,
+    longest_step,
     pixels_of,
     room_for,
 )
@@ -47,7 +49,7 @@ def moments(pixels, entries, centre, interval, sums):  # type: ignore[no-untyped
         store(part, 3, d)
         store(part, 4, e)
         store(part, 5, f)
-        sums += part
+        add_to(sums, part)
 
 
 @exact_kernel
@@ -90,7 +92,8 @@ def noise_sum(pixels, noise, entries, model, interval, found):  # type: ignore[n
                 variance = load(noise, k)
             total = total + where_between(value, norm * low, norm * high, (share * share) * variance, nothing)
         store(part, 0, total)
-        found[3] += part[0]
+        for lane in range(LANES):
+            found[3, lane] += part[0, lane]
 
 
 @exact_kernel
@@ -110,22 +113,27 @@ def clip_rings(pixels, noise, entries, model, threshold, most, work, centre, int
     for lane in range(LANES):
         centre[0, lane] = found[0, lane] if found[1, lane] > 0 else 0
     statistics(pixels, noise, entries, model, centre, interval, sums, found)
-    before, limits, open_lanes = np.zeros(LANES), np.empty(LANES), found[4] > 0
+    before, limits, open_lanes, wiped = np.zeros(LANES), np.empty(LANES), np.ones(LANES, np.bool_), np.empty(LANES, np.bool_)
     for _ in range(most):  # a lane in which nothing more goes stays as it is, bit by bit, whatever lies beside it
-        tried[:] = interval
-        open_lanes &= found[4] != before
-        if not open_lanes.any():
-            return
-        before[:] = found[4]
+        some_open, some_wiped = False, False
         for lane in range(LANES):
+            tried[0, lane], tried[1, lane] = interval[0, lane], interval[1, lane]
+            open_lanes[lane] = open_lanes[lane] and found[4, lane] != before[lane]
+            some_open = some_open or open_lanes[lane]
+        if not some_open:
+            return
+        for lane in range(LANES):
+            before[lane] = found[4, lane]
             if open_lanes[lane]:
                 chauvenet = np.sqrt(2 * np.log(max(3.0, found[4, lane]) / np.sqrt(2 * np.pi)))
                 limits[lane] = max(threshold, chauvenet) * np.sqrt(found[3, lane] / found[2, lane])
                 centre[0, lane] = found[0, lane]
                 narrow(interval, lane, found[0, lane], limits[lane])
         statistics(pixels, noise, entries, model, centre, interval, sums, found)
-        wiped = open_lanes & (found[4] < before / 2)
-        if model in (POISSON, GIVEN) and wiped.any():  # by outliers that the mean has gone to: they are sought about the median instead
+        for lane in range(LANES):
+            wiped[lane] = open_lanes[lane] and found[4, lane] < before[lane] / 2
+            some_wiped = some_wiped or wiped[lane]
+        if model in (POISSON, GIVEN) and some_wiped:  # by outliers that the mean has gone to: they are sought about the median instead
             lower_medians(pixels, entries, tried, work, middles)
             for lane in range(LANES):
                 if wiped[lane]:
@@ -148,14 +156,14 @@ def clip_lanes(pixels, noise, entries, model, threshold, most, work, centre, int
     """As `clip_rings`, with the variance that the model gives in the end."""
     clip_rings(pixels, noise, entries, AZIMUTHAL if model == HYBRID else model, threshold, most, work, centre, interval, found)
     if model == HYBRID:
-        noise_sum(pixels, noise, entries, POISSON, interval, found)
+        noise_sum(pixels, noise, entries, model, interval, found)
 
 
 @exact_kernel
 def put_statistics(lane, found, interval, model, profile, kept, ring):  # type: ignore[no-untyped-def]
     """What a lane has, to a frame's profile (5, ring), which are mean, its standard error, standard deviation, pixels, and Σω; and the
     interval of I that is kept (2, ring)."""
-    mean, weight, squares, variance, count = found[:, lane]
+    mean, weight, squares, variance, count = found[0, lane], found[1, lane], found[2, lane], found[3, lane], found[4, lane]
     if model == NONE or (model == AZIMUTHAL and not count > 1):  # of a single pixel there is no spread
         variance = np.nan
     profile[0, ring], profile[3, ring], profile[4, ring] = mean, count, weight
@@ -167,7 +175,7 @@ def put_statistics(lane, found, interval, model, profile, kept, ring):  # type: 
 @exact_kernel
 def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, intervals):  # type: ignore[no-untyped-def]
     """Of a batch: profiles (lane, 5, ring) and intervals (lane, 2, ring)."""
-    longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
+    longest = longest_step(rings.starts, rings.batches[batch], rings.batches[batch + 1])
     gathered, work = np.empty((longest, LANES), np.float32), room_for(longest)
     beside = np.empty((longest if model == GIVEN else 0, LANES), np.float32)
     centre, interval, found = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty((5, LANES))
@@ -184,7 +192,7 @@ def clip_batch(image, noise, rings, batch, model, threshold, most, profiles, int
 def clip_groups(image, noise, lined, batch, model, threshold, most, profile, kept):  # type: ignore[no-untyped-def]
     """Of a batch of rings side by side (row, lane) of one frame: its profile (5, ring) and intervals (2, ring)."""
     first, last = lined.batches[batch], lined.batches[batch + 1]
-    work = room_for(np.diff(lined.starts[first : last + 1]).max())
+    work = room_for(longest_step(lined.starts, first, last))
     centre, interval, found = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty((5, LANES))
     for group in range(first, last):
         rows = slice(lined.starts[group] - lined.starts[first], lined.starts[group + 1] - lined.starts[first])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.frames.jit import kernel
+from detcal.frames.jit import exact_kernel, kernel
 from detcal.frames.lanes import limits_of, lines, read_only, tile_to_lanes
 from detcal.frames.readings import Floats, Frames, Valid
 from detcal.frames.simd import LANES, gather, load, measured, prefetch, prefetch_scattered, splat, store, stream, where_between
@@ -204,12 +204,16 @@ def place_pixels(pixels, slots, rows):  # type: ignore[no-untyped-def]
             slots[pixels[k]] = count
             count += 1
         rows[k] = slots[pixels[k]]
-    tiles = np.unique(pixels // LANES).astype(np.int64)
+    held = np.zeros(slots.size // LANES, np.bool_)
+    for pixel in pixels:
+        held[pixel // LANES] = True
+    tiles = np.flatnonzero(held)
     places = np.empty((tiles.size, LANES), np.int32)
     for k in range(tiles.size):
         for e in range(LANES):
             places[k, e] = slots[tiles[k] * LANES + e]
-    slots[pixels] = -1
+    for pixel in pixels:
+        slots[pixel] = -1
     return tiles, places
 
 
@@ -287,6 +291,27 @@ def load_rows(frame, valid, darks, pixels, into):  # type: ignore[no-untyped-def
         prefetch_scattered(frame, pixels, min(row + ROWS_AHEAD, len(pixels) - 1))
         value = measured(gather(frame, pixels, row), least, most, flag, more)
         store(into, row, value if darks is None else value - load(darks, row))
+
+
+@exact_kernel
+def add_to(sums, part):  # type: ignore[no-untyped-def]
+    """Add sums in float32 (n, lane) to those in float64.
+
+    Number by number, as all kernels assign to rows: `sums += part` has an error for arrays that do not fit, whose words take seconds to
+    compile.
+    """
+    for k in range(len(sums)):
+        for lane in range(LANES):
+            sums[k, lane] += part[k, lane]
+
+
+@kernel
+def longest_step(starts, first, last):  # type: ignore[no-untyped-def]
+    """The largest step from starts[first] to starts[last]: np.diff and max take several seconds to compile."""
+    most = 0
+    for k in range(first, last):
+        most = max(most, starts[k + 1] - starts[k])
+    return most
 
 
 @kernel

@@ -7,7 +7,7 @@ hundred, are picked out, and the bracket is narrowed to one value among them.
 
 import numpy as np
 
-from detcal.azimuthal.kernels import ROWS_A_SUM, entries_of, group_of, pixels_of, room_for
+from detcal.azimuthal.kernels import ROWS_A_SUM, add_to, entries_of, group_of, longest_step, pixels_of, room_for
 from detcal.frames.jit import exact_kernel
 from detcal.frames.simd import (
     LANES,
@@ -48,7 +48,7 @@ def divide(pixels, entries, interval, values, sums):  # type: ignore[no-untyped-
             share = share + where_between(value, least, most, row_of(entries.shares, k), nothing)
         store(part, 0, weight)
         store(part, 1, share)
-        sums += part
+        add_to(sums, part)
 
 
 @exact_kernel
@@ -93,7 +93,7 @@ def weigh_at_two(values, entries, pivots, passed):  # type: ignore[no-untyped-de
             below_second = below_second + where_up_to(value, second, weight, nothing)
         store(part, 0, below_first)
         store(part, 1, below_second)
-        passed += part
+        add_to(passed, part)
 
 
 @exact_kernel
@@ -110,7 +110,8 @@ def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-
             below = larger(where_up_to(value, pivot, value, lowest), below)
             above = smaller(where_up_to(value, pivot, highest, value), above)
         store(part, 0, total)
-        passed += part[0]
+        for lane in range(LANES):
+            passed[lane] += part[0, lane]
     store(nearest, 0, below)
     store(nearest, 1, above)
 
@@ -133,8 +134,9 @@ def enclose(values, entries, quantile, sample, total, low, found):  # type: igno
     """Narrow each lane's bracket, low < x ≤ found[0], to a few pixels: about what the sample says, then about where
     the weight at its ends says."""
     pivots, passed = np.empty((2, LANES), np.float32), np.empty((2, LANES))
-    low[:] = -np.inf
-    found[0], found[1], found[2], found[3] = np.inf, 0, total, quantile * total
+    for lane in range(LANES):
+        low[lane] = -np.inf
+        found[0, lane], found[1, lane], found[2, lane], found[3, lane] = np.inf, 0, total[lane], quantile * total[lane]
     for step in range(1 + len(UNEVEN)):
         for lane in range(LANES):
             pivots[0, lane], pivots[1, lane] = low[lane], found[0, lane]
@@ -181,9 +183,12 @@ def pick(values, entries, low, found, few, weights):  # type: ignore[no-untyped-
             few[counts[lane], lane], weights[counts[lane], lane] = values[k, lane], beside[0, lane]
             counts[lane] += 1
             inside &= inside - np.uint64(1)
-    most = counts.max()
+    most = 0
     for lane in range(LANES):
-        few[counts[lane] : most, lane], weights[counts[lane] : most, lane] = np.nan, 0
+        most = max(most, counts[lane])
+    for lane in range(LANES):
+        for k in range(counts[lane], most):
+            few[k, lane], weights[k, lane] = np.nan, 0
         if counts[lane] > 0:
             low[lane], found[0, lane] = few[0, lane], few[0, lane]
             for k in range(counts[lane]):
@@ -195,7 +200,9 @@ def pick(values, entries, low, found, few, weights):  # type: ignore[no-untyped-
 def narrow_down(values, weights, low, found):  # type: ignore[no-untyped-def]
     """Narrow each lane's bracket, low ≤ x ≤ found[0], to one of the values, that are all that it holds."""
     pivots, nearest, passed = np.empty((1, LANES), np.float32), np.empty((2, LANES), np.float32), np.empty(LANES)
-    outside = found[1].copy()
+    outside = np.empty(LANES)
+    for lane in range(LANES):
+        outside[lane] = found[1, lane]
     step = 0
     while True:
         open_lanes = False
@@ -226,12 +233,16 @@ def between_quantiles(values, entries, quantiles, total, few, weights, means):  
     NaN without any weight.
     """
     sample, lower, upper = np.empty((SAMPLE, LANES), np.float32), np.empty((4, LANES)), np.empty((4, LANES))
+    ties = np.empty(LANES, np.bool_)
     sort_sample(values, sample)
     if quantiles[0] == quantiles[1]:
         find_quantile(values, entries, quantiles[0] - TIE, sample, total, few, weights, lower)
-        ties = lower[2] - lower[3] < 2 * TIE * total
-        means[:] = np.where(total > 0, lower[0], np.nan)
-        if ties.any():
+        some_ties = False
+        for lane in range(LANES):
+            ties[lane] = lower[2, lane] - lower[3, lane] < 2 * TIE * total[lane]
+            some_ties = some_ties or ties[lane]
+            means[lane] = lower[0, lane] if total[lane] > 0 else np.nan
+        if some_ties:
             average_with_next(values, ties, means)
         return
     find_quantile(values, entries, quantiles[0], sample, total, few, weights, lower)
@@ -250,7 +261,8 @@ def between_quantiles(values, entries, quantiles, total, few, weights, means):  
 def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
     """In lanes with a tie, the mean of the value there and the next one above it, if there is one."""
     nearest, highest = np.empty((2, LANES), np.float32), splat(ENDLESS)
-    nearest[0] = means
+    for lane in range(LANES):
+        nearest[0, lane] = means[lane]
     here, above = load(nearest, 0), highest
     for k in range(len(values)):
         value = load(values, k)
@@ -265,9 +277,8 @@ def average_with_next(values, ties, means):  # type: ignore[no-untyped-def]
 def sum_between(values, entries, low, high, sums):  # type: ignore[no-untyped-def]
     """In each lane Σω·(I − low) of what is between low and high, both excluded."""
     ends, part = np.empty((2, LANES), np.float32), np.empty((1, LANES), np.float32)
-    ends[0], ends[1] = low, high
     for lane in range(LANES):
-        ends[1, lane] = np.nextafter(ends[1, lane], -ENDLESS)
+        ends[0, lane], ends[1, lane] = low[lane], np.nextafter(np.float32(high[lane]), -ENDLESS)
     first, last, nothing = load(ends, 0), load(ends, 1), splat(np.float32(0))
     sums[:] = 0
     for start in range(0, len(values), ROWS_A_SUM):
@@ -276,7 +287,7 @@ def sum_between(values, entries, low, high, sums):  # type: ignore[no-untyped-de
             value, weight = load(values, k), row_of(entries.weights, k)
             total = total + where_between(value, first, last, weight * (value - first), nothing)
         store(part, 0, total)
-        sums += part
+        add_to(sums, part)
 
 
 @exact_kernel
@@ -302,7 +313,7 @@ def quantile_lanes(pixels, entries, quantiles, work, means, sums):  # type: igno
 @exact_kernel
 def quantile_batch(image, rings, batch, quantiles, profiles):  # type: ignore[no-untyped-def]
     """Of a batch: profiles (lane, 2, ring): the mean between two quantiles, and how many pixels have a value."""
-    longest = np.diff(rings.starts[rings.batches[batch] : rings.batches[batch + 1] + 1]).max()
+    longest = longest_step(rings.starts, rings.batches[batch], rings.batches[batch + 1])
     gathered, work, sums, means = np.empty((longest, LANES), np.float32), room_for(longest), np.empty((2, LANES)), np.empty(LANES)
     for ring in range(rings.batches[batch], rings.batches[batch + 1]):
         pixels = pixels_of(image, rings, batch, ring, gathered)
@@ -318,7 +329,7 @@ def quantile_batch(image, rings, batch, quantiles, profiles):  # type: ignore[no
 def quantile_groups(image, lined, batch, quantiles, profile):  # type: ignore[no-untyped-def]
     """Of a batch of rings side by side (row, lane) of one frame: its profile (2, ring) likewise."""
     first, last = lined.batches[batch], lined.batches[batch + 1]
-    work, sums, means = room_for(np.diff(lined.starts[first : last + 1]).max()), np.empty((2, LANES)), np.empty(LANES)
+    work, sums, means = room_for(longest_step(lined.starts, first, last)), np.empty((2, LANES)), np.empty(LANES)
     for group in range(first, last):
         pixels = image[lined.starts[group] - lined.starts[first] : lined.starts[group + 1] - lined.starts[first]]
         means[:], sums[:] = np.nan, 0

@@ -64,6 +64,7 @@ def index_grid(places: Places) -> tuple[NDArray[np.bool_], Nodes]:
     InputError
         No dot with four neighbours about it.
     """
+    places = np.ascontiguousarray(places)  # as all that the kernel is compiled for
     _, neighbours = cKDTree(places).query(places, min(CANDIDATES, len(places)))
     neighbours = np.ascontiguousarray(neighbours[:, 1:])
     found = lattices(places, neighbours)

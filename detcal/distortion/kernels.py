@@ -88,7 +88,8 @@ def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach, work):  
                     moment += work[k, n] * work[m, n]
                 moments[k, m] = moment
         weights, total, squares = moments[0, 0], moments[PARAMETERS, 0], moments[PARAMETERS, PARAMETERS]
-        vector[:] = moments[PARAMETERS, :PARAMETERS]
+        for k in range(PARAMETERS):
+            vector[k] = moments[PARAMETERS, k]
         if weights < 2 * PARAMETERS:
             return nan, nan, nan, nan, nan
         for k in range(used):
@@ -96,13 +97,12 @@ def fit_dot(picture, y, x, slope_y, slope_x, radius, blur, usual_reach, work):  
                 matrix[k, m], matrix[m, k] = moments[k, m], moments[k, m]
         for k in range(PARAMETERS - 3, used):
             matrix[k, k] *= 1 + DAMPING
-        right = vector[:used].copy()
         if not solve(matrix[:used, :used], vector[:used]):
             return nan, nan, nan, nan, nan
         height, level = vector[3], vector[0]
         explained = 0.0
         for k in range(used):
-            explained += vector[k] * right[k]
+            explained += vector[k] * moments[PARAMETERS, k]
         variation = squares - total * total / weights
         quality = 1 - (squares - explained) / variation if variation > 0 else nan
         # the terms in the centre and in M are height times shift
@@ -224,11 +224,22 @@ def lone_pixels(image, least):  # type: ignore[no-untyped-def]
                     if image[k, m] == image[k, m] and (k != i or m != j):
                         around[count] = image[k, m]
                         count += 1
-            known = np.sort(around[:count])
-            low, high = known[1], known[count - 2]
+            put_in_order(around, count)
+            low, high = around[1], around[count - 2]
             away = max(value - high, low - value)
             found[i, j] = away > least and away > LONE * (high - low)
     return found
+
+
+@kernel
+def put_in_order(numbers, count):  # type: ignore[no-untyped-def]
+    """Put the first few numbers in rising order. np.sort of any number of them takes seconds to compile."""
+    for k in range(1, count):
+        number, place = numbers[k], k
+        while place > 0 and numbers[place - 1] > number:
+            numbers[place] = numbers[place - 1]
+            place -= 1
+        numbers[place] = number
 
 
 @kernel
@@ -246,7 +257,7 @@ def local_maxima(image, least):  # type: ignore[no-untyped-def]
             for k in range(j - 1, j + 2):
                 top = top and value > image[i - 1, k] and value >= image[i + 1, k]
             if top:
-                found[count] = i, j
+                found[count, 0], found[count, 1] = i, j
                 count += 1
     return found[:count].copy()
 
@@ -293,9 +304,10 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
     """
     count = len(places)
     basis = np.zeros((count, 4))
-    taken = {(0, 0): seed}
-    basis[seed] = down[0], down[1], right[0], right[1]
-    nodes[seed] = 0, 0
+    wide = 8 * count  # more columns than a walk can come to
+    taken = {0: seed}  # by row · wide + column: a pair as key takes seconds to compile
+    basis[seed, 0], basis[seed, 1], basis[seed, 2], basis[seed, 3] = down[0], down[1], right[0], right[1]
+    nodes[seed, 0], nodes[seed, 1] = 0, 0
     queue = [(0.0, seed)]
     done = 0
     while done < count and len(queue) > 0:
@@ -303,19 +315,20 @@ def walk(places, neighbours, seed, down, right, tolerance, steps, nodes):  # typ
         done += 1
         down_y, down_x = step_at(dot, basis[dot, 0], basis[dot, 1], tolerance, neighbours, places)
         right_y, right_x = step_at(dot, basis[dot, 2], basis[dot, 3], tolerance, neighbours, places)
-        basis[dot] = down_y, down_x, right_y, right_x
+        basis[dot, 0], basis[dot, 1], basis[dot, 2], basis[dot, 3] = down_y, down_x, right_y, right_x
         size = sqrt(abs(down_y * right_x - down_x * right_y))
         for k in range(len(steps)):
             i, j = steps[k]
             row, column = nodes[dot, 0] + i, nodes[dot, 1] + j
-            if (row, column) in taken:
+            if row * wide + column in taken:
                 continue
             place_y, place_x = places[dot, 0] + i * down_y + j * right_y, places[dot, 1] + i * down_x + j * right_x
             other, miss = nearest_to(place_y, place_x, neighbours[dot], places)
             if miss < tolerance * size and nodes[other, 0] > count:
-                nodes[other] = row, column
-                basis[other] = basis[dot]
-                taken[(row, column)] = other
+                nodes[other, 0], nodes[other, 1] = row, column
+                for m in range(4):
+                    basis[other, m] = basis[dot, m]
+                taken[row * wide + column] = other
                 heappush(queue, (miss / size + 0.1 * (abs(i) + abs(j)), other))
 
 

@@ -161,7 +161,9 @@ def quarters_of_row(corners, i, boxes, quarters):  # type: ignore[no-untyped-def
             area = ((y2 - y0) * (x1 - x3) - (x0 - x2) * (y3 - y1)) / 2
             work[8, k], work[9, k], work[10, k] = left_above, above - left_above, left_below
             work[11, k], work[12, k] = area - above - left_below, area
-        quarters[:, start : start + count] = work[8:, :count]
+        for m in range(5):
+            for k in range(count):
+                quarters[m, start + k] = work[8 + m, k]
 
 
 @kernel
@@ -203,7 +205,8 @@ def fill_band(corners, masked, first_row, rows, width, offset, indices, data):  
                 continue
             shape, columns = (bottom + 1 - top, right + 1 - left), max(2, right + 1 - left)
             if shape[0] <= 2 and shape[1] <= 2:
-                space[:4] = quarters[:4, j]
+                for k in range(4):
+                    space[k] = quarters[k, j]
             else:
                 overlaps(corners, i, j, top, left, space[: shape[0] * columns].reshape((shape[0], columns)))
             for row in range(max(top, rows[0]), min(bottom + 1, rows[1])):

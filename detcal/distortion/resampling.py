@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import in_groups, limits_of, read_only, to_lanes
+from detcal.frames.lanes import in_groups, limits_of, read_only, reading
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid, readings, values_and_known
 from detcal.frames.simd import LANES, load, load_from, measured, prefetch, splat, store, store_to, transpose, where_between, where_number
 
@@ -74,7 +74,7 @@ def order_by_tiles(indptr, indices, data, width, source_width, tiles, windows, s
                 j = indices[k] - i * source_width
                 first, last, left, right = min(first, i), max(last, i), min(left, j), max(right, j)
         if last >= 0:
-            windows[t] = first, last + 1, left, right + 1
+            windows[t, 0], windows[t, 1], windows[t, 2], windows[t, 3] = first, last + 1, left, right + 1
         for row in range(tiles[t, 0], tiles[t, 1]):
             for column in range(tiles[t, 2], tiles[t, 3]):
                 place = row * width + column
@@ -103,13 +103,14 @@ def cover_all(matrix, covered):  # type: ignore[no-untyped-def]
     """The part of each output pixel's area that all pixels cover, as lanes sum it."""
     window, areas = np.zeros((largest_window(matrix)[0], LANES), np.float32), np.empty(largest_window(matrix)[0], np.float32)
     covers = np.empty((TILE_COLUMNS, LANES), np.float32)
-    pixel = 0
+    pixel = np.int64(0)  # a plain 0 is another type at first, for which kernels would be compiled too
     for t in range(len(matrix.tiles)):
         top, bottom, left, right = matrix.tiles[t]
         window_areas(matrix, t, areas)
         for _ in range(top, bottom):
             sum_covers(matrix, pixel, right - left, window, areas, covers)
-            covered[pixel : pixel + right - left] = covers[: right - left, 0]
+            for column in range(right - left):
+                covered[pixel + column] = covers[column, 0]
             pixel += right - left
 
 
@@ -119,7 +120,8 @@ def window_areas(matrix, t, areas):  # type: ignore[no-untyped-def]
     first, last, left, right = matrix.windows[t]
     for row in range(first, last):
         start, place = row * matrix.source[1] + left, (row - first) * (right - left)
-        areas[place : place + right - left] = matrix.areas[start : start + right - left]
+        for column in range(right - left):
+            areas[place + column] = matrix.areas[start + column]
 
 
 @kernel
@@ -138,8 +140,9 @@ def load_window(matrix, t, valid, frames, scratch, window):  # type: ignore[no-u
     for row in range(first, last):
         start, place = row * width + left, (row - first) * columns
         if columns < LANES:
-            to_lanes(frames, valid, start, start + columns, window[place : place + columns])
             for k in range(columns):
+                for lane in range(LANES):
+                    window[place + k, lane] = reading(frames[lane, start + k], valid) if lane < len(frames) else np.float32(0)
                 sums = sums + nothing * load(window, place + k)
             continue
         if row + AHEAD < last:
@@ -244,7 +247,7 @@ def resample_lanes(matrix, valid, frames, mean, values, coverage):  # type: igno
     window, areas = np.empty((pixels, LANES), np.float32), np.empty(pixels, np.float32)
     sums, covers = np.empty((TILE_COLUMNS, LANES), np.float32), np.empty((TILE_COLUMNS, LANES), np.float32)
     scratch = np.zeros((max(columns, TILE_COLUMNS), LANES), np.float32)
-    pixel = 0
+    pixel = np.int64(0)  # a plain 0 is another type at first, for which kernels would be compiled too
     for t in range(len(matrix.tiles)):
         known = load_window(matrix, t, valid, frames, scratch, window)
         if not known:
@@ -273,7 +276,7 @@ def sum_squares(matrix, frames, mean, sums):  # type: ignore[no-untyped-def]
     pixels, columns = largest_window(matrix)
     window, lanes = np.empty((pixels, LANES), np.float32), np.empty((TILE_COLUMNS, LANES), np.float32)
     scratch = np.zeros((max(columns, TILE_COLUMNS), LANES), np.float32)
-    pixel = 0
+    pixel = np.int64(0)  # a plain 0 is another type at first, for which kernels would be compiled too
     for t in range(len(matrix.tiles)):
         load_window(matrix, t, ALL_NUMBERS, frames, scratch, window)
         if mean:

@@ -52,7 +52,9 @@ def tile_to_lanes(frames, valid, pixel, size, tile, lanes, row):  # type: ignore
     if size == LANES:
         transpose(tile, 0, 0, lanes, row, 0)
     else:
-        lanes[row : row + size] = tile[:, :size].T
+        for k in range(size):
+            for lane in range(LANES):
+                lanes[row + k, lane] = tile[lane, k]
 
 
 @kernel

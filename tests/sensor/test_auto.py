@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.sparse.linalg import lsmr
 
+from detcal.frames.lanes import read_only
 from detcal.sensor import PlanarGeometry, build_psf, deconvolve, stopping
 from tests.sensor.blurs import frames_of, psf_of, solved, with_gaps
 
@@ -115,7 +116,7 @@ def test_more_counts_are_worth_more_iterations():
 def chosen(frames, psf, most=211):
     """How many iterations each frame is worth."""
     matrix = psf.in_memory.compute()
-    counts = stopping.Counts.of(frames.reshape(len(frames), -1), matrix, stopping.Valid())
+    counts = stopping.Counts.of(read_only(frames.reshape(len(frames), -1).astype(np.float32)), matrix, stopping.Valid())
     return stopping.find_end(counts, matrix, most, len(frames), lambda: True)[0][: len(frames)].tolist()
 
 

@@ -1,6 +1,7 @@
 """What the steps have in common that look at frames in rings."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -58,6 +59,20 @@ VARIANCE = "variances of the readings, a frame for each frame: a path, or { path
 def is_nexus(path: str) -> bool:
     """Whether a geometry is that of the frames in an HDF5 file."""
     return Path(path).is_file() and h5py.is_hdf5(path)
+
+
+def knows_shape(path: str) -> bool:
+    """Whether a .poni file names a detector whose shape is known; it is read anew once it has changed."""
+    file = Path(path)
+    stamp = file.stat() if file.is_file() else None
+    return read_shape(str(file.resolve()), stamp and (stamp.st_mtime_ns, stamp.st_size)) is not None
+
+
+@lru_cache(maxsize=16)  # a recipe is built several times, for its plan and its run
+def read_shape(path: str, _stamp: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The shape of the detector in a .poni file."""
+    shape: tuple[int, int] | None = read_poni(path).detector.shape
+    return shape
 
 
 class Rings(Step[AzimuthalBins]):
@@ -120,7 +135,7 @@ class Rings(Step[AzimuthalBins]):
             open_options["parallax"] = False
         if self.sensor_efficiency is None and {"efficiency", "flat"} & {*corrections_of(data)}:
             open_options["sensor_efficiency"] = False
-        if self.shape is None and not is_nexus(self.geometry) and read_poni(self.geometry).detector.shape is None:
+        if self.shape is None and not is_nexus(self.geometry) and not knows_shape(self.geometry):
             open_options["shape"] = list(data.shape[1:])
         return self.model_copy(update=open_options)
 
