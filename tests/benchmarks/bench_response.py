@@ -52,12 +52,12 @@ def bench_smoothing() -> None:
         report(f"gaussian of sigma 50, 2048 × 2048, {boundary}", ours, peer, 12)
 
 
-def bench_correction() -> None:
+def bench_correction(count: int = 256) -> None:
     """Correcting a zarr stack beside a bare copy to the same type, chunks and codec."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         detector = simulate.detector((1024, 1024))
-        save(simulate.ct_frames(detector, 256), folder / "raw.zarr", chunks={"frame": 8})
+        save(simulate.ct_frames(detector, count), folder / "raw.zarr", chunks={"frame": 8})
         save(fit_response(simulate.beam_sweep(detector, 20), detector.dark), folder / "response.zarr")
         frames = open_frames(folder / "raw.zarr", chunks={"frame": 8})
         flat = simulate.flat_frames(detector).compute()
@@ -67,7 +67,7 @@ def bench_correction() -> None:
                 lambda precision=precision: save(corrected, folder / "corrected.zarr", overwrite=True, precision=precision),
                 lambda: save(frames.astype(np.float32), folder / "copy.zarr", overwrite=True),
             )
-            said = f"correction of zarr (256, 1024, 1024), precision {precision}"
+            said = f"correction of zarr ({count}, 1024, 1024), precision {precision}"
             for clock, (ours, peer) in clocks.items():
                 report(f"{said}, {clock}", ours, peer, wanted)
             print(f"{said}: {megabytes(folder / 'corrected.zarr'):.0f} MB, the copy {megabytes(folder / 'copy.zarr'):.0f} MB")
