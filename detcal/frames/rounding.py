@@ -2,9 +2,9 @@
 
 The noise is estimated from second differences along x, along y and along the frames of a block, as for compressed images of astronomers
 (Pence, Seaman and White 2009, PASP 121, 414, who also take the smallest of several estimates). It must never be too large, and may be too
-small, which costs a bit of each number. In cells of 8 × 8 pixels the mean of fourth roots of the differences is taken, which a few large
-ones, of an edge, hardly change; of the three directions the smallest counts, since a structure that stands still is not seen along the
-frames, nor one that moves everywhere along itself; and of a cell and its eight neighbours the smallest, which has least to do with edges.
+small, which costs a bit of each number. In halves of cells of 8 × 8 pixels the mean of fourth roots of the differences is taken, which a
+few large ones, of an edge, hardly change. The smallest counts: of the three directions, since a structure that stands still is not seen
+along the frames; of the halves; and of a cell and its eight neighbours, one of which has least to do with an edge.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from detcal.frames.jit import exact_kernel
 
 CELL = 8  # pixels along x and along y
 EVERY = 2  # of its rows is looked at
-LEAST_PIXELS = CELL * CELL // EVERY // 2  # of a cell, whose noise is known
+HALF = CELL // 2  # pixels along x, of which a mean is taken
+LEAST_PIXELS = CELL * HALF // EVERY // 2  # of half a cell, whose noise is known
 
 # Non-negative float32, seen as integers, are nearly linear in their logarithm: these make fourth roots of them, up to 6 % too large.
 INFINITE = np.int32(0x7F800000)  # and the bits of the exponent
@@ -66,7 +67,7 @@ def put_rounded(frames: Floats, factor: float, rounded: Floats) -> None:
 
 @exact_kernel
 def find_noise(frames: Floats, number: int, down: int, noise: Floats) -> None:
-    """Put the smallest of three power means of second differences in `noise` (cells), for a row of cells of a frame."""
+    """Put the smallest power means of second differences in `noise` (cells), for a row of cells of a frame."""
     count, height, width = frames.shape
     frame, middle = frames[number], min(max(number, 1), count - 2)
     sums, numbers = np.zeros((3, width), np.float32), np.zeros((3, width), np.int32)
@@ -95,16 +96,17 @@ def add_roots(before: Floats, here: Floats, after: Floats, sums: Floats, numbers
 
 @exact_kernel
 def smallest_mean(sums: Floats, numbers: Whole, first: int, end: int) -> float:
-    """The smallest power mean of a cell, of the directions in which enough of it is known."""
+    """The smallest power mean of the halves of a cell, of the directions in which enough of a half is known."""
     least = UNKNOWN
     for direction in range(len(sums)):
-        total, known = 0.0, 0
-        for x in range(first, end):
-            total += sums[direction, x]
-            known += numbers[direction, x]
-        if known >= LEAST_PIXELS:
-            mean = total / known
-            least = min(least, np.float32(mean * mean * mean * mean))
+        for start in range(first, end, HALF):
+            total, known = 0.0, 0
+            for x in range(start, min(end, start + HALF)):
+                total += sums[direction, x]
+                known += numbers[direction, x]
+            if known >= LEAST_PIXELS:
+                mean = total / known
+                least = min(least, np.float32(mean * mean * mean * mean))
     return least
 
 

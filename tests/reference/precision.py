@@ -17,9 +17,9 @@ def second_differences(frames, axis):
 
 
 def power_mean(sizes):
-    """The fourth power of the mean of fourth roots of a cell, (row, column). NaN if less than half of a cell is known."""
+    """The fourth power of the mean of fourth roots of half a cell, (row, column). NaN if less than half of it is known."""
     known = np.isfinite(sizes)
-    if known.sum() < 16:
+    if known.sum() < 8:
         return np.nan
     # bits of numbers are nearly linear in the logarithm, that of 0.25 ** 32 among them
     roots = ((sizes.view(np.int32) >> 2) + np.int32(0x2FA00000)).view(np.float32)
@@ -40,7 +40,8 @@ def noise_of(frame_differences):
     noise = np.full((len(cells(height)), len(cells(width))), np.nan, np.float32)
     for y in cells(height):
         for x in cells(width):
-            means = [power_mean(sizes[y : y + CELL : 2, x : x + CELL]) for sizes in frame_differences]
+            halves = [sizes[y : y + CELL : 2, start : min(start + 4, x + CELL)] for sizes in frame_differences for start in (x, x + 4)]
+            means = [power_mean(half) for half in halves]
             noise[y // CELL, x // CELL] = min((mean for mean in means if not np.isnan(mean)), default=np.nan)
     return noise
 

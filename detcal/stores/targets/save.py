@@ -96,10 +96,11 @@ def save(
         For .zarr: sizes by dimension of its chunks, and of shards that hold several; by default a chunk is a dask block.
     precision
         Of frames of float32: numbers are rounded to a power of two that is at most this fraction of the noise around each pixel, so that
-        they compress; 0.125 adds about 0.1 % to the noise, and files are half as large or less. The noise is estimated from second
-        differences along x, y and the frames of a block, too low rather than too high; what is narrower than 8 pixels is taken to have
-        the noise of its surroundings. NaN and infinities stay, and so does what has no noise. Blocks alone decide: other blocks may
-        give steps that differ by a factor of two. By default numbers stay as they are.
+        they compress; 0.125 adds less than 0.1 % to the noise, and files are half as large. The noise is estimated from second differences
+        along x, y and the frames of a block, too low rather than too high, but of dark structures narrower than 8 pixels, of which
+        errors may be up to four times as large, and of textures of single pixels in blocks of fewer than three frames. NaN and infinities
+        stay, and so does what has no noise. Blocks alone decide: the same blocks give the same bits, other blocks may give other steps.
+        By default numbers stay as they are.
     attrs
         More provenance for the output's attributes.
     compute
