@@ -95,7 +95,7 @@ def add_roots(before: Floats, here: Floats, after: Floats, sums: Floats, numbers
 
 
 @exact_kernel
-def smallest_mean(sums: Floats, numbers: Whole, first: int, end: int) -> float:
+def smallest_mean(sums: Floats, numbers: Whole, first: int, end: int) -> np.float32:
     """The smallest power mean of the halves of a cell, of the directions in which enough of a half is known."""
     least = UNKNOWN
     for direction in range(len(sums)):
