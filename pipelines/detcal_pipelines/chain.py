@@ -12,6 +12,7 @@ import xarray as xr
 
 from detcal.errors import DetcalError, InputError
 from detcal.frames.once import is_found
+from detcal.frames.precision import round_block, with_precision
 from detcal.frames.stack import DIMS
 from detcal.stores import check_apart, check_not_taken, check_output, check_path, find_paths
 from detcal.stores.damage import Guard, guarding
@@ -36,8 +37,8 @@ class Stage:
 
 
 def build(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> Any:
-    """The lazy result of all steps, in tasks of so many frames, rows or lines, of which so many are begun at once."""
-    return trace(recipe, depth, begun, copy)[-1].result
+    """What is to be written, lazily, in tasks of so many frames, rows or lines, of which so many are begun at once."""
+    return with_precision(trace(recipe, depth, begun, copy)[-1].result, recipe.output.precision)
 
 
 def trace(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> list[Stage]:
@@ -189,7 +190,7 @@ def check_result(recipe: Recipe, result: Any, *, overwrite: bool) -> None:
     """Refuse, before anything runs, an output that could not be written, or that would take the place of an input."""
     check_target(recipe)
     shards = None if recipe.output.shard_frames is None else {"frame": recipe.output.shard_frames}
-    check_output(result, recipe.output.path, overwrite=overwrite, shards=shards)
+    check_output(result, recipe.output.path, overwrite=overwrite, shards=shards, precision=recipe.output.precision)
 
 
 def try_kernels(recipe: Recipe) -> None:
@@ -200,3 +201,5 @@ def try_kernels(recipe: Recipe) -> None:
         with named(step):
             found = step.try_out(result)
             result = found.compute(scheduler="synchronous") if hasattr(found, "compute") else found
+    if recipe.output.precision is not None:
+        round_block(np.ones((2, 4, 4), np.float32), recipe.output.precision)

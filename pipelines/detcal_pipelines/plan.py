@@ -34,8 +34,8 @@ OWN_FILES, TASK_FILES = 48, 8
 # Of each block of each array that is written, for the whole run: its name, and what the ledger knows of it. There is room for the first.
 BLOCK_BYTES, OWN_BLOCKS = 600, 30_000
 
-# Writing a block: its encoded copy, which is no smaller than the block where noise does not compress.
-ENCODED_COPIES = 1
+# Writing a block: its encoded copy, which is no smaller than the block where noise does not compress; and its rounded copy, if asked for.
+ENCODED_COPIES = ROUNDED_COPIES = 1
 ROWS = "rows a block"  # of frames that their file has by rows
 
 
@@ -207,8 +207,10 @@ def fitting(recipe: Recipe, stages: list[Stage], places: Sequence[Place], depth:
         cut = replace(cut, sizes=[depth])
     most = min(sum(place.threads for place in places), max(map(cut.blocks, cut.sizes)))
 
+    copies = ENCODED_COPIES + (0 if recipe.output.precision is None else ROUNDED_COPIES)
+
     def planned(depth: int, tasks: int) -> Plan:
-        return plan_for(stages, cut, depth, tasks, places, copy)
+        return plan_for(stages, cut, depth, tasks, places, copy, copies)
 
     arrangements = product(range(most, 0, -1), cut.sizes)
     for tasks, depth in sorted(arrangements, key=lambda each: (-each[0] * speed(recipe, each[1]), each[0])):
@@ -279,30 +281,29 @@ def fills_lanes(recipe: Recipe) -> bool:
     return any(step.fills_lanes for step in recipe.steps)
 
 
-def plan_for(stages: list[Stage], cut: Work, depth: int, tasks: int, places: Sequence[Place], copy: Copy | None) -> Plan:
+def plan_for(stages: list[Stage], cut: Work, depth: int, tasks: int, places: Sequence[Place], copy: Copy | None, copies: int) -> Plan:
     """The plan for given blocks and tasks at once, whether it fits or not."""
-    steps = tuple(plan_step(stage, cut, depth, written=stage is stages[-1]) for stage in stages)
+    steps = tuple(plan_step(stage, cut, depth, copies if stage is stages[-1] else 0) for stage in stages)
     bytes_in = 0 if stages[0].data is None else stages[0].data.nbytes
     return Plan(steps, cut, depth, min(tasks, cut.blocks(depth)), tuple(places), bytes_in, copy)
 
 
-def plan_step(stage: Stage, cut: Work, depth: int, written: bool) -> PlannedStep:
-    """What goes in and comes out of one step, and its memory for blocks of `depth`, with what it takes to write them."""
+def plan_step(stage: Stage, cut: Work, depth: int, copies: int) -> PlannedStep:
+    """What goes in and comes out of one step, and its memory for blocks of `depth`, with the copies that it takes to write them."""
     result, data = stage.result, stage.data
     held = needs_of(stage, cut, depth)
-    length = cut.length * cut.across
     if isinstance(result, xr.DataArray):
         bytes_out, arrays = result.nbytes, 1
         gives = f"{result.shape} {result.dtype}"
-        held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     elif isinstance(result, xr.Dataset):
         bytes_out, arrays = sum(array.nbytes for array in result.values()), len(result)
         gives = ", ".join(named_shapes(result))
-        held += Needs(task=written * ENCODED_COPIES * bytes_out * depth // length)
     else:
         stored = list(arrays_of(result))
         bytes_out, arrays = sum(int(array.nbytes) for array in stored), len(stored)
         gives = f"{type(result).__name__} of {stage.step.contents(result)}"
+    if isinstance(result, xr.DataArray | xr.Dataset):
+        held += Needs(task=copies * bytes_out * depth // (cut.length * cut.across))
     raw = data.spectra if isinstance(data, xr.Dataset) else data
     takes = f"{result.shape} pixels" if raw is None else f"{raw.shape} {raw.dtype}"
     return PlannedStep(stage.step.operation, takes, gives, bytes_out, arrays, held)

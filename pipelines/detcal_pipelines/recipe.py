@@ -119,6 +119,13 @@ class Output(Table):
     )
     overwrite: bool = Field(False, description="replace an output that exists, once the new one is whole")
     shard_frames: int | None = Field(None, gt=0, description="zarr only: frames a shard, with a chunk for each frame", examples=[64])
+    precision: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="frames of float32 are rounded to at most this fraction of each pixel's noise, so that they compress; default: not",
+        examples=[0.125],
+    )
 
 
 class Compute(Table):

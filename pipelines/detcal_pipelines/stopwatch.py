@@ -14,7 +14,7 @@ from detcal_pipelines.steps.step import Step
 
 SECONDS_BETWEEN_LOOKS = 0.02
 READING, WRITING, OTHER = "reading", "writing", "other"
-STORES = {"detcal.stores.sources": READING, "detcal.stores.targets": WRITING}
+STORES = {"detcal.stores.sources": READING, "detcal.stores.targets": WRITING, "detcal.frames.precision": WRITING}
 
 
 class Stopwatch:

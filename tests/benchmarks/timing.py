@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 
 def in_turn(ours: Callable[[], object], peer: Callable[[], object], rounds: int = 5) -> tuple[float, float]:
@@ -14,6 +14,19 @@ def in_turn(ours: Callable[[], object], peer: Callable[[], object], rounds: int 
             if number:
                 found.append(seconds)
     return median(times[0]), median(times[1])
+
+
+def in_turn_on_both_clocks(ours: Callable[[], object], peer: Callable[[], object], rounds: int = 3) -> dict[str, tuple[float, float]]:
+    """As `in_turn`, of long calls, in seconds of the wall and of the processor: the latter say what work there is on a busy machine."""
+    times: list[list[tuple[float, float]]] = [[], []]
+    for number in range(rounds + 1):
+        for run, found in zip((ours, peer), times, strict=True):
+            wall, processor = perf_counter(), process_time()
+            run()
+            if number:
+                found.append((perf_counter() - wall, process_time() - processor))
+    one, other = ([median(clock) for clock in zip(*found, strict=True)] for found in times)
+    return dict(zip(("wall", "processor"), zip(one, other, strict=True), strict=True))
 
 
 def seconds_a_call(run: Callable[[], object], at_least: float = 0.5) -> float:

@@ -34,7 +34,7 @@ operation = "sigma_clip"
 geometry = "detector.poni"
 npt = 64
 """
-SHARDED = f'{RESPONSE}[output]\npath = "new_sharded.zarr"\nshard_frames = 8\n'
+SHARDED = f'{RESPONSE}[output]\npath = "new_sharded.zarr"\nshard_frames = 8\nprecision = 0.125\n'
 CHAIN = f'{RESPONSE}{RINGS}[output]\npath = "new_chain.zarr"\n'
 RESTARTS = times(20, 2)
 MOST_TORN = 3  # files that a machine has not written whole when it goes down

@@ -89,6 +89,12 @@ def test_a_shard_is_the_block_of_a_task(folder):
     assert planned(folder, "correct_response", 8 * GIB, text_changes=changes).depth == 12
 
 
+def test_rounding_takes_a_copy_of_each_block(folder):
+    exact, rounded = (planned_correction(folder, *changes) for changes in ((), [("# precision", "precision")]))
+    assert (exact.depth, exact.tasks) == (rounded.depth, rounded.tasks)
+    assert rounded.steps[-1].needs.task - exact.steps[-1].needs.task == rounded.depth * 2048**2 * 4
+
+
 def planned_correction(folder, *changes) -> Plan:
     return planned(folder, "correct_response", 4 * GIB, text_changes=[('"response.zarr"', '"gain.npy"'), *changes])
 

@@ -133,6 +133,15 @@ def test_a_folder_that_is_no_store_is_not_overwritten(folder):
     [
         ('path = "response.zarr"', 'path = "response.png"', "a .png is a picture of maps"),
         ("# shard_frames", "shard_frames", "expected sizes"),
+        (
+            "# precision",
+            "precision",
+            "precision is that of frames, float32 (frame, y, x), and the result is a Response: leave precision out",
+        ),
+        ("# precision = 0.125", "precision = 0", "output.precision"),
+        ("# precision = 0.125", "precision = -0.5", "output.precision"),
+        ("# precision = 0.125", "precision = 1.5", "output.precision"),
+        ("# precision = 0.125", 'precision = "fine"', "output.precision"),
         ('path = "response.zarr"', 'path = "nowhere/response.zarr"', "no such folder"),
     ],
 )

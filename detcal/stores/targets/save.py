@@ -21,6 +21,7 @@ from dask.system import CPU_COUNT
 
 from detcal.errors import InputError, OutputError
 from detcal.frames.once import on_first_use
+from detcal.frames.precision import with_precision
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import check_whole, warn_of
 from detcal.stores.apart import check_apart, origins
@@ -73,6 +74,7 @@ def save(
     overwrite: bool = False,
     chunks: Sizes | None = None,
     shards: Sizes | None = None,
+    precision: float | None = None,
     attrs: Mapping[str, Any] | None = None,
     compute: Compute = compute_writes,
 ) -> Path:
@@ -92,6 +94,13 @@ def save(
         Replace an output that exists.
     chunks, shards
         For .zarr: sizes by dimension of its chunks, and of shards that hold several; by default a chunk is a dask block.
+    precision
+        Of frames of float32: numbers are rounded to a power of two that is at most this fraction of the noise around each pixel, so that
+        they compress; 0.125 adds less than 0.1 % to the noise, and files are half as large. The noise is estimated from second differences
+        along x, y and the frames of a block, too low rather than too high, but of dark structures narrower than 8 pixels, of which
+        errors may be up to four times as large, and of textures of single pixels in blocks of fewer than three frames. NaN and infinities
+        stay, and so does what has no noise. Blocks alone decide: the same blocks give the same bits, other blocks may give other steps.
+        By default numbers stay as they are.
     attrs
         More provenance for the output's attributes.
     compute
@@ -109,7 +118,8 @@ def save(
         replace a folder that is not a zarr store, or a file that the object is read from, or lie inside one, or the disk is full. If
         something of its name appears while it is computed, and may not be overwritten, the result is kept under the name that is said.
     InputError
-        The object, or sizes of chunks and shards, do not fit the kind of file; and whatever computing it raises.
+        The object, or sizes of chunks and shards, do not fit the kind of file; a precision that is not above 0 and up to 1, or of what
+        is no frames of float32; and whatever computing it raises.
 
     Examples
     --------
@@ -121,8 +131,8 @@ def save(
     'frames.zarr'
     """
     target = Path(path)
-    check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards)
-    dataset = stored_form(obj, attrs)
+    check_output(obj, target, overwrite=overwrite, chunks=chunks, shards=shards, precision=precision)
+    dataset = stored_form(with_precision(as_dataset(obj), precision), attrs)
     final = target.absolute()  # a worker may run in another folder
     with temporary_beside(final) as store, clear_write_errors(final, store):
         compute(list(prepare_zarr(dataset, store, chunks=chunks, shards=shards).values()))
@@ -168,7 +178,13 @@ def put_numbers_beside(stored: xr.Dataset, header: Path, target: Path, *, overwr
 
 
 def check_output(
-    obj: Any, path: str | PathLike[str], *, overwrite: bool = False, chunks: Sizes | None = None, shards: Sizes | None = None
+    obj: Any,
+    path: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    chunks: Sizes | None = None,
+    shards: Sizes | None = None,
+    precision: float | None = None,
 ) -> None:
     """Raise what `save` would raise before it computes anything; nothing is written.
 
@@ -191,6 +207,7 @@ def check_output(
         check_free(target.with_suffix(exporter.beside), overwrite)
         check_apart(target.with_suffix(exporter.beside), origins(dataset), "source")
     plan_layouts(dataset, chunks, shards)
+    with_precision(dataset, precision)
 
 
 def check_path(path: str | PathLike[str], *, overwrite: bool) -> None:
