@@ -206,6 +206,6 @@ def draw_histogram(axis: "Axes", known: Floats) -> None:
     if np.array_equal(known, np.rint(known)):  # bins of as many whole numbers each as may be: else they make a comb
         edges = np.unique(np.ceil(edges)) - 0.5
         edges = np.append(edges, edges[-1] + 1)
-    axis.hist(known, edges, histtype="stepfilled", color="C0")
+    axis.hist(known, edges.tolist(), histtype="stepfilled", color="C0")
     axis.set_yscale("log")
     axis.set(xlabel="reading", ylabel="pixels", title="histogram of all readings that were looked at")

@@ -74,6 +74,7 @@ OPERATIONS = {
         lambda: response.correct_response(FRAMES, flat=FRAMES, dark=FRAMES, exposure={"frames": 1, "flat": 2, "dark": [1, 1, 2, 2]}),
         lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
     ],
+    "ring_amplitude": [lambda: response.ring_amplitude(FRAMES, mask=MASK)],
     "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],
     "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
     "crop": [lambda: response.crop(FRAMES, "1:9, :8")],
