@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 def ring_amplitude(
-    frames: ArrayLike, *, quantity: Quantity = "intensity", reach: int = 5, mask: ArrayLike | None = None, dummy: float | None = None
+    frames: ArrayLike, *, quantity: Quantity = "intensity", reach: int = 2, mask: ArrayLike | None = None, dummy: float | None = None
 ) -> xr.DataArray:
     """Estimate the standard deviation of what distinguishes pixels from their neighbours in all frames alike, lazily.
 
@@ -39,7 +39,7 @@ def ring_amplitude(
     quantity : "intensity" or "attenuation"
         Of intensities (counts, transmissions) differences are relative to the neighbours; those of attenuations are such themselves.
     reach : pixels
-        On either side, of the neighbours.
+        On either side, of the neighbours: more see broader rings, and more of the sample.
     mask : (y, x), optional
         True, or not 0: left out.
     dummy : number, optional
