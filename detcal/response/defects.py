@@ -1,9 +1,9 @@
 """Bad pixels, and why: what the sums of a fit say of each pixel beside its neighbours. ndarrays in, ndarrays out."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
@@ -17,7 +17,7 @@ NAMES = ("never_lit", "dead", "hot", "stuck", "nonlinear", "blinking")
 NEVER_LIT, DEAD, HOT, STUCK, NONLINEAR, BLINKING = (1 << bit for bit in range(len(NAMES)))
 
 TILE = 32  # pixels: those of a tile have the same neighbours, which are in it or up to half a tile away
-STRIDE = 3  # of the neighbours that are looked at: odd, so that odd and even columns, which detectors read out apart, are among them
+STRIDE = 5  # of the neighbours that are looked at: odd, so that odd and even columns, which detectors read out apart, are among them
 FEWEST = 30  # neighbours from whose spread an outlier can be told
 DEVIATION = 1.4826  # a standard deviation of normal noise over its median absolute deviation
 LEAST = 1e-3  # of the signal: what is smaller makes no rings, however certain it is
@@ -117,20 +117,37 @@ def of_curves(gain: Image, gain_error: Image, r_squared: Image, frames_used: NDA
 def against_neighbours(values: Image, reasons: Reasons, least: float) -> Image:
     """By how many standard deviations (at least `least`) each pixel differs from the median of the good ones around it; 0: too few."""
     known = np.where(reasons == 0, values, np.float32(np.nan))
-    found = np.zeros_like(values)
-    for tile, around in tiles(values.shape):
-        near = known[around]
-        near = near[~np.isnan(near)]
-        if near.size >= FEWEST:
-            middle = np.median(near)
-            found[tile] = (known[tile] - middle) / max(DEVIATION * np.median(np.abs(near - middle)), least)
+    near = in_order(around_tiles(known))
+    middle, count = median_of(near)
+    spread, _ = median_of(in_order(np.abs(near - middle[..., None])))
+    deviation = np.where(count < FEWEST, np.float32(np.inf), np.maximum(DEVIATION * spread, least))
+    with np.errstate(invalid="ignore"):
+        found = (known - over_tiles(middle, known.shape)) / over_tiles(deviation, known.shape)
     return np.nan_to_num(found, copy=False, nan=0.0)
 
 
-def tiles(shape: tuple[int, ...]) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """The tiles of an image, and what is around each."""
+def around_tiles(known: Image) -> Image:
+    """Of each tile some pixels of it and around it: (tile, tile, pixel)."""
     half = TILE // 2
-    for top in range(0, shape[0], TILE):
-        for left in range(0, shape[1], TILE):
-            tile = slice(top, top + TILE), slice(left, left + TILE)
-            yield tile, (slice(max(top - half, 0), top + TILE + half, STRIDE), slice(max(left - half, 0), left + TILE + half, STRIDE))
+    bottom, right = (half + -size % TILE for size in known.shape)
+    padded = np.pad(known, ((half, bottom), (half, right)), constant_values=np.nan)
+    around = sliding_window_view(padded, (2 * TILE, 2 * TILE))[::TILE, ::TILE, ::STRIDE, ::STRIDE]
+    return around.reshape(*around.shape[:2], -1)
+
+
+def in_order(values: Image) -> Image:
+    """Along the last axis, what is NaN behind the others."""
+    return np.sort(values, axis=-1)
+
+
+def median_of(ordered: Image) -> tuple[Image, NDArray[Any]]:
+    """Medians along the last axis, NaN left out, and of how many numbers they are."""
+    count = np.count_nonzero(~np.isnan(ordered), axis=-1)
+    below, above = (np.take_along_axis(ordered, np.maximum(each, 0)[..., None], -1)[..., 0] for each in ((count - 1) // 2, count // 2))
+    median: Image = (below + above) * np.float32(0.5)
+    return median, count
+
+
+def over_tiles(of_each: Image, shape: tuple[int, ...]) -> Image:
+    """What each tile has, in each of its pixels."""
+    return of_each.repeat(TILE, axis=0).repeat(TILE, axis=1)[: shape[0], : shape[1]]

@@ -32,6 +32,7 @@ from detcal.response.brightness import (
 from detcal.response.calibration import Response
 from detcal.response.flats import flats_in_time
 from detcal.response.images import as_dark_image, dark_at, darks_by_exposure, divided_terms, filled, terms_of
+from detcal.response.moving import check_eigenflats, correct_by_eigenflats, find_eigenflats
 from detcal.response.options import check_correction, check_order, check_smoothing, checked_limits
 
 Boundary = Literal["nearest", "reflect", "mirror", "wrap"]
@@ -184,6 +185,8 @@ def correct_response(
     dark: ArrayLike | None = None,
     flat: ArrayLike | None = None,
     flat_positions: str | ArrayLike | None = None,
+    flat_model: Literal["eigenflats"] | None = None,
+    flat_components: int | None = None,
     average: Average = "clipped",
     saturation: float | None = None,
     residual_sigma: float | None = None,
@@ -213,6 +216,11 @@ def correct_response(
         coordinate of frames and flats, a time or an angle say; or a number for each flat frame: 0 where the first of the frames that are
         given was taken, 1 where the next was, negative before. By default the numbers in the file, where frames and flats come from one
         stack of it (NXtomo); else all flats are averaged.
+    flat_model : "eigenflats", optional
+        Of a beam that moves from frame to frame: its flat is the average flat and a part of each eigenflat (see Notes). None: the average
+        is the flat, or lies between those that `flat_positions` says.
+    flat_components : int, optional
+        How many eigenflats there are. Default: as many as differ by more than noise does, at most 12.
     average : "clipped", "mean" or "median"
         Of dark and flat frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
         readings.
@@ -256,9 +264,20 @@ def correct_response(
         Here, for shapes and options, and for frames that say they have had a gain, a dark, a flat or a normalization already; when
         computed, for a flat that is nowhere brighter than its dark, or all of it saturated.
 
+    Notes
+    -----
+    Eigenflats are the principal components of the flats, each less the average flat of the same brightness, in units of photon noise;
+    readings that stand out, zingers, take no part. How many there are says parallel analysis (Horn 1965): their eigenvalues are larger
+    than those of white noise, whose level and spread are those of the smaller half. A frame's part of each is what leaves the least total
+    variation in the corrected frame, in groups of as many pixels as show the eigenflats best (Van Nieuwenhove et al. 2015). No region has
+    to be free of the sample; but what is as smooth as the sample is found less well, and a sample that looks like an eigenflat is
+    corrected away. How bright the beam was no frame with a sample says: that is for `normalization`. Flats should be many, and show all
+    that the beam does.
+
     References
     ----------
-    Croton et al., Optics Express 27 (2019) 14231, section 2.
+    Croton et al., Optics Express 27 (2019) 14231, section 2. Van Nieuwenhove, De Beenhouwer, De Carlo, Mancini, Marone and Sijbers, Optics
+    Express 23 (2015) 27975. Horn, Psychometrika 30 (1965) 179.
 
     Examples
     --------
@@ -276,13 +295,17 @@ def correct_response(
     shape = stack.shape[1], stack.shape[2]
     check_average(average)
     check_correction(shape, response, dark, flat, flat_positions, residual_sigma, fill)
+    check_eigenflats(flat_model, flat_components, flat, flat_positions)
     given = {"dark": dark, "gain": response, "flat": flat, "normalization": normalization}
     done = [name for name, each in given.items() if each is not None]
     refuse_twice(stack, done, "leave out what was done: dark, flat, normalization, or the whole correction")
     region = as_region(normalization, shape)
     monitor = None if region else normalization
     light = light_of_frames(stack, monitor, exposure)
-    groups, places = ([], None) if flat is None else flats_in_time(stack, with_light(flat, monitor, exposure), flat_positions)
+    groups, places = [], None
+    if flat is not None:
+        flat = with_light(flat, monitor, exposure)
+        groups, places = ([flat], None) if flat_model else flats_in_time(stack, flat, flat_positions)
     stack, valid = find_readings(stack, dummy=dummy)
     options: dict[str, Any] = {"dummy": dummy, "average": average, "saturation": saturation}
     darks = darks_by_exposure(dark, exposure, shape, **options)
@@ -296,10 +319,16 @@ def correct_response(
         below = None if flat_is_dark_subtracted else dark_at(darks, mean_of(each, EXPOSURE), "flats")
         divisors.append(divide(image, below, terms, bad, light=mean_of(each, LIGHT)))
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
+    if flat_model is not None:
+        names["flats"] = flat_model
     if places is not None:
         names["flats"] = f"interpolated between {len(groups)} groups"
     options = {"whole": False, "name": "corrected", "attrs": attributes_of(stack, names, done=done)}
-    if places is None:
+    if flat_model is not None:
+        images = [dark_image, *divided_terms(terms, bad, *divisors)]
+        model = find_eigenflats(flat, image, below, bad, flat_components, dummy=dummy, saturation=find_limit(as_stack(flat), saturation))
+        corrected = correct_by_eigenflats(stack, images, model, valid, **options | {"whole": True})
+    elif places is None:
         images = [dark_image, *divided_terms(terms, bad, *divisors)]
         corrected = map_frames(correction.correct, stack, {"valid": valid}, images=images, **options)
     else:

@@ -73,6 +73,7 @@ OPERATIONS = {
         lambda: response.correct_response(FRAMES, GAIN, dark=FRAMES, mask=MASK, fill="interpolate", normalization="0:9, 0:9"),
         lambda: response.correct_response(FRAMES, flat=FRAMES, dark=FRAMES, exposure={"frames": 1, "flat": 2, "dark": [1, 1, 2, 2]}),
         lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
+        lambda: response.correct_response(FRAMES, flat=FRAMES, dark=IMAGE, flat_model="eigenflats", flat_components=1),
     ],
     "ring_amplitude": [lambda: response.ring_amplitude(FRAMES, mask=MASK)],
     "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],

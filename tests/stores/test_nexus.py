@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detcal import open_frames
-from detcal.errors import InputError
+from detcal.errors import InputError, MissingWarning
 
 STACK = np.arange(6 * 4 * 5, dtype=np.uint16).reshape(6, 4, 5)
 THETA = np.arange(6.0) * 3
@@ -152,3 +152,12 @@ def test_what_was_measured_beside_the_frames_is_no_frames(tmp_path: Path, kind: 
         del file["entry/frames/data"]
     with pytest.raises(InputError, match="no dataset of shape"):
         open_frames(tmp_path / "map.nxs")
+
+
+def test_of_many_broken_links_a_few_are_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "scan.nxs", "w") as file:
+        file["entry/data"] = STACK
+        for number in range(30):
+            file[f"entry/link{number:02}"] = h5py.ExternalLink(f"lost{number}.h5", "/data")
+    with pytest.warns(MissingWarning, match=r"are left out: /entry/link00 → lost0.h5, \S+ → \S+, \S+ → lost2.h5 and 27 more$"):
+        open_frames(tmp_path / "scan.nxs")

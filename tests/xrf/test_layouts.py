@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 
 import h5py
@@ -367,3 +368,13 @@ def test_a_recipe_writes_a_cube_as_numbers_beside_a_header(tmp_path, suffix, num
     command(tmp_path, "run", "recipe.toml")
     np.testing.assert_allclose(np.fromfile(tmp_path / f"out{numbers}", "<f4").reshape(MAP.shape), MAP, rtol=1e-6)
     assert sorted(path.name for path in tmp_path.glob("*.*") if path.stem == "out") == sorted([f"out{suffix}", f"out{numbers}"])
+
+
+def test_a_stack_that_nothing_calls_spectra_is_told_of(tmp_path):
+    with h5py.File(tmp_path / "stack.h5", "w") as file:
+        file["entry/data"] = np.ones((4, 5, 32), np.uint16)
+    with pytest.warns(UserWarning, match="nothing in .* says that .*entry/data is spectra"):
+        detcal.open_scan(tmp_path / "stack.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detcal.open_scan(tmp_path / "stack.h5", spectra="entry/data")

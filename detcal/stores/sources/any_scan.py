@@ -1,5 +1,6 @@
 """X-ray fluorescence scans in files of any layout."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import fspath
@@ -111,6 +112,12 @@ def open_scan(
             for read, values in ((seconds_in, live_time_s), (energies_in, energy_kev))
         )
         return open_crono(path, motor_step_um=motor_step_um, live_time_s=times, energy_kev=energies, chunks=chunks)
+    if layout.says_nothing and (spectra, positions, energy_kev) == (None, None, None):
+        warnings.warn(
+            f"nothing in {name} says that {layout.spectra[0]} is spectra: there are neither positions nor energies beside it, and its last "
+            "axis is taken for channels; say so by spectra=, or give energy_kev",
+            stacklevel=2,
+        )
     if motor_step_um != 1:
         raise InputError(f"motor_step_um is for scans of a Crono scanner, and {name} is none: leave it out")
     if positions is not None:

@@ -25,6 +25,7 @@ PADDED = 4  # digits of a number from which on it counts parts, and does not nam
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
 BESIDE = ("NXmonitor", "NXsample", "NXtransformations", "NXpositioner", "NXsource", "NXmonochromator")  # what NeXus has no frames in
 CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
+MOST_LISTED = 3  # links that lead nowhere; `detcal tree` shows all
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
 
@@ -106,8 +107,14 @@ def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
     for narrow in (without_companions, without_sources, default_only, signals_only):
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
-    lost = ", ".join(f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks))
+    lost = listed_in_short([f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks)])
     return only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost), lost
+
+
+def listed_in_short(names: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def without_beside(file: h5py.File, found: Survey) -> Survey:

@@ -41,6 +41,11 @@ class Layout:
     real_time_s: str | None = None
     energy_kev: str | None = None
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the spectra were found by their size alone."""
+        return self.dims is None and not self.positions and self.energy_kev is None
+
 
 def maps_layout(file: h5py.File) -> Layout | None:
     """Fly scans of the APS: raw, a dataset for each element of the detector, or else as MAPS and XRF-Maps add them up."""

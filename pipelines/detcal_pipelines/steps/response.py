@@ -12,11 +12,13 @@ from detcal.frames.averages import Average
 from detcal.frames.needs import Needs
 from detcal.response import Response, correct_response, fit_response, plot_pixel_calibrations, ring_amplitude
 from detcal.response.brightness import REGION
+from detcal.response.eigenflats import MOST
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
 from detcal.response.memory import (
     correct_response_bytes,
     divided_bytes,
+    eigenflats_bytes,
     fill_bytes,
     fit_response_bytes,
     sample_pixels_bytes,
@@ -28,7 +30,7 @@ from detcal_pipelines.steps.response_sources import DARK, Exposures, Place, Resp
 from detcal_pipelines.steps.sources import DarkOrNumber, Normalization, as_factors
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
-FEWEST, MOST, RING_BYTES = 4, 32, 2**28  # frames that rings are measured in, for a report, and bytes of them
+FEWEST, RING_FRAMES, RING_BYTES = 4, 32, 2**28  # frames that rings are measured in, for a report, and bytes of them
 
 
 class FitResponse(Step[Any]):
@@ -194,6 +196,15 @@ class CorrectResponse(Step[Known]):
         "stack",
         examples=["rotation_angle"],
     )
+    flat_model: Literal["eigenflats"] | None = Field(
+        None,
+        description="eigenflats: the flat of each frame is the average and a part of each way in which flats differ, of a beam that moves; "
+        "default: the average, or between flats in time",
+        examples=["eigenflats"],
+    )
+    flat_components: int | None = Field(
+        None, gt=0, description="how many eigenflats; default: as many as differ by more than noise, at most 12", examples=[2]
+    )
     average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out, of four frames or more")
     saturation: float | None = Field(
         None, description="readings of dark and flat from this number on are none; default: as in fit_response", examples=[65535]
@@ -225,13 +236,14 @@ class CorrectResponse(Step[Known]):
 
     @property
     def takes_rows(self) -> bool:
-        """Neighbours of a bad pixel may be in other rows, and so may a region."""
-        return self.fill is None and not (isinstance(self.normalization, str) and REGION.fullmatch(self.normalization))
+        """Neighbours of a bad pixel may be in other rows, and so may a region; eigenflats are of whole frames."""
+        region = isinstance(self.normalization, str) and REGION.fullmatch(self.normalization)
+        return self.fill is None and self.flat_model is None and not region
 
     def for_data(self, data: Any) -> Self:
         """Knowing how many images the flats are averaged to."""
         suited = self.model_copy()
-        if self.flat is not None:
+        if self.flat is not None and self.flat_model is None:
             suited._groups = len(flats_in_time(data, self.flat.open(1), self.options_of(correct_response)["flat_positions"])[0])
         return suited
 
@@ -249,6 +261,11 @@ class CorrectResponse(Step[Known]):
         own = correct_response_bytes(block.image_shape, block.depth, block.itemsize, order=2, flats=self._groups)
         for _ in filter(None, (self.normalization, self.exposure)):
             own += divided_bytes(block.image_shape, block.depth)
+        if self.flat_model is not None and self.flat is not None:
+            flats = self.flat.open(block.depth)
+            components = self.flat_components or min(len(flats) - 1, MOST)
+            flat_block = frames_a_block(flats) * flats[0].nbytes
+            own += eigenflats_bytes(block.image_shape, block.depth, len(flats), components, flat_block)
         if self.fill is not None:
             own += fill_bytes(block.image_shape, block.depth, ready.count_bad())
         return own + means(block, self.dark, self.flat)
@@ -262,7 +279,10 @@ class CorrectResponse(Step[Known]):
         curved = replace(unit, curvature=unit.offset)
         in_time = correct_response(data, flat=data, flat_positions=np.array([0, len(data) - 1]))
         filled = correct_response(data, unit, flat=data, mask=np.eye(*data.shape[1:]), fill="interpolate", normalization="0:2, 0:2")
-        return correct_response(data, curved, flat=data) + filled + in_time
+        found = correct_response(data, curved, flat=data) + filled + in_time
+        if self.flat_model is None:
+            return found
+        return found + correct_response(data, flat=np.concatenate([data, data]), flat_model="eigenflats", flat_components=1)
 
 
 def rings_in(before: xr.DataArray, after: xr.DataArray) -> str:
@@ -283,5 +303,5 @@ def few_frames(frames: xr.DataArray) -> xr.DataArray:
         rows = frames.chunks[1][0]
         top = frames.shape[1] // 2 // rows * rows
         return frames[:, top : top + rows]
-    number = min(len(frames), MOST, max(FEWEST, RING_BYTES // frames[0].nbytes))
+    number = min(len(frames), RING_FRAMES, max(FEWEST, RING_BYTES // frames[0].nbytes))
     return frames[np.linspace(0, len(frames) - 1, number).round().astype(int)]
