@@ -7,7 +7,7 @@ azimuthal     integration, sigma-clipping and quantiles of diffraction frames in
 xrf           X-ray fluorescence scans on regular grids, and element maps
 
 `open_frames`, `open_scan` (or `open_crono`, `open_maps`, `open_spectra`), `save` and `load` read and write; `convert_crono` does both;
-`tree` lists what a file holds, `get_array` takes one array out of it.
+`preview` draws a first look at a file of frames; `tree` lists what a file holds, `get_array` takes one array out of it.
 Everything is imported on first use, so that a worker that only corrects frames does not carry the rest.
 """
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from detcal import azimuthal, distortion, response, sensor, xrf
     from detcal.conversion import convert_crono
     from detcal.errors import DetcalError
+    from detcal.first_look import preview
     from detcal.stores import get_array, load, open_frames, save, tree
     from detcal.stores.sources.any_scan import open_scan, open_spectra
     from detcal.stores.sources.crono import open_crono
@@ -36,6 +37,7 @@ MODULES = {
     "open_maps": "detcal.stores.sources.fly_scans",
     "open_scan": "detcal.stores.sources.any_scan",
     "open_spectra": "detcal.stores.sources.any_scan",
+    "preview": "detcal.first_look",
     "save": "detcal.stores",
     "tree": "detcal.stores",
 }
@@ -53,6 +55,7 @@ __all__ = [
     "open_maps",
     "open_scan",
     "open_spectra",
+    "preview",
     "response",
     "save",
     "sensor",

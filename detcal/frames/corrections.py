@@ -14,6 +14,7 @@ NAMES = {
     "dark": "a dark taken off",
     "gain": "pixel gains applied",
     "flat": "a flat divided out",
+    "normalization": "a normalization",
     "parallax": "parallax in the sensor taken out",
     "efficiency": "the sensor's efficiency divided out",
     "distortion": "distortion corrected",

@@ -261,8 +261,8 @@ def correct_response(
     Raises
     ------
     InputError
-        Here, for shapes and options, and for frames that say they have had a gain, a dark or a flat already; when computed, for a flat
-        that is nowhere brighter than its dark, or all of it saturated.
+        Here, for shapes and options, and for frames that say they have had a gain, a dark, a flat or a normalization already; when
+        computed, for a flat that is nowhere brighter than its dark, or all of it saturated.
 
     Notes
     -----
@@ -296,9 +296,9 @@ def correct_response(
     check_average(average)
     check_correction(shape, response, dark, flat, flat_positions, residual_sigma, fill)
     check_eigenflats(flat_model, flat_components, flat, flat_positions)
-    given = {"dark": dark is not None, "gain": response is not None, "flat": flat is not None}
-    done = [name for name in given if given[name]]
-    refuse_twice(stack, done, "leave out what was done: dark, flat, or the whole correction")
+    given = {"dark": dark, "gain": response, "flat": flat, "normalization": normalization}
+    done = [name for name, each in given.items() if each is not None]
+    refuse_twice(stack, done, "leave out what was done: dark, flat, normalization, or the whole correction")
     region = as_region(normalization, shape)
     monitor = None if region else normalization
     light = light_of_frames(stack, monitor, exposure)

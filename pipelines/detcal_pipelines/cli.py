@@ -247,6 +247,27 @@ def tree(path: Path) -> None:
 
 
 @main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dataset", help="Where the frames are in the file; default: what the file says, or the only 3-D one.")
+@click.option("--output", type=click.Path(path_type=Path), help="The picture; default: FILE.preview.png in this folder.")
+@OVERWRITE
+@clear_exit
+def preview(file: Path, dataset: str | None, output: Path | None, overwrite: bool) -> None:
+    """Look at a few frames of a file: draw three and the histogram, and say what of them was measured."""
+    from detcal.first_look import draw_sample, look_at
+    from detcal.stores import check_apart
+    from detcal.stores.targets.replacing import check_free
+
+    picture = output or Path(f"{file.name}.preview.png")
+    check_free(picture, overwrite)
+    check_apart(picture, [file])
+    sample = look_at(file, dataset)
+    click.echo(sample.text)
+    draw_sample(sample).savefig(picture, format="png", dpi=100)
+    click.echo(f"wrote {picture}")
+
+
+@main.command()
 @click.option("--memory", type=Bytes(), default="1GiB", show_default=True, help="Memory of the whole process.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), default="detcal-demo", show_default=True, help="Where the demo writes; must not exist."

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from detcal import simulate
 from detcal.errors import DetcalError, OutputError, PlanError
-from detcal.response import Response
+from detcal.response import Response, ring_amplitude
 from detcal.response.memory import fit_response_bytes
 from detcal.response.smoothing import smooth
 from detcal.stores import load, open_frames, save
@@ -117,10 +117,11 @@ def show(folder: Path, outcomes: list[Outcome], start: float, console: Console) 
     """Figures and a picture of what was corrected."""
     sinograms = {name: absorption(rows) for name, rows in detector_rows(folder).items()}
     truth = absorption(true_rows())
-    stripes = {name: 1e3 * (sinogram - truth).mean(axis=0) for name, sinogram in sinograms.items()}
+    errors = {name: 1e3 * (sinogram - truth) for name, sinogram in sinograms.items()}
+    rings = {name: float(ring_amplitude(error, quantity="attenuation")) for name, error in errors.items()}
     picture = folder / "demo.png"
-    draw({name: sinogram[:, ROW] for name, sinogram in sinograms.items()}, stripes, picture)
-    console.print(summary(stripes, outcomes, perf_counter() - start))
+    draw(sinograms, errors, rings, picture)
+    console.print(summary(rings, outcomes, perf_counter() - start))
     console.print(f"Look at [bold]{picture}[/bold]. For your own data, continue with:\n")
     console.print(NEXT, highlight=False, soft_wrap=True)
 
@@ -176,12 +177,7 @@ def absorption(transmission: NDArray[Any]) -> Image:
     return xr.DataArray(found, dims=("frame", "y", "x")).interpolate_na("x", fill_value="extrapolate").values
 
 
-def ring_amplitude(stripes: Image) -> float:
-    """Robust standard deviation of each pixel's error that stays through all angles, which is what makes rings."""
-    return float(1.4826 * np.median(np.abs(stripes - np.median(stripes))))
-
-
-def summary(stripes: Images, outcomes: list[Outcome], seconds: float) -> Table:
+def summary(rings: dict[str, float], outcomes: list[Outcome], seconds: float) -> Table:
     """The demo's figures."""
     table = Table(title=f"detcal demo: {seconds:.0f} s in all", title_justify="left")
     for heading in ("", *RECIPES):
@@ -196,28 +192,28 @@ def summary(stripes: Images, outcomes: list[Outcome], seconds: float) -> Table:
     for name, cells in rows.items():
         table.add_row(name, *cells)
     table.add_section()
-    for name, errors in stripes.items():
-        table.add_row(f"ring amplitude, {name}", "", f"{ring_amplitude(errors):.2f} ‰ of the beam")
+    for name, amplitude in rings.items():
+        table.add_row(f"ring amplitude, {name}", "", f"{amplitude:.2f} ‰ of the beam")
     return table
 
 
-def draw(sinograms: Images, stripes: Images, path: Path) -> None:
+def draw(sinograms: Images, errors: Images, rings: dict[str, float], path: Path) -> None:
     """Slices before and after, their middle enlarged in the same greys, and the errors that make the rings."""
     from matplotlib.figure import Figure
 
     with ThreadPoolExecutor(CPU_COUNT) as threads:
         sides = {"whole": 2.0, "middle": 0.2}
         slices = {
-            (name, part): threads.submit(simulate.reconstruct_slice, sinogram, ANGLES, SLICE, side)
+            (name, part): threads.submit(simulate.reconstruct_slice, sinogram[:, ROW], ANGLES, SLICE, side)
             for (name, sinogram), (part, side) in product(sinograms.items(), sides.items())
         }
     figure = Figure(figsize=(12, 10.5), layout="constrained")
     for (whole, middle, profile), name in zip(figure.subplots(3, 3, height_ratios=(4, 4, 2)).T, sinograms, strict=True):
         whole.imshow(slices[name, "whole"].result(), cmap="gray", vmin=-0.3, vmax=2.8)
-        whole.set_title(f"{name}: rings {ring_amplitude(stripes[name]):.1f} ‰", fontsize="x-large")
+        whole.set_title(f"{name}: rings {rings[name]:.1f} ‰", fontsize="x-large")
         middle.imshow(slices[name, "middle"].result(), cmap="gray", vmin=0.2, vmax=1.0)
         middle.set_title("the middle, enlarged")
-        profile.plot(stripes[name][ROW], color="C3", linewidth=0.6)
+        profile.plot(errors[name][:, ROW].mean(axis=0), color="C3", linewidth=0.6)
         profile.set(title="error of each column, mean of all angles", xlabel="column", ylabel="‰ of the beam", ylim=(-12, 12))
         for axis in (whole, middle):
             axis.set_axis_off()

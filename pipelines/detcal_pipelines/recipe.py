@@ -43,7 +43,17 @@ from detcal_pipelines.steps.step import Step
 
 STORES = (".zarr", ".zip")  # outputs whose chunks may hold few rows of many frames: other files are written frame by frame
 MOST_WORKERS = 4096  # threads of one process, more than any machine has cores for
-OutputPath = Annotated[str, AfterValidator(in_folder)]
+
+
+def in_folder_that_exists(path: str, info: ValidationInfo) -> str:
+    """A path as seen from the recipe's folder, in a folder that is there."""
+    found = in_folder(path, info)
+    if not (folder := Path(found).parent).is_dir():
+        raise ValueError(f"no such folder: {folder}")
+    return found
+
+
+OutputPath = Annotated[str, AfterValidator(in_folder_that_exists)]
 
 
 def as_step(given: Any, info: ValidationInfo) -> Step[Any]:

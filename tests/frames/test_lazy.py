@@ -75,6 +75,7 @@ OPERATIONS = {
         lambda: response.correct_response(FRAMES, flat=FRAMES, flat_positions=[0, *[5] * (len(FRAMES) - 1)], average="median"),
         lambda: response.correct_response(FRAMES, flat=FRAMES, dark=IMAGE, flat_model="eigenflats", flat_components=1),
     ],
+    "ring_amplitude": [lambda: response.ring_amplitude(FRAMES, mask=MASK)],
     "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],
     "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
     "crop": [lambda: response.crop(FRAMES, "1:9, :8")],

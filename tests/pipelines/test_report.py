@@ -7,16 +7,20 @@ import shutil
 import struct
 import tomllib
 
+import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 from detcal_pipelines.ledger import Ledger
 from detcal_pipelines.pictures import SIDE
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.reports.gathering import report_of
 from detcal_pipelines.reports.plain import as_text
 from detcal_pipelines.reports.toml import as_toml
+from detcal_pipelines.steps.response import FEWEST, few_frames, rings_in
 from detcal_pipelines.unfinished import Places
 
+from detcal.frames.stack import DIMS
 from detcal.version import __version__
 from tests.pipelines.inputs import OPTIONS
 from tests.pipelines.reports import output_of, page_of
@@ -49,6 +53,23 @@ def test_pictures_of_frames_say_how_much_of_them_is_masked(reported):
     captions = page_of(reported / "new_corrected.zarr").text
     assert "frame 0 of 12: 48 × 48, none masked" in captions
     assert "frame 6 of 12" in captions
+
+
+def test_a_correction_tells_its_rings_before_and_after(finished):
+    """Gains were simulated to scatter by 30 ‰; of 10 flats and 40 frames of the sweep about 2 ‰ are left."""
+    report = " ".join(as_text(report_of(finished / "corrected.zarr")).split())
+    found = re.search(r"in 32 of 50 frames alike, by (\S+) ‰ of the beam before and (\S+) ‰ after", report)
+    before, after = map(float, found.groups())
+    assert 25 < before < 35
+    assert 0 < after < 0.2 * before
+
+
+def test_of_large_frames_few_are_looked_at_and_of_rows_some():
+    large = xr.DataArray(da.zeros((100, 8192, 4096), np.float32, chunks=(1, -1, -1)), dims=DIMS)
+    assert few_frames(large).shape == (FEWEST, 8192, 4096)
+    assert few_frames(large[:3]).shape[0] == 3
+    assert few_frames(large.chunk({"frame": -1, "y": 64})).shape == (100, 64, 4096)
+    assert rings_in(large[:3], large[:3]) == "They are measured from 4 frames on."
 
 
 def test_each_step_has_pictures_of_its_own(reported):

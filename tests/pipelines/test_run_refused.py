@@ -150,6 +150,16 @@ def test_check_finds_what_run_would_refuse(folder, old, new, message):
     assert message in fails(folder, "check", "fit_response.toml", "--overwrite")
 
 
+def test_a_missing_folder_is_told_with_its_line_and_the_other_mistakes(folder):
+    change(folder, "fit_response.toml", 'path = "response.zarr"', 'path = "nowhere/response.zarr"')
+    change(folder, "fit_response.toml", 'path = "sweep.h5"', 'path = "gone.h5"')
+    lines = (folder / "fit_response.toml").read_text().splitlines()
+    line = 1 + next(number for number, each in enumerate(lines) if "nowhere" in each)
+    told = fails(folder, "check", "fit_response.toml")
+    assert told.startswith("2 mistakes in ")
+    assert told.splitlines()[-1] == f"  output.path (line {line}): no such folder: {folder / 'nowhere'}"
+
+
 def test_other_wrong_words_on_the_command_line(folder):
     assert "Is a directory" in fails(folder, "check", ".")
     for memory in ("0", "-1GiB", "many"):

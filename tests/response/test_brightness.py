@@ -7,7 +7,7 @@ import xarray as xr
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.template import render
 
-from detcal import save
+from detcal import open_frames, save
 from detcal.errors import InputError
 from detcal.response import Response, correct_response
 from tests.pipelines.commands import change, detcal
@@ -21,6 +21,16 @@ def images(levels, **coords):
     """Frames of a level each, over a dark of 100."""
     values = 100 + np.asarray(levels, float)[:, None, None] * np.ones(SHAPE)
     return xr.DataArray(values, dims=("frame", "y", "x"), coords={name: ("frame", line) for name, line in coords.items()})
+
+
+@pytest.mark.parametrize("normalization", ["0:2, 0:2", 2.0])
+def test_what_was_normalized_is_not_normalized_again(tmp_path, normalization):
+    """Through files too."""
+    save(correct_response(images([500, 600]), dark=100, normalization=normalization), tmp_path / "normalized.zarr")
+    found, flat = open_frames(tmp_path / "normalized.zarr"), images([1000])
+    with pytest.raises(InputError, match="got some that have had a normalization"):
+        correct_response(found, flat=flat, normalization=normalization)
+    assert correct_response(found, flat=flat).attrs["corrections"] == ["dark", "normalization", "flat"]
 
 
 @pytest.mark.parametrize("response", [None, UNIT])

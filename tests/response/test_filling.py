@@ -1,12 +1,13 @@
 """Bad pixels filled from their neighbours: by request, bounded, and noted."""
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 from detcal_pipelines.recipe import read_recipe
 from detcal_pipelines.template import render
 
-from detcal import save
+from detcal import open_frames, save
 from detcal.errors import InputError
 from detcal.response import Response, correct_response
 from tests.pipelines.commands import detcal
@@ -102,3 +103,15 @@ def test_the_note_goes_on_through_steps_and_files(tmp_path):
 def test_a_fill_that_there_is_not_is_refused():
     with pytest.raises(InputError, match="expected fill = \"interpolate\", or none, got 'zero'"):
         correct_response(np.ones(SHAPE), dark=0, fill="zero")
+
+
+@pytest.mark.parametrize("flip", [None, "ud", "both"])
+def test_what_was_filled_is_known_when_frames_are_opened_again(tmp_path, flip):
+    mask = np.zeros((6, 8), bool)
+    mask[1, 2] = True
+    found = correct_response(np.full((3, 6, 8), 9, np.uint16), dark=1, mask=mask, fill="interpolate")
+    save(found, tmp_path / "filled.zarr")
+    opened = open_frames(tmp_path / "filled.zarr", flip=flip, frames=[0, 2])
+    assert isinstance(opened.filled.data, da.Array)
+    assert opened.filled.attrs == found.filled.attrs
+    np.testing.assert_array_equal(opened.filled, {None: mask, "ud": mask[::-1], "both": mask[::-1, ::-1]}[flip])

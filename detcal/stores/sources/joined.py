@@ -66,7 +66,7 @@ class Joined:
             each = [line[name][1] for line in lines if name in line and line[name][0] == dim]
             if dim == DIMS[0] and len(each) == len(self.readers):
                 joined[name] = (dim, np.concatenate(each), attrs)
-            elif dim != DIMS[0] and all(np.array_equal(values, line) for line in each):
+            elif dim != DIMS[0] and isinstance(values, np.ndarray) and all(np.array_equal(values, line) for line in each):
                 joined[name] = (dim, values, attrs)
         return joined
 

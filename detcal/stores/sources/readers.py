@@ -22,7 +22,8 @@ from detcal.stores.sources.urls import is_url
 
 Block = NDArray[np.generic]
 Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
-Coords = dict[str, tuple[str, NDArray[Any], dict[str, Any]]]  # by name: dimension, values, attributes
+# By name: dimension, values, attributes; of images, ("y", "x") and values over dask
+Coords = dict[str, tuple[str | tuple[str, ...], Any, dict[str, Any]]]
 
 
 class Reader(Protocol):

@@ -95,8 +95,8 @@ class Flipped(Around):
 
     def coords(self) -> Coords:
         return {
-            name: (dim, values[::-1] if dim in FLIPPED[self.flip] else values, attrs)
-            for name, (dim, values, attrs) in self.reader.coords().items()
+            name: (dims, values[tuple(slice(None, None, -1 if dim in FLIPPED[self.flip] else 1) for dim in np.atleast_1d(dims))], attrs)
+            for name, (dims, values, attrs) in self.reader.coords().items()
         }  # fmt: skip
 
     def read(self, start: int, stop: int) -> Block:

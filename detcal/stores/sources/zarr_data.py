@@ -240,12 +240,17 @@ def missing_in_shard(codec: ShardingCodec, store: "Folder | Archive | Remote", k
     if not isinstance(first, BytesCodec) or any(not isinstance(other, Crc32cCodec) for other in others):
         return np.zeros(inside, np.bool_)
     size = INDEX_ENTRY * prod(inside)
-    at_start = codec.index_location.value == "start"
+    at_start = word(codec.index_location) == "start"
     index = store.part(key, size + CRC_BYTES * len(others), at_start=at_start)[:size]
     if len(index) < size:  # of which zarr makes fill values if nothing is left
         raise InputError(f"the shard {key} in {store.path} is cut short: copy or write it again")
-    order = ">" if first.endian is not None and first.endian.value == "big" else "<"
+    order = ">" if word(first.endian) == "big" else "<"
     return (np.frombuffer(index, f"{order}u8").reshape(*inside, 2) == ABSENT).all(axis=-1)
+
+
+def word(option: Any) -> str:
+    """An option of a codec: a word, or before zarr 3.4 a member of an enumeration."""
+    return str(getattr(option, "value", option))
 
 
 def files_of(store: Any) -> "Folder | Archive | Remote":

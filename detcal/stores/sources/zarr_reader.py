@@ -61,7 +61,7 @@ class ZarrReader:
         return self.data.lacks_along(self.axes[:-2])
 
     def coords(self) -> Coords:
-        """The lines beside the array that lie along one of its named dimensions."""
+        """The lines beside the array that lie along one of its named dimensions, and the images (y, x) that it names as coordinates."""
         parent, _, own = self.array.rpartition("/")
         if not own or self.data.ndim > 3:
             return {}
@@ -69,7 +69,13 @@ class ZarrReader:
             members = dict(zarr.open_group(zarr_place(self.path), path=parent, mode="r").arrays())
             names = names_of_dims(members[own])
             along = {names[axis]: place for place, axis in enumerate(self.axes, 3 - self.data.ndim)} if names else {}
-            return {
+            named = str(members[own].attrs.get("coordinates", "")).split()
+            images: Coords = {
+                name: (DIMS[1:], self.image(parent, name), attributes_of_line(members[name]))
+                for name in named
+                if name in members and names_of_dims(members[name]) == DIMS[1:] and members[name].shape == self.shape[1:]
+            }
+            return images | {
                 name: (DIMS[place], self.line(parent, name), attributes_of_line(line))
                 for name, line in members.items()
                 for dim, place in along.items()
@@ -82,6 +88,11 @@ class ZarrReader:
         if lacks := found.lacks:
             warn_of(f"{found.path}::{found.name}", {"": lacks}, "values", stacklevel=2)
         return found[...]
+
+    def image(self, parent: str, name: str) -> da.Array:
+        """An image beside the frames, lazily."""
+        found = ZarrArray.open(self.path, f"{parent}/{name}".lstrip("/"))
+        return da.from_array(found, chunks=found.chunks, name=f"zarr-{tokenize(found)}", meta=np.empty((0, 0), found.dtype))
 
     def attrs(self) -> dict[str, Any]:
         with clear_errors(self.path):

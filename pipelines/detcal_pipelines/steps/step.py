@@ -5,7 +5,7 @@ A new step is a subclass of `Step` with a docstring, `operation`, fields with ty
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
 from math import ceil
@@ -150,8 +150,8 @@ class Step(BaseModel, ABC, Generic[Ready]):
         """
         return np.asarray(data, np.float32)
 
-    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Ready]) -> dict[str, list[Picture]]:
-        """What a report shows of a run that ended in this step, by title: a few frames, profiles, maps, as `pictures_of` finds them.
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Ready]) -> Mapping[str, Sequence[Picture | str]]:
+        """What a report shows of a run that ended in this step, by title: a few frames, profiles, maps, as `pictures_of` finds them; texts.
 
         Parameters
         ----------
