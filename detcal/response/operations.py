@@ -122,7 +122,7 @@ def fit_response(
 
     Notes
     -----
-    Neighbours, for what is nonlinear or blinking, are the good pixels of a square of 128 × 128 about a tile of 64 × 64; a standard deviation
+    Neighbours, for what is nonlinear or blinking, are good pixels in a square of 128 × 128 about a tile of 64 × 64. A standard deviation
     is at least what photons' noise makes, and what is below 0.1 % of the signal counts for nothing. What few frames cannot tell is not
     found: of 24 frames of 700 to 20000 counts, nine of ten pixels that lack 15 % at the end of their range are, and nearly all that lack
     15 % in every third frame. Of good pixels fewer than 1 in 10⁵ are taken for bad.
