@@ -48,6 +48,7 @@ SOME_BLOBS = 49  # that tell whether bright or dark ones are dots
 STRONG = 0.5  # of the strongest of these, below which a blob is none of theirs: light is even in the small
 LEAST_CELLS = 9  # dots of these, that a grid has
 SAME_AREA = 1.1  # of cells, whose areas differ by less
+HARDLY_ROUND = 0.5  # of the other quality
 
 
 class Cells(NamedTuple):
@@ -225,7 +226,12 @@ def cells_of(picture: Picture, blobs: Blobs) -> Cells:
 
 
 def is_better(one: Cells, other: Cells) -> bool:
-    """Whether one grid rather has the dots than the other: its cells are larger, or if they are not, its dots are rounder."""
+    """Whether one grid rather has the dots than the other: its cells are larger, or if they are not, its dots are rounder.
+
+    What hardly looks like round dots is no grid of them, however large its cells are.
+    """
+    if min(one.quality, other.quality) < HARDLY_ROUND * max(one.quality, other.quality):
+        return one.quality > other.quality
     if max(one.area, other.area) > SAME_AREA * min(one.area, other.area):
         return one.area > other.area
     return one.quality > other.quality

@@ -22,6 +22,21 @@ def test_the_lens_of_the_simulation_is_undone(barrel):
     np.testing.assert_allclose(distort(there, np.array([40.0, 60.0]), barrel, 70.0), places, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "better"),
+    [
+        ((200, 0.99), (100, 0.99), True),
+        ((100, 0.99), (200, 0.9), False),
+        ((100, 0.99), (105, 0.9), True),
+        ((100, 0.99), (200, 0.13), True),  # dark patches between bright dots, which some processors' rounding has made a grid of
+        ((100, 0.99), (0, 0), True),
+    ],
+)
+def test_the_grid_of_larger_cells_has_the_dots_if_they_look_like_dots(one, other, better):
+    one, other = points.Cells(*one), points.Cells(*other)
+    assert (points.is_better(one, other), points.is_better(other, one)) == (better, not better)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_grids_are_found_and_mapped(name):
     grid = hole_grid(**CASES[name])

@@ -46,7 +46,7 @@ def test_plan_of_a_fit(folder):
     assert found.peak_bytes <= 8 * GIB
     assert found.tasks == 2
     assert found.bytes_in == 1000 * 2048**2 * 2
-    assert found.bytes_out == 2048**2 * (4 * 4 + 2 * 4 + 1)
+    assert found.bytes_out == 2048**2 * (4 * 4 + 2 * 4 + 2 * 1)  # four images, two counts, mask and reasons
     assert found.blocks * found.depth >= 1000
     assert found.peak_bytes - PROCESS_BYTES > 5 * 7 * 8 * 2048**2  # a partial sum of each task, one that waits, and two of the total
 

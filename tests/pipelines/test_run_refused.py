@@ -112,12 +112,17 @@ def detcal_recipe(folder, mask):
     return recipe
 
 
-@pytest.mark.parametrize("output", [".", "", "sweep.h5", "dark.h5"])
+@pytest.mark.parametrize("output", [".", "sweep.h5", "dark.h5"])
 def test_an_output_never_takes_the_place_of_an_input(folder, output):
     change(folder, "fit_response.toml", 'path = "response.zarr"', f'path = "{output}"')
     for command in ("check", "run"):
         assert "would take the place of the input" in fails(folder, command, "fit_response.toml", "--overwrite")
     assert (folder / "sweep.h5").exists()
+
+
+def test_an_empty_path_is_none(folder):
+    change(folder, "fit_response.toml", 'path = "response.zarr"', 'path = ""')
+    assert "output.path (line 38): expected a path, got an empty one" in fails(folder, "check", "fit_response.toml")
 
 
 def test_a_folder_that_is_no_store_is_not_overwritten(folder):
