@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xraydb
+from numpy.typing import NDArray
 from pyFAI.detectors.sensors import ALL_MATERIALS, SensorMaterial
 from scipy.interpolate import CubicSpline
 
@@ -97,12 +98,18 @@ def from_table(material: SensorMaterial, energy_kev: float, absorption: str, den
     """µ or µ_en of one of pyFAI's materials."""
     for limits, table in material._data.items():
         if limits.min <= energy_kev <= limits.max:
-            energies, total, energy = np.log(table.T)
+            energies, total, energy = np.log(between_edges(table, energy_kev).T)
             place = np.log(energy_kev)
             found = CubicSpline(energies, total, bc_type="natural")(place) if absorption == "total" else np.interp(place, energies, energy)
             return float(100 * np.exp(found) * (density_g_cm3 or material.rho))
     lowest, highest = min(limits.min for limits in material._data), max(limits.max for limits in material._data)
     raise InputError(f"{material.name} is not tabulated at {energy_kev} keV: its table goes from {lowest:g} to {highest:g} keV")
+
+
+def between_edges(table: NDArray[np.float64], energy_kev: float) -> NDArray[np.float64]:
+    """The part of a table around an energy in which energies grow: at an absorption edge, one stands there twice."""
+    parts = np.split(table, np.flatnonzero(np.diff(table[:, 0]) <= 0) + 1)
+    return next(part for part in reversed(parts) if len(part) > 1 and part[0, 0] <= energy_kev)
 
 
 def from_formula(material: str, energy_kev: float, density_g_cm3: float | None) -> float:

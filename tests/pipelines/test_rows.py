@@ -98,7 +98,7 @@ def test_each_pixel_by_itself_is_corrected_by_rows(folder: Path, chunks_read: li
     write(folder, CORRECT)
     assert "rows, " in detcal(folder, "plan", "r.toml").output
     detcal(folder, "run", "r.toml", "--workers", "2")
-    assert chunks_read.count("rows.h5") == CHUNKS + 4  # of the report: a row in each of two blocks of two chunks
+    assert chunks_read.count("rows.h5") == CHUNKS + 4 + 4  # of the report: a row in each of two blocks of two chunks; those for rings
     assert chunks_read.count("dark.h5") == CHUNKS
     stored = zarr.open_array(folder / "out.zarr/corrected", mode="r")
     assert stored.chunks == (SHAPE[0], 2 * ROWS, SHAPE[2])

@@ -57,6 +57,7 @@ WITHOUT_STEP = {
     "attenuation_per_m": "a number: build_psf takes material and energy",
     "find_grid_points": "fit_distortion has its options, and takes dots that it found",
     "calibrate_energy": "its two lines are chosen by eye; a scan takes energy_kev",
+    "ring_amplitude": "a number: the report of correct_response has it",
     "plot_absorption": "a figure",
     "plot_distortion": "a figure",
     "plot_frame": "a figure",

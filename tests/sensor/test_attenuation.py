@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xraydb
+from pyFAI.detectors.sensors import ALL_MATERIALS
 
 from detcal.sensor import attenuation_per_m, build_psf
 from tests.sensor.geometries import tilted
@@ -73,3 +74,12 @@ def test_psf_takes_its_attenuation_from_material_and_energy():
     with pytest.warns(UserWarning, match="15 keV is taken, as given, though the geometry, or the frames' file, has 17.793 keV"):
         assert build_psf(tilted(), energy_kev=15, **SENSOR).attenuation_per_m == pytest.approx(232.9 * 10.34)
     assert build_psf(tilted(), thickness_m=450e-6, attenuation_per_m=77.0).attenuation_per_m == 77.0
+
+
+@pytest.mark.parametrize("material", ALL_MATERIALS)
+def test_attenuation_is_the_tables_at_their_energies(material):
+    """Which have some twice, at edges; a few of these lie within a part of a table."""
+    table = np.vstack(list(ALL_MATERIALS[material]._data.values()))
+    for energy in np.unique(table[:, 0]):
+        found = attenuation_per_m(material, energy) / (100 * ALL_MATERIALS[material].rho)
+        assert np.isclose(found, table[table[:, 0] == energy, 1], rtol=1e-6).any(), energy

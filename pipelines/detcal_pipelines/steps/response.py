@@ -30,7 +30,7 @@ from detcal_pipelines.steps.response_sources import DARK, Exposures, Place, Resp
 from detcal_pipelines.steps.sources import DarkOrNumber, Normalization, as_factors
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
-FEWEST, RING_FRAMES, RING_BYTES = 4, 32, 2**28  # frames that rings are measured in, for a report, and bytes of them
+FEWEST, RING_FRAMES, RING_BYTES = 4, 32, 2**26  # frames that rings are measured in, for a report, and bytes of them
 
 
 class FitResponse(Step[Any]):
@@ -304,4 +304,7 @@ def few_frames(frames: xr.DataArray) -> xr.DataArray:
         top = frames.shape[1] // 2 // rows * rows
         return frames[:, top : top + rows]
     number = min(len(frames), RING_FRAMES, max(FEWEST, RING_BYTES // frames[0].nbytes))
-    return frames[np.linspace(0, len(frames) - 1, number).round().astype(int)]
+    numbers = np.linspace(0, len(frames) - 1, number).round().astype(int).tolist()
+    return xr.concat(
+        [frames[number : number + 1] for number in numbers], "frame"
+    )  # each read alone: an index takes whole blocks
