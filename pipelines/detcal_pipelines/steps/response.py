@@ -25,7 +25,7 @@ from detcal.response.memory import (
 )
 from detcal.response.operations import Boundary
 from detcal.response.samples import fit_samples, sample_pixels
-from detcal_pipelines.pictures import Lines, Picture
+from detcal_pipelines.pictures import Lines, Picture, pictures_of
 from detcal_pipelines.steps.response_sources import DARK, Exposures, Place, ResponseSource, frames_a_block, means
 from detcal_pipelines.steps.sources import DarkOrNumber, Normalization, as_factors
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, Kind, MaskSource, ReadyRecipe, Step, opened
@@ -138,13 +138,12 @@ class PlotPixelCalibrations(Step[Any]):
         options = self.options_of(sample_pixels) | {"n_pixels": 1, "pixels": None, "sigma": 1.0}
         return sample_pixels(data, np.zeros(data.shape[1:]), **options | {"mask": None}).measured
 
-    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Any]) -> dict[str, list[Picture]]:
-        """For each pixel, what it should have read over what it read, and the fit."""
+    def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Any]) -> Mapping[str, Sequence[Picture]]:
+        """The sweep; and for each pixel what it should have read over what it read, and the fit."""
         samples = result.compute()
         fitted = np.transpose(fit_samples(samples, self.cutoff, self.order, self.intercept))
-        return {"What pixels should have read, over what they read": [
-            drawn(samples.isel(pixel=pixel), *each) for pixel, each in enumerate(fitted)
-        ]}  # fmt: skip
+        plots = [drawn(samples.isel(pixel=pixel), *each) for pixel, each in enumerate(fitted)]
+        return {"What went in": pictures_of(data), "What came out": plots}
 
 
 def drawn(sample: xr.Dataset, gain: float, offset: float, curvature: float, gain_error: float, r_squared: float) -> Lines:
@@ -305,6 +304,4 @@ def few_frames(frames: xr.DataArray) -> xr.DataArray:
         return frames[:, top : top + rows]
     number = min(len(frames), RING_FRAMES, max(FEWEST, RING_BYTES // frames[0].nbytes))
     numbers = np.linspace(0, len(frames) - 1, number).round().astype(int).tolist()
-    return xr.concat(
-        [frames[number : number + 1] for number in numbers], "frame"
-    )  # each read alone: an index takes whole blocks
+    return xr.concat([frames[number : number + 1] for number in numbers], "frame")  # each read alone: an index takes whole blocks
