@@ -24,8 +24,7 @@ MIB = 2**20
 
 # Resident memory of a process that has imported and loaded what the steps and the report need, before it holds any data; and what a
 # cluster's worker takes beyond what it held before the run: its messages, and what its allocator keeps of them.
-PROCESS_BYTES = 400 * MIB
-WORKER_BYTES = 64 * MIB
+PROCESS_BYTES, WORKER_BYTES = 400 * MIB, 64 * MIB
 THREAD_BYTES = 24 * MIB  # that the allocator keeps for a thread once it has had them
 
 # Files that are open at once: of the process, with chunks of zarr stores, which its 32 threads for these read; and of a task.

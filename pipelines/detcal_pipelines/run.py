@@ -259,8 +259,7 @@ class Job:
         """Compute all blocks that are not done yet, window by window."""
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
         turns = Turns(writes, ledger.history.done)
-        count = len(turns.sizes())
-        fold = largest_fold(graph, writes) if count == 1 else None
+        fold = largest_fold(graph, writes) if (count := len(turns.sizes())) == 1 else None
         if fold is not None:
             graph = with_saving(graph, fold, self.places.sums)
             if (last := read_sums(self.places.sums, fold.parts)) is not None:
