@@ -1,6 +1,5 @@
 """What several tests share."""
 
-import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySubject:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Workers take the groups in this order."""
     items.sort(key=lambda item: ORDER.index(group) if (group := group_of(item.nodeid)) in ORDER else len(ORDER))
-
-
-def pytest_collection_finish() -> None:
-    """What all modules have loaded stays to the end: no search for garbage, as pyFAI begins with each geometry, looks through it."""
-    gc.collect()
-    gc.freeze()
 
 
 def group_of(nodeid: str) -> str:

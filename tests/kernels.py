@@ -7,7 +7,5 @@ from numba.core.dispatcher import Dispatcher
 
 def compiled_kernels() -> set[tuple[str, str, object]]:
     """Each with each type of arguments that it was compiled for, or loaded from the cache."""
-    gc.unfreeze()  # those that tests/conftest.py has taken out of sight
     kernels = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
-    gc.freeze()
     return {(kernel.__module__, kernel.__name__, signature) for kernel in kernels for signature in kernel.signatures}
