@@ -1,12 +1,13 @@
 """The images that frames are corrected with: the dark, gains, and what is filled; lazily."""
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 
 from detcal.errors import InputError
 from detcal.frames.averages import Average
@@ -15,7 +16,7 @@ from detcal.frames.limits import find_limit
 from detcal.frames.stack import as_image, as_stack
 from detcal.frames.valid import as_mask
 from detcal.response import correction, filling
-from detcal.response.brightness import exposures_of
+from detcal.response.brightness import EXPOSURE, LIGHT, exposures_of, mean_of
 from detcal.response.calibration import Response
 from detcal.response.flats import as_slice
 
@@ -68,6 +69,31 @@ def as_dark_image(
         return image
     masked: da.Array = da.where(da.asarray(as_mask(mask, shape, "frames")).rechunk(-1), np.float32(np.nan), image)
     return masked
+
+
+class Flat(NamedTuple):
+    """The mean of some flats, the dark that is to be taken off it, if any, and what frames are divided by."""
+
+    image: da.Array
+    dark: da.Array | None
+    divisor: Delayed
+
+
+def as_flat(
+    flats: Any,
+    darks: dict[float, da.Array],
+    shape: tuple[int, int],
+    divide: Callable[..., Any],
+    terms: list[da.Array],
+    bad: da.Array | None,
+    *,
+    saturation: float | None,
+    **options: Any,
+) -> Flat:
+    """Flats averaged, the dark of their exposure (None, of no darks), and what `divide` makes of them."""
+    image = as_image(flats, shape, "a flat", saturation=find_limit(as_stack(flats), saturation), **options)
+    dark = dark_at(darks, mean_of(flats, EXPOSURE), "flats") if darks else None
+    return Flat(image, dark, delayed(divide, pure=True)(image, dark, terms, bad, light=mean_of(flats, LIGHT)))
 
 
 def as_number(dark: Any) -> float:

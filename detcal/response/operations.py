@@ -15,23 +15,20 @@ from detcal.frames.averages import Average, check_average
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
-from detcal.frames.stack import as_image, as_stack
+from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import correction, defects, kernels
 from detcal.response.brightness import (
-    EXPOSURE,
-    LIGHT,
     as_region,
     divided_by,
     divided_by_region,
     exposures_of,
     light_of_frames,
-    mean_of,
     with_light,
 )
 from detcal.response.calibration import Response
 from detcal.response.flats import flats_in_time
-from detcal.response.images import as_dark_image, dark_at, darks_by_exposure, divided_terms, filled, terms_of
+from detcal.response.images import as_dark_image, as_flat, dark_at, darks_by_exposure, divided_terms, filled, terms_of
 from detcal.response.moving import check_eigenflats, correct_by_eigenflats, find_eigenflats
 from detcal.response.options import check_correction, check_order, check_smoothing, checked_limits
 
@@ -311,13 +308,10 @@ def correct_response(
     darks = darks_by_exposure(dark, exposure, shape, **options)
     dark_image = dark_at(darks, None if exposure is None else exposures_of(stack, exposure), "frames")
     terms, bad, smoothing = terms_of(response, mask, shape)
-    divide = delayed(partial(correction.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma), pure=True)
-    divisors: list[Any] = []
     flat_is_dark_subtracted |= "dark" in corrections_of(flat)
-    for each in groups:
-        image = as_image(each, shape, "a flat", **options | {"saturation": find_limit(as_stack(each), saturation)})
-        below = None if flat_is_dark_subtracted else dark_at(darks, mean_of(each, EXPOSURE), "flats")
-        divisors.append(divide(image, below, terms, bad, light=mean_of(each, LIGHT)))
+    divide = partial(correction.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma)
+    flats = [as_flat(each, {} if flat_is_dark_subtracted else darks, shape, divide, terms, bad, **options) for each in groups]
+    divisors = [each.divisor for each in flats]
     names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
     if flat_model is not None:
         names["flats"] = flat_model
@@ -326,7 +320,9 @@ def correct_response(
     options = {"whole": False, "name": "corrected", "attrs": attributes_of(stack, names, done=done)}
     if flat_model is not None:
         images = [dark_image, *divided_terms(terms, bad, *divisors)]
-        model = find_eigenflats(flat, image, below, bad, flat_components, dummy=dummy, saturation=find_limit(as_stack(flat), saturation))
+        (mean,) = flats
+        limit = find_limit(as_stack(flat), saturation)
+        model = find_eigenflats(flat, mean.image, mean.dark, bad, flat_components, dummy=dummy, saturation=limit)
         corrected = correct_by_eigenflats(stack, images, model, valid, **options | {"whole": True})
     elif places is None:
         images = [dark_image, *divided_terms(terms, bad, *divisors)]
