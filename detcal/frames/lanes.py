@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
@@ -32,10 +33,14 @@ def limits_of(valid):  # type: ignore[no-untyped-def]
 
 @kernel
 def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
-    """Pixels start … stop of frames (frame, pixel) as (pixel, lane): NaN if not measured. Lanes to spare are 0."""
-    tile = np.zeros((LANES, LANES), np.float32)
-    for pixel in range(start, stop, LANES):
-        tile_to_lanes(frames, valid, pixel, min(LANES, stop - pixel), tile, lanes, pixel - start)
+    """Pixels start … stop of frames (frame, pixel) as (pixel, lane), of a frame alone as (pixel,): NaN if not measured. Lanes to spare are 0."""
+    if lanes.ndim == 1:
+        for pixel in range(start, stop):
+            lanes[pixel - start] = reading(frames[0, pixel], valid)
+    else:
+        tile = np.zeros((LANES, LANES), np.float32)
+        for pixel in range(start, stop, LANES):
+            tile_to_lanes(frames, valid, pixel, min(LANES, stop - pixel), tile, lanes, pixel - start)
 
 
 @kernel
@@ -59,13 +64,17 @@ def tile_to_lanes(frames, valid, pixel, size, tile, lanes, row):  # type: ignore
 
 @kernel
 def from_lanes(lanes, start, stop, frames):  # type: ignore[no-untyped-def]
-    """The pixels (pixel, lane) back into frames (frame, pixel)."""
-    whole = stop - (stop - start) % LANES if len(frames) == LANES else start
-    for pixel in range(start, whole, LANES):
-        transpose(lanes, pixel - start, 0, frames, 0, pixel)
-    for pixel in range(whole, stop):
-        for lane in range(len(frames)):
-            frames[lane, pixel] = lanes[pixel - start, lane]
+    """The pixels (pixel, lane), or (pixel,), back into frames (frame, pixel)."""
+    if lanes.ndim == 1:
+        for pixel in range(start, stop):
+            frames[0, pixel] = lanes[pixel - start]
+    else:
+        whole = stop - (stop - start) % LANES if len(frames) == LANES else start
+        for pixel in range(start, whole, LANES):
+            transpose(lanes, pixel - start, 0, frames, 0, pixel)
+        for pixel in range(whole, stop):
+            for lane in range(len(frames)):
+                frames[lane, pixel] = lanes[pixel - start, lane]
 
 
 def in_order(frames: NDArray[Any]) -> NDArray[Any]:
@@ -96,8 +105,19 @@ def in_groups(frames: Frames) -> Iterator[tuple[Frames, slice]]:
         yield flat[group], group
 
 
+def lanes_for(frames: Frames, rows: int) -> Floats:
+    """Room for a group of frames, (row, lane); for a frame alone, (row,)."""
+    return np.empty((rows, LANES) if len(frames) > 1 else rows, np.float32)
+
+
+@register_jitable  # for Python and for kernels
+def by_lane(lanes: Floats) -> Floats:
+    """A view (row, lane) of these, of a frame alone (row, 1)."""
+    return lanes.reshape(len(lanes), lanes.size // len(lanes))
+
+
 def all_in_lanes(frames: Frames, valid: Valid) -> Floats:
-    """Frames (frame, pixel) as (pixel, lane)."""
-    lanes = np.empty((frames.shape[1], LANES), np.float32)
+    """Frames (frame, pixel) as (pixel, lane), a frame alone as (pixel,)."""
+    lanes = lanes_for(frames, frames.shape[1])
     to_lanes(frames, valid, 0, len(lanes), lanes)
     return lanes

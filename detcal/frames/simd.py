@@ -1,5 +1,6 @@
 """Sixteen float32 as one value in a kernel: a row of an array (n, 16) is loaded, computed with and stored as a whole.
 
+From an array (n,) the same instructions take one float32: a kernel for sixteen frames is compiled for a frame alone too, from one source.
 The compiler finds no SIMD form by itself for short loops over rows that it cannot tell apart; here the type asks for one.
 Each instruction has a twin in simd_numpy, which stands in its place where numba is turned off (NUMBA_DISABLE_JIT=1).
 """
@@ -83,29 +84,44 @@ def check_rows(array: Any, number: Any = types.float32) -> None:
         raise TypeError(f"expected a contiguous array (n, m) of {number}, got {array}")
 
 
+def row_type(array: Any) -> Any:
+    """What a row is: sixteen numbers of an array (n, 16), or one of an array (n,)."""
+    if isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype == types.float32:
+        return types.float32
+    check_rows(array)
+    return lanes_type
+
+
+def row_place(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:
+    """Where it is."""
+    if array_type.ndim == 1:
+        return builder.gep(cgutils.create_struct_proxy(array_type)(context, builder, array).data, [row])
+    place, _width = address(context, builder, array_type, array, row)
+    return builder.bitcast(place, VECTOR.as_pointer())
+
+
 @instruction(simd_numpy.load)
 def load(_: Any, array: Any, row: Any) -> Any:
-    """A row of an array (n, 16)."""
-    check_rows(array)
+    """A row of an array (n, 16), or a number of an array (n,)."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place, _width = address(context, builder, signature.args[0], arguments[0], arguments[1])
-        return builder.load(builder.bitcast(place, VECTOR.as_pointer()), align=4)
+        return builder.load(row_place(context, builder, signature.args[0], *arguments), align=4)
 
-    return lanes_type(array, types.intp), code
+    return row_type(array)(array, types.intp), code
 
 
 @instruction(simd_numpy.store)
 def store(_: Any, array: Any, row: Any, value: Any) -> Any:
-    """Put a value in a row of an array (n, 16)."""
-    check_rows(array)
+    """Put a value in a row of an array (n, 16), or a number in an array (n,)."""
+    if value != row_type(array):
+        raise TypeError(f"expected a contiguous array of rows of {value}, got {array}")
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place, _width = address(context, builder, signature.args[0], arguments[0], arguments[1])
-        builder.store(arguments[2], builder.bitcast(place, VECTOR.as_pointer()), align=4)
+        array, row, value = arguments
+        builder.store(value, row_place(context, builder, signature.args[0], array, row), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, lanes_type), code
+    return types.void(array, types.intp, value), code
 
 
 @instruction(simd_numpy.stream)
@@ -253,6 +269,16 @@ def splat(_: Any, number: Any) -> Any:
     return lanes_type(types.float32), code
 
 
+@instruction(simd_numpy.splat_for)
+def splat_for(_: Any, array: Any, number: Any) -> Any:
+    """The same number in all lanes of a row of an array (n, 16); of an array (n,), the number."""
+
+    def code(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return arguments[1] if signature.return_type == types.float32 else filled(builder, arguments[1])
+
+    return row_type(array)(array, types.float32), code
+
+
 @instruction(simd_numpy.row_of)
 def row_of(_: Any, array: Any, row: Any) -> Any:
     """A row of an array (n, 16), or a number of an array (n,) in all lanes."""
@@ -269,6 +295,13 @@ def row_of(_: Any, array: Any, row: Any) -> Any:
     return lanes_type(array, types.intp), code
 
 
+def alike(value: Any, *others: Any) -> Any:
+    """The type of values that are all sixteen numbers, or all one."""
+    if value not in (lanes_type, types.float32) or any(other != value for other in others):
+        raise TypeError(f"expected values that are all {lanes_type}, or all float32, got {', '.join(map(str, (value, *others)))}")
+    return value
+
+
 @instruction(simd_numpy.where_number)
 def where_number(_: Any, value: Any, other: Any) -> Any:
     """`value`, but `other` in lanes where it is NaN."""
@@ -276,7 +309,7 @@ def where_number(_: Any, value: Any, other: Any) -> Any:
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.select(builder.fcmp_ordered("ord", arguments[0], arguments[0]), *arguments)
 
-    return lanes_type(lanes_type, lanes_type), code
+    return alike(value, other)(value, other), code
 
 
 @instruction(simd_numpy.plus_product)
@@ -285,10 +318,11 @@ def plus_product(_: Any, value: Any, one: Any, other: Any) -> Any:
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         value, one, other = arguments
-        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+        name = f"llvm.fma.v{LANES}f32" if value.type == VECTOR else "llvm.fma.f32"
+        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(value.type, [value.type] * 3), name)
         return builder.call(fma, [one, other, value])
 
-    return lanes_type(*[lanes_type] * 3), code
+    return alike(value, one, other)(value, one, other), code
 
 
 @instruction(simd_numpy.where_positive)
@@ -296,9 +330,11 @@ def where_positive(_: Any, condition: Any, value: Any, other: Any) -> Any:
     """`value` in lanes where `condition` is above 0, else `other`."""
 
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", arguments[0], ir.Constant(VECTOR, [0.0] * LANES)), *arguments[1:])
+        condition, value, other = arguments
+        zero = ir.Constant(VECTOR, [0.0] * LANES) if condition.type == VECTOR else ir.Constant(condition.type, 0.0)
+        return builder.select(builder.fcmp_ordered(">", condition, zero), value, other)
 
-    return lanes_type(lanes_type, lanes_type, lanes_type), code
+    return alike(condition, value, other)(condition, value, other), code
 
 
 @instruction(simd_numpy.transpose)
@@ -359,7 +395,7 @@ def where_between(_: Any, value: Any, low: Any, high: Any, then: Any, other: Any
         between = builder.and_(builder.fcmp_ordered(">=", value, low), builder.fcmp_ordered("<=", value, high))
         return builder.select(between, then, other)
 
-    return lanes_type(*[lanes_type] * 5), code
+    return alike(value, low, high, then, other)(value, low, high, then, other), code
 
 
 @instruction(simd_numpy.where_up_to)
@@ -380,9 +416,11 @@ def lanes_between(_: Any, value: Any, low: Any, high: Any) -> Any:
     def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         value, low, high = arguments
         between = builder.and_(builder.fcmp_ordered(">=", value, low), builder.fcmp_ordered("<=", value, high))
-        return builder.zext(builder.bitcast(between, ir.IntType(LANES)), ir.IntType(64))
+        bits = builder.bitcast(between, ir.IntType(LANES)) if value.type == VECTOR else between
+        return builder.zext(bits, ir.IntType(64))
 
-    return types.uint64(*[lanes_type] * 3), code
+    alike(value, low, high)
+    return types.uint64(value, low, high), code
 
 
 @instruction(simd_numpy.lowest_bit)

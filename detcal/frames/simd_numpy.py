@@ -12,7 +12,7 @@ Lanes = NDArray[np.float32]
 
 def check_rows(array: NDArray[np.generic], *, shortest: bool = False, alignment: int = 4) -> None:
     """Raise, as compiled kernels do, if rows are of another width (or shorter), or begin at no multiple of so many bytes."""
-    width = array.shape[1]
+    width = LANES if array.ndim == 1 else array.shape[1]
     if width < LANES if shortest else width != LANES:
         raise ValueError(wrong_width(shortest))
     if array.ctypes.data % alignment:
@@ -37,6 +37,10 @@ def load(array: Lanes, row: int) -> Lanes:
 def store(array: Lanes, row: int, value: Lanes) -> None:
     check_rows(array)
     array[row] = value
+
+
+def splat_for(array: Lanes, number: np.float32) -> Lanes:
+    return np.full(array.shape[1:], number, np.float32)
 
 
 def stream(array: Lanes, row: int, value: Lanes) -> None:

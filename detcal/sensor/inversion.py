@@ -1,7 +1,7 @@
 """The inverses of the matrix, on frames side by side. ndarrays in, ndarrays out.
 
 LANES frames go through the matrix together, pixel by pixel, each in a lane of its own: a coefficient is loaded once for all of
-them. What entered a pixel that was not measured, or that records nothing, is estimated from its neighbours (see `unmeasured`), and
+them. A few go one by one: what kernels take as (pixel, lane) is then (pixel,), and each frame's bits are the same. What entered a pixel that was not measured, or that records nothing, is estimated from its neighbours (see `unmeasured`), and
 NaN in the result.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, lsmr
 
-from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, from_lanes, to_lanes
+from detcal.frames.jit import exact_kernel, kernel
+from detcal.frames.lanes import all_in_lanes, by_lane, from_lanes, lanes_for, to_lanes
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
-from detcal.frames.simd import LANES, load, splat, store, where_between, where_number, where_positive
+from detcal.frames.simd import load, plus_product, splat_for, store, where_between, where_number, where_positive
 from detcal.sensor.groups import groups_of
-from detcal.sensor.sparse import Matrix, in_scipy
+from detcal.sensor.sparse import Matrix, expected_of, in_scipy
 from detcal.sensor.unmeasured import all_measured, put_all_light, put_light
 
 MOST_ITERATIONS = 10_000  # of MLEM, for tolerances that float32 does not reach
@@ -29,7 +29,7 @@ Notes = NDArray[np.float64]  # (frame, NOTES)
 # ------------------------------------------------------------------------------------------------------------ direct
 
 
-@kernel
+@exact_kernel
 def solve_row(row, step, matrix, first_row, frames, valid, left, ring):  # type: ignore[no-untyped-def]
     """Forward substitution along a row, from the origin's column outwards on both sides; the matrix begins at row `first_row`.
 
@@ -40,7 +40,7 @@ def solve_row(row, step, matrix, first_row, frames, valid, left, ring):  # type:
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     width, origin = matrix.shape[1], matrix.origin[1]
     last_slot = len(ring) // width - 1
-    nothing = splat(np.float32(0))
+    nothing = splat_for(ring, np.float32(0))
     lowest = row - matrix.reach if step == 1 else row  # entries come by rising rows
     for side in (1, -1):
         for column in range(origin if side == 1 else origin - 1, width if side == 1 else -1, side):
@@ -56,12 +56,12 @@ def solve_row(row, step, matrix, first_row, frames, valid, left, ring):  # type:
                     continue
                 while entry >= first + width:
                     slot, first = slot + 1 & last_slot, first + width
-                value = value - share * load(ring, slot * width + entry - first)
+                value = plus_product(value, splat_for(ring, -share), load(ring, slot * width + entry - first))
             value = np.float32(1 / diagonal) * value
             store(left, column, value)
             place = (row & last_slot) * width + column
             store(ring, place, where_number(value, nothing))
-            if not all_measured(value):
+            if not all_measured(value, nothing):
                 put_light(frames, valid, matrix, pixel, left, column, ring, place)
 
 
@@ -74,14 +74,13 @@ def slots_of(reach):  # type: ignore[no-untyped-def]
     return slots
 
 
-@kernel
-def solve_lanes(matrix, valid, frames, solved):  # type: ignore[no-untyped-def]
-    """a = M⁻¹·b of up to LANES frames (frame, pixel), row by row from the origin outwards.
+@exact_kernel
+def solve_lanes(matrix, valid, frames, left, ring, solved):  # type: ignore[no-untyped-def]
+    """a = M⁻¹·b of up to LANES frames (frame, pixel), row by row from the origin outwards; left and ring are room for `solve_row`.
 
     Rays only go outwards, so M is triangular in that order.
     """
     (height, width), origin = matrix.shape, matrix.origin[0]
-    ring, left = np.empty((slots_of(matrix.reach) * width, LANES), np.float32), np.empty((width, LANES), np.float32)
     for step in (1, -1):  # both halves begin with the origin's row
         ring[:] = 0
         for row in range(origin, height if step == 1 else -1, step):
@@ -94,7 +93,8 @@ def solve_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> 
     """The exact solution of M·a = b for a block of frames (frame, y, x): NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in groups_of(frames):
-        solve_lanes(matrix, valid, some, solved[group])
+        left, ring = (lanes_for(some, rows * matrix.shape[1]) for rows in (1, slots_of(matrix.reach)))
+        solve_lanes(matrix, valid, some, left, ring, solved[group])
     return solved.reshape(frames.shape)
 
 
@@ -110,7 +110,7 @@ def lsmr_frames(
     solved = np.empty((len(frames), frames[0].size), np.float32)
     for some, group in groups_of(frames):
         readings, estimates = with_light(some, matrix, valid)
-        for lane, (recorded, light, found) in enumerate(zip(readings.T, estimates.T, solved[group], strict=False)):
+        for lane, (recorded, light, found) in enumerate(zip(by_lane(readings).T, by_lane(estimates).T, solved[group], strict=False)):
             measured = ~np.isnan(recorded)
             operator = LinearOperator(
                 blur.shape, lambda a, measured=measured: measured * (blur @ (measured * a.ravel())),
@@ -128,27 +128,24 @@ def lsmr_frames(
 # -------------------------------------------------------------------------------------------------------------- MLEM
 
 
-@kernel
+@exact_kernel
 def misfits(matrix, recorded, entered, width, sums):  # type: ignore[no-untyped-def]
     """In each lane, over what was measured: Σ(M·a − b)², and Σb²; in float64 over the rows."""
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
-    row, nothing = np.empty((2, LANES), np.float32), splat(np.float32(0))
+    row, nothing = np.empty(sums.shape, np.float32), splat_for(entered, np.float32(0))
     sums[:] = 0
     for begin in range(0, len(recorded), width):
         off = size = nothing
         for pixel in range(begin, begin + width):
-            expected = nothing
-            for k in range(indptr[pixel], indptr[pixel + 1]):
-                expected = expected + data[k] * load(entered, indices[k])
             value = load(recorded, pixel)
-            off = off + where_number((expected - value) * (expected - value), nothing)
+            missed = expected_of(matrix, entered, pixel) - value
+            off = off + where_number(missed * missed, nothing)
             size = size + where_number(value * value, nothing)
         store(row, 0, off)
         store(row, 1, size)
         sums += row
 
 
-@kernel
+@exact_kernel
 def em_step(matrix, recorded, holes, now, new, tolerance, excess):  # type: ignore[no-untyped-def]
     """new = now·Mᵀ(b / M·now) / Mᵀ1, all (pixel, lane): an iteration of expectation and maximisation.
 
@@ -158,19 +155,17 @@ def em_step(matrix, recorded, holes, now, new, tolerance, excess):  # type: igno
     """
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     (height, width), reach, sensitivity = matrix.shape, matrix.reach, matrix.sensitivity
-    one, nothing, worst = splat(np.float32(1)), splat(np.float32(0)), splat(np.float32(0))
-    lowest, highest = splat(np.float32(-np.inf)), splat(np.float32(np.inf))
+    one, nothing = splat_for(now, np.float32(1)), splat_for(now, np.float32(0))
+    lowest, highest, worst = np.float32(-np.inf) + nothing, np.float32(np.inf) + nothing, nothing
     new[: min(reach, height) * width] = 0
     for row in range(height + reach):
         if row + reach < height:
             new[(row + reach) * width : (row + reach + 1) * width] = 0
         for pixel in range(row * width, min(row + 1, height) * width):
-            expected = nothing
-            for k in range(indptr[pixel], indptr[pixel + 1]):
-                expected = expected + data[k] * load(now, indices[k])
+            expected = expected_of(matrix, now, pixel)
             ratio = where_number(where_positive(expected, load(recorded, pixel) / expected, nothing), one)
             for k in range(indptr[pixel], indptr[pixel + 1]):
-                store(new, indices[k], load(new, indices[k]) + data[k] * ratio)
+                store(new, indices[k], plus_product(load(new, indices[k]), splat_for(new, data[k]), ratio))
         for pixel in range(max(0, row - reach) * width, (row - reach + 1) * width):  # no row beyond adds to these
             before = load(now, pixel)
             after = np.float32(1 / sensitivity[pixel] if sensitivity[pixel] > 0 else 0) * (before * load(new, pixel))
@@ -183,32 +178,32 @@ def em_step(matrix, recorded, holes, now, new, tolerance, excess):  # type: igno
     store(excess, 0, worst)
 
 
-@kernel
+@exact_kernel
 def measured_sums(recorded, response, width, sums):  # type: ignore[no-untyped-def]
     """In each lane, over what was measured: Σb, its number, and Σ response; in float64 over the rows."""
-    row = np.empty((3, LANES), np.float32)
-    nothing, lowest, highest = splat(np.float32(0)), splat(np.float32(-np.inf)), splat(np.float32(np.inf))
+    row, nothing, one = np.empty(sums.shape, np.float32), splat_for(recorded, np.float32(0)), splat_for(recorded, np.float32(1))
+    lowest, highest = np.float32(-np.inf) + nothing, np.float32(np.inf) + nothing
     sums[:] = 0
     for begin in range(0, len(recorded), width):
         total = count = reached = nothing
         for pixel in range(begin, begin + width):
             value = load(recorded, pixel)
             total = total + where_number(value, nothing)
-            count = count + where_between(value, lowest, highest, splat(np.float32(1)), nothing)
-            reached = reached + where_between(value, lowest, highest, splat(response[pixel]), nothing)
+            count = count + where_between(value, lowest, highest, one, nothing)
+            reached = reached + where_between(value, lowest, highest, splat_for(recorded, response[pixel]), nothing)
         store(row, 0, total)
         store(row, 1, count)
         store(row, 2, reached)
         sums += row
 
 
-@kernel
+@exact_kernel
 def step_sums(start, first, second, width, sums):  # type: ignore[no-untyped-def]
     """In each lane Σr² and Σv², r = first − start, v = second − first − r; in float64 over the rows."""
-    row = np.empty((2, LANES), np.float32)
+    row, nothing = np.empty(sums.shape, np.float32), splat_for(start, np.float32(0))
     sums[:] = 0
     for begin in range(0, len(start), width):
-        rr, vv = splat(np.float32(0)), splat(np.float32(0))
+        rr = vv = nothing
         for pixel in range(begin, begin + width):
             middle = load(first, pixel)
             r = middle - load(start, pixel)
@@ -219,7 +214,7 @@ def step_sums(start, first, second, width, sums):  # type: ignore[no-untyped-def
         sums += row
 
 
-@kernel
+@exact_kernel
 def extrapolate(start, first, second, lengths, out):  # type: ignore[no-untyped-def]
     """start + 2·length·r + length²·v in each lane, but `second` where that is not positive."""
     length = load(lengths, 0)
@@ -232,7 +227,7 @@ def extrapolate(start, first, second, lengths, out):  # type: ignore[no-untyped-
 
 
 def with_light(frames: Frames, matrix: Matrix, valid: Valid) -> tuple[Floats, Floats]:
-    """Frames (frame, pixel) as (pixel, lane), NaN where nothing was measured; and the light there, 0 elsewhere."""
+    """Frames (frame, pixel) side by side, NaN where nothing was measured; and the light there, 0 elsewhere."""
     recorded = all_in_lanes(frames, valid)
     recorded[matrix.response == 0] = np.nan
     light = np.zeros_like(recorded)
@@ -255,23 +250,23 @@ def mlem_frames(
 def put_solution(found: Floats, counts: "Counts", matrix: Matrix, solved: Floats, notes: Notes | None, done: Any, there: Any) -> None:
     """Images (pixel, lane) with light where nothing was measured into frames (frame, pixel) with NaN there; and how they were found."""
     if notes is not None:
-        sums = np.empty((2, LANES))
+        sums = np.empty((2, *found.shape[1:]))
         misfits(matrix, counts.recorded, found, matrix.shape[1], sums)
         residual = np.sqrt(sums[0] / np.maximum(sums[1], np.finfo(float).tiny))
-        notes[:] = np.stack(np.broadcast_arrays(done, residual, there), axis=1)[: len(notes)]
+        notes[:] = np.stack(np.broadcast_arrays(np.atleast_1d(done), residual, there), axis=1)[: len(notes)]
     found *= counts.unit
     found[np.isnan(counts.recorded)] = np.nan
     from_lanes(found, 0, len(found), solved)
 
 
 class Counts(NamedTuple):
-    """Frames for MLEM, (pixel, lane) in units of a power of two (lane): so squares stay within what float32 holds, and no digit changes.
+    """Frames for MLEM, in units of a power of two: so squares stay within what float32 holds, and no digit changes.
 
     Attributes
     ----------
-    recorded, start : (pixel, lane)
+    recorded, start : (pixel, lane), of a frame alone (pixel,)
         What was measured, else NaN; and a first image: uniform, and the light where nothing was measured.
-    mean, unit : (lane,)
+    mean, unit : (lane,), of a frame alone a number
         Of what was measured.
     """
 
@@ -286,7 +281,7 @@ class Counts(NamedTuple):
         recorded, start = with_light(frames, matrix, valid)
         for image in (recorded, start):
             np.maximum(image, 0, out=image)
-        sums = np.empty((3, LANES))
+        sums = np.empty((3, *recorded.shape[1:]))
         measured_sums(recorded, matrix.response, matrix.shape[1], sums)
         total, count, uniform = sums
         unit = np.exp2(np.floor(np.log2(np.where(total > 0, total / np.maximum(count, 1), 1)))).astype(np.float32)
@@ -300,7 +295,7 @@ class Counts(NamedTuple):
 def maximise_likelihood(
     counts: Counts, matrix: Matrix, most: Any, tolerance: float | None
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
-    """MLEM of frames (pixel, lane), in their units; after how many iterations each lane ended, and whether that was for its tolerance.
+    """MLEM of frames side by side, in their units; after how many iterations each lane ended, and whether that was for its tolerance.
 
     Without a tolerance, so many iterations (of each lane, or of all). With one, each two iterations are extrapolated, and a third
     follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
@@ -309,9 +304,10 @@ def maximise_likelihood(
     recorded, mean = counts.recorded, counts.mean
     start, holes = counts.start.copy(), bool(np.isnan(recorded).any())
     first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
-    excess, squares, lengths = np.empty((1, LANES), np.float32), np.empty((2, LANES)), np.empty((1, LANES), np.float32)
-    running, done = np.ones(LANES, bool), 0
-    ends, reached = np.zeros(LANES, np.int64), np.zeros(LANES, bool)
+    lanes = start.shape[1:]
+    excess, squares, lengths = np.empty((1, *lanes), np.float32), np.empty((2, *lanes)), np.empty((1, *lanes), np.float32)
+    running, done = np.ones(lanes, bool), 0
+    ends, reached = np.zeros(lanes, np.int64), np.zeros(lanes, bool)
 
     def iterate(now: Floats, new: Floats) -> bool:
         """One iteration; what has ended is kept. Whether any goes on."""
@@ -322,7 +318,7 @@ def maximise_likelihood(
         ended = running & (there | (done == most))
         if ended.any():
             np.copyto(found, new, where=ended)
-            ends[ended], reached[ended] = done, np.broadcast_to(there, LANES)[ended]
+            ends[ended], reached[ended] = done, np.broadcast_to(there, lanes)[ended]
         running[ended] = False
         return bool(running.any())
 

@@ -2,10 +2,8 @@
 
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
-from detcal.sensor.groups import is_kept
+from detcal.sensor.groups import FEW, is_kept
 from detcal.sensor.noise import BAND_ROWS
-
-LANE_IMAGE = 4 * LANES  # bytes a pixel of LANES float32 images
 
 
 def build_psf_bytes(pixels: int, coefficients: int) -> Needs:
@@ -25,23 +23,25 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
 
     All tasks share the matrix, which is put together from the parts that it is stored in. A task holds its block twice, as it is read
     and as it is decoded from the file's chunks, the float32 result and a mask of it, and what the method needs, whatever the number of
-    frames: with LANES of them as float32, if kernels do not take their type.
+    frames, but that a few go one by one: with those of a group as float32, if kernels do not take their type.
     """
     pixels = shape[0] * shape[1]
-    copied = 0 if is_kept(itemsize) else LANE_IMAGE * pixels
+    lanes = LANES if frames > FEW else 1
+    image = 4 * lanes  # bytes a pixel of the frames that are solved together
+    copied = 0 if is_kept(itemsize) else image * pixels
     matrix = 8 * coefficients + 16 * pixels  # with the sums of its rows and columns
     block = frames * (2 * itemsize + 4 + 1) * pixels
-    # what mlem and lsmr solved before is there until the next LANES frames are
-    before = LANE_IMAGE if frames > LANES else 0
+    # what mlem and lsmr solved before is there until the next frames are
+    before = image if frames > lanes else 0
     conditioning = 0
     match method:
         case "direct":
             # found beside the matrix: a band of it, lanes of a band, and images
             band = BAND_ROWS * shape[1]
             conditioning = 16 * coefficients * band // pixels + 13 * LANES * band + 24 * pixels
-            own = LANE_IMAGE * shape[1] * (4 * coefficients // pixels + 2)  # rows of lanes, at most as many as rays may cross
+            own = image * shape[1] * (4 * coefficients // pixels + 2)  # rows of lanes, at most as many as rays may cross
         case "lsmr":
-            own = 24 * coefficients + (before + 2 * LANE_IMAGE + 112) * pixels
+            own = 24 * coefficients + (before + 2 * image + 112) * pixels
         case _:  # auto finds the number of iterations before, and holds as much
-            own = (before + 7 * LANE_IMAGE + LANES + 5) * pixels
+            own = (before + 7 * image + lanes + 5) * pixels
     return Needs(prepared=2 * matrix + conditioning, once=matrix, task=block + copied + own)

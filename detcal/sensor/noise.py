@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, read_only
+from detcal.frames.jit import exact_kernel
+from detcal.frames.lanes import all_in_lanes, by_lane, lanes_for, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
-from detcal.frames.simd import LANES, load, splat, store
+from detcal.frames.simd import LANES, load, plus_product, splat_for, store
 from detcal.sensor.groups import groups_of
 from detcal.sensor.inversion import slots_of, solve_row
 from detcal.sensor.kernels import Slab, fill_band
@@ -20,7 +20,7 @@ BAND_ROWS = 64  # of the detector, that noise goes through at a time
 LEAST_INFLUENCE = 1e-4  # of a recorded pixel on a solved one, of the pixel's own: its square is what a variance leaves out
 
 
-@kernel
+@exact_kernel
 def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-untyped-def]
     """Variance of M⁻¹·b from that of b, both (pixel, lane): Σ_j (M⁻¹)_ij²·var_j, with each row of M⁻¹ found from its end.
 
@@ -30,14 +30,15 @@ def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-unty
     indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
     (height, width), origin = matrix.shape, matrix.origin
     influence = np.zeros(height * width)
+    nothing, unknown = splat_for(variance, np.float32(0)), splat_for(variance, np.float32(np.nan))
     for pixel in range(height * width):
         if not diagonal[pixel] > 0:
-            store(solved, pixel, splat(np.float32(np.nan)))
+            store(solved, pixel, unknown)
             continue
         row, column = pixel // width, pixel % width
         down, right = 1 if row < origin[0] else -1, 1 if column < origin[1] else -1  # inwards
         rows, columns = 1, 1  # how far inwards there is influence yet
-        total = splat(np.float32(0))
+        total = nothing
         influence[pixel] = 1
         i = 0
         while i < rows:
@@ -51,7 +52,7 @@ def propagate_lanes(matrix, diagonal, variance, solved):  # type: ignore[no-unty
                     found /= diagonal[source]
                 if abs(found) * diagonal[pixel] < LEAST_INFLUENCE:
                     continue
-                total = total + np.float32(found * found) * load(variance, source)
+                total = plus_product(total, splat_for(variance, np.float32(found * found)), load(variance, source))
                 if not measured:
                     continue
                 for k in range(indptr[source], indptr[source + 1]):
@@ -71,17 +72,16 @@ def propagate_frames(variance: Frames, frames: Frames, matrix: Matrix, valid: Va
     as if each were independent of the others and of the readings.
     """
     pixels = variance[0].size
-    found, solved = np.empty((len(variance), pixels), np.float32), np.empty((pixels, LANES), np.float32)
-    diagonal = diagonal_of(matrix)
+    found, diagonal = np.empty((len(variance), pixels), np.float32), diagonal_of(matrix)
     for (some, group), (recorded, _) in zip(groups_of(variance), groups_of(frames), strict=True):
-        given, readings = all_in_lanes(some, noise_valid), all_in_lanes(recorded, valid)
+        given, readings, solved = all_in_lanes(some, noise_valid), all_in_lanes(recorded, valid), lanes_for(some, pixels)
         readings[diagonal == 0] = np.nan
         put_variance(recorded, valid, some, noise_valid, matrix, readings, given)
-        patterns, numbers = np.unique(np.isnan(readings[:, : len(some)]), axis=1, return_inverse=True)
+        patterns, numbers = np.unique(np.isnan(by_lane(readings)[:, : len(some)]), axis=1, return_inverse=True)
         for number, unmeasured in enumerate(patterns.T):  # most often one: influences are the same in all frames that it has
             propagate_lanes(matrix, np.where(unmeasured, np.float32(0), diagonal), given, solved)
             lanes = np.flatnonzero(numbers == number)
-            found[group][lanes] = solved[:, lanes].T
+            found[group][lanes] = by_lane(solved)[:, lanes].T
     return found.reshape(variance.shape)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from detcal.frames.jit import kernel
-from detcal.frames.lanes import all_in_lanes, from_lanes, read_only
+from detcal.frames.jit import exact_kernel, kernel
+from detcal.frames.lanes import all_in_lanes, from_lanes, lanes_for, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
-from detcal.frames.simd import LANES, load, splat, store
+from detcal.frames.simd import load, plus_product, splat_for, store
 from detcal.sensor.groups import groups_of
 from detcal.sensor.kernels import Slab, spans
 from detcal.sensor.unmeasured import put_all_light
@@ -91,24 +91,31 @@ def sum_both(indptr, indices, data, columns, rows):  # type: ignore[no-untyped-d
             rows[pixel] += data[k]
 
 
-@kernel
+@exact_kernel
+def expected_of(matrix, entered, pixel):  # type: ignore[no-untyped-def]
+    """What a pixel records: its row of M times what entered (pixel, lane)."""
+    total = splat_for(entered, np.float32(0))
+    for k in range(matrix.indptr[pixel], matrix.indptr[pixel + 1]):
+        total = plus_product(total, splat_for(entered, matrix.data[k]), load(entered, matrix.indices[k]))
+    return total
+
+
+@exact_kernel
 def blur_lanes(matrix, entered, recorded):  # type: ignore[no-untyped-def]
     """recorded = M·entered, both (pixel, lane), NaN in a row that is empty."""
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
-    for pixel in range(indptr.size - 1):
-        found = splat(np.float32(np.nan) if indptr[pixel] == indptr[pixel + 1] else np.float32(0))
-        for k in range(indptr[pixel], indptr[pixel + 1]):
-            found = found + data[k] * load(entered, indices[k])
-        store(recorded, pixel, found)
+    nowhere = splat_for(entered, np.float32(np.nan))
+    for pixel in range(len(recorded)):
+        empty = matrix.indptr[pixel] == matrix.indptr[pixel + 1]
+        store(recorded, pixel, nowhere if empty else expected_of(matrix, entered, pixel))
 
 
 def blur_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> Floats:
     """M·a for a block of frames (frame, y, x): NaN where nothing is recorded, or where too little is known of what entered."""
     pixels = frames[0].size
-    blurred, recorded = np.empty((len(frames), pixels), np.float32), np.empty((pixels, LANES), np.float32)
+    blurred = np.empty((len(frames), pixels), np.float32)
     entering = matrix._replace(response=np.ones(pixels, np.float32))  # these frames are the light itself
     for some, group in groups_of(frames):
-        entered = all_in_lanes(some, valid)
+        entered, recorded = all_in_lanes(some, valid), lanes_for(some, pixels)
         put_all_light(some, valid, entering, entered, entered)
         blur_lanes(matrix, entered, recorded)
         from_lanes(recorded, 0, len(recorded), blurred[group])

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.frames.jit import kernel
-from detcal.frames.lanes import read_only
-from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
-from detcal.frames.simd import LANES, load, splat, store, where_number
+from detcal.frames.jit import exact_kernel, kernel
+from detcal.frames.lanes import by_lane
+from detcal.frames.readings import Floats, Frames, Valid
+from detcal.frames.simd import load, splat_for, store, where_number
 from detcal.sensor.groups import groups_of
-from detcal.sensor.inversion import Counts, Notes, em_step, maximise_likelihood, put_solution, solve_lanes
-from detcal.sensor.sparse import Matrix
+from detcal.sensor.inversion import Counts, Notes, em_step, maximise_likelihood, put_solution, solve_frames
+from detcal.sensor.sparse import Matrix, expected_of
 
 HELD_OUT = 0.25  # share of the counts
 MOST = 211  # iterations, where the caller names no limit: more are for spots of single pixels with 1e5 counts
@@ -42,8 +42,9 @@ def auto_frames(
         numbers, ended, exact = find_end(counts, matrix, most or MOST, len(some), is_mild)
         found = maximise_likelihood(counts, matrix, numbers, None)[0]
         for lane in np.flatnonzero(exact):
-            solution = exact_solution(counts.recorded[:, lane : lane + 1].T, matrix)[0]
-            found[:, lane] = np.where(np.isnan(solution), counts.start[:, lane], solution)
+            image, recorded, start = (by_lane(images)[:, lane] for images in (found, counts.recorded, counts.start))
+            solution = exact_solution(recorded[None], matrix)[0]
+            image[:] = np.where(np.isnan(solution), start, solution)
         put_solution(
             found, counts, matrix, solved[group], None if notes is None else notes[group], np.where(exact, 0, numbers), ended | exact
         )
@@ -58,11 +59,12 @@ def find_end(
     And whether that is its end, which is before the largest number; else, whether the exact solution is better.
     """
     train, held = np.empty_like(counts.recorded), np.empty_like(counts.recorded)
-    thin(counts.recorded, counts.unit, train, held)
+    thin(by_lane(counts.recorded), np.atleast_1d(counts.unit), by_lane(train), by_lane(held))
     now, new, before = counts.start * np.float32(1 - HELD_OUT), np.empty_like(train), np.zeros_like(train)
-    excess, gains = np.empty((1, LANES), np.float32), np.empty((2, LANES))
+    side_by_side = train.shape[1:]
+    excess, gains = np.empty((1, *side_by_side), np.float32), np.empty((2, *side_by_side))
     holes = bool(np.isnan(train).any())
-    best, running, done = np.ones(LANES, np.int64), np.ones(LANES, bool), 0
+    best, running, done = np.ones(side_by_side, np.int64), np.ones(side_by_side, bool), 0
     for number in numbers_up_to(most):
         for _ in range(number - done):
             em_step(matrix, train, holes, now, new, np.float32(0), excess)
@@ -75,10 +77,10 @@ def find_end(
             best[running] = number
         if not running.any():
             break
-    exact = np.zeros(LANES, bool)
-    unfinished = np.flatnonzero(running[:lanes])
+    exact = np.zeros(side_by_side, bool)
+    unfinished = np.flatnonzero(np.atleast_1d(running)[:lanes])
     for lane in unfinished if len(unfinished) and is_mild() else []:
-        exact[lane] = exact_is_better(now[:, lane], train[:, lane], held[:, lane], matrix)
+        exact.flat[lane] = exact_is_better(*(by_lane(images)[:, lane] for images in (now, train, held)), matrix)
     return best, ~running, exact
 
 
@@ -96,9 +98,7 @@ def exact_is_better(entered: Floats, train: Floats, held: Floats, matrix: Matrix
 
 def exact_solution(frames: Floats, matrix: Matrix) -> Floats:
     """Of frames (frame, pixel)."""
-    solved = np.empty(frames.shape, np.float32)
-    solve_lanes(matrix, ALL_NUMBERS, read_only(np.ascontiguousarray(frames)), solved)
-    return solved
+    return solve_frames(frames.reshape(len(frames), *matrix.shape), matrix).reshape(frames.shape)
 
 
 def inner_part(matrix: Matrix) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -115,22 +115,19 @@ def numbers_up_to(most: int) -> Iterator[int]:
         number += max(1, number // 2)
 
 
-@kernel
+@exact_kernel
 def gain_of_prediction(matrix, part, now, held, before, gains):  # type: ignore[no-untyped-def]
     """gains (2, lane): Σ (held − before)² − Σ (held − M·now)² over what was measured of a part, and Σ (M·now − before)²·M·now.
 
     There `before` (pixel, lane) becomes M·now.
     """
-    indptr, indices, data, width = matrix.indptr, matrix.indices, matrix.data, matrix.shape[1]
-    nothing, sums = splat(np.float32(0)), np.empty((2, LANES), np.float32)
+    nothing, sums, width = splat_for(now, np.float32(0)), np.empty(gains.shape, np.float32), matrix.shape[1]
     rows, columns = part
     gains[:] = 0
     for row in range(rows[0], rows[1]):
         gain = spread = nothing
         for pixel in range(row * width + columns[0], row * width + columns[1]):
-            expected = nothing
-            for k in range(indptr[pixel], indptr[pixel + 1]):
-                expected = expected + data[k] * load(now, indices[k])
+            expected = expected_of(matrix, now, pixel)
             last = load(before, pixel)
             store(before, pixel, expected)
             step = expected - last
@@ -152,7 +149,7 @@ def thin(recorded, unit, train, held):  # type: ignore[no-untyped-def]
         more = scrambled(bits)
         fraction, chance = uniform(bits), uniform(more)
         bell = normal(scrambled(more))
-        for lane in range(LANES):
+        for lane in range(recorded.shape[1]):
             count = recorded[pixel, lane] * unit[lane]
             if np.isnan(count):
                 train[pixel, lane] = held[pixel, lane] = np.nan

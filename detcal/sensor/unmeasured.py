@@ -7,11 +7,10 @@ them darker. So it is estimated: what the nearest measured pixels recorded, over
 import numpy as np
 
 from detcal.frames.jit import kernel
-from detcal.frames.lanes import reading
-from detcal.frames.simd import lanes_between, load, splat
+from detcal.frames.lanes import by_lane, reading
+from detcal.frames.simd import lanes_between, load, splat_for
 
 LEAST = 3  # readings of which a mean is taken: so many lie beside each pixel of a gap's border
-ALL_LANES = 0xFFFF
 
 
 @kernel
@@ -38,38 +37,42 @@ def around(frames, valid, values, values_valid, matrix, lane, pixel):  # type: i
 
 
 @kernel
-def all_measured(value):  # type: ignore[no-untyped-def]
-    """Whether all lanes are numbers."""
-    return lanes_between(value, splat(np.float32(-np.inf)), splat(np.float32(np.inf))) == ALL_LANES
+def all_measured(value, nothing):  # type: ignore[no-untyped-def]
+    """Whether all lanes are numbers; `nothing` is 0 in as many."""
+    lowest, highest = np.float32(-np.inf) + nothing, np.float32(np.inf) + nothing
+    return lanes_between(value, lowest, highest) == lanes_between(nothing, nothing, nothing)
 
 
 @kernel
 def put_light(frames, valid, matrix, pixel, lanes, place, light, light_place):  # type: ignore[no-untyped-def]
-    """Where a pixel of these frames, `place` of lanes (pixel, lane), is NaN, its light into `light`.
+    """Where a pixel of these frames, `place` of lanes, is NaN, its light into `light`.
 
     Nothing where no measured pixel records any of it.
     """
     if matrix.sensitivity[pixel] > 0:
+        readings, estimates = by_lane(lanes), by_lane(light)
         for lane in range(len(frames)):
-            if np.isnan(lanes[place, lane]):
+            if np.isnan(readings[place, lane]):
                 total, uniform = around(frames, valid, frames, valid, matrix, lane, pixel)
                 if uniform > 0:
-                    light[light_place, lane] = total / uniform
+                    estimates[light_place, lane] = total / uniform
 
 
 @kernel
 def put_all_light(frames, valid, matrix, lanes, light):  # type: ignore[no-untyped-def]
     """The same of all pixels; both may be the same array."""
+    nothing = splat_for(lanes, np.float32(0))
     for pixel in range(len(lanes)):
-        if not all_measured(load(lanes, pixel)):
+        if not all_measured(load(lanes, pixel), nothing):
             put_light(frames, valid, matrix, pixel, lanes, pixel, light, pixel)
 
 
 @kernel
 def put_variance(frames, valid, variance, variance_valid, matrix, lanes, found):  # type: ignore[no-untyped-def]
     """Where `lanes` of these frames is NaN, the variance of the light into `found`: NaN if that of a reading is not known."""
+    readings, variances = by_lane(lanes), by_lane(found)
     for pixel in range(len(lanes)):
         for lane in range(len(frames)):
-            if np.isnan(lanes[pixel, lane]):
+            if np.isnan(readings[pixel, lane]):
                 total, uniform = around(frames, valid, variance, variance_valid, matrix, lane, pixel)
-                found[pixel, lane] = total / (uniform * uniform) if uniform > 0 else 0
+                variances[pixel, lane] = total / (uniform * uniform) if uniform > 0 else 0

@@ -100,7 +100,8 @@ def test_kernels_of_sixteen_of_one_and_numpy_agree(values, least, most, flag, mo
     expected = [value if np.isfinite(value) and least <= value <= most and value not in flags else np.nan for value in frames[0]]
     np.testing.assert_array_equal(readings(frames, valid)[0], np.float32(expected))
     np.testing.assert_array_equal([reading(value, valid) for value in frames[0]], np.float32(expected))
-    np.testing.assert_array_equal(all_in_lanes(frames, valid)[:, 0], np.float32(expected))
+    np.testing.assert_array_equal(all_in_lanes(frames, valid), np.float32(expected))
+    np.testing.assert_array_equal(all_in_lanes(frames.repeat(2, 0), valid)[:, 1], np.float32(expected))
 
 
 def test_whole_numbers_as_limits_are_reals():

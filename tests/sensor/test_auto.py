@@ -117,7 +117,7 @@ def chosen(frames, psf, most=211):
     """How many iterations each frame is worth."""
     matrix = psf.in_memory.compute()
     counts = stopping.Counts.of(read_only(frames.reshape(len(frames), -1).astype(np.float32)), matrix, stopping.Valid())
-    return stopping.find_end(counts, matrix, most, len(frames), lambda: True)[0][: len(frames)].tolist()
+    return np.atleast_1d(stopping.find_end(counts, matrix, most, len(frames), lambda: True)[0])[: len(frames)].tolist()
 
 
 def test_a_frame_is_worth_the_same_whatever_goes_beside_it():
