@@ -8,6 +8,7 @@ import xarray as xr
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from detcal.frames.needs import Needs
+from detcal.frames.simd import LANES
 from detcal.sensor import PlanarGeometry, SensorPSF, build_psf, deconvolve
 from detcal.sensor.memory import build_psf_bytes, deconvolve_bytes
 from detcal_pipelines.pictures import Picture, image, pictures_of
@@ -115,7 +116,7 @@ class BuildPSF(Step[Any]):
 
     def pictures(self, data: None, result: xr.Dataset, ready: Callable[[], None]) -> dict[str, list[Picture]]:
         """How far the blur reaches, all over the detector."""
-        ends, band = result.indptr.data, result.indptr.chunks[0][1]
+        ends, band = result.indptr.data, max(result.indptr.chunks[0])  # of a stored matrix of one tile the last is of one number
         counts = (ends[1:].rechunk(band) - ends[:-1].rechunk(band)).reshape(result.shape)
         shown = xr.DataArray(counts, dims=("y", "x"), attrs={"units": "pixels"})
         return {"What came out": [image("pixels whose light each pixel records", shown), *pictures_of(result.mask)]}
@@ -193,15 +194,15 @@ class Deconvolve(Step[SensorPSF]):
         return own + Needs(task=deconvolve_bytes(block.image_shape, block.depth, itemsize, ready.data.size, self.solver).task)
 
     def try_out(self, data: Any) -> Any:
-        # blurred so much that it is not undone before every kernel has run
-        ramp = np.arange(data.size, dtype=data.dtype).reshape(data.shape)
+        # blurred so much that it is not undone before every kernel has run, on frames side by side and on one alone
+        ramp = np.resize(np.arange(data.size, dtype=data.dtype), (LANES + 1, *data.shape[1:]))
         given = None if self.variance is None else ramp
         found = deconvolve(
             ramp,
             build_psf(NEAR, thickness_m=1e-3, attenuation_per_m=1e3),
             **self.options_of(deconvolve) | {"variance": given, "mask": None},
         )
-        return found
+        return found.isel(frame=slice(len(data)))
 
 
 def most_coefficients(psf: SensorPSF) -> float:
