@@ -33,7 +33,10 @@ def limits_of(valid):  # type: ignore[no-untyped-def]
 
 @kernel
 def to_lanes(frames, valid, start, stop, lanes):  # type: ignore[no-untyped-def]
-    """Pixels start … stop of frames (frame, pixel) as (pixel, lane), of a frame alone as (pixel,): NaN if not measured. Lanes to spare are 0."""
+    """Pixels start … stop of frames (frame, pixel) as (pixel, lane): NaN if not measured. Lanes to spare are 0.
+
+    Where `lanes` is (pixel,), those of the first frame alone.
+    """
     if lanes.ndim == 1:
         for pixel in range(start, stop):
             lanes[pixel - start] = reading(frames[0, pixel], valid)

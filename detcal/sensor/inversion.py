@@ -1,8 +1,8 @@
 """The inverses of the matrix, on frames side by side. ndarrays in, ndarrays out.
 
 LANES frames go through the matrix together, pixel by pixel, each in a lane of its own: a coefficient is loaded once for all of
-them. A few go one by one: what kernels take as (pixel, lane) is then (pixel,), and each frame's bits are the same. What entered a pixel that was not measured, or that records nothing, is estimated from its neighbours (see `unmeasured`), and
-NaN in the result.
+them. A few go one by one: what kernels take as (pixel, lane) is then (pixel,), and each frame's bits are the same. What entered a pixel
+that was not measured, or that records nothing, is estimated from its neighbours (see `unmeasured`), and NaN in the result.
 """
 
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from detcal.frames.jit import exact_kernel, kernel
 from detcal.frames.lanes import all_in_lanes, by_lane, from_lanes, lanes_for, to_lanes
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import load, plus_product, splat_for, store, where_between, where_number, where_positive
-from detcal.sensor.groups import groups_of
-from detcal.sensor.sparse import Matrix, expected_of, in_scipy
+from detcal.sensor.groups import MOST_ALONE, groups_of
+from detcal.sensor.sparse import Matrix, expected_of, in_scipy, row_ends
 from detcal.sensor.unmeasured import all_measured, put_all_light, put_light
 
 MOST_ITERATIONS = 10_000  # of MLEM, for tolerances that float32 does not reach
@@ -37,7 +37,7 @@ def solve_row(row, step, matrix, first_row, frames, valid, left, ring):  # type:
     the rows solved before this one, outwards by `step`, and this one. A row lies there at its number modulo the rows, which are a power
     of two.
     """
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    indices, data = matrix.indices, matrix.data
     width, origin = matrix.shape[1], matrix.origin[1]
     last_slot = len(ring) // width - 1
     nothing = splat_for(ring, np.float32(0))
@@ -48,8 +48,8 @@ def solve_row(row, step, matrix, first_row, frames, valid, left, ring):  # type:
             value = load(left, column)
             diagonal = np.float32(np.nan)  # of a pixel that records nothing
             slot, first = lowest & last_slot, lowest * width  # of the entry pixels' row, and its first pixel
-            place = pixel - first_row * width
-            for k in range(indptr[place], indptr[place + 1]):
+            begin, end = row_ends(matrix, pixel - first_row * width)
+            for k in range(begin, end):
                 entry, share = indices[k], data[k]
                 if entry == pixel:
                     diagonal = share
@@ -153,7 +153,7 @@ def em_step(matrix, recorded, holes, now, new, tolerance, excess):  # type: igno
     expectation takes its place, which leaves the maximum as it is without that pixel, and light stays what it is; `holes`: whether there
     are such. excess (1, lane): the largest |new − now| − tolerance·new.
     """
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data
+    indices, data = matrix.indices, matrix.data
     (height, width), reach, sensitivity = matrix.shape, matrix.reach, matrix.sensitivity
     one, nothing = splat_for(now, np.float32(1)), splat_for(now, np.float32(0))
     lowest, highest, worst = np.float32(-np.inf) + nothing, np.float32(np.inf) + nothing, nothing
@@ -164,7 +164,8 @@ def em_step(matrix, recorded, holes, now, new, tolerance, excess):  # type: igno
         for pixel in range(row * width, min(row + 1, height) * width):
             expected = expected_of(matrix, now, pixel)
             ratio = where_number(where_positive(expected, load(recorded, pixel) / expected, nothing), one)
-            for k in range(indptr[pixel], indptr[pixel + 1]):
+            begin, end = row_ends(matrix, pixel)
+            for k in range(begin, end):
                 store(new, indices[k], plus_product(load(new, indices[k]), splat_for(new, data[k]), ratio))
         for pixel in range(max(0, row - reach) * width, (row - reach + 1) * width):  # no row beyond adds to these
             before = load(now, pixel)
@@ -240,7 +241,7 @@ def mlem_frames(
 ) -> Floats:
     """The non-negative solution of highest Poisson likelihood, for a block of frames (frame, y, x); NaN where nothing was measured."""
     solved = np.empty((len(frames), frames[0].size), np.float32)
-    for some, group in groups_of(frames):
+    for some, group in groups_of(frames, MOST_ALONE):
         counts = Counts.of(some, matrix, valid)
         found, done, there = maximise_likelihood(counts, matrix, iterations or MOST_ITERATIONS, tolerance)
         put_solution(found, counts, matrix, solved[group], None if notes is None else notes[group], done, there | (tolerance is None))

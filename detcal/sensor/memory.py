@@ -2,7 +2,7 @@
 
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
-from detcal.sensor.groups import FEW, is_kept
+from detcal.sensor.groups import MOST_ALONE, is_kept
 from detcal.sensor.noise import BAND_ROWS
 
 
@@ -26,7 +26,8 @@ def deconvolve_bytes(shape: tuple[int, int], frames: int, itemsize: int, coeffic
     frames, but that a few go one by one: with those of a group as float32, if kernels do not take their type.
     """
     pixels = shape[0] * shape[1]
-    lanes = LANES if frames > FEW else 1
+    few = MOST_ALONE if method in ("auto", "mlem") else 1
+    lanes = LANES if frames > few else 1
     image = 4 * lanes  # bytes a pixel of the frames that are solved together
     copied = 0 if is_kept(itemsize) else image * pixels
     matrix = 8 * coefficients + 16 * pixels  # with the sums of its rows and columns

@@ -10,7 +10,7 @@ from detcal.frames.jit import exact_kernel, kernel
 from detcal.frames.lanes import all_in_lanes, from_lanes, lanes_for, read_only
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid
 from detcal.frames.simd import load, plus_product, splat_for, store
-from detcal.sensor.groups import groups_of
+from detcal.sensor.groups import MOST_ALONE, groups_of
 from detcal.sensor.kernels import Slab, spans
 from detcal.sensor.unmeasured import put_all_light
 
@@ -91,11 +91,18 @@ def sum_both(indptr, indices, data, columns, rows):  # type: ignore[no-untyped-d
             rows[pixel] += data[k]
 
 
+@kernel
+def row_ends(matrix, pixel):  # type: ignore[no-untyped-def]
+    """Where the coefficients of a row begin and end; unsigned, as numba would look at each index whether it counts from an array's end."""
+    return np.uint64(matrix.indptr[pixel]), np.uint64(matrix.indptr[pixel + 1])
+
+
 @exact_kernel
 def expected_of(matrix, entered, pixel):  # type: ignore[no-untyped-def]
     """What a pixel records: its row of M times what entered (pixel, lane)."""
     total = splat_for(entered, np.float32(0))
-    for k in range(matrix.indptr[pixel], matrix.indptr[pixel + 1]):
+    begin, end = row_ends(matrix, pixel)
+    for k in range(begin, end):
         total = plus_product(total, splat_for(entered, matrix.data[k]), load(entered, matrix.indices[k]))
     return total
 
@@ -114,7 +121,7 @@ def blur_frames(frames: Frames, matrix: Matrix, valid: Valid = ALL_NUMBERS) -> F
     pixels = frames[0].size
     blurred = np.empty((len(frames), pixels), np.float32)
     entering = matrix._replace(response=np.ones(pixels, np.float32))  # these frames are the light itself
-    for some, group in groups_of(frames):
+    for some, group in groups_of(frames, MOST_ALONE):
         entered, recorded = all_in_lanes(some, valid), lanes_for(some, pixels)
         put_all_light(some, valid, entering, entered, entered)
         blur_lanes(matrix, entered, recorded)

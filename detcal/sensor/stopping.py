@@ -13,7 +13,7 @@ from detcal.frames.jit import exact_kernel, kernel
 from detcal.frames.lanes import by_lane
 from detcal.frames.readings import Floats, Frames, Valid
 from detcal.frames.simd import load, splat_for, store, where_number
-from detcal.sensor.groups import groups_of
+from detcal.sensor.groups import MOST_ALONE, groups_of
 from detcal.sensor.inversion import Counts, Notes, em_step, maximise_likelihood, put_solution, solve_frames
 from detcal.sensor.sparse import Matrix, expected_of
 
@@ -37,7 +37,7 @@ def auto_frames(
     it amplifies little noise, `is_mild`: else chance decides which is nearer.
     """
     solved = np.empty((len(frames), frames[0].size), np.float32)
-    for some, group in groups_of(frames):
+    for some, group in groups_of(frames, MOST_ALONE):
         counts = Counts.of(some, matrix, valid)
         numbers, ended, exact = find_end(counts, matrix, most or MOST, len(some), is_mild)
         found = maximise_likelihood(counts, matrix, numbers, None)[0]
@@ -80,7 +80,8 @@ def find_end(
     exact = np.zeros(side_by_side, bool)
     unfinished = np.flatnonzero(np.atleast_1d(running)[:lanes])
     for lane in unfinished if len(unfinished) and is_mild() else []:
-        exact.flat[lane] = exact_is_better(*(by_lane(images)[:, lane] for images in (now, train, held)), matrix)
+        entered, counted, unseen = (by_lane(images)[:, lane] for images in (now, train, held))
+        exact.flat[lane] = exact_is_better(entered, counted, unseen, matrix)
     return best, ~running, exact
 
 

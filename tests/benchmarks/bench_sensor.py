@@ -4,6 +4,7 @@ The detector is a Pilatus 1M without its gaps, at the geometry of pyFAI's tutori
 """
 
 import logging
+from functools import partial
 from time import perf_counter
 
 import dask
@@ -12,7 +13,8 @@ import pyFAI
 from pyFAI.ext.parallax_raytracing import Raytracing
 from scipy.sparse.linalg import lsmr
 
-from detcal.sensor import PlanarGeometry, build_psf
+from detcal.frames.simd import LANES
+from detcal.sensor import PlanarGeometry, build_psf, deconvolve, stopping
 from detcal.sensor import inversion as kernels
 from tests.benchmarks.timing import in_turn, report
 
@@ -58,7 +60,7 @@ def bench_inverses(mu: float) -> None:
     truth = np.ones(SHAPE, np.float32)
     truth[::5, ::5] = 10  # the tutorial's image
     recorded = (scipys.astype(float) @ truth.ravel()).astype(np.float32).reshape(SHAPE)
-    block = np.repeat(recorded[None], kernels.LANES, axis=0)
+    block = np.repeat(recorded[None], LANES, axis=0)
 
     ours, peer = in_turn(lambda: kernels.solve_frames(block, matrix, ALL_NUMBERS), lambda: lsmr(scipys, recorded.ravel()), rounds=7)
     report("direct solution of a frame, beside scipy's lsmr", ours / len(block), peer, 100)
@@ -67,7 +69,7 @@ def bench_inverses(mu: float) -> None:
 
     noisy = np.random.default_rng(0).poisson(100 * recorded).astype(np.float32) / 100
     for name, image in (("without noise", recorded), ("100 counts a pixel", noisy)):
-        block = np.repeat(image[None], kernels.LANES, axis=0)
+        block = np.repeat(image[None], LANES, axis=0)
         slow, steps = scipys_mlem(scipys, image.ravel(), 1e-4)
         fast = kernels.mlem_frames(block, matrix, ALL_NUMBERS, None, MLEM_TOLERANCE)[0].ravel()
         ours, peer = in_turn(
@@ -81,6 +83,25 @@ def bench_inverses(mu: float) -> None:
             f"  answers differ by {np.abs(fast - slow).max() / slow.max():.1e} of the largest value (aim: 0.001);"
             f" from the converged one by {furthest[0]:.1e}, the peer's ({steps} iterations) by {furthest[1]:.1e}"
         )
+
+
+def bench_one_frame(mu: float) -> None:
+    """One frame beside a block of sixteen, on one thread: the kernels alone, and all of deconvolve."""
+    psf = build_psf(PLANE, thickness_m=THICKNESS, attenuation_per_m=mu).compute()
+    psf.conditioning  # noqa: B018 - found once, in no call that is timed
+    matrix = psf.in_memory.compute()
+    block = np.random.default_rng(0).poisson(psf.apply(100 * np.ones((LANES, *SHAPE), np.float32)).values).astype(np.float32)
+    inverses = {
+        "direct": partial(kernels.solve_frames, matrix=matrix),
+        "mlem": partial(kernels.mlem_frames, matrix=matrix, valid=ALL_NUMBERS, iterations=5, tolerance=None),
+        "auto": partial(stopping.auto_frames, matrix=matrix, valid=ALL_NUMBERS, most=None),
+    }
+    for method, inverse in inverses.items():
+        one, sixteen = in_turn(lambda: inverse(block[:1]), lambda: inverse(block))  # noqa: B023
+        report(f"one frame beside sixteen, {method}", one, sixteen, 3)
+        whole = partial(deconvolve, psf=psf, method=method, max_iterations=5 if method == "mlem" else None)
+        one, sixteen = in_turn(*(lambda some=some: whole(some).compute(scheduler="synchronous") for some in (block[:1], block)))  # noqa: B023
+        report("  all of deconvolve", one, sixteen, 3)
 
 
 MLEM_TOLERANCE = 1e-4  # of the pixel's value and the mean; the peer's 1e-4 is an absolute change
@@ -101,3 +122,4 @@ if __name__ == "__main__":
     attenuation = float(ray_tracing().mu)
     bench_matrix(attenuation)
     bench_inverses(attenuation)
+    bench_one_frame(attenuation)

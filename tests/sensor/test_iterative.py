@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse.linalg import lsmr
 
 from detcal.sensor import inversion
+from detcal.sensor.groups import MOST_ALONE
 from tests.reference import sensor as reference
 from tests.sensor.blurs import WANTED, assert_near, dense, frames_of, furthest, psf_of, solved, undone, with_gaps
 
@@ -35,7 +36,7 @@ def test_lsmr_stops_after_so_many_iterations(iterations):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """How many iterations of MLEM have been done, one entry each; too many are an error."""
+    """How many iterations of MLEM have been done, one entry each, of a frame alone or of several at once; too many are an error."""
     done = []
     step = inversion.em_step
 
@@ -52,7 +53,7 @@ def steps(monkeypatch):
 @pytest.mark.parametrize("name", ["PONI inside a pixel", "PONI on a corner", "pixels 172×50 µm", "60°, pixels 172×75 µm", "one row"])
 def test_mlem_without_a_tolerance_is_so_many_plain_iterations(steps, name, iterations):
     psf = psf_of(name)
-    frames = frames_of(psf)
+    frames = frames_of(psf, MOST_ALONE + 1)
     found = solved(frames, psf, "mlem", iterations).values
     assert_near(found, undone(psf, frames, partial(reference.likeliest, iterations=iterations)), 2e-6)
     assert len(steps) == iterations
@@ -121,7 +122,7 @@ def test_mlem_ends_where_an_iteration_changes_little_and_soon(steps, tolerance):
 
 def test_mlem_is_taken_no_further_than_its_iterations_and_its_tolerance_say(steps):
     psf = psf_of("45°")
-    frames = frames_of(psf)
+    frames = frames_of(psf, MOST_ALONE + 1)
     for most in (1, 2):  # before iterations are drawn out they are plain ones
         np.testing.assert_array_equal(solved(frames, psf, "mlem", most, 1e-6), solved(frames, psf, "mlem", most))
     for most in (3, 7, 11):

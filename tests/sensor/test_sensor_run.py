@@ -203,7 +203,7 @@ def test_methods_hold_no_more_than_is_planned(finished, frames, method, count, d
         "lsmr": lambda block: inversion.lsmr_frames(block, matrix, valid, 3, 1e-6),
         "mlem": lambda block: inversion.mlem_frames(block, matrix, valid, 4, 1e-6),
     }
-    functions[method](frames[: min(count, 3)])  # which loads the kernels
+    functions[method](frames[: min(count, 5)])  # which loads the kernels
     tracemalloc.start()
     functions[method](frames[:count])
     _, peak = tracemalloc.get_traced_memory()
