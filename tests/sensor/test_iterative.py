@@ -145,4 +145,4 @@ def test_mlem_has_by_default_a_tolerance_of_1e_4():
 
 def test_mlem_ends_even_if_float32_does_not_reach_the_tolerance(steps):
     psf = psf_of("PONI inside a pixel")
-    solved(frames_of(psf), psf, "mlem", tolerance=1e-9)
+    solved(frames_of(psf, 1), psf, "mlem", tolerance=1e-9)
