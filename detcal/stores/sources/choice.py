@@ -12,7 +12,7 @@ import h5py
 
 from detcal.errors import InputError, MissingWarning
 from detcal.stores.sources.exchange import GROUP as EXCHANGE
-from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, open_hdf5, survey
+from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
 from detcal.stores.sources.names import gaps_in, natural_order
 from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of
@@ -30,8 +30,8 @@ Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
 
 
-def datasets_of_frames(path: str, dataset: Datasets) -> Stack:
-    """The names of the datasets that are the frames of a file; in them are names that lead nowhere, for parts that are missing.
+def datasets_of_frames(path: str, file: h5py.File, dataset: Datasets) -> Stack:
+    """The names of the datasets that are the frames of an open file; in them are names that lead nowhere, for parts that are missing.
 
     Parameters
     ----------
@@ -45,11 +45,10 @@ def datasets_of_frames(path: str, dataset: Datasets) -> Stack:
     """
     if dataset is not None and not isinstance(dataset, str):
         return listed_names(path, dataset)
-    with open_hdf5(path) as file:
-        group = file if dataset is None else follow(file, dataset)
-        if not isinstance(group, h5py.Group):
-            return matching(file, str(dataset)) if group is None else (str(dataset),)
-        names, lost = choose(path, file, group)
+    group = file if dataset is None else follow(file, dataset)
+    if not isinstance(group, h5py.Group):
+        return matching(file, str(dataset)) if group is None else (str(dataset),)
+    names, lost = choose(path, file, group)
     if lost:
         warnings.warn(f"links in {path} lead to what is not there, and are left out: {lost}", MissingWarning, stacklevel=2)
     return names
@@ -215,8 +214,9 @@ def default_only(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[St
 
 def signals_only(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[Stack]:
     """Those that a group in their entry names as its signal."""
-    groups = {group.name: group for stack in stacks for group in groups_of_entry(file, there(found, stack)[0])}
-    return with_addresses(found, stacks, [signal_of(group) for group in groups.values()])
+    entries = {name.strip("/").split("/")[0]: name for stack in stacks for name in there(found, stack)[:1]}
+    groups = [members for name in entries.values() for members in groups_of_entry(file, name)]
+    return with_addresses(found, stacks, [signal_of(members) for members in groups])
 
 
 def with_addresses(found: Survey, stacks: list[Stack], signals: list[h5py.Dataset | None]) -> list[Stack]:

@@ -20,12 +20,13 @@ from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
 from detcal.stores.sources.choice import Datasets
+from detcal.stores.sources.detectors import detector_says
 from detcal.stores.sources.exchange import in_role
 from detcal.stores.sources.facts import FACTS
+from detcal.stores.sources.image_keys import find_key
 from detcal.stores.sources.names import PathOrName
 from detcal.stores.sources.newest import Newest, first_frames, frames_there
-from detcal.stores.sources.nxdetector import detector_says
-from detcal.stores.sources.nxtomo import KEYS, find_key
+from detcal.stores.sources.nxtomo import KEYS
 from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader

@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from detcal.stores.sources.hdf5 import own_type
-from detcal.stores.sources.hdf5_files import Found, follow, groups_in, survey
+from detcal.stores.sources.attributes import own_type
+from detcal.stores.sources.hdf5_files import Found, Members, follow, survey
 from detcal.stores.sources.nxdata import is_of_class, names_of, signal_of
 
 FEWEST_CHANNELS = 16  # of spectra that are found by their shape
@@ -74,7 +74,7 @@ def pyxrf_layout(file: h5py.File) -> Layout | None:
 
 def nexus_layout(file: h5py.File) -> Layout | None:
     """NXfluo or NXxrf, as Savu and others take it, or else an NXdata whose last axis is an energy."""
-    entries = groups_in(file)
+    entries = [*Members.of(file).groups()]
     meant = [entry for entry in entries if text(follow(entry, "definition")) in FLUORESCENCE]
     for entry in meant or entries:
         for group in groups_below(entry):
@@ -90,13 +90,13 @@ def nexus_layout(file: h5py.File) -> Layout | None:
 def groups_below(group: h5py.Group) -> Iterator[h5py.Group]:
     """A group and all groups in it."""
     yield group
-    for inner in groups_in(group):
+    for inner in Members.of(group).groups():
         yield from groups_below(inner)
 
 
 def data_layout(group: h5py.Group) -> Layout | None:
     """The spectra of an NXdata group, if its last axis is an energy."""
-    signal = signal_of(group)
+    signal = signal_of(Members.of(group))
     spelled = [] if signal is None else names_of(group.attrs.get("axes", signal.attrs.get("axes", "")))
     if signal is None or len(spelled) != signal.ndim or not is_energy(spelled[-1], follow(group, spelled[-1])):
         return None
