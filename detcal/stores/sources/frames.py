@@ -26,7 +26,7 @@ from detcal.stores.sources.facts import FACTS
 from detcal.stores.sources.image_keys import find_key
 from detcal.stores.sources.names import PathOrName
 from detcal.stores.sources.newest import Newest, first_frames, frames_there
-from detcal.stores.sources.nxtomo import KEYS
+from detcal.stores.sources.nxtomo import KEYS, ImageKey
 from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
@@ -197,7 +197,25 @@ def turned(reader: Reader, flip: Flip | None) -> Reader:
 def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> tuple[str, ...]:
     """Which of projections, flats and darks there are in a file that tells them apart; none, if it does not."""
     reader, _ = open_reader(path, dataset)
-    key = find_key(reader)
+    return roles_of(reader, find_key(reader))
+
+
+def roles_beside(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None) -> tuple[str, ...]:
+    """As `roles_in`, without those of which there are some among the frames that are chosen: nobody corrects a flat by itself."""
+    reader, source = open_reader(path, dataset)
+    key, choice = find_key(reader), parse_frames("projections" if frames is None else frames)
+    if isinstance(choice, str):
+        among = {choice}
+    elif key is None:
+        among = {"projections"}  # which the stack is
+    else:
+        kinds = {int(key.values[number]) for run in runs_of(choice, reader.shape[0], source) for number in run}
+        among = {role for role, number in KEYS.items() if number in kinds}
+    return tuple(role for role in roles_of(reader, key) if role not in among)
+
+
+def roles_of(reader: Reader, key: ImageKey | None) -> tuple[str, ...]:
+    """Which of projections, flats and darks a stack with that key has, or has beside it."""
     if key is not None:
         return tuple(role for role, number in KEYS.items() if (key.values == number).any())
     found = tuple(role for role in KEYS if in_role(reader, role) is not None)
