@@ -60,8 +60,9 @@ def open_frames(
         scan_10; and one that is left out of a numbered series is missing.
     dataset
         Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
-        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)
-        of numbers, or of bool if there are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
+        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one of numbers; else, in HDF5,
+        the only one of more dimensions, frames of a grid, which follow each other row by row; else the only 2-D one; or of bool if there
+        are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
         parts (data_000001, …), as in the master file of an Eiger, are one stack, in which a part that is not there is NaN.
     chunks
         Frames a block: {"frame": 16}; or rows: {"y": 64}; rounded up to whole chunks of the file. By default about 64 MiB of whole
