@@ -89,6 +89,13 @@ def test_a_grid_of_images_is_taken_before_an_image_and_no_spectra_are(tmp_path: 
         open_frames(tmp_path / "b.h5")
 
 
+def test_a_copy_in_the_instrument_is_no_other_stack(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", FRAMES, "entry/camera/data")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["entry/instrument/camera/data"] = FRAMES
+    np.testing.assert_array_equal(open_frames(tmp_path / "a.h5"), FRAMES)
+
+
 def test_datasets_called_as_files_are_projections_flats_and_darks(tmp_path: Path) -> None:
     """As beamline 8.3.2 of the ALS writes them, a frame each."""
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -13,7 +13,7 @@ import h5py
 from detcal.errors import InputError, MissingWarning
 from detcal.stores.sources.exchange import GROUP as EXCHANGE
 from detcal.stores.sources.exchange import OF_ALS
-from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, survey
+from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, is_copy, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
 from detcal.stores.sources.names import gaps_in, natural_order
 from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of, texts_of
@@ -198,7 +198,8 @@ def without_companions(file: h5py.File, found: Survey, stacks: list[Stack]) -> l
             of_others.append(f"{group}/data")
         als = OF_ALS.fullmatch(name)
         beside = als is not None and any(other.startswith(f"{als[1]}_") for other in names)
-        return beside or any(other in names for other in of_others) or own in CORRECTIONS
+        copied = name in found.datasets and is_copy(name, found.datasets)
+        return beside or copied or any(other in names for other in of_others) or own in CORRECTIONS
 
     return [stack for stack in stacks if not is_companion(stack[0])]
 

@@ -1,7 +1,7 @@
 """HDF5 files opened for reading, those that a running scan still writes too; and what lies in them behind links."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os.path import dirname, exists, join, realpath
 from typing import Any, NamedTuple
@@ -103,6 +103,13 @@ def opened(group: h5py.Group, name: bytes) -> h5py.h5g.GroupID | h5py.h5d.Datase
             return None
     item = follow(group, os.fsdecode(name))
     return None if item is None else item.id
+
+
+def is_copy(name: str, datasets: Mapping[str, Found]) -> bool:
+    """Whether a dataset of an instrument lies in its entry once more, in the group for plots of its detector, as NeXus has it: mostly by a
+    link, but some programs write it twice."""
+    other = name.replace("/instrument/", "/", 1)
+    return other != name and other in datasets and datasets[other].shape == datasets[name].shape
 
 
 def target_of(group: h5py.Group, name: str) -> str | None:
