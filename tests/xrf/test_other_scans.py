@@ -34,7 +34,8 @@ def test_the_sum_of_elements_and_a_copy_in_the_instrument_are_no_other_spectra(t
     with h5py.File(tmp_path / "a.nxs", "w") as file:
         for group in ("entry1/xspress3", "entry1/instrument/xspress3")[: 1 + twice]:
             file.create_group(group).update({"MCAs": elements, "AllElementSum": elements.sum(axis=2), "Ti_K": elements[..., 10]})
-    scan = detcal.open_scan(tmp_path / "a.nxs")
+    with pytest.warns(UserWarning, match="MCAs is spectra"):
+        scan = detcal.open_scan(tmp_path / "a.nxs")
     np.testing.assert_array_equal(scan.spectra.values, elements.sum(axis=2).reshape(6, 64))
 
 
