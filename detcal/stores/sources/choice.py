@@ -16,7 +16,7 @@ from detcal.stores.sources.exchange import OF_ALS
 from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, is_copy, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
 from detcal.stores.sources.names import gaps_in, natural_order
-from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of, texts_of
+from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of
 from detcal.stores.sources.readers import Described
 from detcal.stores.sources.zarr_reader import zarr_arrays
 
@@ -106,7 +106,7 @@ def matching(file: h5py.File, pattern: str) -> Stack:
 
 def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
     """The only stack in a group of a file, or the one that it says is its signal; and which links that are no part of it lead nowhere."""
-    found = without_spectra(file, without_beside(file, survey(group, group.name.rstrip("/"))))
+    found = without_spectra(without_beside(file, survey(group, group.name.rstrip("/"))))
     stacks = likeliest(found)
     for narrow in (without_companions, without_sources, default_only, signals_only):
         if len(stacks) > 1:
@@ -128,12 +128,12 @@ def without_beside(file: h5py.File, found: Survey) -> Survey:
     return Survey({name: each for name, each in found.datasets.items() if dirname(name) not in beside}, found.broken)
 
 
-def without_spectra(file: h5py.File, found: Survey) -> Survey:
-    """Without what says that it is no stack of images, if anything is left."""
-    names = [name for name, each in found.datasets.items() if len(each.shape) > 2]
-    others = {name for name in names if texts_of(file[name].attrs.get("interpretation", ""))[0] in NO_IMAGES}
+def without_spectra(found: Survey) -> Survey:
+    """Without what says that it is no stack of images, if another stack is left."""
+    stacks = [name for name, each in found.datasets.items() if len(each.shape) > 2]
+    others = {name for name in stacks if found.datasets[name].interpretation in NO_IMAGES}
     left = {name: each for name, each in found.datasets.items() if name not in others}
-    return Survey(left if len(names) > len(others) else found.datasets, found.broken)
+    return Survey(left if len(stacks) > len(others) else found.datasets, found.broken)
 
 
 def ancestors(group: str) -> Iterator[str]:

@@ -59,6 +59,7 @@ class Found(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     address: tuple[str, int]
+    interpretation: str = ""  # what NeXus may say that it is: "image", "spectrum"
 
 
 class Survey(NamedTuple):
@@ -91,7 +92,15 @@ def look_into(group: h5py.Group, prefix: str, found: Survey, seen: set[object]) 
         if isinstance(item, h5py.h5g.GroupID):
             look_into(h5py.Group(item), place, found, seen)
         elif isinstance(item, h5py.h5d.DatasetID) and (shape := item.shape):
-            found.datasets[place] = Found(shape, item.dtype, here)
+            found.datasets[place] = Found(shape, item.dtype, here, interpretation_of(item))
+
+
+def interpretation_of(item: h5py.h5d.DatasetID) -> str:
+    """What a dataset says that it is to be shown as; nothing, if it does not say."""
+    if not h5py.h5a.exists(item, b"interpretation"):
+        return ""
+    value = h5py.Dataset(item).attrs["interpretation"]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def opened(group: h5py.Group, name: bytes) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | None:
