@@ -89,6 +89,13 @@ def test_a_grid_of_images_is_taken_before_an_image_and_no_spectra_are(tmp_path: 
         open_frames(tmp_path / "b.h5")
 
 
+def test_spectra_that_are_taken_for_frames_are_told(tmp_path: Path) -> None:
+    with h5py.File(write(tmp_path / "a.h5", FRAMES, "spectra"), "a") as file:
+        file["spectra"].attrs["interpretation"] = np.bytes_("spectrum")
+    with pytest.warns(UserWarning, match=r"a\.h5::/spectra says that it is spectra, which detcal\.open_scan opens"):
+        open_frames(tmp_path / "a.h5")
+
+
 def test_a_copy_in_the_instrument_is_no_other_stack(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", FRAMES, "entry/camera/data")
     with h5py.File(tmp_path / "a.h5", "a") as file:

@@ -112,7 +112,12 @@ def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
     lost = listed_in_short([f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks)])
-    return only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost), lost
+    chosen = only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost)
+    if any(found.datasets[name].interpretation == "spectrum" for name in there(found, chosen)):
+        warnings.warn(
+            f"{path}::{chosen[0]} says that it is spectra, which detcal.open_scan opens: here they are taken for frames", stacklevel=2
+        )
+    return chosen, lost
 
 
 def listed_in_short(names: list[str]) -> str:
