@@ -36,6 +36,10 @@ class Lacks:
         everything = np.array([bool(self.whole.all())])
         return Lacks(everything, ~everything & self.any(), self.hint)
 
+    def repeated(self, frames: int) -> "Lacks":
+        """The same for frames of which so many lie in each row."""
+        return Lacks(np.repeat(self.whole, frames), np.repeat(self.partly, frames), self.hint)
+
     def of_frames(self, numbers: NDArray[np.int64]) -> "Lacks | None":
         """The same of some frames, by their numbers; None if nothing of these is missing."""
         found = Lacks(self.whole[numbers], self.partly[numbers], self.hint)

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from detcal.errors import InputError, RecipeError
-from detcal.stores import open_frames, roles_in
+from detcal.stores import open_frames, roles_beside
 from detcal.stores.damage import Guard, guarding
 from detcal_pipelines.mistakes import describe_mistakes
 from detcal_pipelines.steps.registry import UnknownStep, find_step, step_names
@@ -177,13 +177,13 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def what_the_file_of_the_frames_holds_beside_them(self) -> "Recipe":
-        """Flats and darks that a file tells from its projections are those of the first step, unless it names others."""
+        """Flats and darks that a file tells from the frames that are chosen are those of the first step, unless it names others."""
         first, frames = self.steps[0], self.input
         absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
-        if frames is None or not absent or frames.frames not in (None, "projections"):
+        if frames is None or not absent:
             return self
         try:
-            roles = roles_in(frames.path, frames.dataset)
+            roles = roles_beside(frames.path, frames.dataset, frames.frames)
         except InputError:  # which is told where the frames are opened
             return self
         where = {"path": frames.path, "dataset": frames.dataset, "flip": frames.flip}

@@ -20,12 +20,13 @@ from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
 from detcal.stores.sources.choice import Datasets
+from detcal.stores.sources.detectors import detector_says
 from detcal.stores.sources.exchange import in_role
 from detcal.stores.sources.facts import FACTS
+from detcal.stores.sources.image_keys import find_key
 from detcal.stores.sources.names import PathOrName
 from detcal.stores.sources.newest import Newest, first_frames, frames_there
-from detcal.stores.sources.nxdetector import detector_says
-from detcal.stores.sources.nxtomo import KEYS, find_key
+from detcal.stores.sources.nxtomo import KEYS, ImageKey
 from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
@@ -59,8 +60,9 @@ def open_frames(
         scan_10; and one that is left out of a numbered series is missing.
     dataset
         Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
-        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)
-        of numbers, or of bool if there are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
+        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one of numbers; else, in HDF5,
+        the only one of more dimensions, frames of a grid, which follow each other row by row; else the only 2-D one; or of bool if there
+        are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
         parts (data_000001, …), as in the master file of an Eiger, are one stack, in which a part that is not there is NaN.
     chunks
         Frames a block: {"frame": 16}; or rows: {"y": 64}; rounded up to whole chunks of the file. By default about 64 MiB of whole
@@ -196,7 +198,25 @@ def turned(reader: Reader, flip: Flip | None) -> Reader:
 def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> tuple[str, ...]:
     """Which of projections, flats and darks there are in a file that tells them apart; none, if it does not."""
     reader, _ = open_reader(path, dataset)
-    key = find_key(reader)
+    return roles_of(reader, find_key(reader))
+
+
+def roles_beside(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None) -> tuple[str, ...]:
+    """As `roles_in`, without those of which there are some among the frames that are chosen: nobody corrects a flat by itself."""
+    reader, source = open_reader(path, dataset)
+    key, choice = find_key(reader), parse_frames("projections" if frames is None else frames)
+    if isinstance(choice, str):
+        among = {choice}
+    elif key is None:
+        among = {"projections"}  # which the stack is
+    else:
+        kinds = {int(key.values[number]) for run in runs_of(choice, reader.shape[0], source) for number in run}
+        among = {role for role, number in KEYS.items() if number in kinds}
+    return tuple(role for role in roles_of(reader, key) if role not in among)
+
+
+def roles_of(reader: Reader, key: ImageKey | None) -> tuple[str, ...]:
+    """Which of projections, flats and darks a stack with that key has, or has beside it."""
     if key is not None:
         return tuple(role for role, number in KEYS.items() if (key.values == number).any())
     found = tuple(role for role in KEYS if in_role(reader, role) is not None)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import prod
 from os import R_OK, access, stat, supports_effective_ids
 from typing import Any, Protocol
 
@@ -23,7 +24,8 @@ from detcal.stores.sources.urls import is_url
 Block = NDArray[np.generic]
 Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
 # By name: dimension, values, attributes; of images, ("y", "x") and values over dask
-Coords = dict[str, tuple[str | tuple[str, ...], Any, dict[str, Any]]]
+Line = tuple[str | tuple[str, ...], Any, dict[str, Any]]
+Coords = dict[str, Line]
 
 
 class Reader(Protocol):
@@ -228,13 +230,13 @@ def recorded_as(stored: np.dtype[Any], given: np.dtype[Any]) -> dict[str, Any]:
 
 
 def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """An image as a stack of one frame."""
-    return shape if len(shape) == 3 else (1, *shape)
+    """An image as a stack of one frame; frames of a grid of places, say, as one behind the other, row by row."""
+    return prod(shape[:-2]), *shape[-2:]
 
 
-def check_ndim(shape: tuple[int, ...] | None, place: str) -> None:
-    """Refuse what is neither a stack nor an image, or one of frames larger than any detector."""
-    if shape is None or len(shape) not in (2, 3):
+def check_ndim(shape: tuple[int, ...] | None, place: str, *, grids: bool = False) -> None:
+    """Refuse what is neither a stack nor an image, nor, if so said, frames of a grid; or one of frames larger than any detector."""
+    if shape is None or len(shape) < 2 or (len(shape) > 3 and not grids):
         raise InputError(f"expected an array of shape (frame, y, x) or (y, x), got {shape} in {place}")
     check_pixels(shape[-2:], f"frames in {place}")
     check_number(stack_shape(shape)[0], MOST_ROWS, "frames", place)

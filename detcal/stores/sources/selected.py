@@ -11,7 +11,8 @@ from detcal.errors import InputError
 from detcal.frames.selection import Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
-from detcal.stores.sources.nxtomo import KEY, angles_of
+from detcal.stores.sources.image_keys import angles_of
+from detcal.stores.sources.nxtomo import KEY
 from detcal.stores.sources.readers import Around, Block, Coords, Reader
 
 Flip = Literal["ud", "lr", "both"]
