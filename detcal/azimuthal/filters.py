@@ -4,13 +4,13 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import normalized
 from detcal.azimuthal.profiles import QUANTITIES, as_profiles, readings_for, rings_for
 from detcal.azimuthal.quantile_errors import block_with_errors
 from detcal.azimuthal.several import over_geometries
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
+from detcal.frames.maps import over_maps
 from detcal.frames.normalization import find_normalization
 
 

@@ -19,12 +19,12 @@ from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of
 from detcal.stores.sources.readers import Described
 from detcal.stores.sources.zarr_reader import zarr_arrays
 
-LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
+LIKELY = [(3, "iuf"), (4, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
 NUMBERED = re.compile(r"(.*?)([0-9]+)")
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
 BESIDE = ("NXmonitor", "NXsample", "NXtransformations", "NXpositioner", "NXsource", "NXmonochromator")  # what NeXus has no frames in
-CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
+CORRECTIONS = ("pixel_mask", "flatfield", "mask", "pixel_corners")  # of a detector, some files' as stacks of one
 MOST_LISTED = 3  # links that lead nowhere; `detcal tree` shows all
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
@@ -80,7 +80,7 @@ def only_one(path: str, stacks: list[Stack], shapes: Mapping[str, tuple[int, ...
     """The only stack there is; an error lists what there is."""
     if not stacks:
         raise InputError(
-            f"no dataset of shape (frame, y, x) in {path}"
+            f"no dataset of shape (frame, y, x) in {path}, nor (row, column, y, x)"
             + (f"; links in it lead to what is not there: {lost}; mend them, or choose with dataset=" if lost else "")
         )
     if len(stacks) > 1:
@@ -103,7 +103,7 @@ def matching(file: h5py.File, pattern: str) -> Stack:
 def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
     """The only stack in a group of a file, or the one that it says is its signal; and which links that are no part of it lead nowhere."""
     found = without_beside(file, survey(group, group.name.rstrip("/")))
-    stacks = likeliest(found)
+    stacks = with_addresses(found, maps_in(found), [default_signal(file)]) or likeliest(found)
     for narrow in (without_companions, without_sources, default_only, signals_only):
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
@@ -139,6 +139,11 @@ def likeliest(found: Survey) -> list[Stack]:
         if names := named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, ndim, kinds):
             return joined_parts(found, names)
     return []
+
+
+def maps_in(found: Survey) -> list[Stack]:
+    """Arrays of frames by row and column: stacks beside them may be spectra of the same map."""
+    return [(name,) for name in named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, *LIKELY[1])]
 
 
 def joined_parts(found: Survey, names: list[str]) -> list[Stack]:

@@ -2,17 +2,18 @@
 
 import json
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import h5py
 import numpy as np
 
-from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
 from detcal.stores.sources.hdf5_files import find_dataset, open_hdf5
 from detcal.stores.sources.nxdata import axes_of
-from detcal.stores.sources.readers import Block, Coords, check_ndim, recorded_as, stack_shape
+from detcal.stores.sources.readers import Block, check_ndim, recorded_as, stack_shape
+from detcal.stores.sources.scanned import NO_MAP, Coords, Scanned, boxes, frames_a_chunk, joined
 
 # What detcal notes beside the attributes of a group or dataset that it writes, so that it can give them back as they were:
 JSON_MARK = "detcal_json"  # the names of attributes that are JSON
@@ -24,7 +25,7 @@ FIRST = "image_nr_low"  # attribute of parts that Dectris writes: the number of 
 
 @dataclass(frozen=True)
 class Hdf5Reader:
-    """A dataset of an HDF5 file; a 2-D one is a stack of one frame."""
+    """A dataset of an HDF5 file; a 2-D one is a stack of one frame, one of more than 3 dimensions a map."""
 
     path: str
     dataset: str
@@ -34,6 +35,7 @@ class Hdf5Reader:
     chunk_rows: int
     array: Hdf5Array
     first_number: int | None = None  # of its first frame in a series of several parts, where the file says so
+    scanned: Scanned = NO_MAP
 
     @classmethod
     def open(cls, path: str, dataset: str) -> "Hdf5Reader":
@@ -46,8 +48,9 @@ class Hdf5Reader:
         check_ndim(found.shape, f"{path}::{dataset}")
         array = Hdf5Array.of(found)
         shape = stack_shape(array.shape)
-        frames, rows = found.chunks[:2] if found.chunks and found.ndim == 3 else (1, shape[1])
-        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array, number_in(found))
+        chunked = found.chunks is not None and found.ndim > 2
+        frames, rows = (frames_a_chunk(array.shape[:-2], found.chunks[:-2]), found.chunks[-2]) if chunked else (1, shape[1])
+        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array, number_in(found), Scanned.of(array.shape))
 
     def __dask_tokenize__(self) -> str:
         return repr(self)  # a master file has thousands of them, which dask would take apart one by one
@@ -58,13 +61,13 @@ class Hdf5Reader:
 
     @property
     def lacks(self) -> Lacks | None:
-        lacks = self.array.lacks
+        lacks = self.array.lacks_along(max(1, self.array.ndim - 2))
         return lacks.as_one() if lacks and self.array.ndim == 2 else lacks
 
     def coords(self) -> Coords:
         """The axes of a NeXus NXdata group, as far as they fit."""
         with open_hdf5(self.path) as file:
-            return lines_of(file, self.dataset, self.shape[3 - file[self.dataset].ndim :])
+            return lines_of(file, self.dataset, self.array.shape, self.scanned)
 
     def attrs(self) -> dict[str, Any]:
         with open_hdf5(self.path) as file:
@@ -72,15 +75,17 @@ class Hdf5Reader:
             return own_attributes(found) | recorded_as(found.dtype, self.dtype)
 
     def files(self, start: int, stop: int) -> list[str]:
-        return self.array.files(*((start, stop) if self.array.ndim == 3 else (0, self.array.shape[0])))
+        row = prod(self.scanned.sizes[1:])
+        return self.array.files(*((start // row, -(-stop // row)) if self.array.ndim > 2 else (0, self.array.shape[0])))
 
     def read(self, start: int, stop: int) -> Block:
         return self.read_rows((start, stop), (0, self.shape[1]))
 
     def read_rows(self, frames: tuple[int, int], rows: tuple[int, int]) -> Block:
         """Some rows of some frames."""
-        place = slice(*frames), slice(*rows)
-        return self.array[place] if self.array.ndim == 3 else self.array[place[1]][None][place[0]]
+        if self.array.ndim == 2:
+            return self.array[slice(*rows)][None][slice(*frames)]
+        return joined([self.array[*box, slice(*rows)] for box in boxes(*frames, self.array.shape[:-2])])
 
 
 def number_in(found: h5py.Dataset) -> int | None:
@@ -89,10 +94,12 @@ def number_in(found: h5py.Dataset) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def lines_of(file: h5py.File, dataset: str, shape: tuple[int, ...]) -> Coords:
-    """The axes of a dataset of so many dimensions, as far as they fit."""
-    axes = axes_of(file, dataset, shape)
-    return {name: (DIMS[place - len(shape)], values_of(line), own_attributes(line)) for name, (place, line) in axes.items()}
+def lines_of(file: h5py.File, dataset: str, shape: tuple[int, ...], scanned: Scanned) -> Coords:
+    """The axes of a dataset of so many dimensions, as far as they fit; and of a map, the rows and columns of its frames."""
+    axes = axes_of(file, dataset, shape).items()
+    return scanned.numbers() | {
+        name: (*scanned.line(values_of(line), place - len(shape)), own_attributes(line)) for name, (place, line) in axes
+    }
 
 
 def own_attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:

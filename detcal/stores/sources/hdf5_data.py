@@ -63,7 +63,11 @@ class Hdf5Array:
     @property
     def lacks(self) -> Lacks | None:
         """What is missing along the first dimension; None if nothing is."""
-        return self.absence.lacks() if self.lacking and self.absence else None
+        return self.lacks_along(1)
+
+    def lacks_along(self, count: int) -> Lacks | None:
+        """What is missing along so many of the first dimensions, taken together; None if nothing is."""
+        return self.absence.lacks(count) if self.lacking and self.absence else None
 
     def files(self, start: int, stop: int) -> list[str]:
         """The files of some rows: of a virtual dataset, also those of its parts there, which hold the numbers and come first."""
@@ -224,5 +228,5 @@ def is_at_edge(dataset: h5py.Dataset, corner: tuple[int, ...]) -> bool:
 def place_of(dataset: h5py.Dataset, spans: list[tuple[int, int]]) -> str:
     """What to call the chunk of some frames, or of rows."""
     first, last = spans[0][0], spans[0][1] - 1
-    unit = "frame" if dataset.ndim == 3 else "row"
+    unit = "frame" if dataset.ndim == 3 else "row"  # of a map, its first dimension
     return f"the chunk of {unit} {first}" + (f" to {last}" if last > first else "") + f" in {dataset.file.filename}::{dataset.name}"

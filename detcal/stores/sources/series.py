@@ -11,7 +11,8 @@ from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, ope
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
 from detcal.stores.sources.numbered import at_their_numbers
-from detcal.stores.sources.readers import Around, Coords, Reader
+from detcal.stores.sources.readers import Around, Reader
+from detcal.stores.sources.scanned import NO_MAP, Coords
 
 EIGER = "detectorSpecific"  # group in which Dectris keeps what it says beside the detector's own
 TOTALS = ("nimages", "ntrigger")  # whose product is how many frames were to be taken
@@ -54,9 +55,9 @@ class Hdf5Series(Around):
         return cls(Joined(tuple(with_last(parts, total))), path, first.dataset)
 
     def coords(self) -> Coords:
-        """The axes that the file gives for all parts together."""
+        """The axes that the file gives for all parts together; none of maps, which follow each other as a stack."""
         with open_hdf5(self.path) as file:
-            return lines_of(file, self.dataset, self.shape)
+            return lines_of(file, self.dataset, self.shape, NO_MAP) if file[self.dataset].ndim <= len(self.shape) else {}
 
 
 def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:
