@@ -162,8 +162,8 @@ def in_shape(block: Any, *shape: int) -> Any:
 
 
 def as_series(given: Any, sizes: tuple[int, ...], keeps: int, name: str) -> Any:
-    """What there is of each point of a map, in the order of its frames; a name or a number as it is."""
-    if isinstance(given, str) or np.ndim(given) == 0:
+    """What there is of each point of a map, in the order of its frames; a name, a number or a region of the frames as it is."""
+    if isinstance(given, str | tuple) or np.ndim(given) == 0:
         return given
     array = given.data if isinstance(given, xr.DataArray) else given if isinstance(given, da.Array) else np.asarray(given)
     lead = array.ndim - keeps

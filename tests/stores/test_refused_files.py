@@ -25,7 +25,7 @@ def write_group(folder: Path) -> Path:
     [
         ("/entry/gone", "no dataset /entry/gone in .*; `detcal tree .*a.h5` lists"),
         (["/entry"], "no dataset /entry in .*a.h5: that is a group"),
-        ("/entry/line", r"expected an array of shape \(frame, y, x\) or \(y, x\), or a map of frames .*, got \(5,\)"),
+        ("/entry/line", r"expected an array of shape \(frame, y, x\) or \(y, x\), or .*, got \(5,\)"),
         ("/entry/none", r"expected frames of numbers, got shape \(0, 2, 2\)"),
         ("/entry/text", "expected frames of numbers, got shape .* of object"),
     ],

@@ -72,7 +72,7 @@ def open_frames(
         Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
         image_key of an NXtomo file, or the datasets of a Data Exchange file, "projections" (those at alignment positions are none),
         "flats" or "darks". By default a file with an image_key gives its projections, with one warning; any other file all frames.
-        Frames of a map are counted row by row, and some of them are a stack.
+        Frames of a map are counted row by row, and those that are asked for are a stack, even if all are (":").
     flip : "ud", "lr" or "both", optional
         Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
         numpy.fliplr does. Coords along y and x are reversed with them.
@@ -143,7 +143,8 @@ def open_frames(
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
     stack = with_flags(stack, None if said.mask is None or not said.mask.any() else turned_image(said.mask, flip))
-    found: xr.DataArray = as_they_lie(unpacked(with_flags(stack, read_mask(mask), dummy, valid_range), packing_of(whole, stored, source)))
+    flagged = unpacked(with_flags(stack, read_mask(mask), dummy, valid_range), packing_of(whole, stored, source))
+    found: xr.DataArray = as_they_lie(flagged) if frames is None else flagged
     return found
 
 

@@ -236,8 +236,6 @@ def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def check_ndim(shape: tuple[int, ...] | None, place: str) -> None:
     """Refuse what is neither a map, a stack nor an image, or one of frames larger than any detector."""
     if shape is None or len(shape) < 2:
-        raise InputError(
-            f"expected an array of shape (frame, y, x) or (y, x), or a map of frames (row, column, y, x), got {shape} in {place}"
-        )
+        raise InputError(f"expected an array of shape (frame, y, x) or (y, x), or (row, column, y, x), got {shape} in {place}")
     check_pixels(shape[-2:], f"frames in {place}")
     check_number(stack_shape(shape)[0], MOST_ROWS, "frames", place)
