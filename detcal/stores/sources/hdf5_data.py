@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.spare import reused
 from detcal.stores.absence import Absence, Box, Flags, Lacks, check_whole, warn_of, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
@@ -177,7 +178,7 @@ def at(lines: Lines) -> Any:
 
 def read_chunks(dataset: h5py.Dataset, pipeline: Pipeline, box: Box, dtype: np.dtype[Any], *, lacking: bool) -> Values:
     """A part of a dataset whose chunks are decoded here, one after the other."""
-    found = np.empty([stop - start for start, stop in box], dtype)
+    found = reused(tuple(stop - start for start, stop in box), dtype)
     scratch_bytes = prod(dataset.chunks) * dataset.dtype.itemsize
     scratch: Values | None = None  # for chunks that are not whole in what is wanted
     for corner in product(*(range(start - start % size, stop, size) for (start, stop), size in zip(box, dataset.chunks, strict=True))):
