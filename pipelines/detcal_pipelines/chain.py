@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from detcal.errors import DetcalError, InputError
+from detcal.frames.maps import as_they_lie
 from detcal.frames.once import is_found
 from detcal.frames.precision import round_block, with_precision
 from detcal.frames.stack import DIMS
@@ -38,8 +39,8 @@ class Stage:
 
 
 def build(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> Any:
-    """What is to be written, lazily, in tasks of so many frames, rows or lines, of which so many are begun at once."""
-    return with_precision(trace(recipe, depth, begun, copy)[-1].result, recipe.output.precision)
+    """What is to be written, lazily, in tasks of so many frames, rows or lines, of which so many are begun at once; of a map as a map."""
+    return as_they_lie(with_precision(trace(recipe, depth, begun, copy)[-1].result, recipe.output.precision))
 
 
 def trace(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> list[Stage]:

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from detcal.errors import InputError, RecipeError
+from detcal.frames.maps import frames_of_map
 from detcal.stores import open_frames, roles_beside
 from detcal.stores.damage import Guard, guarding
 from detcal_pipelines.mistakes import describe_mistakes
@@ -103,11 +104,11 @@ class Input(Table):
     valid_range: Ends | None = Field(None, description="(low, high): what is outside is no reading", examples=[[0.0, 60000.0]])
 
     def open(self, blocks: Mapping[str, int] | None) -> xr.DataArray:
-        """The frames, lazily, in blocks of so many frames or rows, as `open_frames` cuts them."""
+        """The frames, lazily, in blocks of so many frames or rows, as `open_frames` cuts them; those of a map one after the other."""
         ends = None if self.valid_range is None else (self.valid_range[0], self.valid_range[1])
         with guarding(None):  # it is no frame of the input
             mask = opened(self.mask)
-        return open_frames(
+        found = open_frames(
             self.path,
             self.dataset,
             chunks=blocks,
@@ -118,6 +119,7 @@ class Input(Table):
             valid_range=ends,
             newest=self.newest,
         )
+        return frames_of_map(found)
 
 
 class Output(Table):

@@ -8,6 +8,7 @@ from pyFAI.detectors import ALL_DETECTORS
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from detcal.azimuthal import build_bins, integrate
+from tests.reference.directions import from_sample, two_theta_and_azimuth
 
 LARGEST = 100_000  # pixels
 TIMES = {  # q in 1/nm
@@ -28,22 +29,12 @@ def small_detectors(orientation):
             yield detector
 
 
-def turn(one, other, angle):
-    """A point of a plane turned about its origin."""
-    return np.cos(angle) * one - np.sin(angle) * other, np.sin(angle) * one + np.cos(angle) * other
-
-
 def place_of(geometry):
-    """q (1/nm), azimuth (°) and the way from the sample in units of the distance, by the positions of pixels and three rotations."""
-    detector, rows = geometry.detector, np.indices(geometry.detector.shape).astype(float)
-    y, x, z = detector.calc_cartesian_positions(*rows, center=True)
-    places = np.stack([y - geometry.poni1, x - geometry.poni2, np.broadcast_to(0.0 if z is None else z, y.shape) + geometry.dist])
-    up, left, along = places
-    left, along = turn(left, along, -geometry.rot1)
-    along, up = turn(along, up, -geometry.rot2)
-    up, left = turn(up, left, geometry.rot3)
-    away = np.arctan2(np.hypot(up, left), along)
-    return 40 * np.pi * np.sin(away / 2), np.degrees(np.arctan2(up, left)), np.sqrt((places**2).sum(axis=0)) / geometry.dist
+    """q (1/nm), azimuth (°) and the way from the sample in units of the distance."""
+    y, x, z = geometry.detector.calc_cartesian_positions(*np.indices(geometry.detector.shape).astype(float), center=True)
+    vectors = from_sample(geometry, y, x, 0.0 if z is None else z)
+    away, azimuth = two_theta_and_azimuth(geometry, vectors)
+    return 40 * np.pi * np.sin(away / 2), np.degrees(azimuth), np.sqrt((vectors**2).sum(axis=0)) / geometry.dist
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4])

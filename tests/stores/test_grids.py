@@ -1,4 +1,4 @@
-"""Frames of a grid: one at each place of a map, say, in a dataset of four dimensions or more."""
+"""Which datasets are maps of frames or frames one by one, and what files say of them beside their numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ import pytest
 
 from detcal import open_frames
 from detcal.errors import InputError, MissingWarning
-from detcal.stores.sources.hdf5 import boxes, frames_a_chunk
 
 GRID = (3, 4, 9, 10)
 STACK = np.arange(np.prod(GRID), dtype=np.uint16).reshape(GRID)
@@ -22,27 +21,17 @@ def write(path: Path, values: Any = STACK, name: str = "entry/detector/data", **
     return path
 
 
-@pytest.mark.parametrize("chunks", [None, (1, 1, 9, 10), (1, 2, 9, 10), (1, 3, 9, 10), (2, 4, 9, 10), (2, 3, 4, 5)])
-@pytest.mark.parametrize("block", [1, 5])
-def test_frames_of_a_grid_follow_each_other_row_by_row(tmp_path: Path, chunks: Any, block: int) -> None:
-    frames = open_frames(write(tmp_path / "a.h5", chunks=chunks, compression="gzip" if chunks else None), chunks={"frame": block})
-    np.testing.assert_array_equal(frames, FRAMES)
-    np.testing.assert_array_equal(open_frames(tmp_path / "a.h5", frames=[7, 2, 3])[:, 2:], FRAMES[[7, 2, 3], 2:])
-    np.testing.assert_array_equal(open_frames(tmp_path / "a.h5", chunks={"y": 4}, flip="ud"), FRAMES[:, ::-1])
-
-
-def test_grids_of_more_dimensions(tmp_path: Path) -> None:
+def test_maps_of_more_dimensions(tmp_path: Path) -> None:
     deep = np.arange(2 * 3 * 2 * 8 * 8, dtype=np.uint16).reshape(2, 3, 2, 8, 8)
-    np.testing.assert_array_equal(open_frames(write(tmp_path / "a.h5", deep), chunks={"frame": 5}), deep.reshape(12, 8, 8))
+    found = open_frames(write(tmp_path / "a.h5", deep), chunks={"frame": 5})
+    assert found.dims == ("scan_0", "scan_1", "scan_2", "y", "x")
+    np.testing.assert_array_equal(found, deep)
 
 
-def test_parts_of_a_grid_hold_all_frames_once() -> None:
-    numbers = np.arange(2 * 3 * 4).reshape(2, 3, 4)
-    for start in range(24):
-        for stop in range(start, 25):
-            found = [each for box in boxes(numbers.shape, start, stop) for each in numbers[box].ravel()]
-            assert found == list(range(start, stop))
-    assert [frames_a_chunk(chunk, (2, 3, 4)) for chunk in ((1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 1), (2, 1, 1))] == [1, 2, 4, 12, 24]
+def test_frames_of_colours_are_no_map(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((5, 20, 30, 3)))
+    with pytest.raises(InputError, match="images of 3 colours; save one or the mean"):
+        open_frames(tmp_path / "a.npy")
 
 
 def test_axes_of_a_grid_are_known_for_each_frame(tmp_path: Path) -> None:
@@ -52,6 +41,7 @@ def test_axes_of_a_grid_are_known_for_each_frame(tmp_path: Path) -> None:
         file["entry"].attrs["NX_class"] = "NXentry"
         data.attrs.update({"NX_class": "NXdata", "signal": "data", "axes": ["stage", "x", ".", "column"]})
         data.update({"data": STACK, "stage": [1.0, 2.0, 3.0], "x": [5.0, 6.0, 7.0, 8.0], "column": np.arange(10.0)})
+    assert open_frames(tmp_path / "a.nxs").x_position.dims == ("column",)
     frames = open_frames(tmp_path / "a.nxs", frames=slice(3, 6))
     np.testing.assert_array_equal(frames.stage, [1, 2, 2])
     np.testing.assert_array_equal(frames.x_position, [8, 5, 6])
@@ -71,7 +61,7 @@ def test_what_was_never_written_of_a_grid_is_nan(tmp_path: Path) -> None:
         stored[:2] = STACK[:2]
     with pytest.warns(MissingWarning, match=r"lacks 4 of 12 frames \(8–11\)"):
         frames = open_frames(tmp_path / "a.h5")
-    np.testing.assert_array_equal(frames, np.where(np.arange(12)[:, None, None] < 8, FRAMES, np.nan))
+    np.testing.assert_array_equal(frames, np.where(np.arange(3)[:, None, None, None] < 2, STACK, np.nan))
 
 
 def test_a_grid_of_images_is_taken_before_an_image_and_no_spectra_are(tmp_path: Path) -> None:
@@ -80,7 +70,7 @@ def test_a_grid_of_images_is_taken_before_an_image_and_no_spectra_are(tmp_path: 
         file["fluorescence"] = np.ones((3, 4, 4096), np.float32)
         file["fluorescence"].attrs["interpretation"] = "spectrum"
         file["elements"] = np.ones((3, 4, 2, 4096), np.float32)  # of a detector of two, which says nothing
-    np.testing.assert_array_equal(open_frames(tmp_path / "a.h5"), FRAMES)
+    np.testing.assert_array_equal(open_frames(tmp_path / "a.h5"), STACK)
     assert open_frames(tmp_path / "a.h5", "fluorescence").shape == (3, 4, 4096)
     write(tmp_path / "b.h5", np.ones((2, 3)), "a")
     with h5py.File(tmp_path / "b.h5", "a") as file:

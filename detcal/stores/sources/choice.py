@@ -28,7 +28,7 @@ NUMBERED = re.compile(r"(.*?)([0-9]+)(?:\.tiff?)?")  # beamline 8.3.2 of the ALS
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
 BESIDE = ("NXmonitor", "NXsample", "NXtransformations", "NXpositioner", "NXsource", "NXmonochromator")  # what NeXus has no frames in
-CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
+CORRECTIONS = ("pixel_mask", "flatfield", "mask", "pixel_corners")  # of a detector, some files' as stacks of one
 MOST_LISTED = 3  # links that lead nowhere; `detcal tree` shows all
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
@@ -63,7 +63,7 @@ def arrays_of_frames(path: str, dataset: Datasets) -> Stack:
     if dataset is not None:
         return (dataset,) if isinstance(dataset, str) else listed_names(path, dataset)
     arrays = zarr_arrays(path)
-    names = next(filter(None, (named_alike(arrays, *kind) for kind in LIKELY if kind[0] != GRID)), [])
+    names = next(filter(None, (named_alike(arrays, *kind) for kind in LIKELY)), [])
     return only_one(path, [(name,) for name in names], {name: arrays[name][0] for name in names})
 
 
@@ -84,7 +84,7 @@ def only_one(path: str, stacks: list[Stack], shapes: Mapping[str, tuple[int, ...
     """The only stack there is; an error lists what there is."""
     if not stacks:
         raise InputError(
-            f"no dataset of shape (frame, y, x) in {path}"
+            f"no dataset of shape (frame, y, x) or (row, column, y, x) in {path}"
             + (f"; links in it lead to what is not there: {lost}; mend them, or choose with dataset=" if lost else "")
         )
     if len(stacks) > 1:
@@ -107,7 +107,7 @@ def matching(file: h5py.File, pattern: str) -> Stack:
 def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
     """The only stack in a group of a file, or the one that it says is its signal; and which links that are no part of it lead nowhere."""
     found = without_spectra(without_beside(file, survey(group, group.name.rstrip("/"))))
-    stacks = likeliest(found)
+    stacks = with_addresses(found, maps_in(found), [default_signal(file)]) or likeliest(found)
     for narrow in (without_companions, without_sources, default_only, signals_only):
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
@@ -156,6 +156,11 @@ def likeliest(found: Survey) -> list[Stack]:
         if names := named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, ndim, kinds):
             return joined_parts(found, names)
     return []
+
+
+def maps_in(found: Survey) -> list[Stack]:
+    """Arrays of frames by row and column: stacks beside them may be spectra of the same map."""
+    return [(name,) for name in named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, *LIKELY[1])]
 
 
 def joined_parts(found: Survey, names: list[str]) -> list[Stack]:

@@ -1,6 +1,5 @@
 """Stacks in HDF5 and NeXus files, behind links and virtual datasets too."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -13,14 +12,15 @@ from detcal.stores.sources.attributes import own_type
 from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.sources.hdf5_files import find_dataset, open_hdf5
 from detcal.stores.sources.headers import Header, read_header
-from detcal.stores.sources.readers import Block, Coords, check_ndim, stack_shape
+from detcal.stores.sources.readers import Block, check_ndim, stack_shape
+from detcal.stores.sources.scanned import NO_MAP, Coords, Scanned, boxes, frames_a_chunk, joined
 
 FIRST = "image_nr_low"  # attribute of parts that Dectris writes: the number of the first frame, from 1 on
 
 
 @dataclass(frozen=True)
 class Hdf5Reader:
-    """A dataset of an HDF5 file; a 2-D one is a stack of one frame, one of more than three has the frames of a grid, row by row."""
+    """A dataset of an HDF5 file; a 2-D one is a stack of one frame, one of more than 3 dimensions a map."""
 
     path: str
     dataset: str
@@ -31,6 +31,7 @@ class Hdf5Reader:
     array: Hdf5Array
     first_number: int | None = None  # of its first frame in a series of several parts, where the file says so
     header: Header | None = field(default=None, compare=False, repr=False)  # of a part of a series, the series has it
+    scanned: Scanned = NO_MAP
 
     @classmethod
     def open(cls, path: str, dataset: str) -> "Hdf5Reader":
@@ -46,12 +47,12 @@ class Hdf5Reader:
     @classmethod
     def of(cls, path: str, dataset: str, found: h5py.Dataset) -> "Hdf5Reader":
         """The numbers alone, of the dataset that was found under that name in an open file."""
-        check_ndim(found.shape, f"{path}::{dataset}", grids=True)
+        check_ndim(found.shape, f"{path}::{dataset}")
         array = Hdf5Array.of(found)
         shape = stack_shape(array.shape)
-        frames = frames_a_chunk(found.chunks[:-2], array.shape[:-2]) if found.chunks else 1
-        rows = found.chunks[-2] if found.chunks and found.ndim > 2 else shape[1]
-        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array, number_in(found))
+        chunked = found.chunks is not None and found.ndim > 2
+        frames, rows = (frames_a_chunk(array.shape[:-2], found.chunks[:-2]), found.chunks[-2]) if chunked else (1, shape[1])
+        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array, number_in(found), scanned=Scanned.of(array.shape))
 
     def __dask_tokenize__(self) -> str:
         return repr(self)  # a master file has thousands of them, which dask would take apart one by one
@@ -71,21 +72,19 @@ class Hdf5Reader:
 
     @property
     def lacks(self) -> Lacks | None:
-        lacks = self.array.lacks
-        if lacks is None or self.array.ndim == 3:
-            return lacks
-        return lacks.as_one() if self.array.ndim == 2 else lacks.repeated(self.frames_a_row)
+        lacks = self.array.lacks_along(max(1, self.array.ndim - 2))
+        return lacks.as_one() if lacks and self.array.ndim == 2 else lacks
 
     def coords(self) -> Coords:
-        """The axes of a NeXus NXdata group, as far as they fit."""
-        return self.says.axes
+        """The axes of a NeXus NXdata group, as far as they fit; and of a map, the rows and columns of its frames."""
+        return self.scanned.numbers() | self.says.axes
 
     def attrs(self) -> dict[str, Any]:
         return self.says.attrs
 
     def files(self, start: int, stop: int) -> list[str]:
-        rows = (start // self.frames_a_row, -(-stop // self.frames_a_row)) if self.array.ndim > 2 else (0, self.array.shape[0])
-        return self.array.files(*rows)
+        row = prod(self.scanned.sizes[1:])
+        return self.array.files(*((start // row, -(-stop // row)) if self.array.ndim > 2 else (0, self.array.shape[0])))
 
     def read(self, start: int, stop: int) -> Block:
         return self.read_rows((start, stop), (0, self.shape[1]))
@@ -94,42 +93,7 @@ class Hdf5Reader:
         """Some rows of some frames."""
         if self.array.ndim == 2:
             return self.array[slice(*rows)][None][slice(*frames)]
-        shape = rows[1] - rows[0], self.shape[2]
-        parts = [self.array[(*box, slice(*rows))].reshape(-1, *shape) for box in boxes(self.array.shape[:-2], *frames)]
-        return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, *shape), self.dtype), *parts])
-
-    @property
-    def frames_a_row(self) -> int:
-        """Frames at each place along the first dimension: more than one of a grid."""
-        return prod(self.array.shape[1:-2])
-
-
-def frames_a_chunk(chunk: tuple[int, ...], grid: tuple[int, ...]) -> int:
-    """How many frames follow each other from the first to the last in a chunk: of a grid, whole rows, unless the chunk is part of one."""
-    axis = next((axis for axis, size in enumerate(chunk) if size > 1), len(grid) - 1)
-    if not grid:
-        return 1
-    size = chunk[axis] if axis == 0 or grid[axis] % chunk[axis] == 0 else grid[axis]
-    return size * prod(grid[axis + 1 :])
-
-
-def boxes(grid: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice, ...]]:
-    """The parts of a grid, the largest that there are, that hold the frames from start to stop, one behind the other."""
-    inner = prod(grid[1:])
-    head = min(stop, -(-start // inner) * inner)
-    tail = max(head, stop // inner * inner)
-    if start < head:
-        yield from within_row(grid, start, head)
-    if head < tail:
-        yield slice(head // inner, tail // inner), *[slice(None)] * (len(grid) - 1)
-    if tail < stop:
-        yield from within_row(grid, tail, stop)
-
-
-def within_row(grid: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[slice, ...]]:
-    """As `boxes`, for frames at one place along the first dimension."""
-    row, first = divmod(start, prod(grid[1:]))
-    yield from ((slice(row, row + 1), *rest) for rest in boxes(grid[1:], first, first + stop - start))
+        return joined([self.array[*box, slice(*rows)] for box in boxes(*frames, self.array.shape[:-2])])
 
 
 def number_in(found: h5py.Dataset) -> int | None:

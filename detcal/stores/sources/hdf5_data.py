@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.spare import reused
 from detcal.stores.absence import Absence, Box, Flags, Lacks, check_whole, warn_of, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
@@ -63,7 +64,11 @@ class Hdf5Array:
     @property
     def lacks(self) -> Lacks | None:
         """What is missing along the first dimension; None if nothing is."""
-        return self.absence.lacks() if self.lacking and self.absence else None
+        return self.lacks_along(1)
+
+    def lacks_along(self, count: int) -> Lacks | None:
+        """What is missing along so many of the first dimensions, taken together; None if nothing is."""
+        return self.absence.lacks(count) if self.lacking and self.absence else None
 
     def files(self, start: int, stop: int) -> list[str]:
         """The files of some rows: of a virtual dataset, also those of its parts there, which hold the numbers and come first."""
@@ -209,7 +214,7 @@ def at(lines: Lines) -> Any:
 
 def read_chunks(dataset: h5py.Dataset, pipeline: Pipeline, box: Box, dtype: np.dtype[Any], *, lacking: bool) -> Values:
     """A part of a dataset whose chunks are decoded here, one after the other."""
-    found = np.empty([stop - start for start, stop in box], dtype)
+    found = reused(tuple(stop - start for start, stop in box), dtype)
     scratch_bytes = prod(dataset.chunks) * dataset.dtype.itemsize
     scratch: Values | None = None  # for chunks that are not whole in what is wanted
     for corner in product(*(range(start - start % size, stop, size) for (start, stop), size in zip(box, dataset.chunks, strict=True))):
@@ -260,5 +265,5 @@ def is_at_edge(dataset: h5py.Dataset, corner: tuple[int, ...]) -> bool:
 def place_of(dataset: h5py.Dataset, spans: list[tuple[int, int]]) -> str:
     """What to call the chunk of some frames, or of rows."""
     first, last = spans[0][0], spans[0][1] - 1
-    unit = "frame" if dataset.ndim == 3 else "row"
+    unit = "frame" if dataset.ndim == 3 else "row"  # of a map, its first dimension
     return f"the chunk of {unit} {first}" + (f" to {last}" if last > first else "") + f" in {dataset.file.filename}::{dataset.name}"

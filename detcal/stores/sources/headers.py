@@ -14,7 +14,8 @@ from detcal.stores.sources.hdf5_files import groups_of_entry
 from detcal.stores.sources.nxdata import axes_of
 from detcal.stores.sources.nxdetector import Said, said_by_detector
 from detcal.stores.sources.nxtomo import Tomography, tomography_in
-from detcal.stores.sources.readers import Coords, Line, recorded_as, stack_shape
+from detcal.stores.sources.readers import recorded_as, stack_shape
+from detcal.stores.sources.scanned import Coords, Line, Scanned
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,8 @@ class Header:
 
 
 def line_along(name: str, place: int, line: h5py.Dataset, shape: tuple[int, ...]) -> tuple[str, Line]:
-    """An axis as a coordinate, and its name: of a grid one for each frame, not called as rows or columns of pixels are."""
-    dim, values = DIMS[max(0, place - len(shape) + len(DIMS))], values_of(line)
-    if dim == DIMS[0]:
-        grid = shape[:-2]
-        values = np.broadcast_to(values.reshape([-1 if axis == place else 1 for axis in range(len(grid))]), grid).ravel()
+    """An axis as a coordinate, and its name: of a map one for each frame, not called as rows or columns of pixels are."""
+    dim, values = Scanned.of(shape).line(values_of(line), place - len(shape))
     return name if name == dim or name not in DIMS else f"{name}_position", (dim, values, own_attributes(line))
 
 
@@ -54,7 +52,7 @@ def read_header(path: str, file: h5py.File, dataset: str, shape: tuple[int, ...]
     """What an open file says of frames of that shape, or of an image, in a dataset, or in several of which it is the first."""
     found, entry = file[dataset], [*groups_of_entry(file, dataset)]
     attrs = own_attributes(found) | recorded_as(found.dtype, dtype)
-    axes = axes_of(file, dataset, shape, entry)
+    axes = axes_of(file, dataset, shape, entry) if found.ndim <= len(shape) else {}  # of several maps, which are a stack, none
     lines = dict(line_along(name, place, line, shape) for name, (place, line) in axes.items())
     tomography = tomography_in(path, file, dataset, stack_shape(shape)[0], entry)
     return Header(attrs, lines, tomography, said_by_detector(file, dataset, shape[-2:], attrs, entry))

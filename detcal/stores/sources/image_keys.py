@@ -11,7 +11,7 @@ from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.joined import Joined
 from detcal.stores.sources.missing import MissingPart
 from detcal.stores.sources.nxtomo import ANGLE, INVALID, KEY, ImageKey
-from detcal.stores.sources.readers import Coords
+from detcal.stores.sources.scanned import Coords
 from detcal.stores.sources.series import Hdf5Series
 
 

@@ -14,7 +14,7 @@ from detcal.frames.stack import DIMS
 from detcal.stores.sources.attributes import own_attributes
 from detcal.stores.sources.hdf5_data import Stored, values_of
 from detcal.stores.sources.hdf5_files import Members, address, follow
-from detcal.stores.sources.readers import Coords
+from detcal.stores.sources.scanned import Coords
 
 KEYS = {"projections": 0, "flats": 1, "darks": 2}
 INVALID = 3

@@ -13,7 +13,8 @@ from detcal.stores.sources.headers import Header, read_header
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
 from detcal.stores.sources.numbered import at_their_numbers
-from detcal.stores.sources.readers import Around, Coords, Reader
+from detcal.stores.sources.readers import Around, Reader
+from detcal.stores.sources.scanned import Coords
 
 EIGER = "detectorSpecific"  # group in which Dectris keeps what it says beside the detector's own
 TOTALS = ("nimages", "ntrigger")  # whose product is how many frames were to be taken
