@@ -200,10 +200,10 @@ def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(f
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
-    """Folders with 256 and 512 compressed frames, the same bytes each."""
+    """Folders with 128 and 256 compressed frames, the same bytes each."""
     folders = []
     image = np.random.default_rng(0).poisson(100, (1024, 1024))
-    for frames in (256, 512):
+    for frames in (128, 256):
         folders.append(tmp_path_factory.mktemp("frames"))
         (folders[-1] / "detector.poni").write_text(NO_MODEL)
         with h5py.File(folders[-1] / "scan.h5", "w") as file:
