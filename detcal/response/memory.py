@@ -67,10 +67,14 @@ def divided_bytes(shape: tuple[int, int], frames: int) -> Needs:
     return Needs(task=2 * 4 * frames * shape[0] * shape[1])
 
 
-def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
-    """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge."""
-    height, width = shape
-    return Needs(task=frames * (2 * itemsize + 4) * height * width + 4 * (height + 2) * (width + 2))
+def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int, *, in_time: bool) -> Needs:
+    """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge.
+
+    Beside it lies what a frame is compared with. In time, a block waits until the next one is read; of each a frame is copied.
+    """
+    pixels, room = shape[0] * shape[1], 4 * (shape[0] + 4) * (shape[1] + 4)
+    waits, copied = (frames * itemsize, 2 * itemsize) if in_time else (0, 0)
+    return Needs(task=(frames * (2 * itemsize + 4) + 4 + copied) * pixels + room, begun=(waits + copied) * pixels)
 
 
 def resized_bytes(shape: tuple[int, int], frames: int, itemsize: int, result: int) -> Needs:
