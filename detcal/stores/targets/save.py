@@ -99,7 +99,8 @@ def save(
         they compress; 0.125 adds less than 0.1 % to the noise, and files are half as large. The noise is estimated from second differences
         along x, y and the frames of a block, too low rather than too high, and falls in thin dark structures as that of photons does; but
         it is too high of textures of single pixels in blocks of fewer than three frames, and of pixels of a few counts among brighter ones,
-        up to 1.4 times. NaN and infinities stay, and so does what has no noise. Blocks alone decide: the same blocks give the same bits, other blocks may give other steps.
+        up to 1.4 times. NaN and infinities stay, and so does what has no noise. Blocks alone decide: the same blocks give the same bits,
+        other blocks may give other steps.
         By default numbers stay as they are.
     attrs
         More provenance for the output's attributes.
