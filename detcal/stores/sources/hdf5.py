@@ -4,13 +4,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
 import h5py
 import numpy as np
+from dask.base import tokenize
 
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
-from detcal.stores.sources.hdf5_files import find_dataset, open_hdf5
+from detcal.stores.sources.hdf5_files import find_dataset, members_of, open_hdf5
 from detcal.stores.sources.nxdata import axes_of
 from detcal.stores.sources.readers import Block, Coords, check_ndim, recorded_as, stack_shape
 
@@ -62,9 +64,9 @@ class Hdf5Reader:
         return lacks.as_one() if lacks and self.array.ndim == 2 else lacks
 
     def coords(self) -> Coords:
-        """The axes of a NeXus NXdata group, as far as they fit."""
+        """The axes of a NeXus NXdata group, as far as they fit; and images (y, x) that detcal wrote beside the frames."""
         with open_hdf5(self.path) as file:
-            return lines_of(file, self.dataset, self.shape[3 - file[self.dataset].ndim :])
+            return images_beside(file[self.dataset]) | lines_of(file, self.dataset, self.shape[3 - file[self.dataset].ndim :])
 
     def attrs(self) -> dict[str, Any]:
         with open_hdf5(self.path) as file:
@@ -93,6 +95,17 @@ def lines_of(file: h5py.File, dataset: str, shape: tuple[int, ...]) -> Coords:
     """The axes of a dataset of so many dimensions, as far as they fit."""
     axes = axes_of(file, dataset, shape)
     return {name: (DIMS[place - len(shape)], values_of(line), own_attributes(line)) for name, (place, line) in axes.items()}
+
+
+def images_beside(frames: h5py.Dataset) -> Coords:
+    """The images of a group whose rows and columns are those of frames in it, lazily: of which pixels were filled, say."""
+    found: Coords = {}
+    for name, item in members_of(frames.parent):
+        if isinstance(item, h5py.Dataset) and tuple(item.attrs.get(DIMS_MARK, ())) == DIMS[1:] and item.shape == frames.shape[1:]:
+            array = Hdf5Array.of(item)
+            image = da.from_array(array, chunks=-1, name=f"image-{tokenize(array)}", meta=np.empty((0, 0), array.dtype))
+            found[name] = DIMS[1:], image, own_attributes(item)
+    return found
 
 
 def own_attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
