@@ -16,6 +16,7 @@ from detcal.response.eigenflats import MOST
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
 from detcal.response.memory import (
+    Flats,
     correct_response_bytes,
     divided_bytes,
     eigenflats_bytes,
@@ -254,10 +255,10 @@ class CorrectResponse(Step[Known]):
         for _ in filter(None, (self.normalization, self.exposure)):
             own += divided_bytes(block.image_shape, block.depth)
         if self.flat_model is not None and self.flat is not None:
-            flats = self.flat.open(block.depth)
-            components = self.flat_components or min(len(flats) - 1, MOST)
-            flat_block = frames_a_block(flats) * flats[0].nbytes
-            own += eigenflats_bytes(block.image_shape, block.depth, len(flats), components, flat_block)
+            stack = self.flat.open(block.depth)
+            components = self.flat_components or min(len(stack) - 1, MOST)
+            flats = Flats(len(stack), stack.dtype.itemsize, frames_a_block(stack) * stack[0].nbytes)
+            own += eigenflats_bytes(block.image_shape, block.depth, block.itemsize, flats, components)
         if self.fill is not None:
             own += fill_bytes(block.image_shape, block.depth, ready.count_bad())
         return own + means(block, self.dark, self.flat)
