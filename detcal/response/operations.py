@@ -16,6 +16,7 @@ from detcal.frames.averages import Average, check_average
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
+from detcal.frames.maps import over_maps
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import correction, defects, kernels
@@ -176,6 +177,7 @@ def fit_response(
     )  # fmt: skip
 
 
+@over_maps()
 def correct_response(
     frames: ArrayLike,
     response: Response | None = None,
@@ -201,7 +203,7 @@ def correct_response(
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or (row, column, y, x) of a map
         Raw frames of any integer or real type, counts.
     response : Response, optional
         From `fit_response`, `detcal.load` or `Response.from_gain`.

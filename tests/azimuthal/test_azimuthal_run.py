@@ -23,7 +23,6 @@ from detcal.azimuthal import (
     integrate_azimuthal,
     kernels,
     outlier_mask,
-    quantile_errors,
     quantile_filter,
     radial_background,
     rejected,
@@ -34,7 +33,6 @@ from detcal.azimuthal.kernels import AZIMUTHAL, POISSON
 from detcal.azimuthal.memory import (
     LESS_DARK_PIXEL,
     drawn_bytes,
-    errors_bytes,
     hot_pixels_bytes,
     outlier_bytes,
     profiles_bytes,
@@ -282,8 +280,8 @@ def test_what_profiles_may_have_besides_holds_no_more_than_is_planned(folder, fr
     clip = {**plain, "noise_valid": ALL_NUMBERS, "model": AZIMUTHAL, "threshold": 5.0, "most": 5}
     alone = traced(blocks.clip_block, frames, **clip)
     quantiles = {**plain, "quantiles": (0.5, 0.5)}
-    errors = traced(quantile_errors.block_with_errors, frames, entries=entries, **quantiles)
-    assert errors < traced(blocks.quantile_block, frames, **quantiles) + errors_bytes(SHAPE, int(counts.max())).task
+    planned = profiles_bytes(SHAPE, len(frames), 4, int(counts.sum()), int(counts.max()), 100).task
+    assert traced(blocks.quantile_block, frames, errors=True, **quantiles) < planned
     counted = traced(rejected.clip_and_count, frames, entries=entries, **clip)
     assert counted < alone + rejected_bytes(SHAPE, len(frames), 100).task
     darks = np.ones_like(frames)
