@@ -97,9 +97,10 @@ def look_at(frames: PathOrName | xr.DataArray, dataset: Datasets = None) -> Samp
     stack, beside = (frames, {}) if isinstance(frames, xr.DataArray) else opened(frames, dataset)
     stack = as_stack(stack)
     limit = find_limit(stack, None)
-    measured, valid = find_readings(stack)
     numbers = few(len(stack), stack[0].nbytes)
-    values = measured[numbers].compute(scheduler="synchronous").values
+    alone = [find_readings(stack[number : number + 1]) for number in numbers]  # of several together, dask would read whole blocks
+    values = np.concatenate([frame.compute(scheduler="synchronous").values for frame, _ in alone])
+    _, valid = alone[0]
     found, known = values_and_known(values, valid)
     found[~known] = np.nan
     saturated = None if limit is None else values >= limit

@@ -1,5 +1,6 @@
 """The response fit and the correction as lazy graphs: a stack in, a calibration or a stack out."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
@@ -324,7 +325,8 @@ def correct_response(
         images = [dark_image, *divided_terms(terms, bad, *divisors)]
         (mean,) = flats
         limit = find_limit(as_stack(flat), saturation)
-        model = find_eigenflats(flat, mean.image, mean.dark, bad, flat_components, dummy=dummy, saturation=limit)
+        block_bytes = stack.dtype.itemsize * math.prod(stack.data.chunksize)
+        model = find_eigenflats(flat, mean.image, mean.dark, bad, flat_components, block_bytes, dummy=dummy, saturation=limit)
         corrected = correct_by_eigenflats(stack, images, model, valid, **options | {"whole": True})
     elif places is None:
         images = [dark_image, *divided_terms(terms, bad, *divisors)]
