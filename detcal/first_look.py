@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detcal.frames.corrections import corrections_of
 from detcal.frames.limits import find_limit
+from detcal.frames.maps import frames_of_map
 from detcal.frames.readings import Floats, values_and_known
 from detcal.frames.stack import DIMS, as_stack
 from detcal.frames.valid import find_readings
@@ -96,9 +97,10 @@ def look_at(frames: PathOrName | xr.DataArray, dataset: Datasets = None) -> Samp
     stack, beside = (frames, {}) if isinstance(frames, xr.DataArray) else opened(frames, dataset)
     stack = as_stack(stack)
     limit = find_limit(stack, None)
-    measured, valid = find_readings(stack)
     numbers = few(len(stack), stack[0].nbytes)
-    values = measured[numbers].compute(scheduler="synchronous").values
+    alone = [find_readings(stack[number : number + 1]) for number in numbers]  # of several together, dask would read whole blocks
+    values = np.concatenate([frame.compute(scheduler="synchronous").values for frame, _ in alone])
+    _, valid = alone[0]
     found, known = values_and_known(values, valid)
     found[~known] = np.nan
     saturated = None if limit is None else values >= limit
@@ -112,7 +114,7 @@ def opened(path: PathOrName, dataset: Datasets) -> tuple[xr.DataArray, dict[str,
         role: open_frames(path, dataset, frames=role, chunks={"frame": 1}) for role in ("projections", "flats", "darks") if role in roles
     }
     counts = [f"{len(stack)} {role}" for role, stack in found.items() if role != "projections"]
-    frames = found["projections"] if "projections" in found else open_frames(path, dataset, chunks={"frame": 1})
+    frames = found["projections"] if "projections" in found else frames_of_map(open_frames(path, dataset, chunks={"frame": 1}))
     return frames, {"beside them": ", ".join(counts) or "neither darks nor flats that the file tells from frames"}
 
 

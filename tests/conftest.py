@@ -1,6 +1,8 @@
 """What several tests share."""
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,16 @@ def group_of(nodeid: str) -> str:
     """The folder of a test; files beside this one are a group each, and so is one that waits for clusters much of its time."""
     path = Path(nodeid.partition("::")[0])
     return path.name if path.parent.name == HERE.name or path.name in ORDER else path.parent.name
+
+
+class AsWarning(logging.Handler):
+    """pyFAI writes where a function that it gives up is called into its log, with a traceback that users would see."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warnings.warn(record.getMessage(), DeprecationWarning, stacklevel=2)
+
+
+logging.getLogger("pyFAI.DEPRECATION").addHandler(AsWarning())
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,8 @@ def test_what_was_measured_and_what_there_is_beside(path):
     assert said["readings"] == "0 to 113, half of them up to 105"
 
 
-def test_nine_frames_are_read_and_no_more(tmp_path, monkeypatch):
+@pytest.mark.parametrize("opened", [lambda path: path, detcal.open_frames, lambda path: detcal.open_frames(path, chunks={"frame": 16})])
+def test_nine_frames_are_read_and_no_more(tmp_path, monkeypatch, opened):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("data", data=np.ones((1000, 4, 4), np.float32), chunks=(1, 4, 4))
     read, original = [], Hdf5Reader.read_rows
@@ -53,7 +54,7 @@ def test_nine_frames_are_read_and_no_more(tmp_path, monkeypatch):
         return original(self, frames, rows)
 
     monkeypatch.setattr(Hdf5Reader, "read_rows", note)
-    sample = look_at(tmp_path / "a.h5")
+    sample = look_at(opened(tmp_path / "a.h5"))
     assert sorted(read) == sample.numbers.tolist() == [0, 125, 250, 375, 500, 625, 750, 875, 999]
 
 

@@ -5,12 +5,12 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import draw
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import denormalized
 from detcal.azimuthal.profiles import as_bins
 from detcal.errors import InputError
 from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
+from detcal.frames.maps import over_maps
 from detcal.frames.stack import DIMS
 
 

@@ -53,7 +53,7 @@ class Points:
         cls, integrator: AzimuthalIntegrator, radius: Doubles, masked: NDArray[np.bool_], in_parts: bool, azimuth_range: Range | None
     ) -> "Points":
         """Azimuths from −180 to 180 or, if the range goes beyond, from its lower end on."""
-        azimuth = np.rad2deg(integrator.chiArray(radius.shape)).ravel() if in_parts else NONE
+        azimuth = np.rad2deg(integrator.array_from_unit(radius.shape, "center", "chi_rad", scale=False)).ravel() if in_parts else NONE
         if azimuth_range is not None and (azimuth_range[0] < -180 or azimuth_range[1] > 180):
             low = azimuth_range[0]
             azimuth = azimuth + 360 * np.ceil((low - azimuth) / 360)  # not by the remainder, which rounds

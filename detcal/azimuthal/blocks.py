@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from detcal.azimuthal import clipping, kernels
 from detcal.azimuthal.kernels import RingLanes, Rings
+from detcal.azimuthal.quantile_errors import errors_of_batch, errors_of_groups
 from detcal.azimuthal.quantiles import quantile_batch, quantile_groups
 from detcal.frames.lanes import in_groups, in_order, lines
 from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
@@ -125,14 +126,22 @@ def outlier_block(
     return marked.reshape(frames.shape)
 
 
-def quantile_block(frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float]) -> NDArray[np.float32]:
-    """The mean between two quantiles, and the number of pixels (frame, quantity, ring), of a block."""
-    profiles = np.empty((len(frames), 2, rings.number), np.float32)
+def quantile_block(
+    frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float], errors: bool = False
+) -> NDArray[np.float32]:
+    """The mean between two quantiles, with errors its standard error and the standard deviation of a reading, and the number of pixels
+    (frame, quantity, ring), of a block."""
+    profiles, found = np.empty((len(frames), 2, rings.number), np.float32), np.empty((len(frames), 2 * errors, rings.number), np.float32)
     if isinstance(rings, RingLanes):
         for number, batch, image, _ in one_by_one(frames, None, rings, (valid, ALL_NUMBERS)):
             quantile_groups(image, rings, batch, quantiles, profiles[number])
+            if errors:
+                errors_of_groups(image, rings, batch, quantiles, found[number])
     else:
         for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
             quantile_batch(image, rings, batch, quantiles, profiles[group])
-    profiles[:, 0] *= rings.scale[0]
-    return profiles
+            if errors:
+                errors_of_batch(image, rings, batch, quantiles, found[group])
+    whole = np.concatenate([profiles[:, :1], found, profiles[:, 1:]], axis=1) if errors else profiles
+    whole[:, :-1] *= rings.scale[0]
+    return whole

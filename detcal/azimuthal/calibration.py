@@ -13,7 +13,7 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from detcal.azimuthal.kernels import RingLanes, Rings, longest_of_groups, room_for_frames, side_by_side
-from detcal.azimuthal.quantile_errors import Entries
+from detcal.azimuthal.rejected import Entries
 from detcal.display import as_html, as_text
 from detcal.frames.once import Once, in_memory
 from detcal.frames.simd import LANES
@@ -132,8 +132,8 @@ class AzimuthalBins:
 
     @cached_property
     def entries_in_memory(self) -> Delayed:
-        """The entries in CSR, with norm and dark by pixel, likewise."""
-        arrays = (self.indptr, self.indices, self.data, self.norm, self.dark)
+        """The entries in CSR, likewise."""
+        arrays = (self.indptr, self.indices, self.data)
         entries: Delayed = dask.delayed(as_entries)(*(array.data for array in arrays))
         return entries
 

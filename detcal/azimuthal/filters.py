@@ -4,13 +4,12 @@ import xarray as xr
 
 from detcal.azimuthal.blocks import quantile_block
 from detcal.azimuthal.calibration import AzimuthalBins
-from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.normalization import normalized
 from detcal.azimuthal.profiles import QUANTITIES, as_profiles, readings_for, rings_for
-from detcal.azimuthal.quantile_errors import block_with_errors
 from detcal.azimuthal.several import over_geometries
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
+from detcal.frames.maps import over_maps
 from detcal.frames.normalization import find_normalization
 
 
@@ -71,11 +70,9 @@ def quantile_filter(
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
     factors = find_normalization(stack, normalization)
-    options = {"rings": rings_for(stack, bins), "valid": valid, "quantiles": (low, high)}
-    if errors:
-        found = as_profiles(QUANTITIES, block_with_errors, stack, bins, {"entries": bins.entries_in_memory, **options})
-    else:
-        found = as_profiles(("intensity", "count"), quantile_block, stack, bins, options)
+    options = {"rings": rings_for(stack, bins), "valid": valid, "quantiles": (low, high), "errors": errors}
+    names = QUANTITIES if errors else ("intensity", "count")
+    found = as_profiles(names, quantile_block, stack, bins, options)
     return normalized(found, factors)
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from detcal.azimuthal.blocks import outlier_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.darks import take_off
-from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.operations import ErrorModel
 from detcal.azimuthal.profiles import as_bins, check_clipping, clipping_task, warn_of_split_pixels
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.graph import fold_blocks, map_frames
+from detcal.frames.maps import over_maps
 from detcal.frames.readings import Valid, values_and_known
 
 NO_READING, KEPT, OUTLIER = range(3)

@@ -12,8 +12,6 @@ SCRATCH = 2**14  # bytes
 BUILT_ENTRY, BUILT_PIXEL = 8, 12  # bytes of bins as they are built: pixel and share; norm, dark and radius
 DRAWN_PIXEL = 3 * 8  # bytes of a frame that is drawn, before it is rounded to float32
 LESS_DARK_PIXEL = 4 * 4 + 3  # bytes: of a block as reals, its darks, variances, and one of them as it is found, with what is known
-INTENSITY_PIXEL = 4 + 4 + 4 + 5  # bytes of a frame, less the dark, over the norm, and of its readings
-SORTED_ENTRY = 4 + 8 + 8 + 8 + 16  # bytes: value, weight, order, and what the sorting needs
 COUNTS_PIXEL = 8  # bytes: in how many frames it was read, and an outlier
 READ_PIXEL = 12  # bytes of a frame whose readings are found
 GEOMETRY_PIXEL = 128  # bytes, of what pyFAI holds while it builds them
@@ -47,11 +45,6 @@ def outlier_bytes(shape: tuple[int, int], frames: int, entries: int, longest: in
     """What the masks of outliers of as many frames hold beside profiles: the masks, what is kept of each ring, and a batch of marks."""
     marks = 0 if rows else batch_bytes(entries, longest)
     return Needs(task=frames * (shape[0] * shape[1] + 2 * 4 * bins) + marks)
-
-
-def errors_bytes(shape: tuple[int, int], longest: int) -> Needs:
-    """What errors of quantiles hold beside profiles: one frame's intensities and readings, and the longest ring, sorted."""
-    return Needs(task=INTENSITY_PIXEL * shape[0] * shape[1] + SORTED_ENTRY * longest)
 
 
 def rejected_bytes(shape: tuple[int, int], frames: int, bins: int) -> Needs:

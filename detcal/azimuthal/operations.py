@@ -8,7 +8,6 @@ import xarray as xr
 from detcal.azimuthal.blocks import outlier_block
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.azimuthal.darks import take_off
-from detcal.azimuthal.maps import over_maps
 from detcal.azimuthal.profiles import (
     as_bins,
     check_averaging,
@@ -21,6 +20,7 @@ from detcal.azimuthal.several import over_geometries
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.graph import map_frames
+from detcal.frames.maps import over_maps
 
 OUTLIER = {"long_name": "to be left out: outliers, and all of a frame of which nothing was measured"}
 ErrorModel = Literal["no", "poisson", "azimuthal", "hybrid"]

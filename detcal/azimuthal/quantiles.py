@@ -117,32 +117,41 @@ def weigh(values, weights, pivots, passed, nearest):  # type: ignore[no-untyped-
 
 
 @exact_kernel
-def find_quantile(values, entries, quantile, sample, total, few, weights, found):  # type: ignore[no-untyped-def]
-    """In each lane the value x at which the weight of what is not above it first comes to that part of all; found (4, lane):
+def find_quantiles(values, entries, parts, sample, total, few, weights, found):  # type: ignore[no-untyped-def]
+    """In each lane the value x at which the weight of what is not above it first comes to its part of all; found (4, lane):
     x, the weight of what is below x, that of what is not above it, and the part of all.
 
     `few` and `weights` are room for as many values; `total` is the weight of all.
     """
     low = np.empty(LANES, np.float32)
-    enclose(values, entries, quantile, sample, total, low, found)
+    enclose(values, entries, parts, sample, total, low, found)
     count = pick(values, entries, low, found, few, weights)
     narrow_down(few[:count], weights, low, found)
 
 
 @exact_kernel
-def enclose(values, entries, quantile, sample, total, low, found):  # type: ignore[no-untyped-def]
+def find_quantile(values, entries, quantile, sample, total, few, weights, found):  # type: ignore[no-untyped-def]
+    """The same part in all lanes."""
+    parts = np.empty(LANES)
+    for lane in range(LANES):
+        parts[lane] = quantile
+    find_quantiles(values, entries, parts, sample, total, few, weights, found)
+
+
+@exact_kernel
+def enclose(values, entries, parts, sample, total, low, found):  # type: ignore[no-untyped-def]
     """Narrow each lane's bracket, low < x ≤ found[0], to a few pixels: about what the sample says, then about where
     the weight at its ends says."""
     pivots, passed = np.empty((2, LANES), np.float32), np.empty((2, LANES))
     for lane in range(LANES):
         low[lane] = -np.inf
-        found[0, lane], found[1, lane], found[2, lane], found[3, lane] = np.inf, 0, total[lane], quantile * total[lane]
+        found[0, lane], found[1, lane], found[2, lane], found[3, lane] = np.inf, 0, total[lane], parts[lane] * total[lane]
     for step in range(1 + len(UNEVEN)):
         for lane in range(LANES):
             pivots[0, lane], pivots[1, lane] = low[lane], found[0, lane]
             size = numbers(sample, lane)
             if size > 0 and step == 0:
-                first, last = int(quantile * size) - APART, int(quantile * size) + APART
+                first, last = int(parts[lane] * size) - APART, int(parts[lane] * size) + APART
                 if first >= 0:  # just below: what is as large as the sample stays in
                     pivots[0, lane] = np.nextafter(sample[first, lane], -ENDLESS)
                 if last < size:

@@ -1,14 +1,22 @@
 """How many pixels of each ring clipping leaves out. ndarrays in, ndarrays out."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detcal.azimuthal.blocks import clip_block
-from detcal.azimuthal.quantile_errors import Entries
 from detcal.frames.jit import kernel
 from detcal.frames.lanes import in_order, reading
 from detcal.frames.readings import Floats, Frames, Valid
+
+
+class Entries(NamedTuple):
+    """The entries of all rings in CSR: where each begins, and pixel and share of each."""
+
+    starts: NDArray[np.int64]
+    pixels: NDArray[np.int32]
+    shares: Floats
 
 
 def clip_and_count(

@@ -13,6 +13,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
+from detcal.frames.maps import over_maps
 from detcal.frames.readings import ALL_NUMBERS, MOST, Valid
 from detcal.frames.stack import DIMS, as_stack_of
 from detcal.frames.valid import find_readings, settled
@@ -21,6 +22,7 @@ CONSERVED = ("counts", "mean")
 ITERATIONS, TOLERANCE = 200, 1e-6  # of the way back
 
 
+@over_maps()
 def correct_distortion(
     frames: ArrayLike,
     warp: DistortionMap | OverlapMatrix,
@@ -40,7 +42,7 @@ def correct_distortion(
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or (row, column, y, x) of a map
         What was recorded. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`) takes no part, as pixels
         that the map masks.
     warp

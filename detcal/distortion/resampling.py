@@ -4,7 +4,6 @@ They go side by side, tile by tile of the output, so that what a tile needs stay
 """
 
 from typing import Any, NamedTuple
-from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,10 @@ from detcal.frames.jit import kernel
 from detcal.frames.lanes import in_groups, limits_of, read_only, reading
 from detcal.frames.readings import ALL_NUMBERS, Floats, Frames, Valid, readings, values_and_known
 from detcal.frames.simd import LANES, load, load_from, measured, prefetch, splat, store, store_to, transpose, where_between, where_number
+from detcal.frames.spare import reused
 
 TILE_ROWS, TILE_COLUMNS = 32, 128  # pixels of the output
 AHEAD = 2  # rows of a window that are asked for before they are loaded
-MOST_SPARE = 2  # blocks whose memory is kept for the next ones
-SPARE: list[NDArray[np.uint8]] = []
 LEAST_COVERAGE = 1e-4  # of an output pixel: with less of it covered it has no value
 
 
@@ -288,27 +286,6 @@ def sum_squares(matrix, frames, mean, sums):  # type: ignore[no-untyped-def]
             unload(lanes, start, right - left, scratch, sums)
 
 
-def reused(shape: tuple[int, ...]) -> Floats:
-    """An array in memory that an earlier one of its size was freed from: on a fresh page's first touch the system takes longer than
-    resampling does."""
-    size = int(np.prod(shape))
-    count = 4 * max(1, size)
-    try:
-        memory = SPARE.pop()
-    except IndexError:
-        memory = np.empty(0, np.uint8)
-    memory = memory if memory.size == count else np.empty(count, np.uint8)
-    array = np.frombuffer(memory.data, np.float32)  # which all views of it keep: views of a view would keep the memory alone
-    finalize(array, give_back, memory).atexit = False
-    return array[:size].reshape(shape)
-
-
-def give_back(memory: NDArray[np.uint8]) -> None:
-    """Keep memory for the next array."""
-    if len(SPARE) < MOST_SPARE:
-        SPARE.append(memory)
-
-
 def resample_values(frames: Frames, *, matrix: Resampling, valid: Valid, mean: bool) -> Floats:
     """The values of a block of frames (frame, y, x)."""
     values: Floats = resample_frames(frames, matrix=matrix, valid=valid, mean=mean)[0]
@@ -337,7 +314,7 @@ def resample_frames(
     if variance is not None:
         valid = ALL_NUMBERS  # all that is left
     covers = coverage or (mean and variance is not None)
-    found = reused((1 + (variance is not None) + covers, len(frames), matrix.shape[0] * matrix.shape[1]))
+    found: Floats = reused((1 + (variance is not None) + covers, len(frames), matrix.shape[0] * matrix.shape[1]))
     for some, group in in_groups(frames):
         resample_lanes(matrix, valid, some, mean, found[0, group], found[-1, group] if covers else found[0, :0])
     if variance is not None:

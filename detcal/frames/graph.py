@@ -49,7 +49,8 @@ def map_frames(
     calibration
         What the kernel needs besides, by name. What is a `Delayed` in it is made ready once, for all tasks.
     stacks : (frame, ...)
-        Others with a value for each of the frames' values, as a variance; or with one a frame, (frame, 1, 1), in blocks of as many.
+        Others with a value for each of the frames' values, as a variance; or with one a frame, (frame, 1, 1), in blocks of as many;
+        or (block, y, x), with a frame for each block.
     images : (y, x)
         Of which a block gets the part that lies under it.
     whole
@@ -71,9 +72,9 @@ def map_frames(
     same = [dim for dim in own if dim in dims and dim not in (sizes or {})]
     blocks = whole_frames(frames) if whole else frames.data
     lengths = {**dict(zip(own, blocks.chunks, strict=True)), **{dim: (size,) for dim, size in (sizes or {}).items()}}
-    beside = [stack if stack.shape[1:] == (1, 1) else stack.rechunk(blocks.chunks) for stack in stacks] + [
-        image.rechunk(blocks.chunks[1:]) for image in images
-    ]
+    ready = [stack.shape[1:] == (1, 1) or len(stack) != len(blocks) for stack in stacks]
+    beside = [stack if cut else stack.rechunk(blocks.chunks) for stack, cut in zip(stacks, ready, strict=True)]
+    beside += [image.rechunk(blocks.chunks[1:]) for image in images]
     found = da.map_blocks(
         kernel, blocks, *beside, **(calibration or {}), dtype=dtype, meta=np.empty((0,) * len(dims), dtype),
         chunks=tuple(lengths[dim] for dim in dims), new_axis=added_axes(dims, tuple(own)),

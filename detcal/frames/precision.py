@@ -13,7 +13,8 @@ from detcal.frames.rounding import CELL, round_to_noise
 from detcal.frames.stack import DIMS, frames_a_block
 
 ROUNDED = (
-    f"multiples of a power of two, at most precision times the standard deviation of the noise around, in cells of {CELL} x {CELL} pixels"
+    f"multiples of a power of two, at most precision times the standard deviation of the noise around, in cells of {CELL} x {CELL} pixels, "
+    "and of that of photons"
 )
 
 

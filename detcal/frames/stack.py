@@ -54,7 +54,7 @@ def as_stack(data: Any, name: str = "frames", *, shared_out: bool = False) -> xr
     if stack.ndim == 2:
         stack = stack.expand_dims("frame")
     if stack.ndim != 3 or 0 in stack.shape:
-        raise InputError(f"expected {name} of shape (frame, y, x), got {stack.shape}")
+        raise InputError(f"expected {name} of shape (frame, y, x), got {stack.shape}{of_map(stack.shape)}")
     if stack.dtype.kind not in "iuf" or stack.dtype.itemsize > 8:
         raise InputError(f"expected {name} of integers or reals, got {stack.dtype}: give one of up to 64 bits")
     if set(stack.dims) == set(DIMS):
@@ -93,8 +93,15 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def default_dims(data: Any, name: str) -> tuple[str, ...]:
     """Names for the dimensions of an array that has none."""
     if np.ndim(data) not in (2, 3):
-        raise InputError(f"expected {name} of shape (frame, y, x), got {np.shape(data)}")
+        raise InputError(f"expected {name} of shape (frame, y, x), got {np.shape(data)}{of_map(np.shape(data))}")
     return DIMS[-np.ndim(data) :]
+
+
+def of_map(shape: tuple[int, ...]) -> str:
+    """How a map becomes a stack, for an error; nothing for what is none."""
+    if len(shape) < 4:
+        return ""
+    return f': a map, whose frames one after the other are data.reshape(-1, {shape[-2]}, {shape[-1]}), or open_frames(..., frames=":")'
 
 
 def as_image(

@@ -9,6 +9,9 @@ stand for "no reading", the first source that speaks wins:
 3. the detector of a geometry, as pyFAI knows it: the whole numbers within dummy ± delta_dummy;
 4. the type in which the frames were recorded: the largest number of an unsigned one of 16 bits or more.
 
+In a result all numbers are readings: what only a geometry can say of raw frames is to be said before the first operation. A recipe does
+so by itself.
+
 Negative numbers are readings, unless a source says otherwise. Numbers are compared as float32, as which kernels take them.
 """
 
@@ -28,6 +31,7 @@ from detcal.frames.graph import map_frames
 from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
+MOST_FLAGS = 100  # numbers that follow each other, of a detector
 FLAGS = (*RANGE, MISSING, RECORDED)  # attributes that say which numbers of frames are readings
 
 
@@ -148,6 +152,20 @@ def spectra_readings(spectra: xr.DataArray) -> xr.DataArray:
     return found.drop_attrs(deep=False).assign_attrs(settled(spectra.attrs))
 
 
+def readings_alone(values: NDArray[Any], frames: xr.DataArray) -> NDArray[Any]:
+    """Some numbers of a stack with NaN for what its attributes say is no reading; as they are, if these say nothing.
+
+    For files that keep no attributes: without these, only what the type says can be known of whole numbers.
+    """
+    recorded = recorded_dtype(frames)
+    flags = by_attributes(frames.attrs, recorded) or (by_type(recorded) if RECORDED in frames.attrs else Flags())
+    if flags == Flags():
+        return values
+    for valid in (ALL_NUMBERS.within(*inside(flags.low, flags.high)), *map(of_run, flags.runs)):
+        values = nan_for_flags(values, valid)
+    return values
+
+
 # ------------------------------------------------------------------------------------------- flags and masks of frames
 
 
@@ -180,6 +198,16 @@ def with_flags(frames: xr.DataArray, mask: Any = None, dummy: Any = None, valid_
     kind = float_dtype(frames.dtype)
     recorded = {RECORDED: str(recorded_dtype(frames))} if frames.dtype != kind else {}
     return map_frames(mask_block, frames, images=[masked], whole=False, dtype=kind, name=frames.name, attrs=frames.attrs | recorded)
+
+
+def with_detector(frames: xr.DataArray, detector: Dummy | None) -> xr.DataArray:
+    """Frames with what the detector that took them flags, as attributes, for operations that do not know it; not 0, which is mostly a
+    reading. As they are, where their own attributes speak, which come first."""
+    flags = by_detector(detector, recorded_dtype(frames))
+    if flags is None or by_attributes(frames.attrs, frames.dtype) is not None:
+        return frames
+    numbers = [number for first, last in flags.runs if last - first < MOST_FLAGS for number in np.arange(first, last + 1).tolist()]
+    return frames if not numbers or 0 in numbers else frames.drop_attrs(deep=False).assign_attrs(frames.attrs | {MISSING: numbers})
 
 
 def checked_flags(dummy: Any, valid_range: Any, dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
-from detcal.frames.readings import Floats
+from detcal.frames.readings import Floats, Frames, Valid, readings
 from detcal.response.binning import bin_block
 from detcal.response.smoothing import Image
 
 Numbers = NDArray[np.float64]
 
 MOST = 12  # components that are looked for: beams have fewer ways to move, and each is an image that is kept
-STRIP_BYTES = 2**26  # of all flats' readings, that are held at once
+STRIP_BYTES = 2**26  # of all flats, that are held at once: more where a block of frames is more
 PIECE_BYTES = 2**22  # of these, that are worked on at once
 CHANCE = 1e-5  # that noise alone has a reading left out
 FEWEST_TO_CLIP = 4  # readings
@@ -95,16 +95,27 @@ class Eigenflats(NamedTuple):
     size: int
 
 
-def strip_rows(flats: tuple[int, ...], most: int) -> int:
-    """Rows of flats (flat, y, x) whose readings fill so many bytes."""
-    return max(1, min(flats[1], most // (4 * flats[0] * flats[2])))
+def strip_rows(flats: tuple[int, ...], itemsize: int, most: int) -> int:
+    """Rows of flats (flat, y, x) that fill so many bytes, in whole pieces where there are several, so that sums have one order."""
+    rows, piece = max(1, min(flats[1], most // (itemsize * flats[0] * flats[2]))), piece_rows(flats)
+    return rows if rows < piece else rows // piece * piece
 
 
-def in_pieces(so_far: Any, readings: Floats, *shared: Any, add: Callable[..., Any], top: int) -> Any:
-    """add(so far, readings, *shared, top=…) over a few rows of flats after the other, the first of which is row `top` of a frame."""
-    rows = strip_rows(readings.shape, PIECE_BYTES)
-    for first in range(0, readings.shape[1], rows):
-        so_far = add(so_far, readings[:, first : first + rows], *shared, top=top + first)
+def piece_rows(flats: tuple[int, ...]) -> int:
+    """Rows of flats (flat, y, x) whose readings, in float32, are worked on at once."""
+    return max(1, min(flats[1], PIECE_BYTES // (4 * flats[0] * flats[2])))
+
+
+def hold(so_far: Frames | None, block: Frames, *before: Any) -> Frames:
+    """Some rows of flats as they are in the file, which takes less room than readings; what comes before says that its turn has come."""
+    return block.copy() if so_far is None else np.concatenate([so_far, block])
+
+
+def in_pieces(so_far: Any, flats: Frames, *shared: Any, add: Callable[..., Any], valid: Valid, top: int) -> Any:
+    """add(so_far, readings, *shared, top=…) over a few rows of flats after the other, the first of which is row `top` of a frame."""
+    rows = piece_rows(flats.shape)
+    for first in range(0, flats.shape[1], rows):
+        so_far = add(so_far, readings(flats[:, first : first + rows], valid), *shared, top=top + first)
     return so_far
 
 

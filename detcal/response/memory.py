@@ -3,11 +3,21 @@
 A block counts twice, as it is read and as it is decoded from the file's chunks.
 """
 
+from typing import NamedTuple
+
 from detcal.frames.graph import FRAMES_A_PART
 from detcal.frames.needs import Needs
-from detcal.response.eigenflats import COARSE_PIXELS, PIECE_BYTES, STRIP_BYTES, strip_rows
+from detcal.response.eigenflats import COARSE_PIXELS, STRIP_BYTES, piece_rows, strip_rows
 from detcal.response.filling import MOST
 from detcal.response.kernels import FRAMES_A_BATCH, count_planes
+
+
+class Flats(NamedTuple):
+    """How many flats there are, of so many bytes a pixel, and the bytes of a block in which they are read."""
+
+    number: int
+    itemsize: int
+    block: int
 
 
 def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order: int) -> Needs:
@@ -39,17 +49,18 @@ def correct_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, o
     return Needs(prepared=16 * 4 * pixels, once=4 * (order + 1 + flats) * pixels, task=frames * (2 * itemsize + 4) * pixels)
 
 
-def eigenflats_bytes(shape: tuple[int, int], frames: int, flats: int, components: int, block: int) -> Needs:
-    """Finding so many eigenflats of flats (y, x), read in blocks of so many bytes, and their weights in blocks of `frames` frames.
+def eigenflats_bytes(shape: tuple[int, int], frames: int, itemsize: int, flats: Flats, components: int) -> Needs:
+    """Finding so many eigenflats (y, x), and their weights in blocks of `frames` frames of `itemsize` bytes a pixel.
 
-    A strip of all flats is held, twice as blocks are joined to it, beside a block, and what a piece of it takes; eigenflats in strips and
-    whole, and what one takes to be looked at. A task has its frames in groups of pixels, and two images of such groups.
+    A strip of all flats is held, twice as blocks are joined to it, beside a block of them, and what a piece of it takes; eigenflats in
+    strips and whole, and what one takes to be looked at. A task has its frames in groups of pixels, and two images of such groups.
     """
-    pixels = shape[0] * shape[1]
-    strip, piece = (4 * flats * shape[1] * strip_rows((flats, *shape), most) for most in (STRIP_BYTES, PIECE_BYTES))
+    pixels, stack = shape[0] * shape[1], (flats.number, *shape)
+    strip = flats.itemsize * flats.number * shape[1] * strip_rows(stack, flats.itemsize, max(STRIP_BYTES, frames * itemsize * pixels))
+    piece = 4 * flats.number * shape[1] * piece_rows(stack)
     groups = min(pixels, COARSE_PIXELS)
     kept = 4 * components * (pixels + groups)
-    found = 2 * strip + 6 * piece + 2 * block + 8 * 8 * flats**2
+    found = 2 * strip + 6 * piece + 2 * flats.block + 8 * 8 * flats.number**2
     return Needs(prepared=found + 2 * kept + 4 * 4 * pixels, once=kept, task=groups * (4 * frames + 2 * 8))
 
 
@@ -67,10 +78,14 @@ def divided_bytes(shape: tuple[int, int], frames: int) -> Needs:
     return Needs(task=2 * 4 * frames * shape[0] * shape[1])
 
 
-def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:
-    """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge."""
-    height, width = shape
-    return Needs(task=frames * (2 * itemsize + 4) * height * width + 4 * (height + 2) * (width + 2))
+def remove_zingers_bytes(shape: tuple[int, int], frames: int, itemsize: int, *, in_time: bool) -> Needs:
+    """Cleaning blocks of `frames` frames (y, x) of `itemsize` bytes a pixel: the block, the float32 result, and a frame with its edge.
+
+    Beside it lies what a frame is compared with. In time, a block waits until the next one is read; of each a frame is copied.
+    """
+    pixels, room = shape[0] * shape[1], 4 * (shape[0] + 4) * (shape[1] + 4)
+    waits, copied = (frames * itemsize, 2 * itemsize) if in_time else (0, 0)
+    return Needs(task=(frames * (2 * itemsize + 4) + 4 + copied) * pixels + room, begun=(waits + copied) * pixels)
 
 
 def resized_bytes(shape: tuple[int, int], frames: int, itemsize: int, result: int) -> Needs:

@@ -11,7 +11,7 @@ import xarray as xr
 from dask.delayed import Delayed, delayed
 
 from detcal.errors import InputError
-from detcal.frames.averages import add_readings, append_readings
+from detcal.frames.averages import append_readings
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.notes import with_notes
 from detcal.frames.readings import Valid
@@ -38,7 +38,7 @@ def check_eigenflats(flat_model: Any, components: Any, flat: Any, flat_positions
         raise InputError(f"expected flat_components from 1 to {most}, of {flats} flats, got {components!r}")
 
 
-def find_eigenflats(flat: Any, average: da.Array, dark: Any, bad: Any, components: int | None, **options: Any) -> Delayed:
+def find_eigenflats(flat: Any, average: da.Array, dark: Any, bad: Any, components: int | None, block_bytes: int, **options: Any) -> Delayed:
     """The `Eigenflats` of flats, lazily.
 
     Parameters
@@ -51,6 +51,8 @@ def find_eigenflats(flat: Any, average: da.Array, dark: Any, bad: Any, component
         What to take off it, and pixels that take no part.
     components
         How many; None: as many as are above noise.
+    block_bytes
+        Of the frames that are corrected: so many of the flats may be held too.
     options
         `dummy` and `saturation`, as for `as_image`.
     """
@@ -59,23 +61,23 @@ def find_eigenflats(flat: Any, average: da.Array, dark: Any, bad: Any, component
         valid = valid.below(options["saturation"])
     image = delayed(average)
     light = delayed(eigenflats.light_of, pure=True)(image, dark, bad)
-    products = in_strips(stack, valid, eigenflats.add_products, light, image, light)
+    most = max(eigenflats.STRIP_BYTES, block_bytes)
+    products = in_strips(stack, valid, most, eigenflats.add_products, light, image, light)
     basis = delayed(eigenflats.find_basis, pure=True)(products, light, components)
-    strips = in_strips(stack, valid, eigenflats.add_eigenflats, basis, image, light, basis)
+    strips = in_strips(stack, valid, most, eigenflats.add_eigenflats, basis, image, light, basis)
     return delayed(eigenflats.as_eigenflats, pure=True)(strips, basis)
 
 
-def in_strips(flats: xr.DataArray, valid: Valid, add: Callable[..., Any], first: Delayed, *shared: Delayed) -> Delayed:
-    """add(so far, readings, *shared, top=…) over strips of rows of all flats, one after the other, once `first` is there.
+def in_strips(flats: xr.DataArray, valid: Valid, most: int, add: Callable[..., Any], first: Delayed, *shared: Delayed) -> Delayed:
+    """add(so far, readings, *shared, top=…) over strips of rows of all flats, of so many bytes, one after the other, once `first` is there.
 
     Each strip decodes all flats anew: few rows of all are held, however many there are.
     """
     so_far, turn = None, first
-    rows = eigenflats.strip_rows(flats.shape, eigenflats.STRIP_BYTES)
+    rows = eigenflats.strip_rows(flats.shape, flats.dtype.itemsize, most)
     for top, bottom in pairwise([*range(0, flats.shape[1], rows), flats.shape[1]]):
-        read = partial(add_readings, valid=valid)
-        readings = fold_blocks(whole_frames(flats[:, top:bottom]), read, append_readings, turn, partial_sums=1)
-        so_far = turn = delayed(partial(eigenflats.in_pieces, add=add, top=top), pure=True)(so_far, readings, *shared)
+        held = fold_blocks(whole_frames(flats[:, top:bottom]), eigenflats.hold, append_readings, turn, partial_sums=1)
+        so_far = turn = delayed(partial(eigenflats.in_pieces, add=add, valid=valid, top=top), pure=True)(so_far, held, *shared)
     return turn
 
 

@@ -1,5 +1,6 @@
 """The response fit and the correction as lazy graphs: a stack in, a calibration or a stack out."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from detcal.frames.averages import Average, check_average
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
 from detcal.frames.graph import fold_blocks, map_frames, whole_frames
 from detcal.frames.limits import find_limit
+from detcal.frames.maps import over_maps
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import correction, defects, kernels
@@ -175,6 +177,7 @@ def fit_response(
     )  # fmt: skip
 
 
+@over_maps()
 def correct_response(
     frames: ArrayLike,
     response: Response | None = None,
@@ -200,7 +203,7 @@ def correct_response(
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or (row, column, y, x) of a map
         Raw frames of any integer or real type, counts.
     response : Response, optional
         From `fit_response`, `detcal.load` or `Response.from_gain`.
@@ -322,7 +325,8 @@ def correct_response(
         images = [dark_image, *divided_terms(terms, bad, *divisors)]
         (mean,) = flats
         limit = find_limit(as_stack(flat), saturation)
-        model = find_eigenflats(flat, mean.image, mean.dark, bad, flat_components, dummy=dummy, saturation=limit)
+        block_bytes = stack.dtype.itemsize * math.prod(stack.data.chunksize)
+        model = find_eigenflats(flat, mean.image, mean.dark, bad, flat_components, block_bytes, dummy=dummy, saturation=limit)
         corrected = correct_by_eigenflats(stack, images, model, valid, **options | {"whole": True})
     elif places is None:
         images = [dark_image, *divided_terms(terms, bad, *divisors)]

@@ -12,6 +12,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of, refuse_twice
 from detcal.frames.graph import map_frames
+from detcal.frames.maps import over_maps
 from detcal.frames.notes import with_notes
 from detcal.frames.readings import MOST, Valid
 from detcal.frames.stack import as_stack_of
@@ -25,6 +26,7 @@ METHODS = ("auto", "direct", "lsmr", "mlem")
 NOTED = dict(zip(inversion.NOTES, (np.int64, np.float64, np.bool_), strict=True))
 
 
+@over_maps()
 def deconvolve(
     frames: ArrayLike,
     psf: SensorPSF,
@@ -40,7 +42,7 @@ def deconvolve(
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or (row, column, y, x) of a map
         What was recorded, in counts. What was not measured (NaN, infinite, and flagged numbers, see `detcal.frames.valid`, and pixels
         that the matrix masks) is unknown, and not dark: light that entered there, and that others have recorded a part of, is taken to be
         what the nearest measured pixels recorded, over what they record of uniform light.

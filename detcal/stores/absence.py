@@ -55,8 +55,8 @@ class Absence(Protocol):
     def mask(self, box: Box) -> Flags | None:
         """What is missing of a part; None if nothing is."""
 
-    def lacks(self) -> Lacks:
-        """What is missing along the first dimension."""
+    def lacks(self, count: int = 1) -> Lacks:
+        """What is missing along so many of the first dimensions, taken together."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class MissingChunks:
         found = self.grid[tuple(slice(start // size, -(-stop // size)) for (start, stop), size in zip(box, self.chunks, strict=True))]
         return spread(found, box, self.chunks) if found.any() else None
 
-    def lacks(self) -> Lacks:
-        rows = self.grid.reshape(len(self.grid), -1) if self.grid.ndim else self.grid.reshape(1, 1)
-        depth, length = (self.chunks[0], self.shape[0]) if self.grid.ndim else (1, 1)
-        whole, some = (np.repeat(flags, depth)[:length] for flags in (rows.all(axis=1), rows.any(axis=1)))
+    def lacks(self, count: int = 1) -> Lacks:
+        rows = self.grid.reshape(*self.grid.shape[:count], -1) if self.grid.ndim else self.grid.reshape(1, 1)
+        box, chunks = tuple((0, length) for length in self.shape[:count]) or ((0, 1),), self.chunks[:count] or (1,)
+        whole, some = (spread(np.asarray(flags), box, chunks).ravel() for flags in (rows.all(axis=-1), rows.any(axis=-1)))
         return Lacks(whole, some & ~whole)
 
 

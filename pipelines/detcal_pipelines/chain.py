@@ -11,9 +11,11 @@ import numpy as np
 import xarray as xr
 
 from detcal.errors import DetcalError, InputError
+from detcal.frames.maps import as_they_lie
 from detcal.frames.once import is_found
 from detcal.frames.precision import round_block, with_precision
 from detcal.frames.stack import DIMS
+from detcal.frames.valid import FLAGS, with_detector
 from detcal.stores import check_apart, check_not_taken, check_output, check_path, find_paths
 from detcal.stores.damage import Guard, guarding
 from detcal.stores.sources.frames import WHOLE
@@ -37,20 +39,32 @@ class Stage:
 
 
 def build(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> Any:
-    """What is to be written, lazily, in tasks of so many frames, rows or lines, of which so many are begun at once."""
-    return with_precision(trace(recipe, depth, begun, copy)[-1].result, recipe.output.precision)
+    """What is to be written, lazily, in tasks of so many frames, rows or lines, of which so many are begun at once; of a map as a map."""
+    return as_they_lie(with_precision(trace(recipe, depth, begun, copy)[-1].result, recipe.output.precision))
 
 
 def trace(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> list[Stage]:
-    """The stages of a recipe, lazily; of frames from a copy of its input, if there is one."""
-    stages: list[Stage] = []
+    """The stages of a recipe, lazily; of frames from a copy of its input, if there is one.
+
+    What the detector flags that a later step knows is no reading for the first one either, whose result would take it for one.
+    """
     data = cut_for(recipe, depth) if copy is None else copy.whole(depth)
+    stages = stages_of(recipe, data, depth, begun)
+    detector = next((found for stage in stages[1:] if (found := getattr(stage.ready, "detector_dummy", None)) is not None), None)
+    known = data if recipe.input is None else with_detector(data, detector)
+    return stages if known is data else stages_of(recipe, known, depth, begun)
+
+
+def stages_of(recipe: Recipe, data: Any, depth: int | None, begun: int) -> list[Stage]:
+    """The stages of a recipe for these frames."""
+    stages: list[Stage] = []
+    flags = {} if recipe.input is None else {name: data.attrs[name] for name in FLAGS if name in data.attrs}
     for step in recipe.steps:
         with named(step):
             suited = step.for_data(data)
             ready = prepared(suited)
             placed = suited.in_blocks(depth, begun)
-            result = found_once(recipe, [*(stage.step for stage in stages), placed], placed.build(data, ready))
+            result = found_once(recipe, str(flags), [*(stage.step for stage in stages), placed], placed.build(data, ready))
             check_frames(suited, result)
         stages.append(Stage(suited, data, ready, result))
         data = result
@@ -156,13 +170,13 @@ class Origin:
     result: Any = field(compare=False)
 
 
-def found_once(recipe: Recipe, steps: list[Step[Any]], result: Any) -> Any:
-    """The result itself, or, if it is found on its first use, the one that was built first: a run builds its steps to check them, to
-    plan, and to run, and what decides the shape of a result is found once for all of these."""
+def found_once(recipe: Recipe, flags: str, steps: list[Step[Any]], result: Any) -> Any:
+    """The result itself, or, if it is found on its first use, the one that was built first for frames with these flags: a run builds its
+    steps to check them, to plan, and to run, and what decides the shape of a result is found once for all of these."""
     if is_found(result):
         return result
     frames = "" if recipe.input is None else recipe.input.model_dump_json()
-    return first_of(Origin(frames, recipe.guard, tuple(step.model_dump_json() for step in steps), modified_times(recipe), result))
+    return first_of(Origin(frames + flags, recipe.guard, tuple(step.model_dump_json() for step in steps), modified_times(recipe), result))
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from detcal.errors import InputError, RecipeError
-from detcal.stores import open_frames, roles_in
+from detcal.frames.maps import frames_of_map
+from detcal.stores import open_frames, roles_beside
 from detcal.stores.damage import Guard, guarding
 from detcal_pipelines.mistakes import describe_mistakes
 from detcal_pipelines.steps.registry import UnknownStep, find_step, step_names
@@ -103,11 +104,11 @@ class Input(Table):
     valid_range: Ends | None = Field(None, description="(low, high): what is outside is no reading", examples=[[0.0, 60000.0]])
 
     def open(self, blocks: Mapping[str, int] | None) -> xr.DataArray:
-        """The frames, lazily, in blocks of so many frames or rows, as `open_frames` cuts them."""
+        """The frames, lazily, in blocks of so many frames or rows, as `open_frames` cuts them; those of a map one after the other."""
         ends = None if self.valid_range is None else (self.valid_range[0], self.valid_range[1])
         with guarding(None):  # it is no frame of the input
             mask = opened(self.mask)
-        return open_frames(
+        found = open_frames(
             self.path,
             self.dataset,
             chunks=blocks,
@@ -118,6 +119,7 @@ class Input(Table):
             valid_range=ends,
             newest=self.newest,
         )
+        return frames_of_map(found)
 
 
 class Output(Table):
@@ -177,13 +179,13 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def what_the_file_of_the_frames_holds_beside_them(self) -> "Recipe":
-        """Flats and darks that a file tells from its projections are those of the first step, unless it names others."""
+        """Flats and darks that a file tells from the frames that are chosen are those of the first step, unless it names others."""
         first, frames = self.steps[0], self.input
         absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
-        if frames is None or not absent or frames.frames not in (None, "projections"):
+        if frames is None or not absent:
             return self
         try:
-            roles = roles_in(frames.path, frames.dataset)
+            roles = roles_beside(frames.path, frames.dataset, frames.frames)
         except InputError:  # which is told where the frames are opened
             return self
         where = {"path": frames.path, "dataset": frames.dataset, "flip": frames.flip}

@@ -50,6 +50,10 @@ def radii(place, unit):
     return place.array_from_unit(SHAPE, "center", name).astype(float) * times
 
 
+def azimuths(place):
+    return np.rad2deg(place.array_from_unit(SHAPE, "center", "chi_rad", scale=False))
+
+
 # ------------------------------------------------------------------------------------------------------- numpy's histogram
 
 
@@ -72,7 +76,7 @@ def test_intensity_over_azimuth_is_that_of_numpys_histogram():
     frames = np.random.default_rng(2).poisson(100, (2, *SHAPE))
     bins = build_bins(place, npt=1, npt_azimuth=24, radial_range=limits, azimuth_range=(-180, 180), solid_angle=False)
     found = integrate_azimuthal(frames, bins).compute()
-    radius, azimuth = radii(place, "q_nm^-1").ravel(), np.rad2deg(place.chiArray(SHAPE)).ravel()
+    radius, azimuth = radii(place, "q_nm^-1").ravel(), azimuths(place).ravel()
     inside = (radius >= limits[0]) & (radius <= limits[1])
     for frame, line, counted in zip(frames, found.intensity.values, found["count"].values, strict=True):
         wanted = np.histogram(azimuth[inside], 24, (-180, 180))[0]
@@ -142,7 +146,7 @@ def test_radii_that_cannot_be_shown_in_another_unit():
 def test_pixels_on_edges_are_where_numpy_has_them():
     """The beam in the middle of a pixel, radii and edges whole numbers of pixels, azimuths on the axes and diagonals."""
     place = geometry(0.00305, 0.00325)
-    radius, azimuth = radii(place, "r_mm"), np.rad2deg(place.chiArray(SHAPE))
+    radius, azimuth = radii(place, "r_mm"), azimuths(place)
     for limits, npt in (((0.5, 2.5), 20), ((1.0, 2.0), 1), ((0.1, 1.3), 12)):
         wanted = np.histogram(radius, np.linspace(*limits, npt + 1))[0]
         np.testing.assert_array_equal(np.diff(build_bins(place, npt=npt, unit="r_mm", radial_range=limits).indptr), wanted)
@@ -159,20 +163,20 @@ def test_pixels_on_edges_are_where_numpy_has_them():
 )  # fmt: skip
 def test_any_range_is_numpys(start, width, npt, parts, left, turn):
     place = geometry(rot1=0.3)
-    limits, azimuths = (start, start + width), (left, min(left + turn, 180.0))
-    edges = np.linspace(*limits, npt + 1), np.linspace(*azimuths, parts + 1)
-    wanted = np.histogram2d(radii(place, "q_nm^-1").ravel(), np.rad2deg(place.chiArray(SHAPE)).ravel(), edges)[0]
+    limits, sectors = (start, start + width), (left, min(left + turn, 180.0))
+    edges = np.linspace(*limits, npt + 1), np.linspace(*sectors, parts + 1)
+    wanted = np.histogram2d(radii(place, "q_nm^-1").ravel(), azimuths(place).ravel(), edges)[0]
     if not wanted.any():
         with pytest.raises(InputError, match="no pixel is left"):
-            build_bins(place, npt=npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
+            build_bins(place, npt=npt, radial_range=limits, azimuth_range=sectors, npt_azimuth=parts)
         return
-    bins = build_bins(place, npt=npt, radial_range=limits, azimuth_range=azimuths, npt_azimuth=parts)
+    bins = build_bins(place, npt=npt, radial_range=limits, azimuth_range=sectors, npt_azimuth=parts)
     np.testing.assert_array_equal(np.diff(bins.indptr).reshape(npt, parts), wanted)
 
 
 def test_azimuths_from_0_to_360_are_numpys():
     place = geometry()
-    azimuth = np.rad2deg(place.chiArray(SHAPE)) % 360
+    azimuth = azimuths(place) % 360
     for limits in ((0, 360), (100, 270), (180, 360), (350, 360)):
         wanted = np.histogram(azimuth, np.linspace(*limits, 8))[0]
         np.testing.assert_array_equal(counts(build_bins(place, npt=5, azimuth_range=limits, npt_azimuth=7)).sum(axis=1), wanted)
@@ -183,7 +187,7 @@ def test_azimuths_from_0_to_360_are_numpys():
 def test_azimuths_across_both_seams_are_numpys(left, turn, npt, parts):
     """Each pixel once, wherever the turn begins; beside the beam no azimuth is rounded from one part to the next."""
     place, limits = geometry(rot1=0.3), (left, left + turn)
-    azimuth = np.rad2deg(place.chiArray(SHAPE)).ravel()
+    azimuth = azimuths(place).ravel()
     shifted = azimuth - 720
     while (below := shifted < left).any():
         shifted[below] = (azimuth + 360 * np.rint((shifted - azimuth) / 360 + 1))[below]

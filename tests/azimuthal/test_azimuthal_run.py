@@ -23,7 +23,6 @@ from detcal.azimuthal import (
     integrate_azimuthal,
     kernels,
     outlier_mask,
-    quantile_errors,
     quantile_filter,
     radial_background,
     rejected,
@@ -34,7 +33,6 @@ from detcal.azimuthal.kernels import AZIMUTHAL, POISSON
 from detcal.azimuthal.memory import (
     LESS_DARK_PIXEL,
     drawn_bytes,
-    errors_bytes,
     hot_pixels_bytes,
     outlier_bytes,
     profiles_bytes,
@@ -202,10 +200,10 @@ def test_frames_may_go_through_other_steps_first_and_give_a_geometry_its_shape(f
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
-    """Folders with 256 and 512 compressed frames, the same bytes each."""
+    """Folders with 128 and 256 compressed frames, the same bytes each."""
     folders = []
     image = np.random.default_rng(0).poisson(100, (1024, 1024))
-    for frames in (256, 512):
+    for frames in (128, 256):
         folders.append(tmp_path_factory.mktemp("frames"))
         (folders[-1] / "detector.poni").write_text(NO_MODEL)
         with h5py.File(folders[-1] / "scan.h5", "w") as file:
@@ -282,8 +280,8 @@ def test_what_profiles_may_have_besides_holds_no_more_than_is_planned(folder, fr
     clip = {**plain, "noise_valid": ALL_NUMBERS, "model": AZIMUTHAL, "threshold": 5.0, "most": 5}
     alone = traced(blocks.clip_block, frames, **clip)
     quantiles = {**plain, "quantiles": (0.5, 0.5)}
-    errors = traced(quantile_errors.block_with_errors, frames, entries=entries, **quantiles)
-    assert errors < traced(blocks.quantile_block, frames, **quantiles) + errors_bytes(SHAPE, int(counts.max())).task
+    planned = profiles_bytes(SHAPE, len(frames), 4, int(counts.sum()), int(counts.max()), 100).task
+    assert traced(blocks.quantile_block, frames, errors=True, **quantiles) < planned
     counted = traced(rejected.clip_and_count, frames, entries=entries, **clip)
     assert counted < alone + rejected_bytes(SHAPE, len(frames), 100).task
     darks = np.ones_like(frames)

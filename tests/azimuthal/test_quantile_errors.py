@@ -29,6 +29,27 @@ def test_errors_are_those_of_the_slow_formulas(quantiles, split):
             np.testing.assert_allclose([found.sem[number, ring], found["std"][number, ring]], wanted, rtol=1e-4, atol=scale)
 
 
+@pytest.mark.parametrize("quantiles", PAIRS)
+def test_equal_values_share_their_weights_in_whatever_order_they_come(quantiles):
+    """Few counts, of pixels that weigh differently; rings of 1, 2, 3 and many pixels."""
+    rng = np.random.default_rng(2)
+    norm = rng.choice([1.0, 1.5, 0.25], 120)
+    bins = make_bins(np.repeat([0, 1, 2, 3], [1, 2, 3, 114]).reshape(8, 15), norm.reshape(8, 15))
+    values = rng.poisson(2, (3, 120))
+    frame = (values * norm).reshape(-1, 8, 15).astype(np.float32)
+    found = quantile_filter(frame, bins, quantiles=quantiles, errors=True).compute()
+    for number, ring in np.ndindex(3, 4):
+        intensity, share, weight, _ = reference.entries_of(frame[number], bins, ring)
+        wanted = slow.errors(intensity, share, weight, *quantiles)
+        np.testing.assert_allclose([found.sem[number, ring], found["std"][number, ring]], wanted, rtol=1e-5, atol=1e-6)
+    turned = rng.permutation(np.arange(6, 120))
+    order = np.concatenate([np.arange(6), turned])
+    shuffled = make_bins(np.repeat([0, 1, 2, 3], [1, 2, 3, 114]).reshape(8, 15), norm[order].reshape(8, 15))
+    again = quantile_filter(frame.reshape(3, -1)[:, order].reshape(frame.shape), shuffled, quantiles=quantiles, errors=True).compute()
+    for name in found:
+        np.testing.assert_allclose(again[name], found[name], rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("quantiles", [(0.5, 0.5), (0.4, 0.6), (0.2, 0.8), (0.3, 0.3)])
 def test_errors_are_what_frames_scatter_by(quantiles):
     """Of normal noise, with norms that differ: over 400 frames to some per cent."""

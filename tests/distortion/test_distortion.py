@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import detcal
 from detcal import open_frames
-from detcal.distortion import DistortionMap, build_overlaps, correct_distortion, fit_distortion, plot_distortion, resampling, uncorrect
+from detcal.distortion import DistortionMap, build_overlaps, correct_distortion, fit_distortion, plot_distortion, uncorrect
 from detcal.errors import InputError
 from detcal.frames.stack import as_stack
 from detcal.simulate import hole_grid
@@ -162,19 +162,6 @@ def test_frames_of_many_tiles_are_the_matrix_times_the_frame(conserve):
         np.testing.assert_allclose(image.ravel(), np.where(covered > 1e-4, values, np.nan), rtol=1e-5)
     alone = correct_distortion(np.delete(frames, 3, axis=0), matrix, conserve=conserve, coverage=True).compute()
     np.testing.assert_array_equal(alone.to_array(), found.isel(frame=np.arange(18) != 3).to_array())
-
-
-@pytest.mark.parametrize(
-    "part", [lambda a: a, lambda a: a[0], lambda a: a.reshape(-1)[3:][:1], lambda a: a.T[1].view(np.int32), memoryview]
-)
-def test_memory_is_used_again_once_no_part_of_an_array_is_held(part):
-    held = part(resampling.reused((2, 3)))
-    others = [resampling.reused((2, 3)) for _ in range(4)]
-    assert not any(np.shares_memory(held, other) for other in others)
-    place = np.asarray(held).__array_interface__["data"][0] // 64
-    del held, others
-    again = [resampling.reused((2, 3)) for _ in range(resampling.MOST_SPARE)]
-    assert place in [array.__array_interface__["data"][0] // 64 for array in again]
 
 
 @pytest.mark.parametrize("conserve", ["counts", "mean"])

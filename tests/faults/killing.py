@@ -22,7 +22,7 @@ from detcal_pipelines import sums
 from detcal_pipelines.cli import main
 from detcal_pipelines.ledger import History, Ledger, read_events, read_ledger
 from detcal_pipelines.sums import share_saved
-from detcal_pipelines.unfinished import Places
+from detcal_pipelines.unfinished import Places, settle
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__, "tests.faults.warm"])
@@ -113,6 +113,8 @@ class Series:
                     remove_output(self.output)
         if not self.output.exists():
             self.undisturbed()
+        if (places := Places.of(self.output)).ended:  # it was killed between the output's name and the ledger's, which any command mends
+            settle(places)
 
 
 def remove_output(output: Path) -> None:

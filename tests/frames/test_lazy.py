@@ -77,7 +77,7 @@ OPERATIONS = {
     ],
     "ring_amplitude": [lambda: response.ring_amplitude(FRAMES, mask=MASK)],
     "minus_log": [lambda: response.minus_log(response.correct_response(FRAMES, flat=FRAMES), floor=0.1)],
-    "remove_zingers": [lambda: response.remove_zingers(FRAMES)],
+    "remove_zingers": [lambda: response.remove_zingers(FRAMES), lambda: response.remove_zingers(FRAMES, method="temporal")],
     "crop": [lambda: response.crop(FRAMES, "1:9, :8")],
     "rebin": [lambda: response.rebin(FRAMES, 2), lambda: response.rebin(FRAMES, (1, 3), how="mean")],
     "build_psf": [lambda: sensor.build_psf(PLANE, mask=MASK, **SILICON)],

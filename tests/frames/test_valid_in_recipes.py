@@ -5,11 +5,13 @@ import pytest
 import xarray as xr
 from detcal_pipelines.chain import build, check_result
 from detcal_pipelines.recipe import read_recipe
+from pyFAI.detectors import Detector
+from pyFAI.geometry import Geometry
 
 import detcal
 from detcal import azimuthal, sensor
 from detcal.errors import InputError, OutputError
-from tests.frames.subjects import DARK, GAIN, PSF, parallax_geometry, stack_of
+from tests.frames.subjects import DARK, GAIN, IDEAL, PSF, SHAPE, parallax_geometry, stack_of
 
 
 def built(folder, text):
@@ -60,3 +62,38 @@ def test_a_recipe_that_deconvolves_leaves_parallax_and_efficiency_to_that(tmp_pa
     steps = f"[[steps]]\noperation = 'correct_response'\nresponse = 'gain.zarr'\ndark = 'dark.npy'\n{rings}dark = 'dark.npy'"
     with pytest.raises(InputError, match="a dark taken off"):
         built(tmp_path, start + steps)
+
+
+BEFORE = {
+    "remove_zingers": "", "crop": "region = '0:, 0:'", "rebin": "factors = [1, 1]",
+    "correct_response": "dark = 1.0\nflat = 'flat.npy'",
+    "correct_distortion": "distortion = 'ideal.zarr'", "uncorrect": "distortion = 'ideal.zarr'",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calibrations(tmp_path_factory):
+    """Of an ideal detector, and of one that flags -1 and -2."""
+    folder = tmp_path_factory.mktemp("flagging")
+    detcal.save(IDEAL, folder / "ideal.zarr")
+    np.save(folder / "flat.npy", np.full(SHAPE, 2.0, np.float32))
+    flagging = Detector(1e-4, 1e-4, max_shape=SHAPE)
+    flagging.dummy, flagging.delta_dummy = -2, 1.5
+    psf = sensor.build_psf(Geometry(1.0, detector=flagging), thickness_m=1e-3, attenuation_per_m=1e5)
+    detcal.save(psf, folder / "flagging.zarr")
+    return folder
+
+
+@pytest.mark.parametrize(("first", "dtype"), [*((first, "f4") for first in BEFORE), ("crop", "i4"), ("crop", "u4")])
+def test_what_the_detector_of_a_later_step_flags_is_no_reading_for_the_first(calibrations, first, dtype):
+    """A .npy file says nothing of its frames, and neither does what the first step makes of them."""
+    frames = stack_of(-1, "i4", background=200)
+    frames[:, 1, 6] = -2
+    np.save(calibrations / "raw.npy", frames.astype(dtype))
+    steps = (
+        f"[[steps]]\noperation = '{first}'\n{BEFORE[first]}\n[[steps]]\noperation = 'deconvolve'\npsf = 'flagging.zarr'\nmethod = 'direct'"
+    )
+    found = built(calibrations, f"[input]\npath = 'raw.npy'\n{steps}").values
+    np.testing.assert_array_equal(np.isnan(found), frames < 0)
+    found = built(calibrations, f"[input]\npath = 'raw.npy'\ndummy = nan\n{steps}").values  # what the caller says comes first
+    assert np.isfinite(found).all()

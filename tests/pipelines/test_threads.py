@@ -161,10 +161,11 @@ def test_stages_hold_every_task_once():
 
 
 def test_an_error_ends_all_tasks_and_is_raised():
-    ended = []
+    begun, ended = [], []
 
     def task(number):
-        if number == 0:
+        begun.append(number)
+        if len(begun) == 1:
             raise OSError("a disk")
         time.sleep(0.3)
         ended.append(number)

@@ -34,33 +34,57 @@ def cells(length):
     return range(0, length, CELL)
 
 
-def noise_of(frame_differences):
-    """(cell, cell): the smallest mean of three directions, of every second row; `frame_differences` are (y, x), one a direction."""
-    height, width = frame_differences[0].shape
-    noise = np.full((len(cells(height)), len(cells(width))), np.nan, np.float32)
+def mean_size(values):
+    """Of those numbers of half a cell that are finite."""
+    known = np.isfinite(values)
+    columns = np.zeros(values.shape[1], np.float32)
+    for row in np.where(known, np.abs(values), np.float32(0)):
+        columns += row
+    return np.float32(sum(map(float, columns)) / known.sum()) if known.any() else np.float32(0)
+
+
+def noise_of(frame, frame_differences):
+    """(2, cell, cell): the smallest mean of three directions, of every second row; and the smallest square over the mean size of a half."""
+    height, width = frame.shape
+    noise = np.full((2, len(cells(height)), len(cells(width))), np.nan, np.float32)
     for y in cells(height):
         for x in cells(width):
-            halves = [sizes[y : y + CELL : 2, start : min(start + 4, x + CELL)] for sizes in frame_differences for start in (x, x + 4)]
-            means = [power_mean(half) for half in halves]
-            noise[y // CELL, x // CELL] = min((mean for mean in means if not np.isnan(mean)), default=np.nan)
+            halves = [(slice(y, y + CELL, 2), slice(start, min(start + 4, x + CELL))) for start in (x, x + 4) if start < width]
+            means = [smallest(power_mean(sizes[half]) for sizes in frame_differences) for half in halves]
+            sizes = [mean_size(frame[half]) for half in halves]
+            ratios = [np.float32(float(mean) ** 2 / size) for mean, size in zip(means, sizes, strict=True) if size > 0]
+            noise[:, y // CELL, x // CELL] = smallest(means), smallest(ratios)
     return noise
 
 
+def smallest(numbers):
+    """Of those that are known; NaN of none."""
+    return min((number for number in numbers if not np.isnan(number)), default=np.float32(np.nan))
+
+
 def round_to_noise(frames, precision):
-    """frames (frame, y, x) of float32, in steps of a power of two up to `precision` of the smallest noise of a cell and its neighbours."""
+    """frames (frame, y, x) of float32, in steps of a power of two up to `precision` of the smallest noise of a cell and its neighbours.
+
+    And of what the smallest ratio of variance and size there makes of the size of each number, with half a count.
+    """
     differences = [second_differences(frames, axis) for axis in (2, 1, 0)]
     factor = precision / 1.72  # the most that the mean is for noise of standard deviation 1
     found = frames.copy()
     for number, frame in enumerate(frames):
-        noise = noise_of([each[number] for each in differences])
-        for down, right in np.ndindex(noise.shape):
-            near = noise[max(down - 1, 0) : down + 2, max(right - 1, 0) : right + 2]
-            least = np.nan if np.isnan(near).all() else np.float32(factor * float(np.nanmin(near)))
-            if not 2.0**-126 <= least < 2.0**100:
+        noise = noise_of(frame, [each[number] for each in differences])
+        for down, right in np.ndindex(noise.shape[1:]):
+            near = noise[:, max(down - 1, 0) : down + 2, max(right - 1, 0) : right + 2].reshape(2, -1)
+            least, ratio = (smallest(each) for each in near)
+            most = np.float32(factor * float(least))
+            if not 2.0**-126 <= most < 2.0**100:
                 continue
-            step = 2.0 ** np.floor(np.log2(least.astype(np.float64)))
             place = (slice(down * CELL, (down + 1) * CELL), slice(right * CELL, (right + 1) * CELL))
+            slope = np.float32(factor**2 * 2**0.5 * float(ratio)) if ratio < 2.0**100 else np.float32(0)
+            darkest = slope * np.float32(0.5 / 1.72**2 * float(ratio)) if ratio < 2.0**100 else np.float32(2.0**100)
             values = frame[place].astype(np.float64)
-            small = np.abs(values) < 0.375 * 2**23 * step
-            found[number][place] = np.where(small, np.rint(values / step) * step, values)
+            with np.errstate(invalid="ignore", divide="ignore"):  # of what is no number
+                allowed = 0.5 * np.log2((np.abs(frame[place]) * slope + darkest).astype(np.float64))
+                steps = 2.0 ** np.floor(np.minimum(np.log2(most.astype(np.float64)), allowed))
+                small = np.abs(values) < 0.375 * 2**23 * steps
+                found[number][place] = np.where(small, np.rint(values / steps) * steps, values)
     return found

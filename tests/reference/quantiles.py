@@ -4,10 +4,11 @@ import numpy as np
 
 
 def quantile(intensity, weight, wanted):
-    """Straight lines between values, each at the middle of its weight."""
-    order = np.argsort(intensity, kind="stable")
-    ends = np.cumsum(weight[order])
-    return np.interp(wanted, (ends - weight[order] / 2) / ends[-1], intensity[order])
+    """Straight lines between values, each at the middle of its weight; equal values share theirs evenly."""
+    values, place, number = np.unique(intensity, return_inverse=True, return_counts=True)
+    shared = np.repeat(np.bincount(place, weight) / number, number)
+    ends = np.cumsum(shared)
+    return np.interp(wanted, (ends - shared / 2) / ends[-1], np.repeat(values, number))
 
 
 def errors(intensity, share, norm, low, high):

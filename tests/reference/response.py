@@ -69,19 +69,37 @@ def correct(frames, gain, dark, flat, sigma, residual_sigma=None, boundary="near
 def without_zingers(frames, threshold):
     """The median of the eight neighbours, in an image that goes on mirrored, in place of each reading that stands out from them."""
     values = frames.astype(np.float32)
-    out = values.copy()
-    for number, frame in enumerate(values):
-        around = np.pad(frame, 1, mode="reflect")
-        for row, column in np.ndindex(frame.shape):
-            x = frame[row, column]
-            neighbours = np.delete(around[row : row + 3, column : column + 3].ravel(), 4)
-            neighbours = np.where(np.isnan(neighbours), x, neighbours)
-            middle = np.median(neighbours)
-            least = 1 if x == np.rint(x) else np.float32(1e-5) * abs(middle)
-            noise = max(np.float32(1.4826) * np.median(np.abs(neighbours - middle)), np.float32(least))
-            if x > middle + np.float32(threshold) * noise:
-                out[number, row, column] = middle
-    return out
+    return np.stack([standing_out(frame, np.zeros_like(frame), frame, threshold, 1) for frame in values])
+
+
+def without_zingers_in_time(frames, threshold):
+    """By what readings have more than the larger one before and after them, and eight pixels two away; beyond the ends mirrored."""
+    values = frames.astype(np.float32)
+    around = np.concatenate([values[1:2], values, values[-2:-1]])
+    beside = np.fmax(around[:-2], around[2:])
+    return np.stack([standing_out(*each, threshold, 2) for each in zip(values - beside, beside, values, strict=True)])
+
+
+def mirrored(size, reach):
+    """Where the pixels of a line that goes on mirrored, by `reach` at either end, come from; no further than it is long."""
+    before, after = ([min(k, size - 1) for k in range(1, reach + 1)] for _ in range(2))
+    return [*before[::-1], *range(size), *(size - 1 - k for k in after)]
+
+
+def standing_out(more, base, values, threshold, reach):
+    """An image, and where `more` stands out from the eight pixels `reach` away their median of it, on top of `base`."""
+    around, found = more[np.ix_(*(mirrored(size, reach) for size in more.shape))], values.copy()
+    for row, column in np.ndindex(more.shape):
+        x = more[row, column]
+        neighbours = np.delete(around[row : row + 2 * reach + 1 : reach, column : column + 2 * reach + 1 : reach].ravel(), 4)
+        neighbours = np.where(np.isnan(neighbours), x, neighbours)
+        middle = np.median(neighbours)
+        put = base[row, column] + middle
+        least = 1 if values[row, column] == np.rint(values[row, column]) else np.float32(1e-5) * abs(put)
+        noise = max(np.float32(1.4826) * np.median(np.abs(neighbours - middle)), np.float32(least))
+        if x > middle + np.float32(threshold) * noise:
+            found[row, column] = put
+    return found
 
 
 def fill(frames, bad, reach=8):

@@ -10,7 +10,7 @@ from detcal import save, simulate
 from detcal.errors import InputError
 from detcal.response import Response, correct_response
 from detcal.response import eigenflats as model
-from detcal.response.memory import eigenflats_bytes
+from detcal.response.memory import Flats, eigenflats_bytes
 from detcal.response.variation import find_weights, slopes, variation
 from tests.pipelines.commands import change, detcal
 from tests.reference import eigenflats as reference
@@ -183,6 +183,22 @@ def test_eigenflats_and_weights_are_those_of_a_slow_twin(moving, monkeypatch):
     np.testing.assert_allclose(ours[0].T, slow, atol=0.03 * np.abs(weights).max())
 
 
+def test_strips_are_as_large_as_blocks_and_change_no_bit(moving, monkeypatch):
+    """In strips of 18 of 96 rows flats are decoded six times for products, and for eigenflats; beside a large block, once for each."""
+    frames, flats, _ = (each.astype(np.float32) for each in moving)
+    for name, rows in (("STRIP_BYTES", 20), ("PIECE_BYTES", 6)):
+        monkeypatch.setattr(model, name, 4 * FLATS * SHAPE[1] * rows)
+    calls, in_pieces = [], model.in_pieces
+    monkeypatch.setattr(model, "in_pieces", lambda *given, **options: calls.append(1) or in_pieces(*given, **options))
+    found = []
+    for times, strips in ((1, 2 * 6), (10, 2)):
+        stack = xr.DataArray(np.repeat(frames, times, axis=0), dims=("frame", "y", "x")).chunk(frame=1 if times == 1 else -1)
+        found.append(correct_response(stack, dark=DARK, flat=flats, flat_model="eigenflats").flat_change.values[::times])
+        assert len(calls) == strips
+        calls.clear()
+    np.testing.assert_array_equal(*found)
+
+
 def test_neighbours_of_what_was_not_measured_do_not_differ():
     """The kernel's variation and its slope, against the twin and finite differences."""
     rng = np.random.default_rng(2)
@@ -204,7 +220,7 @@ def test_neighbours_of_what_was_not_measured_do_not_differ():
 
 def test_memory_does_not_grow_with_the_number_of_flats():
     """Beyond the products of each two of them."""
-    few, many = (eigenflats_bytes((2000, 2000), 8, flats, 2, 0) for flats in (20, 400))
+    few, many = (eigenflats_bytes((2000, 2000), 8, 2, Flats(flats, 2, 0), 2) for flats in (20, 400))
     assert many.prepared - 64 * 400**2 < 1.1 * few.prepared < 400e6
     assert many.once == few.once
 

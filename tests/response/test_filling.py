@@ -105,13 +105,13 @@ def test_a_fill_that_there_is_not_is_refused():
         correct_response(np.ones(SHAPE), dark=0, fill="zero")
 
 
-@pytest.mark.parametrize("flip", [None, "ud", "both"])
-def test_what_was_filled_is_known_when_frames_are_opened_again(tmp_path, flip):
+@pytest.mark.parametrize(("flip", "kind"), [(None, "zarr"), ("ud", "zarr"), ("both", "zarr"), (None, "h5"), ("both", "nxs")])
+def test_what_was_filled_is_known_when_frames_are_opened_again(tmp_path, flip, kind):
     mask = np.zeros((6, 8), bool)
     mask[1, 2] = True
     found = correct_response(np.full((3, 6, 8), 9, np.uint16), dark=1, mask=mask, fill="interpolate")
-    save(found, tmp_path / "filled.zarr")
-    opened = open_frames(tmp_path / "filled.zarr", flip=flip, frames=[0, 2])
+    save(found, tmp_path / f"filled.{kind}")
+    opened = open_frames(tmp_path / f"filled.{kind}", flip=flip, frames=[0, 2])
     assert isinstance(opened.filled.data, da.Array)
     assert opened.filled.attrs == found.filled.attrs
     np.testing.assert_array_equal(opened.filled, {None: mask, "ud": mask[::-1], "both": mask[::-1, ::-1]}[flip])

@@ -94,17 +94,6 @@ def test_gain_is_detectorcals_closed_form_on_scipys_smoothing(shape, boundary):
     np.testing.assert_allclose(found.gain, wanted, rtol=1e-5)
 
 
-def test_pulls_of_the_gain_are_standard_normal():
-    detector = simulate.detector((256, 300), seed=11)
-    frames, peak = 40, 50000.0
-    beams = [simulate.swept_beam((256, 300), peak, np.geomspace(1 / 30, 1, frames), np.linspace(-1, 1, frames), i) for i in range(frames)]
-    truth = fit_response(np.stack(beams) / detector.gain).compute()
-    found = fit_response(simulate.beam_sweep(detector, frames, peak=peak), detector.dark).compute()
-    pulls = ((found.gain - truth.gain) / found.gain_error).values
-    assert abs(pulls.mean()) < 0.05
-    assert abs(pulls.std() - 1) < 0.1
-
-
 def test_bad_pixels_are_found(scene):
     detector, sweep, dark, _ = scene
     np.testing.assert_array_equal(fit_response(sweep, dark, sigma=9.0).compute().mask, detector.bad)

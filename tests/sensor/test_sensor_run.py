@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from detcal_pipelines.recipe import read_recipe
+from detcal_pipelines.reports.gathering import stored_dataset
 from detcal_pipelines.steps import sensor as steps
+from detcal_pipelines.steps.sensor import BuildPSF
 from detcal_pipelines.template import render
 
 from detcal import load, open_frames, save
@@ -81,6 +82,15 @@ def test_runs_give_what_the_library_gives(finished, frames):
     found = xr.open_zarr(finished / "deconvolved.zarr").deconvolved
     np.testing.assert_array_equal(found, deconvolve(frames, wanted))
     assert found.attrs["method"] == "auto"
+
+
+def test_a_report_draws_a_matrix_in_its_bands(finished, monkeypatch):
+    """Pixel by pixel it took longer than the matrix."""
+    drawn = []
+    monkeypatch.setattr(steps, "image", lambda title, shown: drawn.append(shown))
+    list(BuildPSF.pictures(None, None, stored_dataset(finished / "psf.zarr"), None))
+    assert drawn[0].chunks == ((SHAPE[0],), (SHAPE[1],))
+    np.testing.assert_array_equal(drawn[0].values.ravel(), np.diff(load(finished / "psf.zarr").to_scipy().indptr))
 
 
 def test_a_plane_gives_the_matrix_of_its_poni_file_in_bands_of_any_height(folder):
@@ -212,14 +222,6 @@ def test_methods_hold_no_more_than_is_planned(finished, frames, method, count, d
     needs = deconvolve_bytes(SHAPE, count, frames.itemsize, len(matrix.data), method)
     planned = needs.once + needs.task
     assert 0.6 * planned < peak + held < planned
-
-
-def test_the_picture_of_a_stored_matrix_is_read_a_tile_at_a_time(finished, monkeypatch):
-    read = []
-    monkeypatch.setattr(steps, "image", lambda title, shown: read.append(shown.chunks))
-    step = read_recipe(finished / "build_psf.toml").steps[0]
-    step.pictures(None, xr.open_zarr(finished / "psf.zarr"), None)
-    assert read == [((SHAPE[0],), (SHAPE[1],))]
 
 
 # ------------------------------------------------------------------------------------------------------- bad input

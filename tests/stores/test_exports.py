@@ -105,3 +105,19 @@ def test_what_does_not_fit_into_a_tif_is_refused_before_it_is_computed(obj: Any,
 
     with pytest.raises(InputError, match=expected):
         save(obj, tmp_path / "a.tif", compute=refuse_to_compute)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "edf"])
+@pytest.mark.parametrize(
+    ("dtype", "attrs", "flagged"),
+    [("i4", {"missing_value": [-2, -1], "valid_max": 500}, [-1, -2, 501]), ("f4", {"recorded_dtype": "<u2"}, [65535]), ("u2", {}, [])],
+)
+def test_what_attributes_flag_is_nan_in_files_that_keep_none(
+    tmp_path: Path, suffix: str, dtype: str, attrs: dict[str, Any], flagged: list[int]
+) -> None:
+    values = np.full((2, 5, 6), 7, dtype)
+    values[1, 0, : len(flagged)] = flagged
+    save(xr.DataArray(values, dims=("frame", "y", "x"), attrs=attrs), tmp_path / f"a.{suffix}")
+    found = open_frames(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(found, np.where(np.isin(values, flagged), np.nan, values))
+    assert found.dtype.kind == ("f" if flagged else "u")

@@ -137,6 +137,13 @@ def test_numbers_in_units_that_are_not_known_are_left_out(tmp_path: Path) -> Non
     assert "detector_distance_m" not in open_frames(path).attrs
 
 
+def test_millimetres_without_units_are_no_metres(tmp_path: Path) -> None:
+    """As EPICS' area detector writes what it is told; a distance of 5 without units may be one in metres."""
+    frames = open_frames(write_nexus(tmp_path / "a.h5", {"x_pixel_size": 0.172, "y_pixel_size": 172e-6, "distance": 513.8}, {}))
+    assert frames.attrs["pixel_size_y_m"] == 172e-6
+    assert not {"pixel_size_x_m", "detector_distance_m"} & set(frames.attrs)
+
+
 def test_the_energy_of_a_tomography_file(tmp_path: Path) -> None:
     values = {"instrument/beam/energy": 25000.0, f"{DETECTOR}/distance": 80.0, f"{DETECTOR}/x_pixel_size": 3.2}
     path = write_nexus(tmp_path / "a.h5", values, dict(zip(values, ("eV", "mm", "um"), strict=True)))

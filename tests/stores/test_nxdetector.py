@@ -10,6 +10,7 @@ import detcal
 from detcal import azimuthal
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
+from detcal.stores.sources.opening import open_reader
 
 SHAPE = (3, 5, 6)
 
@@ -29,6 +30,16 @@ def bad():
     mask = np.zeros(SHAPE[1:], np.uint32)
     mask[2, 3], mask[4, 0], mask[0, 5] = 1, 8, 1 << 31
     return mask
+
+
+def test_equal_masks_of_many_files_are_held_once(tmp_path):
+    for name, mask in (("a", bad()), ("b", bad()), ("c", bad() * 0 + 1), ("d", bad())):
+        write(tmp_path / f"{name}.h5", pixel_mask=mask)
+    reader, _ = open_reader([tmp_path / f"{name}.h5" for name in "abcd"], "entry/data/data")
+    first, second, third, last = (each.says.detector.mask for each in reader.readers)
+    assert first is second
+    assert not np.array_equal(second, third)
+    np.testing.assert_array_equal(last, first)
 
 
 @pytest.mark.parametrize("group", ["entry/instrument/detector", "entry/instrument/detector/detectorSpecific", "entry/data"])

@@ -14,7 +14,7 @@ from tests.stores.kinds import make_stack, write_edf, write_npy
 
 def write_group(folder: Path) -> Path:
     with h5py.File(folder / "a.h5", "w") as file:
-        file["entry/four"] = np.zeros((2, 2, 2, 2))
+        file["entry/line"] = np.zeros(5)
         file["entry/none"] = np.zeros((0, 2, 2))
         file["entry/text"] = [["a", "b"]]
     return folder / "a.h5"
@@ -25,7 +25,7 @@ def write_group(folder: Path) -> Path:
     [
         ("/entry/gone", "no dataset /entry/gone in .*; `detcal tree .*a.h5` lists"),
         (["/entry"], "no dataset /entry in .*a.h5: that is a group"),
-        ("/entry/four", r"expected an array of shape \(frame, y, x\) or \(y, x\), got \(2, 2, 2, 2\)"),
+        ("/entry/line", r"expected an array of shape \(frame, y, x\) or \(y, x\), or .*, got \(5,\)"),
         ("/entry/none", r"expected frames of numbers, got shape \(0, 2, 2\)"),
         ("/entry/text", "expected frames of numbers, got shape .* of object"),
     ],
@@ -38,11 +38,11 @@ def test_a_dataset_that_is_no_stack_is_refused(dataset: str | list[str], expecte
 def test_a_file_without_a_stack_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["spectrum"] = np.arange(5)
-    with pytest.raises(InputError, match=r"no dataset of shape \(frame, y, x\) in .*a\.h5"):
+    with pytest.raises(InputError, match=r"no dataset of shape \(frame, y, x\) or .* in .*a\.h5"):
         open_frames(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 2, 2, 2)])
+@pytest.mark.parametrize("shape", [(5,), ()])
 def test_npy_of_other_dimensions_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(shape))
     with pytest.raises(InputError, match="expected an array of shape"):

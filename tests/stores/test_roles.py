@@ -1,5 +1,6 @@
 """Flats and darks that lie beside the projections: in datasets of their own (Data Exchange), and taken by a recipe without a word."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,27 @@ def test_roles_are_those_that_are_there(tmp_path: Path) -> None:
 CORRECT = 'operation = "correct_response"\nresponse = "gain.zarr"'
 
 
+@pytest.mark.parametrize("frames", ["8:11", [10, 8]])
+def test_projections_by_their_numbers_have_the_flats_of_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: Any) -> None:
+    """Flats fade from 10000 at frame 4.5 to 8000 at 12.5: at frame 8.5 the beam is 9000."""
+    monkeypatch.chdir(tmp_path)
+    stack = make(KEY)
+    stack[KEY == 1] = np.repeat([10100, 8100], [4, 2])[:, None, None]
+    write_tomo(tmp_path / "scan.nxs", stack=stack, key=KEY, angles=np.arange(len(KEY)))
+    written = write('operation = "correct_response"', source=f'path = "scan.nxs"\nframes = {json.dumps(frames)}', output="out.h5")
+    done = CliRunner().invoke(main, ["run", str(written), "--memory", "4GiB"])
+    assert done.exit_code == 0, done.output
+    numbers = np.array(frames if isinstance(frames, list) else range(8, 11))
+    beam = 10000 - 2000 * (numbers - 4.5) / 8
+    np.testing.assert_allclose(open_frames("out.h5").values, np.broadcast_to((5000 / beam)[:, None, None], (len(beam), *SHAPE)), rtol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:.*has an image_key")
-@pytest.mark.parametrize("name", ["scan.nxs", "scan.h5"])
-@pytest.mark.parametrize("frames", ["", '\nframes = "projections"'])
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [(name, frames) for name, numbers in (("scan.nxs", "7:12"), ("scan.h5", "0:5"))
+     for frames in ("", '\nframes = "projections"', f'\nframes = "{numbers}"')],
+)  # fmt: skip
 def test_one_file_and_a_response_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, frames: str) -> None:
     monkeypatch.chdir(tmp_path)
     (write_nxtomo if name.endswith("nxs") else write_exchange)(tmp_path / name)
@@ -105,6 +124,9 @@ def test_what_a_recipe_names_comes_before_what_lies_beside_the_frames(tmp_path: 
         ('path = "scan.nxs"', "dark.npy", "scan.nxs"),
         ('path = "scan.nxs"\nflip = "ud"', "dark.npy", "scan.nxs"),
         ('path = "scan.nxs"\nframes = ":"', "dark.npy", None),
+        ('path = "scan.nxs"\nframes = "5:9"', "dark.npy", None),
+        ('path = "scan.nxs"\nframes = "flats"', "dark.npy", None),
+        ('path = "scan.nxs"\nframes = [11, 7]', "dark.npy", "scan.nxs"),
         ('path = ["scan.nxs"]', "dark.npy", "scan.nxs"),
     ):
         recipe = read_recipe(write(f'{CORRECT}\ndark = "dark.npy"', source=source))

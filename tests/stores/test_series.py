@@ -191,3 +191,34 @@ def test_angles_of_a_missing_file_of_a_series_are_nan(tmp_path: Path) -> None:
 def write_angles(path: Path, number: int) -> None:
     stack = xr.DataArray(np.stack([frame(number)] * 2), dims=("frame", "y", "x"), name="data")
     save(stack.assign_coords(angle=("frame", [number, number + 0.5], {"units": "degree"}), y=np.arange(4.0)), path)
+
+
+def test_each_file_is_opened_once_for_all_that_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames, axes, mask, detector and beam: to open a file takes longer than to read its header."""
+    masks = [np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8), np.eye(*SHAPE, dtype=np.uint8)]
+    for number, mask in enumerate(masks):
+        with h5py.File(tmp_path / f"part_{number}.nxs", "w") as file:
+            entry = file.create_group("entry")
+            entry.attrs["NX_class"] = "NXentry"
+            data = entry.create_group("data")
+            data.attrs.update(NX_class="NXdata", signal="data", axes=["time", ".", "."])
+            data["data"] = np.stack([frame(2 * number), frame(2 * number + 1)])
+            data["time"] = [2.0 * number, 2 * number + 1.0]
+            detector = entry.create_group("instrument/detector")
+            detector.update({"data": h5py.SoftLink("/entry/data/data"), "pixel_mask": mask, "x_pixel_size": 1e-4, "saturation_value": 9})
+            entry["instrument/beam/incident_wavelength"] = 1.0
+    opened: list[str] = []
+    own = h5py.File
+
+    def counting(name: Any, *args: Any, **kwargs: Any) -> h5py.File:
+        opened.append(Path(name).name)
+        return own(name, *args, **kwargs)
+
+    monkeypatch.setattr(h5py, "File", counting)
+    frames = open_frames([tmp_path / f"part_{number}.nxs" for number in range(3)])
+    assert sorted(opened) == [f"part_{number}.nxs" for number in range(3)]
+    monkeypatch.undo()
+    bad = np.eye(*SHAPE, dtype=bool)
+    np.testing.assert_array_equal(frames, np.where(bad, np.nan, np.arange(6)[:, None, None]))
+    np.testing.assert_array_equal(frames.time, np.arange(6))
+    assert (frames.valid_max, frames.pixel_size_x_m, frames.wavelength_m) == (9, 1e-4, pytest.approx(1e-10))

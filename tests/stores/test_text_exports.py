@@ -132,7 +132,8 @@ def test_one_profile_over_q_is_nxcansas_too(tmp_path: Path, unit: str, known: st
     found.intensity[0, 4] = np.nan
     detcal.save(found, tmp_path / "a.nxs")
     with h5py.File(tmp_path / "a.nxs") as file:
-        entry, data = file["sasentry"], file["sasentry/sasdata"]
+        first = next(iter(file))  # SasView stumbles over an entry before its own
+        entry, data = file[first], file[f"{first}/sasdata"]
         assert (entry.attrs["canSAS_class"], entry.attrs["version"], entry["definition"].asstr()[()]) == ("SASentry", "1.1", "NXcanSAS")
         assert (data.attrs["canSAS_class"], data.attrs["I_axes"], data.attrs["Q_indices"]) == ("SASdata", "Q", 0)
         assert (data["Q"].attrs["units"], data["I"].attrs["uncertainties"]) == (known, "Idev")
@@ -145,7 +146,7 @@ def test_one_profile_over_q_is_nxcansas_too(tmp_path: Path, unit: str, known: st
 def test_other_profiles_are_no_nxcansas(tmp_path: Path, found: xr.Dataset) -> None:
     detcal.save(found, tmp_path / "a.nxs")
     with h5py.File(tmp_path / "a.nxs") as file:
-        assert "sasentry" not in file
+        assert [group.attrs.get("canSAS_class") for group in file.values()] == [None]
 
 
 def test_errors_follow_from_variances(tmp_path: Path) -> None:

@@ -27,6 +27,18 @@ def test_plain_spectra_and_positions(tmp_path, simulated):
         detcal.open_spectra(path, "other", "xy")
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_sum_of_elements_and_a_copy_in_the_instrument_are_no_other_spectra(tmp_path, twice):
+    """As I18 of Diamond writes them: the elements, their sum, and regions of interest."""
+    elements = np.random.default_rng(0).poisson(3, (2, 3, 4, 64)).astype(np.float64)
+    with h5py.File(tmp_path / "a.nxs", "w") as file:
+        for group in ("entry1/xspress3", "entry1/instrument/xspress3")[: 1 + twice]:
+            file.create_group(group).update({"MCAs": elements, "AllElementSum": elements.sum(axis=2), "Ti_K": elements[..., 10]})
+    with pytest.warns(UserWarning, match="MCAs is spectra"):
+        scan = detcal.open_scan(tmp_path / "a.nxs")
+    np.testing.assert_array_equal(scan.spectra.values, elements.sum(axis=2).reshape(6, 64))
+
+
 def test_maps_of_several_detectors(tmp_path):
     path = write_maps(tmp_path / "maps.h5")
     scan = detcal.open_maps(path)

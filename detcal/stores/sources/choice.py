@@ -12,26 +12,30 @@ import h5py
 
 from detcal.errors import InputError, MissingWarning
 from detcal.stores.sources.exchange import GROUP as EXCHANGE
-from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, open_hdf5, survey
+from detcal.stores.sources.exchange import OF_ALS
+from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, is_copy, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
 from detcal.stores.sources.names import gaps_in, natural_order
 from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of
 from detcal.stores.sources.readers import Described
 from detcal.stores.sources.zarr_reader import zarr_arrays
 
-LIKELY = [(3, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
-NUMBERED = re.compile(r"(.*?)([0-9]+)")
+GRID = 4  # dimensions, or more: frames of a grid of places, say
+LIKELY = [(3, "iuf"), (GRID, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
+FEWEST_PIXELS = 8  # along both sides of frames of a grid: fewer are elements of a detector
+NO_IMAGES = ("spectrum", "scalar", "vertex")  # @interpretation of what is no stack of images
+NUMBERED = re.compile(r"(.*?)([0-9]+)(?:\.tiff?)?")  # beamline 8.3.2 of the ALS calls datasets as files
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
 ERRORS = ("_errors", "_error", "_uncertainties", "_std")
 BESIDE = ("NXmonitor", "NXsample", "NXtransformations", "NXpositioner", "NXsource", "NXmonochromator")  # what NeXus has no frames in
-CORRECTIONS = ("pixel_mask", "flatfield", "mask")  # of a detector, in some files as stacks of one
+CORRECTIONS = ("pixel_mask", "flatfield", "mask", "pixel_corners")  # of a detector, some files' as stacks of one
 MOST_LISTED = 3  # links that lead nowhere; `detcal tree` shows all
 Stack = tuple[str, ...]  # names of datasets that follow each other
 Datasets = str | Sequence[str] | None
 
 
-def datasets_of_frames(path: str, dataset: Datasets) -> Stack:
-    """The names of the datasets that are the frames of a file; in them are names that lead nowhere, for parts that are missing.
+def datasets_of_frames(path: str, file: h5py.File, dataset: Datasets) -> Stack:
+    """The names of the datasets that are the frames of an open file; in them are names that lead nowhere, for parts that are missing.
 
     Parameters
     ----------
@@ -45,11 +49,10 @@ def datasets_of_frames(path: str, dataset: Datasets) -> Stack:
     """
     if dataset is not None and not isinstance(dataset, str):
         return listed_names(path, dataset)
-    with open_hdf5(path) as file:
-        group = file if dataset is None else follow(file, dataset)
-        if not isinstance(group, h5py.Group):
-            return matching(file, str(dataset)) if group is None else (str(dataset),)
-        names, lost = choose(path, file, group)
+    group = file if dataset is None else follow(file, dataset)
+    if not isinstance(group, h5py.Group):
+        return matching(file, str(dataset)) if group is None else (str(dataset),)
+    names, lost = choose(path, file, group)
     if lost:
         warnings.warn(f"links in {path} lead to what is not there, and are left out: {lost}", MissingWarning, stacklevel=2)
     return names
@@ -73,14 +76,15 @@ def listed_names(path: str, names: Sequence[str]) -> Stack:
 
 def named_alike(arrays: Mapping[str, Described], ndim: int, kinds: str) -> list[str]:
     """The names of arrays of so many dimensions and a type of these kinds."""
-    return [name for name, (shape, dtype) in arrays.items() if len(shape) == ndim and dtype.kind in kinds]
+    alike = [name for name, (shape, dtype) in arrays.items() if min(len(shape), GRID) == ndim and dtype.kind in kinds]
+    return [name for name in alike if ndim < GRID or min(arrays[name][0][-2:]) >= FEWEST_PIXELS]
 
 
 def only_one(path: str, stacks: list[Stack], shapes: Mapping[str, tuple[int, ...]], lost: str = "") -> Stack:
     """The only stack there is; an error lists what there is."""
     if not stacks:
         raise InputError(
-            f"no dataset of shape (frame, y, x) in {path}"
+            f"no dataset of shape (frame, y, x) or (row, column, y, x) in {path}"
             + (f"; links in it lead to what is not there: {lost}; mend them, or choose with dataset=" if lost else "")
         )
     if len(stacks) > 1:
@@ -102,13 +106,18 @@ def matching(file: h5py.File, pattern: str) -> Stack:
 
 def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
     """The only stack in a group of a file, or the one that it says is its signal; and which links that are no part of it lead nowhere."""
-    found = without_beside(file, survey(group, group.name.rstrip("/")))
-    stacks = likeliest(found)
+    found = without_spectra(without_beside(file, survey(group, group.name.rstrip("/"))))
+    stacks = with_addresses(found, maps_in(found), [default_signal(file)]) or likeliest(found)
     for narrow in (without_companions, without_sources, default_only, signals_only):
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
     lost = listed_in_short([f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks)])
-    return only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost), lost
+    chosen = only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost)
+    if any(found.datasets[name].interpretation == "spectrum" for name in there(found, chosen)):
+        warnings.warn(
+            f"{path}::{chosen[0]} says that it is spectra, which detcal.open_scan opens: here they are taken for frames", stacklevel=2
+        )
+    return chosen, lost
 
 
 def listed_in_short(names: list[str]) -> str:
@@ -122,6 +131,14 @@ def without_beside(file: h5py.File, found: Survey) -> Survey:
     groups = {dirname(name) for name in found.datasets}
     beside = {group for group in groups if any(is_of_class(file[each], *BESIDE) for each in ancestors(group))}
     return Survey({name: each for name, each in found.datasets.items() if dirname(name) not in beside}, found.broken)
+
+
+def without_spectra(found: Survey) -> Survey:
+    """Without what says that it is no stack of images, if another stack is left."""
+    stacks = [name for name, each in found.datasets.items() if len(each.shape) > 2]
+    others = {name for name in stacks if found.datasets[name].interpretation in NO_IMAGES}
+    left = {name: each for name, each in found.datasets.items() if name not in others}
+    return Survey(left if len(stacks) > len(others) else found.datasets, found.broken)
 
 
 def ancestors(group: str) -> Iterator[str]:
@@ -139,6 +156,11 @@ def likeliest(found: Survey) -> list[Stack]:
         if names := named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, ndim, kinds):
             return joined_parts(found, names)
     return []
+
+
+def maps_in(found: Survey) -> list[Stack]:
+    """Arrays of frames by row and column: stacks beside them may be spectra of the same map."""
+    return [(name,) for name in named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, *LIKELY[1])]
 
 
 def joined_parts(found: Survey, names: list[str]) -> list[Stack]:
@@ -184,7 +206,10 @@ def without_companions(file: h5py.File, found: Survey, stacks: list[Stack]) -> l
             of_others += [other for other in names if dirname(other) == group and other != name]
         if group.endswith(f"/{EXCHANGE}") and own != "data":
             of_others.append(f"{group}/data")
-        return any(other in names for other in of_others) or own in CORRECTIONS
+        als = OF_ALS.fullmatch(name)
+        beside = als is not None and any(other.startswith(f"{als[1]}_") for other in names)
+        copied = name in found.datasets and is_copy(name, found.datasets)
+        return beside or copied or any(other in names for other in of_others) or own in CORRECTIONS
 
     return [stack for stack in stacks if not is_companion(stack[0])]
 
@@ -215,8 +240,9 @@ def default_only(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[St
 
 def signals_only(file: h5py.File, found: Survey, stacks: list[Stack]) -> list[Stack]:
     """Those that a group in their entry names as its signal."""
-    groups = {group.name: group for stack in stacks for group in groups_of_entry(file, there(found, stack)[0])}
-    return with_addresses(found, stacks, [signal_of(group) for group in groups.values()])
+    entries = {name.strip("/").split("/")[0]: name for stack in stacks for name in there(found, stack)[:1]}
+    groups = [members for name in entries.values() for members in groups_of_entry(file, name)]
+    return with_addresses(found, stacks, [signal_of(members) for members in groups])
 
 
 def with_addresses(found: Survey, stacks: list[Stack], signals: list[h5py.Dataset | None]) -> list[Stack]:

@@ -1,7 +1,7 @@
 """What files say of how their frames were recorded, as attributes of the frames with units in their names; read out of Dectris' headers."""
 
 import re
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ FACTS = (
     "sensor_material", "sensor_thickness_m", "wavelength_m", "energy_kev", "detector_distance_m", "beam_center_x_px", "beam_center_y_px",
     "pixel_size_x_m", "pixel_size_y_m", "frame_time_s", "exposure_time_s",
 )  # fmt: skip
+# Metres that are none: some files give millimetres and no units
+MOST = {"pixel_size_x_m": 0.02, "pixel_size_y_m": 0.02, "sensor_thickness_m": 0.1, "detector_distance_m": 200.0}
 MATERIALS = {"Silicon": "Si", "Cadmium Telluride": "CdTe", "Gallium Arsenide": "GaAs"}
 NUMBER = r"([-+0-9.eE]+)"
 # A line of a header, which names the fact, and the facts that its numbers are; some programs write a colon or "=" after the name.
@@ -68,12 +70,13 @@ def is_limit(value: float, name: str, dtype: np.dtype[Any]) -> bool:
 
 
 def known(found: dict[str, Any]) -> dict[str, Any]:
-    """Without what detectors write where they do not know: 0, or numbers below."""
+    """Without what detectors write where they do not know: 0, or numbers below; and without what must be in other units than are meant."""
     centre = [found.get(name, 0) for name in ("beam_center_x_px", "beam_center_y_px")]
     return {
         name: value
         for name, value in found.items()
-        if isinstance(value, str) or (isfinite(value) and (any(centre) if name.startswith("beam_center") else value > 0))
+        if isinstance(value, str)
+        or (isfinite(value) and (any(centre) if name.startswith("beam_center") else 0 < value < MOST.get(name, inf)))
     }
 
 

@@ -13,6 +13,7 @@ from dask.base import tokenize
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
+from detcal.frames.maps import as_they_lie, cut_by_rows, sizes_of_map
 from detcal.frames.selection import Choice, parse_frames, runs_of
 from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
@@ -20,12 +21,13 @@ from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
 from detcal.stores.damage import guarded, guarding
 from detcal.stores.sources.choice import Datasets
+from detcal.stores.sources.detectors import detector_says
 from detcal.stores.sources.exchange import in_role
 from detcal.stores.sources.facts import FACTS
+from detcal.stores.sources.image_keys import find_key
 from detcal.stores.sources.names import PathOrName
 from detcal.stores.sources.newest import Newest, first_frames, frames_there
-from detcal.stores.sources.nxdetector import detector_says
-from detcal.stores.sources.nxtomo import KEYS, find_key
+from detcal.stores.sources.nxtomo import KEYS, ImageKey
 from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
@@ -59,16 +61,19 @@ def open_frames(
         scan_10; and one that is left out of a numbered series is missing.
     dataset
         Where the frames are in an HDF5 file or zarr group: a name, or several, which follow each other: a list of names, in its order, or
-        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one (or 2-D, if none is 3-D)
-        of numbers, or of bool if there are no numbers; of several, the one to which @default and @signal of a NeXus file lead. Numbered
-        parts (data_000001, …), as in the master file of an Eiger, are one stack, in which a part that is not there is NaN.
+        in HDF5 a pattern such as "/entry/data/part_*", in the order of the numbers. By default the only 3-D one of numbers; else the only
+        one of more dimensions, a map; else the only 2-D one; or of bool if there are no numbers; of several, the one to which @default and
+        @signal of a NeXus file lead. Numbered parts (data_000001, …), as in the master file of an Eiger, are one stack, in which a part
+        that is not there is NaN.
     chunks
-        Frames a block: {"frame": 16}; or rows: {"y": 64}; rounded up to whole chunks of the file. By default about 64 MiB of whole
-        frames; or, where the chunks of the file hold so many frames that this would be more, of some rows ({"y": -1}: of all).
+        Frames a block: {"frame": 16}; or rows: {"y": 64}; rounded up to whole chunks of the file, and of a map then down to whole
+        rows of it, or cut where these end. By default about 64 MiB of whole frames; or, where the chunks of the file hold so many frames
+        that this would be more, of some rows ({"y": -1}: of all).
     frames
         Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
         image_key of an NXtomo file, or the datasets of a Data Exchange file, "projections" (those at alignment positions are none),
         "flats" or "darks". By default a file with an image_key gives its projections, with one warning; any other file all frames.
+        Frames of a map are counted row by row, and those that are asked for are a stack, even if all are (":").
     flip : "ud", "lr" or "both", optional
         Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
         numpy.fliplr does. Coords along y and x are reversed with them.
@@ -88,8 +93,10 @@ def open_frames(
 
     Returns
     -------
-    DataArray (frame, y, x)
+    DataArray (frame, y, x), or (row, column, y, x) of a map
         In the file's own type and units, or counts if it names none; x is whole in each block. A 2-D image is a stack of one frame.
+        What has more than 3 dimensions is a map, as of a raster scan, whose first ones have the names that a zarr store gives them, or row
+        and column, or, if they are more than two, scan_0, scan_1, …; but images of OME-Zarr, and several files, are a stack.
         Numbers that were packed into integers, by scale_factor and add_offset, are unpacked, as reals.
         Coords are the axes that a zarr group or NeXus NXdata gives, the angles of a scan, say; with an image_key
         also rotation_angle.
@@ -124,17 +131,22 @@ def open_frames(
         warn_of(source, {"": lacks}, "frames", stacklevel=2)
     block = block_of(reader, wanted_sizes(chunks))
     kind = FrameArray if block[1] == reader.shape[1] else RowArray
+    lines = reader.coords()
+    sizes = sizes_of_map({name: xr.Variable(*line) for name, line in lines.items()})
+    cut = (cut_by_rows(block[0], tuple(sizes.values())) if sizes else block[0], *block[1:])
     array = da.from_array(
-        kind(reader), chunks=block, name=f"frames-{tokenize(reader, block)}", meta=np.empty((0, 0, 0), reader.dtype), asarray=False
+        kind(reader), chunks=cut, name=f"frames-{tokenize(reader, block)}", meta=np.empty((0, 0, 0), reader.dtype), asarray=False
     )
     said = detector_says(whole)
     stored = reader.attrs()
     attrs = attributes({**said.attrs, **stored}, source) | ({"newest": length} if newest else {})
-    stack = xr.DataArray(array, dims=DIMS, coords=reader.coords(), name="frames", attrs=attrs)
+    stack = xr.DataArray(array, dims=DIMS, coords=lines, name="frames", attrs=attrs)
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
     stack = with_flags(stack, None if said.mask is None or not said.mask.any() else turned_image(said.mask, flip))
-    return unpacked(with_flags(stack, read_mask(mask), dummy, valid_range), packing_of(whole, stored, source))
+    flagged = unpacked(with_flags(stack, read_mask(mask), dummy, valid_range), packing_of(whole, stored, source))
+    found: xr.DataArray = as_they_lie(flagged) if frames is None else flagged
+    return found
 
 
 def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -196,7 +208,25 @@ def turned(reader: Reader, flip: Flip | None) -> Reader:
 def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) -> tuple[str, ...]:
     """Which of projections, flats and darks there are in a file that tells them apart; none, if it does not."""
     reader, _ = open_reader(path, dataset)
-    key = find_key(reader)
+    return roles_of(reader, find_key(reader))
+
+
+def roles_beside(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None) -> tuple[str, ...]:
+    """As `roles_in`, without those of which there are some among the frames that are chosen: nobody corrects a flat by itself."""
+    reader, source = open_reader(path, dataset)
+    key, choice = find_key(reader), parse_frames("projections" if frames is None else frames)
+    if isinstance(choice, str):
+        among = {choice}
+    elif key is None:
+        among = {"projections"}  # which the stack is
+    else:
+        kinds = {int(key.values[number]) for run in runs_of(choice, reader.shape[0], source) for number in run}
+        among = {role for role, number in KEYS.items() if number in kinds}
+    return tuple(role for role in roles_of(reader, key) if role not in among)
+
+
+def roles_of(reader: Reader, key: ImageKey | None) -> tuple[str, ...]:
+    """Which of projections, flats and darks a stack with that key has, or has beside it."""
     if key is not None:
         return tuple(role for role, number in KEYS.items() if (key.values == number).any())
     found = tuple(role for role in KEYS if in_role(reader, role) is not None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from os.path import abspath
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import hdf5plugin  # noqa: F401  registers the compression filters that detectors write with
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.spare import reused
 from detcal.stores.absence import Absence, Box, Flags, Lacks, check_whole, warn_of, with_nan
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.filters import Pipeline, Undecodable, pipeline_of
@@ -63,7 +64,11 @@ class Hdf5Array:
     @property
     def lacks(self) -> Lacks | None:
         """What is missing along the first dimension; None if nothing is."""
-        return self.absence.lacks() if self.lacking and self.absence else None
+        return self.lacks_along(1)
+
+    def lacks_along(self, count: int) -> Lacks | None:
+        """What is missing along so many of the first dimensions, taken together; None if nothing is."""
+        return self.absence.lacks(count) if self.lacking and self.absence else None
 
     def files(self, start: int, stop: int) -> list[str]:
         """The files of some rows: of a virtual dataset, also those of its parts there, which hold the numbers and come first."""
@@ -84,12 +89,45 @@ def files_of_parts(absence: Absence | None, box: Box) -> Iterator[str]:
             yield part.path
 
 
+class Stored(NamedTuple):
+    """All numbers of a dataset, NaN where they are missing, and what is missing along the first dimension; None if nothing is."""
+
+    path: str
+    name: str
+    numbers: Values
+    lacks: Lacks | None
+
+    @classmethod
+    def of(cls, stored: h5py.Dataset) -> "Stored":
+        """Those of a dataset of an open file, which is not opened again."""
+        path, shape = abspath(file_of(stored)), shape_of(stored)
+        if stored.is_virtual:
+            array = Hdf5Array.of(stored)
+            return cls(path, stored.name, array[...], array.lacks)
+        absence = find_absence(stored)
+        lacks = absence.lacks() if absence else None
+        with clear_errors(path, stored.name):
+            numbers = read_open(stored, tuple((0, length) for length in shape), with_nan(stored.dtype) if lacks else stored.dtype, absence)
+        return cls(path, stored.name, numbers, lacks)
+
+    def whole(self) -> Values:
+        """The numbers, on which a result rests.
+
+        Raises
+        ------
+        InputError
+            Some of them are missing.
+        """
+        check_whole(self.path, {self.name: self.lacks} if self.lacks else {})
+        return self.numbers
+
+
 def values_of(stored: h5py.Dataset) -> Values:
     """All numbers of a dataset of an open file: NaN, with a warning, where they are missing."""
-    array = Hdf5Array.of(stored)
-    if lacks := array.lacks:
-        warn_of(f"{array.path}::{array.name}", {"": lacks}, "values" if array.ndim < 2 else "rows", stacklevel=2)
-    return array[...]
+    found = Stored.of(stored)
+    if found.lacks:
+        warn_of(f"{found.path}::{found.name}", {"": found.lacks}, "values" if stored.ndim < 2 else "rows", stacklevel=2)
+    return found.numbers
 
 
 def whole_values(stored: h5py.Dataset) -> Values:
@@ -100,9 +138,7 @@ def whole_values(stored: h5py.Dataset) -> Values:
     InputError
         Some of them are missing.
     """
-    array = Hdf5Array.of(stored)
-    check_whole(array.path, {array.name: lacks} if (lacks := array.lacks) else {})
-    return array[...]
+    return Stored.of(stored).whole()
 
 
 def read_box(path: str, name: str, box: Box, dtype: np.dtype[Any], absence: Absence | None) -> Values:
@@ -119,14 +155,19 @@ def read_box(path: str, name: str, box: Box, dtype: np.dtype[Any], absence: Abse
         for part, *_ in absence.near(box):  # HDF5 would not say that one is not there
             check_readable(part.path)
     with clear_errors(path, name), as_it_is_written(path) as file:
-        dataset = file[name]
-        pipeline = pipeline_of(dataset)
-        if pipeline is not None:
-            return read_chunks(dataset, pipeline, box, dtype, lacking=absence is not None)
-        missing = None if absence is None else absence.mask(box)
-        values = np.asarray(dataset[slices_of(box)]) if missing is None else what_is_there(dataset, box, dtype, missing)
+        return read_open(file[name], box, dtype, absence)
+
+
+def read_open(dataset: h5py.Dataset, box: Box, dtype: np.dtype[Any], absence: Absence | None) -> Values:
+    """As `read_box`, of an open file."""
+    pipeline = pipeline_of(dataset)
+    if pipeline is not None:
+        return read_chunks(dataset, pipeline, box, dtype, lacking=absence is not None)
+    missing = None if absence is None else absence.mask(box)
+    values = np.asarray(dataset[slices_of(box)]) if missing is None else what_is_there(dataset, box, dtype, missing)
     if values.shape != tuple(stop - start for start, stop in box):
-        raise InputError(f"cannot read {name} in {path}: it is shorter than when it was opened, or HDF5 cannot read all of it")
+        place = f"{dataset.name} in {file_of(dataset)}"
+        raise InputError(f"cannot read {place}: it is shorter than when it was opened, or HDF5 cannot read all of it")
     return values.astype(dtype, copy=False)
 
 
@@ -173,7 +214,7 @@ def at(lines: Lines) -> Any:
 
 def read_chunks(dataset: h5py.Dataset, pipeline: Pipeline, box: Box, dtype: np.dtype[Any], *, lacking: bool) -> Values:
     """A part of a dataset whose chunks are decoded here, one after the other."""
-    found = np.empty([stop - start for start, stop in box], dtype)
+    found = reused(tuple(stop - start for start, stop in box), dtype)
     scratch_bytes = prod(dataset.chunks) * dataset.dtype.itemsize
     scratch: Values | None = None  # for chunks that are not whole in what is wanted
     for corner in product(*(range(start - start % size, stop, size) for (start, stop), size in zip(box, dataset.chunks, strict=True))):
@@ -224,5 +265,5 @@ def is_at_edge(dataset: h5py.Dataset, corner: tuple[int, ...]) -> bool:
 def place_of(dataset: h5py.Dataset, spans: list[tuple[int, int]]) -> str:
     """What to call the chunk of some frames, or of rows."""
     first, last = spans[0][0], spans[0][1] - 1
-    unit = "frame" if dataset.ndim == 3 else "row"
+    unit = "frame" if dataset.ndim == 3 else "row"  # of a map, its first dimension
     return f"the chunk of {unit} {first}" + (f" to {last}" if last > first else "") + f" in {dataset.file.filename}::{dataset.name}"

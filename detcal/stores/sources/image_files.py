@@ -28,7 +28,8 @@ from PIL import Image
 from detcal.errors import InputError
 from detcal.sizes import check_pixels
 from detcal.stores.sources.facts import facts_in_header, is_limit
-from detcal.stores.sources.readers import Block, Coords, clear_errors, fingerprint
+from detcal.stores.sources.readers import Block, clear_errors, fingerprint
+from detcal.stores.sources.scanned import Coords
 
 UNPACKERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 HEADER_BYTES = 4096  # of an image file, within which detectors write their names

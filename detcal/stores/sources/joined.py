@@ -13,7 +13,8 @@ from detcal.frames.stack import DIMS
 from detcal.frames.valid import RECORDED
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.missing import MissingPart
-from detcal.stores.sources.readers import Block, Coords, Reader
+from detcal.stores.sources.readers import Block, Reader
+from detcal.stores.sources.scanned import Coords
 
 
 @dataclass(frozen=True)

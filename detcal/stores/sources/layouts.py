@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from detcal.stores.sources.hdf5 import own_type
-from detcal.stores.sources.hdf5_files import Found, follow, groups_in, survey
+from detcal.stores.sources.attributes import own_type
+from detcal.stores.sources.hdf5_files import Found, Members, follow, is_copy, survey
 from detcal.stores.sources.nxdata import is_of_class, names_of, signal_of
 
 FEWEST_CHANNELS = 16  # of spectra that are found by their shape
@@ -74,7 +74,7 @@ def pyxrf_layout(file: h5py.File) -> Layout | None:
 
 def nexus_layout(file: h5py.File) -> Layout | None:
     """NXfluo or NXxrf, as Savu and others take it, or else an NXdata whose last axis is an energy."""
-    entries = groups_in(file)
+    entries = [*Members.of(file).groups()]
     meant = [entry for entry in entries if text(follow(entry, "definition")) in FLUORESCENCE]
     for entry in meant or entries:
         for group in groups_below(entry):
@@ -90,13 +90,13 @@ def nexus_layout(file: h5py.File) -> Layout | None:
 def groups_below(group: h5py.Group) -> Iterator[h5py.Group]:
     """A group and all groups in it."""
     yield group
-    for inner in groups_in(group):
+    for inner in Members.of(group).groups():
         yield from groups_below(inner)
 
 
 def data_layout(group: h5py.Group) -> Layout | None:
     """The spectra of an NXdata group, if its last axis is an energy."""
-    signal = signal_of(group)
+    signal = signal_of(Members.of(group))
     spelled = [] if signal is None else names_of(group.attrs.get("axes", signal.attrs.get("axes", "")))
     if signal is None or len(spelled) != signal.ndim or not is_energy(spelled[-1], follow(group, spelled[-1])):
         return None
@@ -118,16 +118,26 @@ def is_place(name: str, axis: str) -> bool:
 
 
 def plain_layout(file: h5py.File) -> Layout | None:
-    """The only dataset that may be spectra, and positions beside it, by their names; None if there are several, or none."""
-    sizes = {name: prod(found.shape) for name, found in survey(file).datasets.items() if may_be_spectra(found)}
-    largest = max(sizes, key=lambda name: sizes[name], default="")
-    if not sizes or any(size * FEWEST_CHANNELS > sizes[largest] for name, size in sizes.items() if name != largest):
+    """The only dataset that may be spectra, and positions beside it, by their names; None if there are several, or none.
+
+    Their sum does not count, nor the copy in the instrument of what lies beside it.
+    """
+    found = {name: each for name, each in survey(file).datasets.items() if may_be_spectra(each)}
+    alone = {name: each for name, each in found.items() if not is_copy(name, found)}
+    largest = max(alone, key=lambda name: prod(alone[name].shape), default="")
+    others = [each.shape for name, each in alone.items() if name != largest and not is_sum(each.shape, alone[largest].shape)]
+    if not alone or any(prod(shape) * FEWEST_CHANNELS > prod(alone[largest].shape) for shape in others):
         return None
     layout = Layout((largest,), None, places_near(file, largest))
     if not layout.positions and file[largest].ndim == 2:
         return None
     energies, times = names_near(file, largest, ("energy",)), names_near(file, largest, ("live_time", "livetime"))
     return replace(layout, energy_kev=next(iter(energies), None), live_time_s=next(iter(times), None))
+
+
+def is_sum(shape: tuple[int, ...], of: tuple[int, ...]) -> bool:
+    """Whether a dataset of a shape may be the sum of another one, over the elements of a detector, say."""
+    return any(shape == (*of[:axis], *of[axis + 1 :]) for axis in range(len(of) - 1))
 
 
 def may_be_spectra(found: Found) -> bool:

@@ -7,7 +7,8 @@ import numpy as np
 
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks, with_nan
-from detcal.stores.sources.readers import Block, Coords, recorded_as
+from detcal.stores.sources.readers import Block, recorded_as
+from detcal.stores.sources.scanned import Coords
 
 MOST_NAMES = 3  # of missing parts in a message
 

@@ -46,4 +46,4 @@ def _(reader: Hdf5Reader, length: int) -> Reader:
     if lacks is None or array.virtual or array.ndim != 3 or lacks.of_frames(np.arange(length)) is not None:
         return Selected(reader, (range(length),))
     first = replace(array, shape=(length, *array.shape[1:]), dtype=array.recorded, lacking=False)
-    return replace(reader, shape=first.shape, dtype=first.dtype, array=first)
+    return replace(reader, shape=first.shape, dtype=first.dtype, array=first, header=reader.says.of_first(length))

@@ -11,7 +11,7 @@ from dask.base import tokenize
 from detcal.errors import InputError
 from detcal.frames.stack import frames_a_block
 from detcal.stores.absence import Lacks
-from detcal.stores.sources.hdf5 import DIMS_MARK, TYPE_MARK, own_attributes
+from detcal.stores.sources.attributes import DIMS_MARK, TYPE_MARK, own_attributes
 from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.sources.hdf5_files import follow, open_hdf5
 from detcal.stores.targets.zarr_store import NUMBERS

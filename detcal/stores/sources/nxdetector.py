@@ -1,7 +1,6 @@
 """What NeXus and Eiger files say of the detector of their frames: which pixels, and numbers, are no readings; how they were recorded."""
 
-from collections.abc import Iterator
-from functools import reduce, singledispatch
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import h5py
@@ -10,12 +9,9 @@ from numpy.typing import NDArray
 
 from detcal.frames.valid import FLAGS
 from detcal.stores.sources.facts import KEV, MATERIALS, METRES, PIXELS, SECONDS, converted, is_limit, known
-from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.hdf5_data import values_of, whole_values
-from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, is_same, open_hdf5
-from detcal.stores.sources.joined import Joined
+from detcal.stores.sources.hdf5_files import Members, follow, holds
 from detcal.stores.sources.nxdata import texts_of
-from detcal.stores.sources.series import Hdf5Series
 
 MASK = "pixel_mask"
 BAD_BITS = 0xFFFF  # of a mask of integers: the others only describe a pixel, as NXdetector has it
@@ -60,62 +56,47 @@ class Said(NamedTuple):
     attrs: dict[str, Any] = {}  # noqa: RUF012  # never changed
 
 
-@singledispatch
-def detector_says(reader: Any) -> Said:
-    """What the file of a stack says of its detector."""
-    return Said()
+def said_by_detector(file: h5py.File, dataset: str, shape: tuple[int, ...], attrs: Mapping[str, Any], entry: Sequence[Members]) -> Said:
+    """What an open file says of the detector of frames of that shape, and with these attributes."""
+    found = detector_of(file, dataset, [MASK, *LIMITS], entry) or detector_of(file, dataset, [*OF_DETECTOR], entry)
+    facts = facts_of(found, entry)
+    if found is None:
+        return Said(None, facts)
+    masks = [each for each in datasets_of(found, [MASK]) if each.dtype.kind in "biu" and one_image(each) == shape]
+    spoken = set(FLAGS) & set(attrs)  # the frames' own attributes say more of them than their detector does
+    limits = {} if spoken else limits_of(found, file[dataset].dtype)
+    return Said(bad_pixels(masks[0]) if masks else None, limits | facts)
 
 
-@detector_says.register
-def _(reader: Hdf5Reader | Hdf5Series) -> Said:
-    with open_hdf5(reader.path) as file:
-        group = detector_of(file, reader.dataset, [MASK, *LIMITS]) or detector_of(file, reader.dataset, [*OF_DETECTOR])
-        facts = facts_of(file, reader.dataset, group)
-        if group is None:
-            return Said(None, facts)
-        masks = [found for found in datasets_of(group, [MASK]) if found.dtype.kind in "biu" and one_image(found) == reader.shape[1:]]
-        spoken = set(FLAGS) & set(reader.attrs())  # the frames' own attributes say more of them than their detector does
-        limits = {} if spoken else limits_of(group, file[reader.dataset].dtype)
-        return Said(bad_pixels(masks[0]) if masks else None, limits | facts)
-
-
-@detector_says.register
-def _(reader: Joined) -> Said:
-    said = [detector_says(each) for each in reader.readers]
-    masks = [each.mask for each in said if each.mask is not None]
-    return Said(reduce(np.logical_or, masks) if masks else None, said[0].attrs)
-
-
-def detector_of(file: h5py.File, dataset: str, names: list[str]) -> h5py.Group | None:
+def detector_of(file: h5py.File, dataset: str, names: list[str], entry: Sequence[Members]) -> Members | None:
     """The group with some of these names of the detector that took a dataset: its own, or the only one in its entry, or that which holds
     the same data."""
-    own, data = file[dataset].parent, file[dataset]
-    groups = (group for group in groups_of_entry(file, dataset) if not group.name.endswith(f"/{EIGER}"))
-    found = [group for group in groups if any(datasets_of(group, names))]
-    if own in found:
-        return own
-    same = found if len(found) == 1 else [group for group in found if any(is_same(group, name, data) for name in group)]
+    data = file[dataset]
+    groups = (members for members in entry if not members.group.name.endswith(f"/{EIGER}"))
+    found = [members for members in groups if any(datasets_of(members, names))]
+    own = [members for members in found if members.group == data.parent]
+    same = own or (found if len(found) == 1 else [members for members in found if any(members.names_of(data))])
     return same[0] if same else None
 
 
-def facts_of(file: h5py.File, dataset: str, detector: h5py.Group | None) -> dict[str, Any]:
+def facts_of(detector: Members | None, entry: Sequence[Members]) -> dict[str, Any]:
     """How frames were recorded, as their detector and their beam say."""
     found = {} if detector is None else facts_in([detector], OF_DETECTOR)
-    material = None if detector is None else follow(detector, "sensor_material") if "sensor_material" in detector else None
-    if isinstance(material, h5py.Dataset) and material.size == 1 and material.dtype.kind in "SO":
+    material = detector.group["sensor_material"] if detector and detector.holds("sensor_material") else None
+    if material is not None and material.size == 1 and material.dtype.kind in "SO":
         name = texts_of(material[()])[0].strip()
         found["sensor_material"] = MATERIALS.get(name, name)
-    return known(found | facts_in([*groups_of_entry(file, dataset)], OF_BEAM))
+    return known(found | facts_in(entry, OF_BEAM))
 
 
-def facts_in(groups: list[h5py.Group], names: dict[str, Fact]) -> dict[str, Any]:
+def facts_in(groups: Sequence[Members], names: dict[str, Fact]) -> dict[str, Any]:
     """Single numbers of these names, in the first group that has one."""
     found: dict[str, Any] = {}
     for name, fact in names.items():
-        for group in groups:
-            if fact.name in found or not holds(group, name):
+        for members in groups:
+            if fact.name in found or not members.holds(name):
                 continue
-            stored = group[name]
+            stored = members.group[name]
             if stored.size == 1 and stored.dtype.kind in "iuf":
                 units = "".join(texts_of(stored.attrs.get("units", "")))
                 value = converted(values_of(stored).item(), units, fact.factors, fact.units)
@@ -123,10 +104,12 @@ def facts_in(groups: list[h5py.Group], names: dict[str, Fact]) -> dict[str, Any]
     return found
 
 
-def datasets_of(group: h5py.Group, names: list[str]) -> Iterator[h5py.Dataset]:
+def datasets_of(members: Members, names: list[str]) -> Iterator[h5py.Dataset]:
     """Datasets of these names in a detector's group."""
-    for each in (group, *([follow(group, EIGER)] if EIGER in group else [])):
-        yield from (each[name] for name in names if holds(each, name))
+    yield from (members.group[name] for name in names if members.holds(name))
+    inner = follow(members.group, EIGER) if EIGER in members.types else None
+    if isinstance(inner, h5py.Group):
+        yield from (inner[name] for name in names if holds(inner, name))
 
 
 def one_image(stored: h5py.Dataset) -> tuple[int, ...]:
@@ -140,10 +123,10 @@ def bad_pixels(stored: h5py.Dataset) -> NDArray[np.bool_]:
     return np.asarray(values & BAD_BITS != 0 if values.dtype.itemsize > 2 else values != 0)
 
 
-def limits_of(group: h5py.Group, dtype: np.dtype[Any]) -> dict[str, float]:
+def limits_of(members: Members, dtype: np.dtype[Any]) -> dict[str, float]:
     """What a detector says of the range of its readings, as attributes: not what its type says already."""
     found: dict[str, float] = {}
-    for stored in datasets_of(group, [*LIMITS]):
+    for stored in datasets_of(members, [*LIMITS]):
         name = LIMITS[stored.name.rsplit("/", 1)[-1]]
         if (
             stored.size == 1

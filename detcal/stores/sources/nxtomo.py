@@ -1,23 +1,20 @@
 """The image key of tomography files (NXtomo): which frames are projections, flats and darks, and at which angles they were taken."""
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import singledispatch
 from posixpath import dirname
-from typing import Any
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.stores.sources.hdf5 import Hdf5Reader, own_attributes
-from detcal.stores.sources.hdf5_data import Hdf5Array, values_of, whole_values
-from detcal.stores.sources.hdf5_files import address, follow, groups_of_entry, holds, is_same, open_hdf5
-from detcal.stores.sources.joined import Joined
-from detcal.stores.sources.missing import MissingPart
-from detcal.stores.sources.readers import Coords
-from detcal.stores.sources.series import Hdf5Series
+from detcal.frames.stack import DIMS
+from detcal.stores.sources.attributes import own_attributes
+from detcal.stores.sources.hdf5_data import Stored, values_of
+from detcal.stores.sources.hdf5_files import Members, address, follow
+from detcal.stores.sources.scanned import Coords
 
 KEYS = {"projections": 0, "flats": 1, "darks": 2}
 INVALID = 3
@@ -53,126 +50,93 @@ class ImageKey:
         return ", ".join(f"{count} {role if count != 1 else role[:-1]}" for role, count in counts.items() if count)
 
 
-@singledispatch
-def find_key(reader: Any) -> ImageKey | None:
-    """The image key of a stack; None if it has none.
+class StoredKey(NamedTuple):
+    """A key as it lies in a file, which is heeded only where frames are chosen by it; None: not a key for each frame."""
 
-    Raises
-    ------
-    InputError
-        A key of another length than the stack, with values that have no meaning, or in some of several files alone.
-    """
-    return None
+    place: str
+    shape: tuple[int, ...]
+    values: Stored | None
+    control: Stored | None
+
+    def checked(self, frames: int) -> ImageKey:
+        """The key of so many frames.
+
+        Raises
+        ------
+        InputError
+            It is of another length than the stack, lacks some, or has values that have no meaning.
+        """
+        advice = 'mend it, or take frames by their numbers (frames = ":" takes all)'
+        if self.values is None:
+            raise InputError(f"expected {self.place} to have a key for each of the {frames} frames, got shape {self.shape}: {advice}")
+        values = self.values.whole()
+        wrong = ~np.isin(values, [*KEYS.values(), INVALID, ALIGNMENT])
+        if wrong.any():
+            raise InputError(
+                f"expected keys 0 (projection), 1 (flat), 2 (dark) or 3 (invalid) in {self.place}, got {values[wrong][0]}: {advice}"
+            )
+        values = values.astype(np.int64)
+        return ImageKey(values if self.control is None else np.where(self.control.whole() == ALIGNMENT, INVALID, values), self.place)
+
+    def line(self) -> Coords:
+        """The keys as a coordinate, if there is one for each frame."""
+        values = self.values
+        return {} if values is None or values.lacks or values.numbers.dtype.kind not in "iu" else {KEY: (DIMS[0], values.numbers, {})}
 
 
-@find_key.register
-def _(reader: Hdf5Reader | Hdf5Series) -> ImageKey | None:
-    with open_hdf5(reader.path) as file:
-        group = group_of_key(file, reader.dataset, reader.shape[0])
-        if group is None:
-            return None
-        stored = key_in(group)
-        values = checked_key(stored, place := f"{reader.path}::{stored.name}", reader.shape[0])
-        control = follow(group, CONTROL)
-        if isinstance(control, h5py.Dataset) and control.shape == values.shape:
-            values = np.where(whole_values(control) == ALIGNMENT, INVALID, values)
-        return ImageKey(values, place)
+class Tomography(NamedTuple):
+    """What a file says of a tomography scan: its image key, and the rotation angles as coordinates; which angles do not fit."""
+
+    key: StoredKey
+    angles: Coords
+    misfit: str = ""
 
 
-@find_key.register
-def _(reader: Joined) -> ImageKey | None:
-    keys = [find_key(each) for each in reader.readers]
-    found = [key for key in keys if key is not None]
-    if not found:
+def tomography_in(path: str, file: h5py.File, dataset: str, frames: int, entry: Sequence[Members]) -> Tomography | None:
+    """What an open file says of a stack of so many frames; None if it has no image key."""
+    keyed = group_of_key(file, dataset, frames, entry)
+    if keyed is None:
         return None
-    if len(found) < len(keys):
-        without = reader.readers[keys.index(None)]
-        raise InputError(
-            f"expected an image_key in every file, as in {found[0].place}, got none in {getattr(without, 'path', 'another')}: open them "
-            'apart, or take frames by their numbers (frames = ":" takes all)'
-        )
-    return ImageKey(np.concatenate([key.values for key in found]), f"{found[0].place} and {len(found) - 1} more")
+    groups = [keyed, *entry]
+    found = [line for each in groups if each.holds(ANGLE) and (line := each.group[ANGLE]).dtype.kind in "iuf"]
+    fitting = next((line for line in found if line.shape == (frames,)), None)
+    key = stored_key(path, keyed, frames)
+    if fitting is not None:
+        return Tomography(key, {ANGLE: (DIMS[0], values_of(fitting), own_attributes(fitting))})
+    misfit = f"expected an angle for each of the {frames} frames, got shape {found[0].shape}" if found else ""
+    return Tomography(key, {}, f"{path}::{found[0].name} is left out: {misfit}" if misfit else "")
 
 
-def checked_key(stored: h5py.Dataset, place: str, frames: int) -> NDArray[np.int64]:
-    """The values of a key.
-
-    Raises
-    ------
-    InputError
-        As `find_key`.
-    """
-    advice = 'mend it, or take frames by their numbers (frames = ":" takes all)'
-    if stored.shape != (frames,):
-        raise InputError(f"expected {place} to have a key for each of the {frames} frames, got shape {stored.shape}: {advice}")
-    values = whole_values(stored)
-    wrong = ~np.isin(values, [*KEYS.values(), INVALID, ALIGNMENT])
-    if wrong.any():
-        raise InputError(f"expected keys 0 (projection), 1 (flat), 2 (dark) or 3 (invalid) in {place}, got {values[wrong][0]}: {advice}")
-    return values.astype(np.int64)
+def stored_key(path: str, keyed: Members, frames: int) -> StoredKey:
+    """The key in a group that has one."""
+    stored, control = key_in(keyed), follow(keyed.group, CONTROL)
+    values = Stored.of(stored) if stored.shape == (frames,) else None
+    beside = Stored.of(control) if isinstance(control, h5py.Dataset) and control.shape == stored.shape and values else None
+    return StoredKey(f"{path}::{stored.name}", stored.shape, values, beside)
 
 
-def group_of_key(file: h5py.File, dataset: str, frames: int) -> h5py.Group | None:
+def group_of_key(file: h5py.File, dataset: str, frames: int, entry: Sequence[Members]) -> Members | None:
     """The group with the image key of a dataset: its own, or another one of its entry that holds the same data.
 
     An NXtomo entry may also keep its data elsewhere, behind a virtual dataset, say: then its only key counts for stacks of that length.
     """
-    own, data = follow(file, dirname(f"/{dataset.strip('/')}")), file[dataset]
+    own, data = Members.of(file[dirname(f"/{dataset.strip('/')}")]), file[dataset]
     if holds_key(own):
         return own
-    keyed = [group for group in groups_of_entry(file, dataset) if holds_key(group)]
-    same = [group for group in keyed if any(is_same(group, name, data) for name in group)]
-    if same:
-        return same[0]
-    keys = {address(key_in(group)): group for group in keyed}
-    fitting = [group for group in keys.values() if key_in(group).shape == (frames,) and data.ndim == 3]
+    keyed = [members for members in entry if holds_key(members)]
+    same = next((members for members in keyed if any(members.names_of(data))), None)
+    if same is not None:
+        return same
+    keys = {address(key_in(members)): members for members in keyed}
+    fitting = [members for members in keys.values() if key_in(members).shape == (frames,) and data.ndim == 3]
     return fitting[0] if len(keys) == len(fitting) == 1 else None
 
 
-def holds_key(group: Any) -> bool:
+def holds_key(members: Members) -> bool:
     """Whether a group has an image key."""
-    return holds(group, KEY) or holds(group, CONTROL)
+    return members.holds(KEY) or members.holds(CONTROL)
 
 
-def key_in(group: h5py.Group) -> h5py.Dataset:
+def key_in(members: Members) -> h5py.Dataset:
     """The image key of a group that has one."""
-    return group[KEY if holds(group, KEY) else CONTROL]
-
-
-@singledispatch
-def angles_of(reader: Any) -> Coords:
-    """The rotation angles of a stack with an image key, and the key, as coordinates along its frames; none if there is no key."""
-    return {}
-
-
-@angles_of.register
-def _(reader: Hdf5Reader | Hdf5Series) -> Coords:
-    with open_hdf5(reader.path) as file:
-        keyed = group_of_key(file, reader.dataset, reader.shape[0])
-        if keyed is None:
-            return {}
-        groups = [keyed, *groups_of_entry(file, reader.dataset)]
-        found = [group[ANGLE] for group in groups if holds(group, ANGLE) and group[ANGLE].dtype.kind in "iuf"]
-        fitting = [line for line in found if line.shape == (reader.shape[0],)]
-        if found and not fitting:
-            warnings.warn(
-                f"{reader.path}::{found[0].name} is left out: expected an angle for each of the {reader.shape[0]} frames, "
-                f"got shape {found[0].shape}", stacklevel=2,
-            )  # fmt: skip
-        angles: Coords = {ANGLE: ("frame", values_of(fitting[0]), own_attributes(fitting[0]))} if fitting else {}
-        stored = key_in(keyed)
-        whole = stored.shape == (reader.shape[0],) and stored.dtype.kind in "iu" and Hdf5Array.of(stored).lacks is None
-        return angles | ({KEY: ("frame", whole_values(stored), {})} if whole else {})
-
-
-@angles_of.register
-def _(reader: MissingPart) -> Coords:
-    frames = reader.shape[0]
-    return {ANGLE: ("frame", np.full(frames, np.nan), {}), KEY: ("frame", np.full(frames, INVALID), {})}
-
-
-@angles_of.register
-def _(reader: Joined) -> Coords:
-    lines = [angles_of(each) for each in reader.readers]
-    in_all = [name for name in lines[0] if all(name in each for each in lines)]
-    return {name: ("frame", np.concatenate([each[name][1] for each in lines]), lines[0][name][2]) for name in in_all}
+    return members.group[KEY if members.holds(KEY) else CONTROL]

@@ -1,7 +1,8 @@
 """The reader for files of whatever kind, one or many."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, pairwise, zip_longest
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import h5py
 from detcal.errors import InputError
 from detcal.stores.sources.choice import Datasets, arrays_of_frames, datasets_of_frames
 from detcal.stores.sources.hdf5 import Hdf5Reader
+from detcal.stores.sources.hdf5_files import open_hdf5
+from detcal.stores.sources.headers import Header
 from detcal.stores.sources.image_files import ImageFilesReader
 from detcal.stores.sources.joined import Joined, check_alike, join
 from detcal.stores.sources.missing import MissingPart, named
@@ -45,9 +48,20 @@ def open_files(paths: list[str], dataset: Datasets) -> tuple[Reader, str]:
     """The reader for files one after the other, and what to call the frames of one."""
     if is_image_file(paths[0]):
         return ImageFilesReader.open(tuple(paths)), paths[0]
-    readers, names = zip(*(open_stack_file(path, dataset) for path in paths), strict=True)
+    readers, names = zip(*one_mask(open_stack_file(path, dataset) for path in paths), strict=True)
     check_no_overlap(paths, list(readers))
     return join(list(readers), list(names)), names[0]
+
+
+def one_mask(opened: Iterable[tuple[Reader, str]]) -> Iterator[tuple[Reader, str]]:
+    """Readers of files one after the other, of which those with the same mask as the one before hold it only once."""
+    last: Header | None = None
+    for reader, name in opened:
+        if isinstance(reader, Hdf5Reader | Hdf5Series):
+            last = reader.says.sharing_mask(last)
+            yield replace(reader, header=last), name
+        else:
+            yield reader, name
 
 
 def check_no_overlap(paths: list[str], readers: list[Reader]) -> None:
@@ -89,9 +103,17 @@ def open_stack_file(path: str, dataset: Datasets) -> tuple[Reader, str]:
     store = is_store(path)
     if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
         return NpyReader.open(path), path
-    names = arrays_of_frames(path, dataset) if store else datasets_of_frames(path, dataset)
-    called = f"{path}::{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else "")
     if store:
-        return join([ZarrReader.open(path, name) for name in names], [f"{path}::{name}" for name in names]), called
-    listed = dataset is not None and not isinstance(dataset, str)
-    return Hdf5Reader.open(path, names[0]) if len(names) == 1 else Hdf5Series.open(path, names, listed=listed), called
+        names = arrays_of_frames(path, dataset)
+        return join([ZarrReader.open(path, name) for name in names], [f"{path}::{name}" for name in names]), frames_called(path, names)
+    with open_hdf5(path) as file:
+        names = datasets_of_frames(path, file, dataset)
+        if len(names) == 1:
+            return Hdf5Reader.within(path, file, names[0]), frames_called(path, names)
+        listed = dataset is not None and not isinstance(dataset, str)
+        return Hdf5Series.within(path, file, names, listed=listed), frames_called(path, names)
+
+
+def frames_called(path: str, names: tuple[str, ...]) -> str:
+    """What to call the frames in these datasets."""
+    return f"{path}::{names[0]}" + (f" … {names[-1]}" if len(names) > 1 else "")

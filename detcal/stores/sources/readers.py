@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import prod
 from os import R_OK, access, stat, supports_effective_ids
 from typing import Any, Protocol
 
@@ -18,12 +19,12 @@ from detcal.errors import DetcalError, InputError, MissingWarning
 from detcal.frames.valid import RECORDED
 from detcal.sizes import MOST_ROWS, check_number, check_pixels
 from detcal.stores.absence import Lacks
+from detcal.stores.sources.scanned import NO_MAP, Coords, Scanned
 from detcal.stores.sources.urls import is_url
 
 Block = NDArray[np.generic]
+COLOURS = 3, 4  # numbers for each pixel of a photograph, the fourth its opacity
 Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
-# By name: dimension, values, attributes; of images, ("y", "x") and values over dask
-Coords = dict[str, tuple[str | tuple[str, ...], Any, dict[str, Any]]]
 
 
 class Reader(Protocol):
@@ -191,12 +192,13 @@ def fingerprint(paths: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class NpyReader:
-    """A .npy file, mapped into memory for each read; a 2-D one is a stack of one frame."""
+    """A .npy file, mapped into memory for each read; a 2-D one is a stack of one frame, one of more than 3 dimensions a map."""
 
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     version: str
+    scanned: Scanned = NO_MAP
     chunk_frames: int = 1
     lacks: None = None  # a file that is cut short is not opened
 
@@ -206,10 +208,10 @@ class NpyReader:
         with clear_errors(path):
             mapped = np.lib.format.open_memmap(path, mode="r")
         check_ndim(mapped.shape, path)
-        return cls(path, stack_shape(mapped.shape), mapped.dtype, version)
+        return cls(path, stack_shape(mapped.shape), mapped.dtype, version, Scanned.of(mapped.shape))
 
     def coords(self) -> Coords:
-        return {}
+        return {**self.scanned.numbers()}
 
     def attrs(self) -> dict[str, Any]:
         return {}
@@ -228,13 +230,15 @@ def recorded_as(stored: np.dtype[Any], given: np.dtype[Any]) -> dict[str, Any]:
 
 
 def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """An image as a stack of one frame."""
-    return shape if len(shape) == 3 else (1, *shape)
+    """An image as a stack of one frame, a map (row, column, y, x) as one of all its frames."""
+    return (prod(shape[:-2]), *shape[-2:])
 
 
 def check_ndim(shape: tuple[int, ...] | None, place: str) -> None:
-    """Refuse what is neither a stack nor an image, or one of frames larger than any detector."""
-    if shape is None or len(shape) not in (2, 3):
-        raise InputError(f"expected an array of shape (frame, y, x) or (y, x), got {shape} in {place}")
+    """Refuse what is neither a map, a stack nor an image, or one of frames larger than any detector."""
+    if shape is None or len(shape) < 2:
+        raise InputError(f"expected an array of shape (frame, y, x) or (y, x), or (row, column, y, x), got {shape} in {place}")
+    if len(shape) > 3 and shape[-1] in COLOURS:
+        raise InputError(f"expected a number for each pixel, got {shape} in {place}: images of {shape[-1]} colours; save one or the mean")
     check_pixels(shape[-2:], f"frames in {place}")
     check_number(stack_shape(shape)[0], MOST_ROWS, "frames", place)

@@ -21,7 +21,8 @@ from detcal.stores.damage import Guarded, guarded
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
 from detcal.stores.sources.hdf5_files import follow
-from detcal.stores.sources.readers import Coords, FrameArray
+from detcal.stores.sources.readers import FrameArray
+from detcal.stores.sources.scanned import Coords
 from detcal.stores.targets.zarr_store import NUMBERS
 from detcal.xrf.calibration import NO_LIVE_TIME, check_places, leave_out, unmeasured
 

@@ -11,8 +11,10 @@ from detcal.errors import InputError
 from detcal.frames.selection import Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
-from detcal.stores.sources.nxtomo import KEY, angles_of
-from detcal.stores.sources.readers import Around, Block, Coords, Reader
+from detcal.stores.sources.image_keys import angles_of
+from detcal.stores.sources.nxtomo import KEY
+from detcal.stores.sources.readers import Around, Block, Reader
+from detcal.stores.sources.scanned import Coords
 
 Flip = Literal["ud", "lr", "both"]
 NUMBER = "frame_number"  # coordinate of frames of a stack with an image key: flats lie before, between and after the projections

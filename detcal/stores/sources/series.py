@@ -1,17 +1,20 @@
 """A stack in several datasets of an HDF5 file, or behind its links, one after the other: as in the master files of Eiger detectors."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 import h5py
 
 from detcal.errors import InputError
-from detcal.stores.sources.hdf5 import Hdf5Reader, lines_of
-from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, open_hdf5, target_of
+from detcal.stores.sources.hdf5 import Hdf5Reader
+from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, target_of
+from detcal.stores.sources.headers import Header, read_header
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
 from detcal.stores.sources.numbered import at_their_numbers
-from detcal.stores.sources.readers import Around, Coords, Reader
+from detcal.stores.sources.readers import Around, Reader
+from detcal.stores.sources.scanned import Coords
 
 EIGER = "detectorSpecific"  # group in which Dectris keeps what it says beside the detector's own
 TOTALS = ("nimages", "ntrigger")  # whose product is how many frames were to be taken
@@ -23,10 +26,11 @@ class Hdf5Series(Around):
 
     path: str
     dataset: str  # the first that is there
+    header: Header | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def open(cls, path: str, datasets: tuple[str, ...], *, listed: bool) -> "Hdf5Series":
-        """Of datasets by their names; those that are links to what is not there are missing.
+    def within(cls, path: str, file: h5py.File, datasets: tuple[str, ...], *, listed: bool) -> "Hdf5Series":
+        """Of datasets of an open file by their names; those that are links to what is not there are missing.
 
         If these names were not listed by the user, so are frames that lie between the parts by their numbers.
 
@@ -35,28 +39,42 @@ class Hdf5Series(Around):
         InputError
             None is there; or there are frames of another shape or type than those of the first.
         """
-        with open_hdf5(path) as file:
-            readers = {name: reader for name in datasets if (reader := part_of(path, file, name))}
-            lost = {name: target_of(file, name) for name in datasets if name not in readers}
-            told = named([f"{name} → {target}" if target else name for name, target in lost.items()])
-            if not readers:
-                raise InputError(f"none of the parts of {path} is there: {told}; copy them to where it names them")
-            check_alike([*readers.values()], [f"{path}::{name}" for name in readers])
-            first = next(iter(readers.values()))
-            gone = MissingPart(
-                (max(reader.shape[0] for reader in readers.values()), *first.shape[1:]),
-                file[first.dataset].dtype,
-                f"; parts that are not there: {told}",
-            )
-            named_parts: list[Reader] = [readers.get(name, gone) for name in datasets]
-            parts = named_parts if listed else at_their_numbers(named_parts)
-            total = frames_wanted(file, first.dataset)
-        return cls(Joined(tuple(with_last(parts, total))), path, first.dataset)
+        readers = {name: reader for name in datasets if (reader := part_of(path, file, name))}
+        lost = {name: target_of(file, name) for name in datasets if name not in readers}
+        told = named([f"{name} → {target}" if target else name for name, target in lost.items()])
+        if not readers:
+            raise InputError(f"none of the parts of {path} is there: {told}; copy them to where it names them")
+        check_alike([*readers.values()], [f"{path}::{name}" for name in readers])
+        first = next(iter(readers.values()))
+        gone = MissingPart(
+            (max(reader.shape[0] for reader in readers.values()), *first.shape[1:]),
+            file[first.dataset].dtype,
+            f"; parts that are not there: {told}",
+        )
+        named_parts: list[Reader] = [readers.get(name, gone) for name in datasets]
+        parts = named_parts if listed else at_their_numbers(named_parts)
+        total = frames_wanted(file, first.dataset)
+        joined = Joined(tuple(with_last(parts, total)))
+        return cls(joined, path, first.dataset, read_header(path, file, first.dataset, joined.shape, joined.dtype))
+
+    def __dask_tokenize__(self) -> str:
+        return repr(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "header": None}  # tasks read numbers
+
+    @property
+    def says(self) -> Header:
+        """What the file says of the frames."""
+        assert self.header is not None, "a reader that was sent to a task"
+        return self.header
 
     def coords(self) -> Coords:
         """The axes that the file gives for all parts together."""
-        with open_hdf5(self.path) as file:
-            return lines_of(file, self.dataset, self.shape)
+        return self.says.axes
+
+    def attrs(self) -> dict[str, Any]:
+        return self.says.attrs
 
 
 def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:
@@ -78,8 +96,8 @@ def with_last(parts: list[Reader], total: int) -> list[Reader]:
 
 def frames_wanted(file: h5py.File, dataset: str) -> int:
     """How many frames were to be taken; 0 if the file does not say."""
-    for group in groups_of_entry(file, dataset):
-        for each in (group, *([follow(group, EIGER)] if EIGER in group else [])):
+    for group, types in groups_of_entry(file, dataset):
+        for each in (group, *([follow(group, EIGER)] if EIGER in types else [])):
             counts = [int(each[name][()]) for name in TOTALS if holds(each, name) and each[name].size == 1]
             if counts:
                 return prod(counts)

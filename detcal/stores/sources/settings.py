@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from detcal.stores.sources.hdf5 import own_type
+from detcal.stores.sources.attributes import own_type
 
 
 def setting_of(value: Any) -> Any:

@@ -5,6 +5,7 @@ HDF5 itself would give fill values where a source, or a part of it, is not there
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from os.path import abspath
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,9 @@ class Virtual:
             missing[np.ix_(*inside)] &= here if isinstance(here, bool) else here.reshape([len(line) for line in inside])
         return missing if missing.any() else None
 
-    def lacks(self) -> Lacks:
-        """By the kinds of parts (the modules of a detector, say) that each frame has, since to look at each pixel would take long."""
+    def lacks(self, count: int = 1) -> Lacks:
+        """By the kinds of parts (the modules of a detector, say) that each frame has, since to look at each pixel would take long. Of
+        several dimensions together, those of the first: of a row of a map of which frames are missing, all lack a part."""
         kinds: dict[Any, list[Part]] = {}
         for part in self.parts:
             kinds.setdefault(tuple(line.tobytes() for line in part.lines[1:]), []).append(part)
@@ -97,7 +99,9 @@ class Virtual:
         present, frames = np.unique(there, axis=1, return_inverse=True)
         full = np.array([covers(self.shape[1:], [plane for plane, flag in zip(planes, flags, strict=True) if flag]) for flags in present.T])
         named = ", ".join(self.gone[:MOST_NAMES]) + ", …" * (len(self.gone) > MOST_NAMES)
-        return Lacks(~some, some & (damaged | ~full[frames.ravel()]), f"; sources that are not there: {named}" if self.gone else "")
+        within = prod(self.shape[1:count])
+        whole, partly = (np.repeat(flags, within) for flags in (~some, some & (damaged | ~full[frames.ravel()])))
+        return Lacks(whole, partly, f"; sources that are not there: {named}" if self.gone else "")
 
 
 def covers(shape: tuple[int, ...], planes: list[Lines]) -> bool:

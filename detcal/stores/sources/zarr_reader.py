@@ -1,7 +1,6 @@
 """Stacks in zarr stores."""
 
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from dask.base import tokenize
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks, warn_of
-from detcal.stores.sources.readers import Block, Coords, Described, check_ndim, clear_errors, recorded_as, stack_shape
+from detcal.stores.sources.readers import Block, Described, check_ndim, clear_errors, recorded_as, stack_shape
+from detcal.stores.sources.scanned import NO_MAP, Coords, Scanned, boxes, frames_a_chunk, joined
 from detcal.stores.sources.zarr_axes import OF_XARRAY, as_stack, full_images, names_in, names_of_dims
 from detcal.stores.sources.zarr_data import NUMBERS, ZarrArray
 from detcal.stores.sources.zarr_zip import zarr_place
@@ -24,7 +24,7 @@ from detcal.stores.sources.zarr_zip import zarr_place
 class ZarrReader:
     """An array of a zarr store, a zipped one too; a 2-D one is a stack of one frame.
 
-    Its dimensions may lie in any order, if it names them; several that count frames, of an image of OME-Zarr, follow each other.
+    Its dimensions may lie in any order, if it names them. With several that count frames it is a map; but images of OME-Zarr are a stack.
     """
 
     path: str
@@ -35,22 +35,21 @@ class ZarrReader:
     chunk_rows: int
     data: ZarrArray
     axes: tuple[int, ...]  # of the array, in the order of a stack
+    scanned: Scanned
 
     @classmethod
     def open(cls, path: str, name: str) -> "ZarrReader":
         data = ZarrArray.open(path, name)
         with clear_errors(path):
             store = zarr_place(path)
-            names = names_in(store, name, zarr.open_array(store, path=name, mode="r"))
+            array = zarr.open_array(store, path=name, mode="r")
+            names, own = names_in(store, name, array), names_of_dims(array)
         axes = as_stack(names, data.ndim)
-        shape, chunks = ([sizes[axis] for axis in axes] for sizes in (data.shape, data.chunks))
-        if len(shape) > 3 and names:
-            counted = [place for place, length in enumerate(shape[:-2]) if length > 1]
-            depth = chunks[counted[0]] if len(counted) == 1 else 1
-            shape, chunks = [prod(shape[:-2]), *shape[-2:]], [depth, *chunks[-2:]]
-        check_ndim(tuple(shape), f"{path}::{name}")
-        frames, rows = chunks[:2] if len(shape) == 3 else (1, shape[0])
-        return cls(path, name, stack_shape(tuple(shape)), data.dtype, frames, min(rows, shape[-2]), data, axes)
+        shape, chunks = (tuple(sizes[axis] for axis in axes) for sizes in (data.shape, data.chunks))
+        check_ndim(shape, f"{path}::{name}")
+        frames, rows = (frames_a_chunk(shape[:-2], chunks[:-2]), chunks[-2]) if len(shape) > 2 else (1, shape[0])
+        scanned = NO_MAP if names and not own else Scanned.of(shape).named([own[axis] for axis in axes] if own else [])
+        return cls(path, name, stack_shape(shape), data.dtype, frames, min(rows, shape[-2]), data, axes, scanned)
 
     @property
     def version(self) -> str:
@@ -63,24 +62,26 @@ class ZarrReader:
     def coords(self) -> Coords:
         """The lines beside the array that lie along one of its named dimensions, and the images (y, x) that it names as coordinates."""
         parent, _, own = self.array.rpartition("/")
-        if not own or self.data.ndim > 3:
-            return {}
+        numbers = self.scanned.numbers()
+        if not own or (self.data.ndim > 3 and not self.scanned.dims):
+            return numbers
         with clear_errors(self.path):
             members = dict(zarr.open_group(zarr_place(self.path), path=parent, mode="r").arrays())
             names = names_of_dims(members[own])
-            along = {names[axis]: place for place, axis in enumerate(self.axes, 3 - self.data.ndim)} if names else {}
+            along = {names[axis]: place for place, axis in enumerate(self.axes)} if names else {}
             named = str(members[own].attrs.get("coordinates", "")).split()
             images: Coords = {
                 name: (DIMS[1:], self.image(parent, name), attributes_of_line(members[name]))
                 for name in named
                 if name in members and names_of_dims(members[name]) == DIMS[1:] and members[name].shape == self.shape[1:]
             }
-            return images | {
-                name: (DIMS[place], self.line(parent, name), attributes_of_line(line))
+            lines: Coords = {
+                name: (*self.scanned.line(self.line(parent, name), place - self.data.ndim), attributes_of_line(line))
                 for name, line in members.items()
                 for dim, place in along.items()
-                if names_of_dims(line) == (dim,) and line.shape == (self.shape[place],)
+                if names_of_dims(line) == (dim,) and line.shape == (self.data.shape[self.axes[place]],)
             }
+            return numbers | images | lines
 
     def line(self, parent: str, name: str) -> np.ndarray[Any, Any]:
         """The values along one dimension: NaN, with a warning, where they are missing."""
@@ -109,18 +110,10 @@ class ZarrReader:
 
     def read_rows(self, frames: tuple[int, int], rows: tuple[int, int]) -> Block:
         """Some rows of some frames."""
-        counted = [self.data.shape[axis] for axis in self.axes[:-2]]
-        long = [place for place, length in enumerate(counted) if length > 1]
-        places = [slice(None)] * len(counted)
-        if not long:
-            return self.part(places, rows)[slice(*frames)]
-        if len(long) == 1:
-            places[long[0]] = slice(*frames)
-            return self.part(places, rows)
-        found = np.empty((frames[1] - frames[0], rows[1] - rows[0], self.shape[2]), self.dtype)
-        for place, number in enumerate(range(*frames)):
-            found[place] = self.part([slice(int(each), int(each) + 1) for each in np.unravel_index(number, counted)], rows)[0]
-        return found
+        counted = tuple(self.data.shape[axis] for axis in self.axes[:-2])
+        if not counted:
+            return self.part([], rows)[slice(*frames)]
+        return joined([self.part([*box], rows) for box in boxes(*frames, counted)])
 
     def part(self, counted: list[slice], rows: tuple[int, int]) -> Block:
         """Some rows (frame, y, x) of the frames at these places of the dimensions that count them."""

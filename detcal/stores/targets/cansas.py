@@ -14,7 +14,7 @@ def add_cansas(file: h5py.File, dataset: xr.Dataset) -> None:
     intensity, unit = dataset["intensity"], PER_LENGTH.get(str(dataset["radial"].attrs.get("units")))
     if unit is None or intensity.size != dataset.sizes["radial"]:
         return
-    entry = file.create_group("sasentry")
+    entry = file.create_group("cansas")  # SasView takes entries in the order of their names, and stumbles over another one before its own
     entry.attrs.update({"NX_class": "NXentry", "canSAS_class": "SASentry", "version": "1.1", "default": "sasdata"})
     for name, text in (("definition", "NXcanSAS"), ("title", "azimuthal mean"), ("run", "1")):
         entry[name] = text

@@ -106,8 +106,9 @@ def export_envi(dataset: xr.Dataset, path: Path) -> None:
     """The header of ENVI: pixels one after the other, each with all its energies, which have the place of wavelengths."""
     (cube,) = cubes_of(dataset)
     rows, columns, channels = cube.shape
+    told = ", ".join(str(part) for part in (cube.name, cube.attrs.get("units"), "written by detcal") if part)
     lines = [
-        "ENVI", f"description = {{{cube.name}, {cube.attrs.get('units', '')}, written by detcal}}",
+        "ENVI", f"description = {{{told}}}",
         f"samples = {columns}", f"lines = {rows}", f"bands = {channels}", "header offset = 0", "file type = ENVI Standard",
         f"data type = {ENVI_TYPES[cube.dtype.name]}", "interleave = bip", "byte order = 0",
     ]  # fmt: skip

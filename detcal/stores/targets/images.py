@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
+from detcal.frames.valid import float_dtype, readings_alone
 from detcal.stores.sources.coefficient_files import describe
 from detcal.stores.targets.streaming import frames
 
@@ -48,13 +49,13 @@ def pages_of(dataset: xr.Dataset) -> list[xr.DataArray]:
 
 
 def labelled(dataset: xr.Dataset) -> Iterator[tuple[str, NDArray[Any]]]:
-    """All pages with their names: of the element, and of what of it, if there is more than one thing."""
+    """All pages with their names: of the element, and of what of it, if there is more than one thing. What is no reading is NaN."""
     variables = pages_of(dataset)
     for variable in variables:
         names = [str(name) for name in variable.element.values] if variable.dims[0] == "element" else [""] * max(1, len(variable))
         kind = str(variable.name) if len(variables) > 1 else ""
         for name, frame in zip(names, frames(variable), strict=False):
-            yield " ".join(part for part in (name, kind) if part), frame
+            yield " ".join(part for part in (name, kind) if part), readings_alone(frame, variable)
 
 
 def pixel_size(dataset: xr.Dataset) -> tuple[float, float, str] | None:
@@ -78,7 +79,7 @@ def export_tiff(dataset: xr.Dataset, path: Path) -> None:
     if size is not None:
         per_cm = PER_CM[size[2]]
         options = {"resolution": (per_cm / size[1], per_cm / size[0]), "resolutionunit": "CENTIMETER"}
-    nbytes = sum(variable.nbytes for variable in pages_of(dataset))
+    nbytes = sum(variable.size * float_dtype(variable.dtype).itemsize for variable in pages_of(dataset))
     with tifffile.TiffWriter(path, bigtiff=nbytes > 2**31) as file:
         for label, frame in labelled(dataset):
             if label:

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from detcal.stores.sources.attributes import DIMS_MARK, JSON_MARK, TYPE_MARK, UNITS_MARK
 from detcal.stores.sources.detector_files import add_detector
-from detcal.stores.sources.hdf5 import DIMS_MARK, JSON_MARK, TYPE_MARK, UNITS_MARK
 from detcal.stores.targets.cansas import add_cansas
 from detcal.stores.targets.streaming import blocks
 from detcal.stores.targets.tomography import add_tomography

@@ -95,11 +95,12 @@ def save(
     chunks, shards
         For .zarr: sizes by dimension of its chunks, and of shards that hold several; by default a chunk is a dask block.
     precision
-        Of frames of float32: numbers are rounded to a power of two that is at most this fraction of the noise around each pixel, so that
+        Of frames of float32: numbers are rounded to a power of two that is at most this fraction of each pixel's noise, so that
         they compress; 0.125 adds less than 0.1 % to the noise, and files are half as large. The noise is estimated from second differences
-        along x, y and the frames of a block, too low rather than too high, but of dark structures narrower than 8 pixels, of which
-        errors may be up to four times as large, and of textures of single pixels in blocks of fewer than three frames. NaN and infinities
-        stay, and so does what has no noise. Blocks alone decide: the same blocks give the same bits, other blocks may give other steps.
+        along x, y and the frames of a block, too low rather than too high, and falls in thin dark structures as that of photons does; but
+        it is too high of textures of single pixels in blocks of fewer than three frames, and of pixels of a few counts among brighter ones,
+        up to 1.4 times. NaN and infinities stay, and so does what has no noise. Blocks alone decide: the same blocks give the same bits,
+        other blocks may give other steps.
         By default numbers stay as they are.
     attrs
         More provenance for the output's attributes.

@@ -162,7 +162,8 @@ class RadialBackground(Quantiles):
 
     def task_bytes(self, block: Block, ready: AzimuthalBins) -> Needs:
         averaged, drawn = super().task_bytes(block, ready), drawn_bytes(block.image_shape, block.depth)
-        return averaged._replace(task=max(averaged.task, drawn.task))  # the frames are gone when their profiles are drawn
+        kept = block.nbytes  # the memory of frames, for the next ones; they themselves are gone when their profiles are drawn
+        return averaged._replace(task=max(averaged.task, drawn.task + kept))
 
 
 class Means(Rings):

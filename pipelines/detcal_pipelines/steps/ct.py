@@ -7,6 +7,7 @@ from pydantic import Field
 
 from detcal.frames.needs import Needs
 from detcal.response import crop, minus_log, rebin, remove_zingers
+from detcal.response.cleaning import Method
 from detcal.response.memory import minus_log_bytes, remove_zingers_bytes, resized_bytes
 from detcal.response.resizing import How
 from detcal_pipelines.steps.sources import Shape
@@ -14,7 +15,7 @@ from detcal_pipelines.steps.step import Block, ReadyRecipe, Step
 
 
 class RemoveZingers(Step[None]):
-    """Replace readings that stand out from their neighbours."""
+    """Replace readings that stand out from their neighbours, or from those before and after."""
 
     operation: Literal["remove_zingers"] = "remove_zingers"
     mirrors = (remove_zingers,)
@@ -22,7 +23,8 @@ class RemoveZingers(Step[None]):
         "From raw CT frames to ones without the hits of gamma rays.", "ct.h5", "cleaned.zarr", writes="float32 (frame, y, x), counts"
     )
 
-    threshold: float = Field(8.0, gt=0, description="standard deviations by which a zinger exceeds the median of its neighbours")
+    method: Method = Field("spatial", description="a reading is compared with its eight neighbours, or with the frames before and after it")
+    threshold: float = Field(8.0, gt=0, description="standard deviations by which a zinger exceeds what it is compared with")
     dummy: float | None = Field(None, examples=[-1])
 
     def prepare(self) -> None:
@@ -32,10 +34,10 @@ class RemoveZingers(Step[None]):
         return remove_zingers(data, **self.options_of(remove_zingers))
 
     def task_bytes(self, block: Block, ready: None) -> Needs:
-        return remove_zingers_bytes(block.image_shape, block.depth, block.itemsize)
+        return remove_zingers_bytes(block.image_shape, block.depth, block.itemsize, in_time=self.method == "temporal")
 
     def try_out(self, data: Any) -> Any:
-        return remove_zingers(data)
+        return remove_zingers(data, method=self.method)
 
 
 class MinusLog(Step[None]):

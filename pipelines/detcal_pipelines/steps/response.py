@@ -16,6 +16,7 @@ from detcal.response.eigenflats import MOST
 from detcal.response.flats import flats_in_time
 from detcal.response.kernels import count_planes
 from detcal.response.memory import (
+    Flats,
     correct_response_bytes,
     divided_bytes,
     eigenflats_bytes,
@@ -33,16 +34,10 @@ from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, Kind, Mas
 FEWEST, RING_FRAMES, RING_BYTES = 4, 32, 2**26  # frames that rings are measured in, for a report, and bytes of them
 
 
-class FitResponse(Step[Any]):
-    """Fit the pixels' gains to a beam sweep."""
+class OfSweep(Step[Any]):
+    """What steps that regress each pixel's expected signal on what it read in a beam sweep have in common."""
 
-    operation: Literal["fit_response"] = "fit_response"
-    mirrors = (fit_response,)
     beside: ClassVar = {"dark": DarkSource}
-    ready_recipe = ReadyRecipe(
-        "From a beam sweep to the pixels' gains (Croton et al. 2019).", "sweep.h5", "response.zarr", sets=("dark",),
-        writes="gain, offset, gain_error, r_squared, frames_used, mask, reasons (y, x)",
-    )  # fmt: skip
 
     dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
     mask: MaskSource | None = Field(
@@ -50,6 +45,26 @@ class FitResponse(Step[Any]):
     )
     sigma: float = Field(50.0, gt=0)
     cutoff: float = Field(300.0)
+    order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
+    intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
+    boundary: Boundary = Field("nearest")
+    truncate: float = Field(4.0, gt=0)
+
+    def prepare(self) -> Any:
+        """The mask; the dark is part of the graph."""
+        return opened(self.mask)
+
+
+class FitResponse(OfSweep):
+    """Fit the pixels' gains to a beam sweep."""
+
+    operation: Literal["fit_response"] = "fit_response"
+    mirrors = (fit_response,)
+    ready_recipe = ReadyRecipe(
+        "From a beam sweep to the pixels' gains (Croton et al. 2019).", "sweep.h5", "response.zarr", sets=("dark",),
+        writes="gain, offset, gain_error, r_squared, frames_used, mask, reasons (y, x)",
+    )  # fmt: skip
+
     saturation: float | None = Field(
         None,
         description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer",
@@ -60,20 +75,12 @@ class FitResponse(Step[Any]):
     hot: float = Field(10.0, gt=0)
     nonlinear: float = Field(5.0, gt=0)
     blinking: float = Field(6.0, gt=0)
-    order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
-    intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
-    boundary: Boundary = Field("nearest")
-    truncate: float = Field(4.0, gt=0)
     dummy: float | None = Field(None, examples=[-1])
     partial_sums: int | None = Field(None, gt=0, examples=[3])
 
     @property
     def gives(self) -> Kind:
         return "calibration"
-
-    def prepare(self) -> Any:
-        """The mask; the dark is part of the graph."""
-        return opened(self.mask)
 
     def in_blocks(self, depth: int | None, begun: int) -> Self:
         """No more partial sums than blocks that are begun, which the plan counts with."""
@@ -96,36 +103,23 @@ class FitResponse(Step[Any]):
         return fits[0].gain + fits[1].gain
 
 
-class PlotPixelCalibrations(Step[Any]):
+class PlotPixelCalibrations(OfSweep):
     """Take what a few pixels read in a beam sweep and should have read; the report plots it."""
 
     operation: Literal["plot_pixel_calibrations"] = "plot_pixel_calibrations"
     mirrors = (plot_pixel_calibrations,)
-    beside: ClassVar = {"dark": DarkSource}
     ready_recipe = ReadyRecipe(
         "From a beam sweep to plots of what pixels measured against what they should have.", "sweep.h5", "pixels.zarr", sets=("dark",),
         writes="measured, expected, float32 (frame, pixel); `pixels.zarr.html` plots them",
     )  # fmt: skip
 
-    dark: DarkOrNumber | None = Field(None, description=DARK, examples=["dark.h5"])
-    mask: MaskSource | None = Field(None, description="known bad pixels: an image (not 0: bad), or a response", examples=["response.zarr"])
     n_pixels: int = Field(9, gt=0)
     pixels: list[Place] | None = Field(None, examples=[[[100, 200], [300, 50]]])
     seed: int = Field(0)
-    sigma: float = Field(50.0, gt=0)
-    cutoff: float = Field(300.0)
-    order: Literal[1, 2] = Field(1, description="1: linear; 2: with a curvature")
-    intercept: bool = Field(False, description="fit an offset too; by default the line goes through the origin")
-    boundary: Boundary = Field("nearest")
-    truncate: float = Field(4.0, gt=0)
 
     @property
     def gives(self) -> Kind:
         return "table"
-
-    def prepare(self) -> Any:
-        """The mask; the dark is part of the graph."""
-        return opened(self.mask)
 
     def build(self, data: Any, ready: Any) -> Any:
         dark = opened(self.dark, frames_a_block(data))
@@ -261,10 +255,10 @@ class CorrectResponse(Step[Known]):
         for _ in filter(None, (self.normalization, self.exposure)):
             own += divided_bytes(block.image_shape, block.depth)
         if self.flat_model is not None and self.flat is not None:
-            flats = self.flat.open(block.depth)
-            components = self.flat_components or min(len(flats) - 1, MOST)
-            flat_block = frames_a_block(flats) * flats[0].nbytes
-            own += eigenflats_bytes(block.image_shape, block.depth, len(flats), components, flat_block)
+            stack = self.flat.open(block.depth)
+            components = self.flat_components or min(len(stack) - 1, MOST)
+            flats = Flats(len(stack), stack.dtype.itemsize, frames_a_block(stack) * stack[0].nbytes)
+            own += eigenflats_bytes(block.image_shape, block.depth, block.itemsize, flats, components)
         if self.fill is not None:
             own += fill_bytes(block.image_shape, block.depth, ready.count_bad())
         return own + means(block, self.dark, self.flat)

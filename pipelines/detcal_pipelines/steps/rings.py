@@ -16,7 +16,7 @@ from detcal.azimuthal import (
     AzimuthalBins,
     build_bins,
 )
-from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, batch_bytes, errors_bytes, profiles_bytes, rejected_bytes
+from detcal.azimuthal.memory import LANE_PIXEL, LESS_DARK_PIXEL, batch_bytes, profiles_bytes, rejected_bytes
 from detcal.frames.corrections import corrections_of
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
@@ -148,8 +148,6 @@ class Rings(Step[AzimuthalBins]):
         counts, rows = ready.lengths, ready.rows_for(block.depth)
         entries, longest = int(counts.sum()), int(counts.max())
         own = profiles_bytes(block.image_shape, block.depth, block.itemsize, entries, longest, len(counts), rows)
-        if getattr(self, "errors", False):
-            own += errors_bytes(block.image_shape, longest)
         if getattr(self, "rejected", False):
             own += rejected_bytes(block.image_shape, block.depth, len(counts))
         pixels = block.nbytes // block.itemsize

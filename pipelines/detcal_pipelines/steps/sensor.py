@@ -116,7 +116,7 @@ class BuildPSF(Step[Any]):
 
     def pictures(self, data: None, result: xr.Dataset, ready: Callable[[], None]) -> dict[str, list[Picture]]:
         """How far the blur reaches, all over the detector."""
-        ends, band = result.indptr.data, max(result.indptr.chunks[0])  # of a stored matrix of one tile the last is of one number
+        ends, band = result.indptr.data, max(result.indptr.chunks[0])  # beside bands there is one number in a block of its own
         counts = (ends[1:].rechunk(band) - ends[:-1].rechunk(band)).reshape(result.shape)
         shown = xr.DataArray(counts, dims=("y", "x"), attrs={"units": "pixels"})
         return {"What came out": [image("pixels whose light each pixel records", shown), *pictures_of(result.mask)]}

@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from detcal.errors import InputError
 from detcal.frames.images import mask_of_image, one_image
+from detcal.frames.maps import frames_of_map
 from detcal.frames.selection import parse_frames
 from detcal.frames.valid import check_nothing_lacks
 from detcal.response import Response
@@ -144,7 +145,7 @@ class FramesSource(Source):
     """Frames, of files with an image_key those of the role."""
 
     def open(self, chunk_frames: int | None = None) -> xr.DataArray:
-        """The frames (frame, y, x), lazily, in blocks of so many.
+        """The frames (frame, y, x), lazily, in blocks of so many; those of a map one after the other.
 
         Raises
         ------
@@ -153,7 +154,7 @@ class FramesSource(Source):
         """
         chunks = None if chunk_frames is None else {"frame": chunk_frames}
         frames = self.role if self.frames is None and self.role and roles_in(self.path, self.dataset) else self.frames
-        found = open_frames(self.path, self.dataset, chunks=chunks, frames=frames, flip=self.flip)
+        found = frames_of_map(open_frames(self.path, self.dataset, chunks=chunks, frames=frames, flip=self.flip))
         check_nothing_lacks(found, "frames")
         return found
 
@@ -226,7 +227,7 @@ class ImageSource(Source):
         InputError
             What cannot be opened, lacks a part, or is a stack of several frames: what it is called there is `name`.
         """
-        frames = open_frames(self.path, self.dataset, frames=self.frames, flip=self.flip)
+        frames = frames_of_map(open_frames(self.path, self.dataset, frames=self.frames, flip=self.flip))
         check_nothing_lacks(frames, self.path)
         return one_image(frames, name, f'choose one by {{ path = "{self.path}", frames = 0 }}, or give another file')
 

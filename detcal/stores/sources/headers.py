@@ -1,0 +1,72 @@
+"""What an HDF5 file says of a stack beside its numbers: read once, while the file is open for the first time."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.array as da
+import h5py
+import numpy as np
+from dask.base import tokenize
+
+from detcal.frames.stack import DIMS
+from detcal.frames.valid import RECORDED
+from detcal.stores.sources.attributes import DIMS_MARK, own_attributes
+from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
+from detcal.stores.sources.hdf5_files import Members, groups_of_entry
+from detcal.stores.sources.nxdata import axes_of
+from detcal.stores.sources.nxdetector import Said, said_by_detector
+from detcal.stores.sources.nxtomo import Tomography, tomography_in
+from detcal.stores.sources.readers import recorded_as, stack_shape
+from detcal.stores.sources.scanned import Coords, Line, Scanned
+
+
+@dataclass(frozen=True)
+class Header:
+    """Attributes of the numbers, axes as coordinates, the image key and angles of tomography, and what is said of the detector."""
+
+    attrs: dict[str, Any]
+    axes: Coords
+    tomography: Tomography | None
+    detector: Said
+
+    def of_first(self, frames: int) -> "Header":
+        """The same of the first frames of a stack, which are as they were recorded: none of them is missing."""
+        axes: Coords = {
+            name: (dim, values[:frames] if dim == DIMS[0] else values, attrs) for name, (dim, values, attrs) in self.axes.items()
+        }
+        return replace(self, axes=axes, attrs={name: value for name, value in self.attrs.items() if name != RECORDED})
+
+    def sharing_mask(self, other: "Header | None") -> "Header":
+        """The same, with the other's mask if it is equal: of many files they would fill the memory."""
+        mask = None if other is None else other.detector.mask
+        if mask is None or self.detector.mask is None or not np.array_equal(mask, self.detector.mask):
+            return self
+        return replace(self, detector=self.detector._replace(mask=mask))
+
+
+def line_along(name: str, place: int, line: h5py.Dataset, shape: tuple[int, ...]) -> tuple[str, Line]:
+    """An axis as a coordinate, and its name: of a map one for each frame, not called as rows or columns of pixels are."""
+    dim, values = Scanned.of(shape).line(values_of(line), place - len(shape))
+    return name if name == dim or name not in DIMS else f"{name}_position", (dim, values, own_attributes(line))
+
+
+def images_beside(frames: h5py.Dataset) -> Coords:
+    """The images (y, x) that detcal wrote into the group of frames, lazily: of which pixels were filled, say."""
+    found: Coords = {}
+    for name, item in Members.of(frames.parent).with_attribute(DIMS_MARK):
+        if tuple(item.attrs[DIMS_MARK]) == DIMS[1:] and item.shape == frames.shape[1:]:
+            array = Hdf5Array.of(item)
+            image = da.from_array(array, chunks=-1, name=f"image-{tokenize(array)}", meta=np.empty((0, 0), array.dtype))
+            found[name] = DIMS[1:], image, own_attributes(item)
+    return found
+
+
+def read_header(path: str, file: h5py.File, dataset: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Header:
+    """What an open file says of frames of that shape, or of an image, in a dataset, or in several of which it is the first."""
+    found, entry = file[dataset], [*groups_of_entry(file, dataset)]
+    attrs = own_attributes(found) | recorded_as(found.dtype, dtype)
+    axes = axes_of(file, dataset, shape, entry) if found.ndim <= len(shape) else {}  # of several maps, which are a stack, none
+    images = images_beside(found)
+    lines = dict(line_along(name, place, line, shape) for name, (place, line) in axes.items())
+    tomography = tomography_in(path, file, dataset, stack_shape(shape)[0], entry)
+    return Header(attrs, images | lines, tomography, said_by_detector(file, dataset, shape[-2:], attrs, entry))
