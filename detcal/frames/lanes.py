@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from detcal.frames.jit import kernel
 from detcal.frames.readings import Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, load_from, measured, store, transpose
+from detcal.frames.spare import reused
 
 
 @kernel
@@ -95,7 +96,7 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 def lines(rows: int) -> Floats:
     """Room for (row, lane), each row in a line of the cache of its own: one that lies in two takes twice as long."""
     line = 4 * LANES
-    numbers = np.empty((rows + 1) * LANES, np.float32)
+    numbers = reused(((rows + 1) * LANES,))
     start = -numbers.ctypes.data % line // 4
     return numbers[start : start + rows * LANES].reshape(rows, LANES)
 

@@ -7,8 +7,8 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-MOST_SPARE = 2  # arrays whose memory is kept for the next ones: a task that is done hands it to the next
-LARGEST = 2**29  # bytes of one that is
+MOST_SPARE = 4  # arrays whose memory is kept for the next ones: a task that is done hands it to the next
+MOST_BYTES = 2**29  # of these
 SPARE: deque[NDArray[np.uint8]] = deque(maxlen=MOST_SPARE)  # what comes last takes the place of the first
 
 
@@ -36,5 +36,5 @@ def spare_of(count: int) -> NDArray[np.uint8]:
 
 def give_back(memory: NDArray[np.uint8]) -> None:
     """Keep memory for the next array."""
-    if memory.size <= LARGEST:
+    if memory.size + sum(each.size for each in tuple(SPARE)) <= MOST_BYTES:
         SPARE.append(memory)

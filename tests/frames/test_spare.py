@@ -44,9 +44,9 @@ def test_memory_of_another_type_is_used_again_and_little_is_kept():
     assert reused((0, 5)).shape == (0, 5)
 
 
-def test_what_is_too_large_is_not_kept(monkeypatch):
-    monkeypatch.setattr(spare, "LARGEST", 99)
-    for size, kept in ((100, 0), (99, 1)):
+def test_no_more_bytes_are_kept_than_that(monkeypatch):
+    monkeypatch.setattr(spare, "MOST_BYTES", 99)
+    for size, kept in ((100, 0), (60, 1), (40, 1), (39, 2)):
         reused((size,), np.uint8)
         assert len(spare.SPARE) == kept
 
