@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from detcal.frames import simd, simd_numpy
 
 INSTRUCTIONS = frozenset({simd.__file__, simd_numpy.__file__})
 compiled: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
 compiled_as_written: Any = njit(nogil=True, cache=True, error_model="numpy")
+inlined: Any = register_jitable  # a function that kernels and Python call alike: of its own it is not compiled
 
 
 def kernel(function: Callable[..., Any]) -> Any:

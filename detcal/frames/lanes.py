@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from detcal.frames.jit import kernel
+from detcal.frames.jit import inlined, kernel
 from detcal.frames.readings import Floats, Frames, Valid
 from detcal.frames.simd import LANES, load, load_from, measured, store, transpose
 from detcal.frames.spare import reused
@@ -114,7 +113,7 @@ def lanes_for(frames: Frames, rows: int) -> Floats:
     return np.empty((rows, LANES) if len(frames) > 1 else rows, np.float32)
 
 
-@register_jitable  # for Python and for kernels
+@inlined
 def by_lane(lanes: Floats) -> Floats:
     """A view (row, lane) of these, of a frame alone (row, 1)."""
     return lanes.reshape(len(lanes), lanes.size // len(lanes))

@@ -43,7 +43,7 @@ def write_map(path: Path, chunks: tuple[int, ...] | None = (1, 1, *SHAPE), frame
 
 
 def run_recipe(step: str, output: str, source: str = 'path = "a.h5"') -> None:
-    done = CliRunner().invoke(main, ["run", str(write(step, source=source, output=output)), "--workers", "1", "--memory", "1GiB"])
+    done = CliRunner().invoke(main, ["run", str(write(step, source=source, output=output)), "--workers", "1", "--memory", "16GiB"])
     assert done.exit_code == 0, done.output
 
 
