@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 
 POSITION = "frame_number"  # coordinate that files with all frames in one stack give: their numbers in it
+BEFORE = "projections_before"  # of flats in such a file: how many projections lie before each, whichever of these are corrected
 
 Numbers = NDArray[np.float64]
 
@@ -44,7 +45,7 @@ def flats_in_time(frames: xr.DataArray, flat: Any, positions: Any = None) -> tup
     if found is None:
         return [flat], None
     own, theirs = found
-    passed = np.searchsorted(np.sort(own), theirs)  # frames before each flat
+    passed = flat.coords[BEFORE] if positions is None and BEFORE in flat.coords else np.searchsorted(np.sort(own), theirs)
     groups = [np.flatnonzero(passed == number) for number in np.unique(passed)]
     if len(groups) == 1:
         if positions is not None:

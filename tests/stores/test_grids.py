@@ -72,6 +72,9 @@ def test_a_grid_of_images_is_taken_before_an_image_and_no_spectra_are(tmp_path: 
         file["elements"] = np.ones((3, 4, 2, 4096), np.float32)  # of a detector of two, which says nothing
     np.testing.assert_array_equal(open_frames(tmp_path / "a.h5"), STACK)
     assert open_frames(tmp_path / "a.h5", "fluorescence").shape == (3, 4, 4096)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["fluorescence"].attrs["interpretation"]
+    np.testing.assert_array_equal(open_frames(tmp_path / "a.h5"), STACK)
     write(tmp_path / "b.h5", np.ones((2, 3)), "a")
     with h5py.File(tmp_path / "b.h5", "a") as file:
         file["b"], file["c"] = np.ones((2, 3)), np.ones((2, 2, 2, 3))

@@ -14,7 +14,7 @@ from detcal_pipelines.steps.sources import paths_in
 
 from detcal import open_frames, save
 from detcal.errors import InputError
-from detcal.response import Response
+from detcal.response import Response, correct_response
 from detcal.stores import roles_in
 from tests.stores.recipes import refused, write
 from tests.stores.test_selection import write_tomo
@@ -97,6 +97,18 @@ def test_projections_by_their_numbers_have_the_flats_of_their_time(tmp_path: Pat
     numbers = np.array(frames if isinstance(frames, list) else range(8, 11))
     beam = 10000 - 2000 * (numbers - 4.5) / 8
     np.testing.assert_allclose(open_frames("out.h5").values, np.broadcast_to((5000 / beam)[:, None, None], (len(beam), *SHAPE)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", ["2:7", [3], 13, [12, 4]])
+def test_the_flats_of_some_projections_are_those_of_all(tmp_path: Path, frames: Any) -> None:
+    """Those after the last of some, which are not taken together, stay apart."""
+    key = np.array([1, 1, *[0] * 5, 1, 2, 1, *[0] * 5, 1, 1])
+    stack = np.where(key == 0, 500, np.arange(len(key)) % 8 * 50 + 1000)[:, None, None] * np.ones(SHAPE)
+    write_tomo(tmp_path / "scan.nxs", stack=stack.astype(np.uint16), key=key, angles=np.arange(len(key)))
+    everything, some, flat = (open_frames(tmp_path / "scan.nxs", frames=role) for role in ("projections", frames, "flats"))
+    whole = correct_response(everything, flat=flat, dark=0)
+    wanted = whole.sel(frame=np.isin(everything.frame_number, some.frame_number))
+    np.testing.assert_array_equal(correct_response(some, flat=flat, dark=0).sortby("frame_number"), wanted)
 
 
 @pytest.mark.filterwarnings("ignore:.*has an image_key")

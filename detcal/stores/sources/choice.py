@@ -75,9 +75,12 @@ def listed_names(path: str, names: Sequence[str]) -> Stack:
 
 
 def named_alike(arrays: Mapping[str, Described], ndim: int, kinds: str) -> list[str]:
-    """The names of arrays of so many dimensions and a type of these kinds."""
+    """The names of arrays of so many dimensions and a type of these kinds; a spectrum, say, of each point of a map is no stack."""
+    maps = {shape[:-2] for shape, _ in arrays.values() if len(shape) >= GRID and min(shape[-2:]) >= FEWEST_PIXELS}
     alike = [name for name, (shape, dtype) in arrays.items() if min(len(shape), GRID) == ndim and dtype.kind in kinds]
-    return [name for name in alike if ndim < GRID or min(arrays[name][0][-2:]) >= FEWEST_PIXELS]
+    if ndim >= GRID:
+        return [name for name in alike if min(arrays[name][0][-2:]) >= FEWEST_PIXELS]
+    return [name for name in alike if arrays[name][0][:-1] not in maps]
 
 
 def only_one(path: str, stacks: list[Stack], shapes: Mapping[str, tuple[int, ...]], lost: str = "") -> Stack:

@@ -12,12 +12,13 @@ from detcal.frames.selection import Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.image_keys import angles_of
-from detcal.stores.sources.nxtomo import KEY
+from detcal.stores.sources.nxtomo import KEY, KEYS
 from detcal.stores.sources.readers import Around, Block, Reader
 from detcal.stores.sources.scanned import Coords
 
 Flip = Literal["ud", "lr", "both"]
 NUMBER = "frame_number"  # coordinate of frames of a stack with an image key: flats lie before, between and after the projections
+BEFORE = "projections_before"  # of flats alone: whichever projections are corrected, by this flats are told that were taken together
 FLIPPED: dict[str, tuple[str, ...]] = {"ud": ("y",), "lr": ("x",), "both": ("y", "x")}
 
 GAP_BYTES = 2**20  # to open a file once more takes as long as to read about this much
@@ -48,9 +49,13 @@ class Selected(Around):
         numbers = self.numbers()
         lines = {**angles_of(self.reader), **self.reader.coords()}
         found = {name: (dim, values[numbers] if dim == DIMS[0] else values, attrs) for name, (dim, values, attrs) in lines.items()}
-        if KEY in found:
-            found[NUMBER] = (DIMS[0], numbers, {"long_name": "number of the frame in its stack"})
-        if KEY in found and len(np.unique(found[KEY][1])) == 1:
+        if KEY not in found:
+            return found
+        found[NUMBER] = (DIMS[0], numbers, {"long_name": "number of the frame in its stack"})
+        if (found[KEY][1] == KEYS["flats"]).all():
+            before = np.cumsum(lines[KEY][1] == KEYS["projections"])[numbers]
+            found[BEFORE] = (DIMS[0], before, {"long_name": "number of projections before it in its stack"})
+        if len(np.unique(found[KEY][1])) == 1:
             del found[KEY]  # they were asked for
         return found
 
