@@ -1,7 +1,6 @@
 """What a run rests on: its recipe, its inputs and calibrations, and the versions of the steps. Whatever changed must not be mixed."""
 
 import json
-import os
 from collections.abc import Iterable
 from hashlib import blake2b
 from importlib.metadata import version
@@ -10,11 +9,14 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from detcal.errors import RunError
 from detcal.stores.sources.urls import is_url, version_of_url
 from detcal.version import __version__
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
+from detcal_pipelines.steps.sources import RecipePath
 
 END_BYTES, SAMPLE_BYTES, SAMPLES = 2**16, 2**12, 16  # of a file: its ends whole, and samples in between
 SAMPLED_FILES = 32  # of a folder
@@ -27,9 +29,9 @@ def fingerprint(recipe: Recipe, files: Iterable[str]) -> Fingerprint:
     """What a run of a recipe on these files rests on; paths are as seen from the output's folder, which may be moved with its inputs."""
     folder = Path(recipe.output.path).parent
     steps = {step.operation: str(package_of(step.operation) or f"detcal {__version__}") for step in recipe.steps}
-    asked = recipe.model_dump(mode="json", exclude={"compute": True, "output": {"overwrite"}})
+    asked = recipe.model_dump(exclude={"compute": True, "output": {"overwrite"}})
     return {
-        "recipe": seen_from(folder, asked),
+        "recipe": to_jsonable_python(seen_from(folder, asked)),
         "inputs": {file if is_url(file) else relpath(file, folder): state_of(file) for file in sorted(set(files))},
         "steps": steps,
     }
@@ -41,12 +43,12 @@ def versions() -> dict[str, str]:
 
 
 def seen_from(folder: Path, value: Any) -> Any:
-    """The same values, with absolute paths in them as seen from a folder."""
+    """The same values, with paths in them as seen from a folder."""
     if isinstance(value, dict):
         return {name: seen_from(folder, each) for name, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [seen_from(folder, each) for each in value]
-    return relpath(value, folder) if isinstance(value, str) and value.startswith(os.sep) else value
+    return relpath(value, folder) if isinstance(value, RecipePath) and not is_url(value) else value
 
 
 def state_of(file: str) -> list[Any]:

@@ -146,7 +146,7 @@ def line(title: str, variable: xr.DataArray, members: dict[str, xr.DataArray]) -
 
 
 def of_cube(cube: xr.DataArray) -> list[Picture]:
-    """The map of a cube (row, column, energy), its mean over energies, and the mean spectrum: of some rows, if it is large."""
+    """The map of a cube (row, column, energy), or of profiles: its mean over energies, and the mean spectrum: of some rows, if it is large."""
     rows, columns, _ = cube.shape
     tile = rows if cube.chunks is None else cube.chunks[0][0]
     tiles = -(-rows // tile)
@@ -168,8 +168,10 @@ def of_cube(cube: xr.DataArray) -> list[Picture]:
     spectrum = xr.DataArray(sums / np.maximum(number, 1), dims=cube.dims[-1:], coords={
         name: coord for name, coord in cube.coords.items() if coord.dims == cube.dims[-1:]
     }, attrs=cube.attrs)  # fmt: skip
-    mean = Image(f"{cube.name}, mean of all energies{part}", thinned(found), (rows, columns), int(np.isnan(found).sum()), unit_of(cube))
-    return [mean, line(f"{cube.name}, mean spectrum{part}", spectrum, {"mean": spectrum})]
+    mean = Image(
+        f"{cube.name}, mean along {cube.dims[-1]}{part}", thinned(found), (rows, columns), int(np.isnan(found).sum()), unit_of(cube)
+    )
+    return [mean, line(f"{cube.name}, mean of the map{part}", spectrum, {"mean": spectrum})]
 
 
 def unit_of(variable: xr.DataArray) -> str:

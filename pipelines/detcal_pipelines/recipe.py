@@ -35,6 +35,7 @@ from detcal_pipelines.steps.sources import (
     Flip,
     Frames,
     MaskSource,
+    RecipePath,
     Table,
     in_folder,
     opened,
@@ -51,7 +52,7 @@ def in_folder_that_exists(path: str, info: ValidationInfo) -> str:
     found = in_folder(path, info)
     if not (folder := Path(found).parent).is_dir():
         raise ValueError(f"no such folder: {folder}")
-    return found
+    return RecipePath(found)
 
 
 OutputPath = Annotated[str, AfterValidator(in_folder_that_exists)]

@@ -76,7 +76,7 @@ def test_each_step_has_pictures_of_its_own(reported):
     assert "lines of equal radius" in page_of(reported / "new_profiles.zarr").text
     assert "the dots that were used" in page_of(reported / "new_distortion.zarr").text
     assert "pixels whose light each pixel records: 48 × 48" in page_of(reported / "new_psf.zarr").text
-    assert re.search(r"rate, mean of all energies: \d+ × \d+", page_of(reported / "new_cube.zarr").text)
+    assert re.search(r"rate, mean along energy: \d+ × \d+", page_of(reported / "new_cube.zarr").text)
 
 
 def test_calibrations_are_traced_back_to_raw_files(reported):

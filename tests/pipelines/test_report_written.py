@@ -35,6 +35,19 @@ def test_the_command_writes_it_anew_or_shows_it_in_80_columns(reported):
     assert "PLAN AND MEASUREMENT" in done.stdout
 
 
+def test_a_profile_in_a_text_has_a_report_and_names_of_datasets_stay(reported, tmp_path):
+    """A name that begins with a slash is no path."""
+    text = (reported / "integrate.toml").read_text()
+    for old, new in (('path = "raw.h5"', f'path = "{reported}/raw.h5"\ndataset = "/data"\nframes = 3'),
+                     ('"detector.poni"', f'"{reported}/detector.poni"')):  # fmt: skip
+        text = text.replace(old, new)
+    (tmp_path / "profile.toml").write_text(re.sub(r'path = "new_\w+.zarr"', 'path = "profile.xy"', text))
+    outcome = recipe_run(tmp_path, "profile")
+    page = Page(outcome.report.read_text()).text
+    assert "Files .xy are not drawn." in page
+    assert 'dataset = "/data"' in page
+
+
 def test_nothing_to_tell_of_is_an_error(tmp_path):
     done = in_process(tmp_path, "report", "out.zarr")
     assert done.exit_code == 2

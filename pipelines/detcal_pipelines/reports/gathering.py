@@ -31,6 +31,7 @@ from detcal_pipelines.reports.toml import as_toml
 from detcal_pipelines.status import as_duration, ending_of
 from detcal_pipelines.unfinished import Places, check_is_output, percent, stored_bytes
 
+IMAGES = (".tif", ".tiff", ".edf", ".png")  # files of frames or maps
 MOST_ROWS = 20
 LEAST_SECONDS = 1.0  # of which shares are told: each look stands for a fiftieth of a second
 
@@ -76,12 +77,12 @@ def report_of(output: Path, recipe: Recipe | None = None) -> Document:
 
 
 def stored_dataset(output: Path) -> xr.Dataset:
-    """What an output holds, lazily, with all its attributes."""
+    """What an output holds, lazily, with all its attributes; nothing of kinds of files that are not opened as frames."""
     if is_zarr_store(output) or is_zip(output):
         return load_zarr(str(output))[0]
     if h5py.is_hdf5(output) and written_by_detcal(str(output)):
         return load_hdf5(str(output))[0]
-    return xr.Dataset({"frames": open_frames(output)})
+    return xr.Dataset({"frames": open_frames(output)} if output.suffix.lower() in IMAGES else {})
 
 
 def recipe_of(asked: dict[str, Any], folder: Path) -> Recipe | None:
@@ -96,6 +97,8 @@ def pictures_for(recipe: Recipe | None, stored: xr.Dataset, places: Places, note
     """Pictures of what went in and what came out, as the last step shows them; what of the input is noted as damaged is NaN."""
     if not places.output.exists():
         return {"Pictures": ["They are drawn once the output is whole."]}
+    if not stored:
+        return {"Pictures": [f"Files {places.output.suffix} are not drawn."]}
     if recipe is None:
         return {"What came out": [*pictures_of(stored), "What went in is not shown: it is not where the recipe names it."]}
     with TemporaryDirectory() as folder:

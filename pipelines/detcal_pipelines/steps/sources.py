@@ -35,7 +35,11 @@ def in_folder(path: str, info: ValidationInfo) -> str:
     return str(plain) if plain.exists() or not has_magic(path) else str(Path(escape(str(folder)), expanduser(path)))
 
 
-class InputFile(str):
+class RecipePath(str):
+    """A path in a recipe, absolute: names of datasets begin with a slash too."""
+
+
+class InputFile(RecipePath):
     """The path of something that a recipe reads: every such value in a recipe is found by its type."""
 
     @classmethod
