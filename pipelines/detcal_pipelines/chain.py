@@ -39,8 +39,10 @@ class Stage:
 
 
 def build(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> Any:
-    """What is to be written, lazily, in tasks of so many frames, rows or lines, of which so many are begun at once; of a map as a map."""
-    return as_they_lie(with_precision(trace(recipe, depth, begun, copy)[-1].result, recipe.output.precision))
+    """What is to be written, lazily, in tasks of so many frames, rows or lines, of which so many are begun at once; of a map as a map,
+    unless frames were chosen, if only all (":")."""
+    found = with_precision(trace(recipe, depth, begun, copy)[-1].result, recipe.output.precision)
+    return as_they_lie(found) if recipe.input is None or recipe.input.frames is None else found
 
 
 def trace(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy | None = None) -> list[Stage]:

@@ -146,7 +146,7 @@ def line(title: str, variable: xr.DataArray, members: dict[str, xr.DataArray]) -
 
 
 def of_cube(cube: xr.DataArray) -> list[Picture]:
-    """The map of a cube (row, column, energy), or of profiles: its mean over energies, and the mean spectrum: of some rows, if it is large."""
+    """Of a map of spectra (row, column, energy), or of profiles: means along the last, and of all; of some rows, if it is large."""
     rows, columns, _ = cube.shape
     tile = rows if cube.chunks is None else cube.chunks[0][0]
     tiles = -(-rows // tile)

@@ -130,6 +130,8 @@ def test_steps_that_give_frames_keep_rows_and_columns(tmp_path, monkeypatch):
     assert found.dims == ("row", "column", "y", "x")
     np.testing.assert_array_equal(found, MAP - 3)
     assert set(found.coords) == {"sy", "sx"}
+    run_recipe(CORRECT, "out.tif", 'path = "a.h5"\nframes = ":"')
+    np.testing.assert_array_equal(open_frames(tmp_path / "out.tif"), MAP.reshape(-1, *SHAPE) - 3)
 
 
 def test_corrections_of_a_map_are_those_of_its_frames():

@@ -9,6 +9,7 @@ import xarray as xr
 from pydantic import Field, PrivateAttr
 
 from detcal.frames.averages import Average
+from detcal.frames.maps import frames_of_map
 from detcal.frames.needs import Needs
 from detcal.response import Response, correct_response, fit_response, plot_pixel_calibrations, ring_amplitude
 from detcal.response.brightness import REGION
@@ -265,7 +266,8 @@ class CorrectResponse(Step[Known]):
 
     def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Known]) -> Mapping[str, Sequence[Picture | str]]:
         """What went in and came out, and rings in both."""
-        return {**super().pictures(data, result, ready), "Rings": [rings_in(data, result.corrected)]}
+        corrected = frames_of_map(result["corrected" if "corrected" in result else "frames"])  # files of images have no names
+        return {**super().pictures(data, result, ready), "Rings": [rings_in(data, corrected)]}
 
     def try_out(self, data: Any) -> Any:
         unit = Response.from_gain(np.ones(data.shape[1:]), sigma=1.0)
