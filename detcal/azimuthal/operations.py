@@ -219,6 +219,11 @@ def sigma_clip(
     UserWarning
         Pixels that are split: each is judged in each of its rings alone; and as `integrate`.
 
+    Notes
+    -----
+    However bright, one pixel of n lies no further than √(n − 1) standard deviations from their mean: a threshold of 5 leaves it in a ring of
+    up to 26 pixels. A lower threshold, or 0, finds it there.
+
     Examples
     --------
     >>> import numpy as np
