@@ -221,8 +221,8 @@ def sigma_clip(
 
     Notes
     -----
-    However bright, one pixel of n lies no further than √(n − 1) standard deviations from their mean: a threshold of 5 leaves it in a ring of
-    up to 26 pixels. A lower threshold, or 0, finds it there.
+    However bright, one pixel of n lies no further than √(n − 1) standard deviations from their mean: a threshold of 5 leaves it in a ring
+    of up to 26 pixels. A lower threshold, or 0, finds it there.
 
     Examples
     --------
