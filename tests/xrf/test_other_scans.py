@@ -94,3 +94,9 @@ def test_open_scan_says_what_it_looked_for(tmp_path):
         detcal.open_scan(tmp_path / "a.h5", spectra="counts")
     with pytest.raises(InputError, match="no such file"):
         detcal.open_scan(tmp_path / "b.h5")
+
+
+def test_a_store_is_no_file_of_a_scan(tmp_path):
+    detcal.save(np.ones((3, 4, 5)), tmp_path / "a.zarr")
+    with pytest.raises(InputError, match=r"expected an HDF5 file, got the folder .*a\.zarr: .* opened by detcal\.load"):
+        detcal.open_scan(tmp_path / "a.zarr")

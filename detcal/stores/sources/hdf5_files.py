@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from os.path import dirname, exists, join, realpath
+from os.path import dirname, exists, isdir, join, realpath
 from typing import Any, NamedTuple
 
 import h5py
@@ -31,6 +31,8 @@ def open_hdf5(path: str) -> Iterator[h5py.File]:
 
 def as_it_is_written(path: str) -> h5py.File:
     """A file, also one whose writer lets others read meanwhile (SWMR)."""
+    if isdir(path):
+        raise InputError(f"expected an HDF5 file, got the folder {path}: a zarr store that detcal wrote is opened by detcal.load")
     try:
         return h5py.File(path, "r")
     except OSError as error:
