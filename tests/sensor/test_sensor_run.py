@@ -189,7 +189,7 @@ def test_deconvolving_stays_under_the_plan_and_does_not_grow_with_the_frames(tmp
     change(tmp_path, "deconvolve.toml", "# chunk_frames", "chunk_frames")
     image = np.random.default_rng(0).poisson(100, (512, 512))
     peaks = []
-    for frames in (160, 320):  # of fewer, it is chance whether all tasks are at their peak together
+    for frames in (240, 480):  # of fewer, it is chance whether all tasks are at their peak together
         with h5py.File(tmp_path / "scan.h5", "w") as file:
             stack = file.create_dataset("data", (frames, 512, 512), np.int32)
             for frame in range(frames):
