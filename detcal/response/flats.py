@@ -9,9 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-
-POSITION = "frame_number"  # coordinate that files with all frames in one stack give: their numbers in it
-BEFORE = "projections_before"  # of flats in such a file: how many projections lie before each, whichever of these are corrected
+from detcal.frames.selection import BEFORE, NUMBER
 
 Numbers = NDArray[np.float64]
 
@@ -66,9 +64,9 @@ def find_positions(frames: xr.DataArray, flat: Any, positions: Any) -> tuple[Num
     if positions is None:
         source = getattr(flat, "attrs", {}).get("source")
         known = source is not None and source == frames.attrs.get("source")
-        if flats == 1 or not known or not all(POSITION in each.coords and each.coords[POSITION].ndim for each in (frames, flat)):
+        if flats == 1 or not known or not all(NUMBER in each.coords and each.coords[NUMBER].ndim for each in (frames, flat)):
             return None
-        positions = POSITION
+        positions = NUMBER
     if isinstance(positions, str):
         return coordinate(frames, positions, "frames"), coordinate(flat, positions, "flats")
     found = np.asarray(positions)

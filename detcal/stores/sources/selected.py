@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames.selection import Runs
+from detcal.frames.selection import BEFORE, NUMBER, Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.image_keys import angles_of
@@ -17,8 +17,6 @@ from detcal.stores.sources.readers import Around, Block, Reader
 from detcal.stores.sources.scanned import Coords
 
 Flip = Literal["ud", "lr", "both"]
-NUMBER = "frame_number"  # coordinate of frames of a stack with an image key: flats lie before, between and after the projections
-BEFORE = "projections_before"  # of flats alone: whichever projections are corrected, by this flats are told that were taken together
 FLIPPED: dict[str, tuple[str, ...]] = {"ud": ("y",), "lr": ("x",), "both": ("y", "x")}
 
 GAP_BYTES = 2**20  # to open a file once more takes as long as to read about this much
