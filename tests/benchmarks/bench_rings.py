@@ -1,9 +1,9 @@
 """Rings after reconstruction: python -m tests.benchmarks.bench_rings [SCAN.h5 [CENTRE]]
 
-A simulated scan, of which the truth is known, corrected in three ways: not at all, by the flat alone, and by the gains of a sweep; each as it
-is, and then with that of algotom's filters of stripes, in several strengths, that leaves the least rings. For each: the amplitude of the rings
-(what is left of the error of the slice when it is averaged along circles), and the whole error inside the sample, which says what a filter
-takes from it. Then the same of a measured scan (a data exchange file), where there is no sweep. Needs `pip install .[bench]`.
+A simulated scan, of which the truth is known, corrected in three ways: not at all, by the flat alone, and by the gains of a sweep; each as
+it is, and then with that of algotom's filters of stripes, in several strengths, that leaves the least rings. For each: the amplitude of the
+rings (what is left of the error of the slice when it is averaged along circles), and the whole error inside the sample, which says what a
+filter takes from it. Then a measured scan (a data exchange file), where there is no sweep. Needs `pip install .[bench]`.
 """
 
 import inspect
