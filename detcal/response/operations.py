@@ -14,7 +14,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.averages import Average, check_average
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
-from detcal.frames.graph import fold_blocks, map_frames, whole_frames
+from detcal.frames.graph import fold_tiles, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.maps import over_maps
 from detcal.frames.stack import as_stack
@@ -33,6 +33,7 @@ from detcal.response.flats import flats_in_time
 from detcal.response.images import as_dark_image, as_flat, dark_at, darks_by_exposure, divided_terms, filled, terms_of
 from detcal.response.moving import check_eigenflats, correct_by_eigenflats, find_eigenflats
 from detcal.response.options import check_correction, check_order, check_smoothing, checked_limits
+from detcal.response.solving import count_tiles, rows_a_tile, solve_tiles
 
 Boundary = Literal["nearest", "reflect", "mirror", "wrap"]
 # What the bits of an image of reasons mean, in the words of the CF conventions
@@ -160,15 +161,13 @@ def fit_response(
     stack, valid = find_readings(stack, dummy=dummy)
     dark_image = delayed(as_dark_image(dark, mask, shape, dummy=dummy, saturation=saturation, average=average))
     add = partial(
-        kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate,
+        kernels.accumulate, tile_rows=rows_a_tile(shape), order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate,
         valid=valid if saturation is None else valid.below(saturation), limit=limit,
     )  # fmt: skip
-    sums = fold_blocks(whole_frames(stack), add, np.add, dark_image, partial_sums=partial_sums)
-    judge = partial(defects.judge, order=order, intercept=intercept, cutoff=cutoff, limits=limits)
-    solved = delayed(judge, pure=True, nout=8)(sums)
-    types = (np.float32,) * 5 + (np.int32, np.int32, np.uint8)
+    sums = fold_tiles(whole_frames(stack), add, np.add, dark_image, tiles=count_tiles(shape), partial_sums=partial_sums)
+    solved = solve_tiles(sums, shape, order=order, intercept=intercept, cutoff=cutoff, limits=limits)
     gain, offset, curvature, gain_error, r_squared, frames_used, frames_saturated, reasons = (
-        xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x")) for image, dtype in zip(solved, types, strict=True)
+        xr.DataArray(image, dims=("y", "x")) for image in solved
     )
     return Response(
         gain=gain, offset=offset, gain_error=gain_error, r_squared=r_squared, frames_used=frames_used, mask=reasons != 0,

@@ -65,5 +65,6 @@ def fit_samples(samples: xr.Dataset, cutoff: float, order: int, intercept: bool)
     """Gain, offset, curvature, gain error and R² (pixel,) of samples that are computed, as `fit_response` finds them."""
     measured, expected = samples.measured.values, samples.expected.values
     sums = np.zeros((kernels.count_planes(order), 1, measured.shape[1]))
-    kernels.add_powers(sums, measured[:, None], expected[:, None], cutoff)
-    return [image[0] for image in kernels.solve(sums, order=order, intercept=intercept, cutoff=cutoff)[:5]]
+    kernels.add_powers(sums, measured[:, None], expected[:, None], 0, cutoff)
+    kernels.check_used(int(sums[kernels.N].max()), cutoff)
+    return [image[0] for image in kernels.solve(sums, order=order, intercept=intercept)[:5]]
