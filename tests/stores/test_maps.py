@@ -11,7 +11,10 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main
+from detcal_pipelines.plan import plan
+from detcal_pipelines.recipe import read_recipe
 
 from detcal import load, open_frames, save
 from detcal.azimuthal import build_bins, integrate
@@ -120,6 +123,18 @@ def test_a_recipe_gives_profiles_of_a_map(suffix, tmp_path, monkeypatch):
     else:
         with h5py.File(tmp_path / "out.nxs") as file:
             assert file["entry/intensity"].attrs["axes"].tolist() == ["sy", "sx", "radial"]
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, *SHAPE), (1, 3, *SHAPE), (2, 5, *SHAPE)])
+@pytest.mark.parametrize("frames", ["", '\nframes = ":"', '\nframes = "1:"'])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 7, 11, 15])
+def test_a_plan_counts_the_blocks_of_a_map(depth, frames, chunks, tmp_path, monkeypatch):
+    """Those of parts of a row end with it; some frames of a map are a stack."""
+    monkeypatch.chdir(tmp_path)
+    write_map(tmp_path / "a.h5", chunks)
+    recipe = read_recipe(write(CORRECT, source=f'path = "a.h5"{frames}\nchunk_frames = {depth}'))
+    planned = plan(recipe, 2**34, 2)
+    assert planned.blocks == build(recipe, planned.depth).data.npartitions
 
 
 def test_steps_that_give_frames_keep_rows_and_columns(tmp_path, monkeypatch):
