@@ -159,11 +159,15 @@ def readings_alone(values: NDArray[Any], frames: xr.DataArray) -> NDArray[Any]:
     """
     recorded = recorded_dtype(frames)
     flags = by_attributes(frames.attrs, recorded) or (by_type(recorded) if RECORDED in frames.attrs else Flags())
-    if flags == Flags():
-        return values
-    for valid in (ALL_NUMBERS.within(*inside(flags.low, flags.high)), *map(of_run, flags.runs)):
-        values = nan_for_flags(values, valid)
-    return values
+    return values if flags == Flags() else nan_where_flagged(values, flags)
+
+
+def nan_where_flagged(values: NDArray[Any], flags: Flags) -> NDArray[np.floating[Any]]:
+    """Some numbers as reals with NaN for what is flagged."""
+    found = nan_for_flags(values, ALL_NUMBERS.within(*inside(flags.low, flags.high)))
+    for run in flags.runs:
+        found = nan_for_flags(found, of_run(run))
+    return found
 
 
 # ------------------------------------------------------------------------------------------- flags and masks of frames

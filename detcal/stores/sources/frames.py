@@ -33,6 +33,7 @@ from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
 from detcal.stores.sources.rows import RowArray, rows_a_chunk
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
+from detcal.stores.sources.together import brought_together
 from detcal.stores.targets.save import load_calibration
 
 WHOLE = -1  # in place of a number of rows, as dask has it
@@ -95,6 +96,8 @@ def open_frames(
     -------
     DataArray (frame, y, x), or (row, column, y, x) of a map
         In the file's own type and units, or counts if it names none; x is whole in each block. A 2-D image is a stack of one frame.
+        Of several files each one's flags hold for its own frames: where they differ, what is flagged is NaN, with a warning; a file that
+        says nothing has those of the others, and one without an axis that the others have NaN in it, with a warning too.
         What has more than 3 dimensions is a map, as of a raster scan, whose first ones have the names that a zarr store gives them, or row
         and column, or, if they are more than two, scan_0, scan_1, …; but images of OME-Zarr, and several files, are a stack.
         Numbers that were packed into integers, by scale_factor and add_offset, are unpacked, as reals.
@@ -109,6 +112,7 @@ def open_frames(
     ------
     InputError
         No such file or dataset, no permission to read it, several that could be meant, a damaged file, frames that there are not,
+        files whose frames are in different units, or of which some were corrected,
         an image_key of another length than the stack, or without the frames asked for; as frames are computed, chunks
         that are damaged, or are gone since the file was opened. Image files after the
         first are opened only when they are computed: frames of another shape or type are refused then.
@@ -123,8 +127,11 @@ def open_frames(
     (('frame', 'y', 'x'), (2, 4, 4))
     """
     whole, source = open_reader(path, dataset)
+    own_flags = dummy is None and valid_range is None
+    whole = brought_together(whole, own_flags=own_flags)
     length = frames_there(whole, newest, source) if newest else whole.shape[0]
-    reader = guarded(turned(chosen(whole, source, frames, length), flip), "frames", grows=bool(newest))
+    part = brought_together(chosen(whole, source, frames, length), own_flags=own_flags)  # flats of several files are several too
+    reader = guarded(turned(part, flip), "frames", grows=bool(newest))
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     if lacks := reader.lacks:
