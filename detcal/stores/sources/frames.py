@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -14,7 +14,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.maps import as_they_lie, cut_by_rows, sizes_of_map
-from detcal.frames.selection import Choice, parse_frames, runs_of
+from detcal.frames.selection import Choice, as_choice, parse_frames, runs_of
 from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
@@ -74,6 +74,7 @@ def open_frames(
         Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
         image_key of an NXtomo file, or the datasets of a Data Exchange file, "projections" (those at alignment positions are none),
         "flats" or "darks". By default a file with an image_key gives its projections, with one warning; any other file all frames.
+        Numbers count in the whole stack, in which an image_key says, as a coordinate, which frames are flats and darks.
         Frames of a map are counted row by row, and those that are asked for are a stack, even if all are (":").
     flip : "ud", "lr" or "both", optional
         Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
@@ -218,18 +219,40 @@ def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) 
     return roles_of(reader, find_key(reader))
 
 
-def roles_beside(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None) -> tuple[str, ...]:
-    """As `roles_in`, without those of which there are some among the frames that are chosen: nobody corrects a flat by itself."""
+class Beside(NamedTuple):
+    """What lies beside the frames of a file that are chosen.
+
+    Attributes
+    ----------
+    roles
+        As `roles_in`, without those of the frames that are meant: nobody corrects a flat by itself.
+    frames
+        Those that are meant: of frames that were chosen by their numbers, if projections are among them, these alone.
+    others
+        What there is in words, if something else was chosen by numbers too; or nothing but that.
+    """
+
+    roles: tuple[str, ...]
+    frames: Choice | None
+    others: str = ""
+
+
+def roles_beside(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None) -> Beside:
+    """Which of projections, flats and darks a file has beside the frames that are chosen, and which of these are meant."""
     reader, source = open_reader(path, dataset)
     key, choice = find_key(reader), parse_frames("projections" if frames is None else frames)
-    if isinstance(choice, str):
-        among = {choice}
-    elif key is None:
-        among = {"projections"}  # which the stack is
-    else:
-        kinds = {int(key.values[number]) for run in runs_of(choice, reader.shape[0], source) for number in run}
-        among = {role for role, number in KEYS.items() if number in kinds}
-    return tuple(role for role in roles_of(reader, key) if role not in among)
+    among, meant, others = {choice if isinstance(choice, str) else "projections"}, frames, ""  # which a stack without a key is
+    if key is not None and not isinstance(choice, str):
+        numbers = [number for run in runs_of(choice, reader.shape[0], source) for number in run]
+        kinds = key.values[numbers]
+        if (kinds == KEYS["projections"]).any():
+            among = {"projections"}
+            meant = as_choice(np.array(numbers)[kinds == KEYS["projections"]].tolist())
+        else:
+            among = {role for role, number in KEYS.items() if number in kinds}
+        if (kinds != KEYS["projections"]).any():
+            others = ImageKey(kinds, key.place).contents()
+    return Beside(tuple(role for role in roles_of(reader, key) if role not in among), meant if others else frames, others)
 
 
 def roles_of(reader: Reader, key: ImageKey | None) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from detcal.errors import InputError
+from detcal.frames.selection import KEY
 from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.joined import Joined, join_lines
 from detcal.stores.sources.missing import MissingPart
-from detcal.stores.sources.nxtomo import ANGLE, INVALID, KEY, ImageKey
+from detcal.stores.sources.nxtomo import ANGLE, INVALID, ImageKey
 from detcal.stores.sources.scanned import Coords
 from detcal.stores.sources.series import Hdf5Series
 
