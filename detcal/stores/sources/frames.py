@@ -19,7 +19,7 @@ from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
-from detcal.stores.damage import guarded, guarding
+from detcal.stores.damage import guarded, guarding, note_missing
 from detcal.stores.sources.choice import Datasets
 from detcal.stores.sources.detectors import detector_says
 from detcal.stores.sources.exchange import in_role
@@ -137,6 +137,7 @@ def open_frames(
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     if lacks := reader.lacks:
         warn_of(source, {"": lacks}, "frames", stacklevel=2)
+        note_missing(source, lacks, "frames")
     block = block_of(reader, wanted_sizes(chunks))
     kind = FrameArray if block[1] == reader.shape[1] else RowArray
     lines = reader.coords()
