@@ -1,6 +1,5 @@
 """What the files of a list say of their frames, each of its own: flags, units, axes, and how they were recorded."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +120,25 @@ def test_frames_that_one_file_packs_are_refused(tmp_path: Path) -> None:
         open_frames([write(tmp_path / "a.h5"), write(tmp_path / "b.h5", scale_factor=2.0)])
 
 
-def test_facts_that_differ_are_left_out(tmp_path: Path) -> None:
-    for name, seconds in (("a", 1.0), ("b", 2.0)):
+def test_facts_that_differ_are_coordinates(tmp_path: Path) -> None:
+    for name, said in (
+        ("a", {"count_time": 1.0, "x_pixel_size": 1e-4}),
+        ("b", {"count_time": 2.0, "x_pixel_size": 1e-4, "sensor_material": "Si"}),
+        ("c", {"count_time": 3.0, "x_pixel_size": 1e-4, "sensor_material": "Si", "distance": 0.2}),
+    ):
         with h5py.File(write(tmp_path / f"{name}.h5"), "r+") as file:
-            file["entry/data"].update({"count_time": seconds, "x_pixel_size": 1e-4})
-    said = rf"left out: exposure_time_s \(1\.0 in {re.escape(str(tmp_path))}/a\.h5::\S+, 2\.0 in .*b\.h5::\S+\)$"
-    with pytest.warns(UserWarning, match=said):
-        frames = open_frames([tmp_path / "a.h5", tmp_path / "b.h5"], dataset="/entry/data/data")
-    assert "exposure_time_s" not in frames.attrs
-    assert frames.pixel_size_x_m == 1e-4
+            file["entry/data"].update(said)
+    a, b, c = (tmp_path / f"{name}.h5" for name in "abc")
+    told = pytest.warns(MissingWarning, match=r"sensor_material is left out: it is not said in .*a\.h5::\S+ and Si in .*b\.h5::\S+$")
+    with told:
+        frames = open_frames([a, b], dataset="/entry/data/data", frames=[3, 0, 1])
+    np.testing.assert_array_equal(frames.coords["exposure_time_s"], [2, 1, 1])
+    assert not {"exposure_time_s", "sensor_material"} & set(frames.attrs)
+    assert frames.attrs["pixel_size_x_m"] == 1e-4
+    with pytest.warns(MissingWarning, match=r"detector_distance_m is NaN where it is not said: it is not said in .*b\.h5::\S+ and 0\.2 in"):
+        frames = open_frames([b, c], dataset="/entry/data/data")
+    np.testing.assert_array_equal(frames.coords["detector_distance_m"], [np.nan, np.nan, 0.2, 0.2])
+    assert frames.sensor_material == "Si"
 
 
 # ------------------------------------------------------------------------------------------------------------------ axes

@@ -29,12 +29,15 @@ class Joined:
     ----------
     flags
         What is no reading in the frames of each reader, where that differs: it is NaN. None, where frames say it as one.
+    facts
+        How frames were recorded, where that differs: a name, and a number of each reader.
     said
         What all say of the frames together, where that is known; else what the first says counts.
     """
 
     readers: tuple[Reader, ...]
     flags: tuple[Flags, ...] = ()
+    facts: tuple[tuple[str, tuple[float, ...]], ...] = ()
     said: dict[str, Any] | None = field(default=None, compare=False)
 
     @cached_property
@@ -76,7 +79,8 @@ class Joined:
         """Lines along the frames, joined; lines along rows and columns where they are the same in all."""
         lines = [reader.coords() for reader in self.readers]
         joined = join_lines(self.readers, lines)
-        others: Coords = {}
+        lengths = [reader.shape[0] for reader in self.readers]
+        others: Coords = {name: (DIMS[0], np.repeat(numbers, lengths), {}) for name, numbers in self.facts}
         for name, (dim, values, attrs) in first_there(self.readers).coords().items():
             each = [line[name][1] for line in lines if name in line and line[name][0] == dim]
             if dim != DIMS[0] and isinstance(values, np.ndarray) and all(np.array_equal(values, line) for line in each):
@@ -107,7 +111,7 @@ class Joined:
             if low < high:
                 part = reader.read(low - begin, high - begin)
                 if self.flags:
-                    part = nan_where_flagged(part, self.flags[place])
+                    part = with_nan_in(part, self.flags[place], self.dtype)
                 if len(part) == stop - start:
                     return part.astype(self.dtype, copy=False)
                 block = block if len(block) else np.empty((stop - start, *self.shape[1:]), self.dtype)
@@ -118,6 +122,14 @@ class Joined:
 def first_there(readers: tuple[Reader, ...]) -> Reader:
     """The first part that is not missing."""
     return next(reader for reader in readers if not isinstance(reader, MissingPart))
+
+
+def with_nan_in(frames: Block, flags: Flags, dtype: np.dtype[Any]) -> Block:
+    """Frames as reals with NaN for what is flagged, one at a time: little is held beside them."""
+    found = np.empty(frames.shape, dtype)
+    for frame, into in zip(frames, found, strict=True):
+        into[...] = nan_where_flagged(frame, flags)
+    return found
 
 
 def parts_of(reader: Reader) -> list[Reader]:

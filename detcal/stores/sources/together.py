@@ -1,11 +1,12 @@
 """What the files of a list say of their frames, brought together: what holds for all of them, and what for those of each alone.
 
-Frames have one set of attributes. So flags that differ are applied file by file, as NaN; facts that differ are left out; and what must
-not differ, since frames would not be comparable, is refused: units, and what was corrected.
+Frames have one set of attributes. So flags that differ are applied file by file, as NaN; facts that differ become coordinates; and what
+must not differ, since frames would not be comparable, is refused: units, and what was corrected.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def brought_together(reader: Reader, *, own_flags: bool) -> Reader:
     MissingWarning
         A file that says nothing, in a list in which others do: what these say holds for it.
     UserWarning
-        Files that flag different numbers, mask different pixels, or were recorded differently.
+        Files that flag different numbers, or mask different pixels.
     """
     if not isinstance(reader, Joined) or reader.said is not None:
         return reader
@@ -50,20 +51,25 @@ def brought_together(reader: Reader, *, own_flags: bool) -> Reader:
     names, says = [name_of(part) for part in there], [said_by(part) for part in there]
     check_same_corrections(names, says)
     said = {name: value for name, value in says[0].items() if name not in (*RANGE, MISSING)} | units_of(names, says)
-    for name in differing_facts(names, says):
-        said.pop(name, None)
+    facts = differing_facts(names, says)
+    said = {name: value for name, value in said.items() if name not in facts}
+    lines = tuple((name, of_all(there, numbers, parts)) for name, numbers in facts.items() if numbers)
     kinds = (part.attrs().get(RECORDED) for part in parts if part.lacks is not None)
     recorded = next((kind for kind in kinds if kind is not None), None)
     said |= {} if recorded is None else {RECORDED: recorded}
     warn_of_masks(there, names)
     found = flags_of(there, names, says) if own_flags else []
     if len(set(found)) > 1:
-        each = dict(zip(map(id, there), found, strict=True))
-        flags = tuple(each.get(id(part), Flags()) for part in parts)
         without = {name: value for name, value in said.items() if name != RECORDED}
-        return Joined(tuple(parts), flags, without | {MISSING: float("nan")})
+        return Joined(tuple(parts), of_all(there, found, parts, Flags()), lines, without | {MISSING: nan})
     speaker = next((each for each in says if flags_in(each)), {})
-    return Joined(tuple(parts), (), said | flags_in(speaker))
+    return Joined(tuple(parts), (), lines, said | flags_in(speaker))
+
+
+def of_all(there: Sequence[Reader], values: Sequence[Any], parts: Sequence[Reader], other: Any = nan) -> tuple[Any, ...]:
+    """Values of the parts that are there, with another one for those that are missing."""
+    known = dict(zip(map(id, there), values, strict=True))
+    return tuple(known.get(id(part), other) for part in parts)
 
 
 def said_by(reader: Reader) -> dict[str, Any]:
@@ -144,17 +150,21 @@ def units_of(names: Sequence[str], says: Sequence[Attrs]) -> dict[str, str]:
     return {"units": units}
 
 
-def differing_facts(names: Sequence[str], says: Sequence[Attrs]) -> list[str]:
-    """What not all files say alike of how their frames were recorded; says so."""
-    found = {name: next((place for place, said in enumerate(says) if said.get(name) != says[0].get(name)), None) for name in FACTS}
-    told = [
-        f"{name} ({says[0].get(name, 'not said')} in {names[0]}, {says[place].get(name, 'not said')} in {names[place]})"
-        for name, place in found.items()
-        if place is not None
-    ]
-    if told:
-        warnings.warn(f"the files of a list were not recorded alike; this is left out: {', '.join(told)}", stacklevel=4)
-    return [name for name, place in found.items() if place is not None]
+def differing_facts(names: Sequence[str], says: Sequence[Attrs]) -> dict[str, list[float]]:
+    """What the files do not say alike of how their frames were recorded, as numbers of each; none of what is a text, which is told."""
+    found: dict[str, list[float]] = {}
+    for name in FACTS:
+        values = [said.get(name) for said in says]
+        other = next((place for place, value in enumerate(values) if value != values[0]), None)
+        if other is None:
+            continue
+        are_texts = any(isinstance(value, str) for value in values)
+        found[name] = [] if are_texts else [nan if value is None else float(value) for value in values]
+        if are_texts or None in values:
+            kept = "is left out" if are_texts else "is NaN where it is not said"
+            told = [f"{'not said' if values[place] is None else values[place]} in {names[place]}" for place in (0, other)]
+            warnings.warn(f"{name} {kept}: it is {' and '.join(told)}", MissingWarning, stacklevel=4)
+    return found
 
 
 def warn_of_masks(there: Sequence[Reader], names: Sequence[str]) -> None:
