@@ -8,11 +8,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.frames.corrections import corrections_of
+from detcal.frames.flags import by_attributes
 from detcal.frames.limits import find_limit
 from detcal.frames.maps import frames_of_map
+from detcal.frames.negative import ADVICE
 from detcal.frames.readings import Floats, values_and_known
 from detcal.frames.stack import DIMS, as_stack
-from detcal.frames.valid import find_readings
+from detcal.frames.valid import find_readings, recorded_dtype
 from detcal.stores.sources.choice import Datasets
 from detcal.stores.sources.facts import FACTS
 from detcal.stores.sources.frames import open_frames, roles_in
@@ -103,8 +105,10 @@ def look_at(frames: PathOrName | xr.DataArray, dataset: Datasets = None) -> Samp
     _, valid = alone[0]
     found, known = values_and_known(values, valid)
     found[~known] = np.nan
+    dtype = recorded_dtype(stack)
+    is_counted = dtype.kind == "i" and by_attributes(stack.attrs, dtype) is None
     saturated = None if limit is None else values >= limit
-    return Sample(numbers, found, in_general(stack, numbers) | shares(found, saturated, limit) | beside | of_attributes(stack))
+    return Sample(numbers, found, in_general(stack, numbers) | shares(found, saturated, limit, is_counted) | beside | of_attributes(stack))
 
 
 def opened(path: PathOrName, dataset: Datasets) -> tuple[xr.DataArray, dict[str, str]]:
@@ -133,11 +137,14 @@ def in_general(stack: xr.DataArray, numbers: NDArray[np.int64]) -> dict[str, str
     }
 
 
-def shares(found: Floats, saturated: NDArray[np.bool_] | None, limit: float | None) -> dict[str, str]:
-    """What part of the pixels was not measured, is saturated, and is zero; and the readings."""
+def shares(found: Floats, saturated: NDArray[np.bool_] | None, limit: float | None, is_counted: bool) -> dict[str, str]:
+    """What part of the pixels was not measured, is saturated, and is zero; of counts that nobody explains, is negative; the readings."""
     known = found[~np.isnan(found)]
+    below = known[known < 0]
+    negative = {"negative": f"{share(found < 0)} ({below.min():.6g} to {below.max():.6g}): flags? Then say {ADVICE}"} if below.size else {}
     return {
         "not measured": share(np.isnan(found)),
+        **(negative if is_counted else {}),
         "saturated": "no limit is known" if saturated is None else f"{share(saturated)} ({limit:.7g} or more)",
         "zero": share(found == 0),
         "readings": f"{known.min():.6g} to {known.max():.6g}, half of them up to {np.median(known):.6g}" if known.size else "none",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from detcal.azimuthal import kernels
 from detcal.azimuthal.calibration import AzimuthalBins
 from detcal.errors import InputError
+from detcal.frames.beside import with_flags_of
 from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.jit import kernel as compiled
 from detcal.frames.lanes import in_order, reading
@@ -40,6 +41,7 @@ def take_off(
         raise InputError("expected either bins with a dark, or darks of the frames, got both: build the bins without dark=")
     if options["model"] == kernels.HYBRID:
         raise InputError('expected error_model "azimuthal" or "poisson" where there are darks, got "hybrid"')
+    darks = with_flags_of(stack, darks, "darks")
     given, valid = find_readings(as_stack_of(bins.shape, "bins", darks, "darks"), detector=bins.detector_dummy, beside=True)
     if len(stack) % len(given):
         raise InputError(

@@ -7,6 +7,7 @@ from operator import index
 from typing import Any, Literal, get_args
 
 import numpy as np
+import xarray as xr
 
 from detcal.errors import InputError
 
@@ -16,9 +17,11 @@ Runs = tuple[range, ...]
 
 ROLES: tuple[str, ...] = get_args(Role)
 # Coordinates of frames from a file in which projections, flats and darks are one stack:
+KEY, PROJECTION = "image_key", 0  # what each frame is, where that is not the same; and what projections are
 NUMBER = "frame_number"  # in that stack
 BEFORE = "projections_before"  # of flats alone, in all of the stack: whichever projections are chosen, it tells which were taken together
 SLICE = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*(-?\d+)?\s*)?")
+MOST_NAMED = 20  # numbers in a message
 EXPECTED = 'a number, a list of numbers, a slice such as "10:50" or "::2", or "projections", "flats" or "darks"'
 
 
@@ -101,3 +104,36 @@ def text_of(part: slice) -> str:
     """A slice as it is written in a recipe."""
     ends = ["" if each is None else str(each) for each in (part.start, part.stop, part.step)]
     return f'"{":".join(ends if part.step is not None else ends[:2])}"'
+
+
+def as_choice(numbers: Sequence[int]) -> Choice:
+    """Numbers of frames as they are written in a recipe: a slice if they follow each other."""
+    runs = consecutive(numbers)
+    return f"{runs[0].start}:{runs[0].stop}" if len(runs) == 1 else list(numbers)
+
+
+def check_projections(frames: xr.DataArray) -> None:
+    """Refuse projections among which are flats or darks of the same file.
+
+    Raises
+    ------
+    InputError
+        How many there are, and how to leave them out.
+    """
+    if KEY not in frames.coords or frames.coords[KEY].shape != frames.shape[:1]:
+        return
+    are = np.asarray(frames.coords[KEY] == PROJECTION)
+    if not are.any() or are.all():
+        return
+    written = as_written(as_choice(np.asarray(frames.coords.get(NUMBER, np.arange(len(are))))[are].tolist()))
+    raise InputError(
+        f"expected projections, got {len(are)} frames of which {len(are) - sum(are)} are none by their {KEY}: leave those out, in a recipe "
+        f'by [input] frames = {written} (or "projections": all there are), in Python by frames[frames.{KEY} == {PROJECTION}]'
+    )
+
+
+def as_written(choice: Any) -> str:
+    """A choice of frames as a recipe has it; of many numbers the first."""
+    if not isinstance(choice, list):
+        return f'"{choice}"' if isinstance(choice, str) else str(choice)
+    return f"[{', '.join(map(str, choice[:MOST_NAMED]))}{', …' * (len(choice) > MOST_NAMED)}]"

@@ -12,7 +12,9 @@ stand for "no reading", the first source that speaks wins:
 In a result all numbers are readings: what only a geometry can say of raw frames is to be said before the first operation. A recipe does
 so by itself.
 
-Negative numbers are readings, unless a source says otherwise. Numbers are compared as float32, as which kernels take them.
+A dark or a flat that says nothing itself has the flags of the frames that it is beside, see `detcal.frames.beside`. Negative numbers are
+readings, unless a source says otherwise; where nobody says anything of whole ones, a warning does. Numbers are compared as float32, as
+which kernels take them.
 """
 
 import warnings
@@ -28,6 +30,7 @@ from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.flags import MISSING, RANGE, Dummy, Flags, Run, by_attributes, by_caller, by_detector, by_type, can_hold
 from detcal.frames.graph import map_frames
+from detcal.frames.negative import watched
 from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
@@ -71,7 +74,8 @@ def find_readings(
     Warns
     -----
     UserWarning
-        0 counts are no reading, by nothing but the detector's model: X-Spectrum's.
+        0 counts are no reading, by nothing but the detector's model: X-Spectrum's. Numbers below 0 are readings, though the detector's
+        model flags them, since a source before it does not; or, once frames are computed, since nobody says anything of them.
     """
     dtype = recorded_dtype(stack)
     if beside and dummy is not None and not can_hold(dtype, dummy):
@@ -84,7 +88,27 @@ def find_readings(
             " give dummy=, the number that is none, or dummy=nan",
             stacklevel=4,
         )
+    if flags is not sources[-1]:
+        warn_of_others(flags, sources[-1])
+    if dtype.kind == "i" and not any(sources):
+        stack = watched(stack)
     return for_kernels(stack, flags, dtype)
+
+
+def warn_of_others(flags: Flags, detector: Flags | None) -> None:
+    """Say so where a detector flags numbers below 0 that the source which comes first leaves out, as if they were readings."""
+    if detector is None or flags == Flags():  # which says that all numbers are readings
+        return
+    # of -3 to -1, which pyFAI has of Dectris' -2 and -1, not the first: what lies beyond the dummy is its delta_dummy alone
+    numbers = [number for first, last in detector.runs if last < 0 for number in range(round((first + last) / 2), int(last) + 1)]
+    left = [number for number in numbers if number >= flags.low and not any(first <= number <= last for first, last in flags.runs)]
+    if left:
+        warnings.warn(
+            f"the detector of the geometry flags {left} too: here these are readings, since the frames, or dummy=, say that other numbers "
+            f"stand for none. Give all of them, where frames are opened ([input] of a recipe): dummy = [..., {', '.join(map(str, left))}]; "
+            "or dummy = nan, if none does",
+            stacklevel=4,
+        )
 
 
 def recorded_dtype(stack: xr.DataArray) -> np.dtype[Any]:
@@ -159,11 +183,15 @@ def readings_alone(values: NDArray[Any], frames: xr.DataArray) -> NDArray[Any]:
     """
     recorded = recorded_dtype(frames)
     flags = by_attributes(frames.attrs, recorded) or (by_type(recorded) if RECORDED in frames.attrs else Flags())
-    if flags == Flags():
-        return values
-    for valid in (ALL_NUMBERS.within(*inside(flags.low, flags.high)), *map(of_run, flags.runs)):
-        values = nan_for_flags(values, valid)
-    return values
+    return values if flags == Flags() else nan_where_flagged(values, flags)
+
+
+def nan_where_flagged(values: NDArray[Any], flags: Flags) -> NDArray[np.floating[Any]]:
+    """Some numbers as reals with NaN for what is flagged."""
+    found = nan_for_flags(values, ALL_NUMBERS.within(*inside(flags.low, flags.high)))
+    for run in flags.runs:
+        found = nan_for_flags(found, of_run(run))
+    return found
 
 
 # ------------------------------------------------------------------------------------------- flags and masks of frames
@@ -204,7 +232,10 @@ def with_detector(frames: xr.DataArray, detector: Dummy | None) -> xr.DataArray:
     """Frames with what the detector that took them flags, as attributes, for operations that do not know it; not 0, which is mostly a
     reading. As they are, where their own attributes speak, which come first."""
     flags = by_detector(detector, recorded_dtype(frames))
-    if flags is None or by_attributes(frames.attrs, frames.dtype) is not None:
+    own = by_attributes(frames.attrs, frames.dtype)
+    if own is not None:
+        warn_of_others(own, flags)
+    if flags is None or own is not None:
         return frames
     numbers = [number for first, last in flags.runs if last - first < MOST_FLAGS for number in np.arange(first, last + 1).tolist()]
     return frames if not numbers or 0 in numbers else frames.drop_attrs(deep=False).assign_attrs(frames.attrs | {MISSING: numbers})

@@ -13,10 +13,12 @@ from dask.delayed import delayed
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.averages import Average, check_average
+from detcal.frames.beside import with_flags_of
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
 from detcal.frames.graph import fold_tiles, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.maps import over_maps
+from detcal.frames.selection import check_projections
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import correction, defects, kernels
@@ -157,6 +159,7 @@ def fit_response(
     if dark is not None:
         refuse_twice(stack, ["dark"], "leave the dark out", "a sweep")
     shape = stack.shape[1:]
+    dark = with_flags_of(stack, dark, "a dark")
     limit = find_limit(stack, saturation)
     stack, valid = find_readings(stack, dummy=dummy)
     dark_image = delayed(as_dark_image(dark, mask, shape, dummy=dummy, saturation=saturation, average=average))
@@ -207,7 +210,8 @@ def correct_response(
     response : Response, optional
         From `fit_response`, `detcal.load` or `Response.from_gain`.
     dark : (y, x) or (frame, y, x), or number, optional
-        Dark image, or dark frames to be averaged. Taken off the frames and the flat. A number is that of all pixels.
+        Dark image, or dark frames to be averaged. Taken off the frames and the flat. A number is that of all pixels. Darks and flats that
+        say nothing of it have the flags of the frames.
     flat : (y, x) or (frame, y, x), optional
         Sample-free image, or frames to be averaged. With a response it is smoothed as in the fit, so that its own noise makes no rings.
     flat_positions : str or numbers, optional
@@ -260,7 +264,8 @@ def correct_response(
     Raises
     ------
     InputError
-        Here, for shapes and options, and for frames that say they have had a gain, a dark, a flat or a normalization already; when
+        Here, for shapes and options, for projections among which are flats or darks of their file, by an image_key, and for frames that
+        say they have had a gain, a dark, a flat or a normalization already; when
         computed, for a flat that is nowhere brighter than its dark, or all of it saturated.
 
     Notes
@@ -295,6 +300,9 @@ def correct_response(
     check_average(average)
     check_correction(shape, response, dark, flat, flat_positions, residual_sigma, fill)
     check_eigenflats(flat_model, flat_components, flat, flat_positions)
+    if dark is not None or flat is not None:
+        check_projections(stack)
+    dark, flat = with_flags_of(stack, dark, "a dark"), with_flags_of(stack, flat, "a flat")
     given = {"dark": dark, "gain": response, "flat": flat, "normalization": normalization}
     done = [name for name, each in given.items() if each is not None]
     refuse_twice(stack, done, "leave out what was done: dark, flat, normalization, or the whole correction")

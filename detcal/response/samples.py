@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.beside import with_flags_of
 from detcal.frames.graph import map_frames
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
@@ -36,6 +37,7 @@ def sample_pixels(
     stack = as_stack(sweep, "a sweep")
     shape = stack.shape[1:]
     places = choose_pixels(shape, n_pixels, pixels, seed)
+    dark = with_flags_of(stack, dark, "a dark")
     stack, valid = find_readings(stack)
     sample = partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate, valid=valid)
     both = map_frames(

@@ -5,6 +5,8 @@ beside the output, in which whoever drives the run finds it: tasks may be at wor
 NaN needs reals. So the first damage among whole numbers ends the tasks (`DamageFound`), and the run goes on with frames of a type that
 has NaN: what follows from the type (kernels, memory, the results' types, and whether steps look for what is missing) is known beforehand.
 
+What is not there at all is noted likewise when the input is opened: a run tells it as what it could not read.
+
 Files that change while a run reads them end it: nothing is to be made of two versions.
 """
 
@@ -24,7 +26,8 @@ from uuid import uuid4
 import numpy as np
 
 from detcal.errors import InputError, RunError
-from detcal.stores.absence import with_nan
+from detcal.frames.selection import consecutive
+from detcal.stores.absence import Lacks, with_nan
 from detcal.stores.sources.readers import Around, Block, Reader, recorded_as
 from detcal.stores.sources.urls import is_url
 
@@ -56,6 +59,7 @@ class Guard:
     unread: Spans = ()
 
 
+MISSING = "missing"  # in a note: these frames were never there, which is known before any is read
 GUARD: ContextVar[Guard | None] = ContextVar("detcal_guard", default=None)
 
 
@@ -75,6 +79,17 @@ def guarded(reader: Reader, unit: str, *, grows: bool = False) -> Reader:
     if guard is None:
         return reader
     return Guarded(reader, guard, unit, {file: state_of(file) for file in reader.files(0, reader.shape[0])}, grows)
+
+
+def note_missing(source: str, lacks: Lacks, unit: str) -> None:
+    """Note for a run what is missing of its input, in so called frames; frames of which a part is there are told by a warning alone."""
+    guard = GUARD.get()
+    if guard is None or not lacks.whole.any():
+        return
+    for run in consecutive(np.flatnonzero(lacks.whole).tolist()):
+        reason = f"never written, or lost{lacks.hint}"
+        note = {"file": source, "unit": unit, "frames": [run.start, run.stop - 1], "reason": reason, MISSING: True}
+        write_note(Path(guard.folder), note)
 
 
 def state_of(file: str) -> State:

@@ -22,7 +22,7 @@ from detcal.stores.sources.frames import WHOLE
 from detcal_pipelines.copying import Copy
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
-from detcal_pipelines.steps.sources import modified_times
+from detcal_pipelines.steps.sources import DarkSource, FlatSource, modified_times, taken_with
 from detcal_pipelines.steps.step import Step
 
 KEPT = 8  # things that steps have prepared: matrices of a few steps
@@ -60,11 +60,12 @@ def trace(recipe: Recipe, depth: int | None = None, begun: int = 1, copy: Copy |
 def stages_of(recipe: Recipe, data: Any, depth: int | None, begun: int) -> list[Stage]:
     """The stages of a recipe for these frames."""
     stages: list[Stage] = []
-    flags = {} if recipe.input is None else {name: data.attrs[name] for name in FLAGS if name in data.attrs}
+    raw = None if recipe.input is None else data
+    flags = {} if raw is None else {name: raw.attrs[name] for name in FLAGS if name in raw.attrs}
     for step in recipe.steps:
-        with named(step):
+        with named(step), taken_with(raw):
             suited = step.for_data(data)
-            ready = prepared(suited)
+            ready = prepared(suited, str(flags) if takes_flags(suited) else "")
             placed = suited.in_blocks(depth, begun)
             result = found_once(recipe, str(flags), [*(stage.step for stage in stages), placed], placed.build(data, ready))
             check_frames(suited, result)
@@ -142,17 +143,23 @@ def check_frames(step: Step[Any], result: Any) -> None:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a step prepares; equal to others of the same options and files, as they were when they were modified."""
+    """What a step prepares; equal to others of the same options and files, as they were when they were modified, and flags of frames."""
 
     kind: type[Step[Any]]
     options: str
     modified: tuple[int, ...]
+    flags: str
     step: Step[Any] = field(compare=False)
 
 
-def prepared(step: Step[Any]) -> Any:
+def prepared(step: Step[Any], flags: str = "") -> Any:
     """What a step has prepared: the same object each time, since a run checks its steps, plans, and builds them."""
-    return prepare_once(Preparation(type(step), step.model_dump_json(), modified_times(step), step))
+    return prepare_once(Preparation(type(step), step.model_dump_json(), modified_times(step), flags, step))
+
+
+def takes_flags(step: Step[Any]) -> bool:
+    """Whether a step names darks or flats, which have the flags of the frames."""
+    return any(isinstance(source, DarkSource | FlatSource) for _, source in step)
 
 
 @lru_cache(maxsize=KEPT)

@@ -122,7 +122,9 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 @OVERWRITE
 @click.option("--restart", is_flag=True, help="Begin anew, whatever a run that broke off has done.")
 @click.option("--log", type=click.Path(path_type=Path), help="Add to this file what is done, when.")
-@click.option("--max-bad", type=click.IntRange(min=0), help="Frames or spectra that may be unreadable; default: any number, but not all.")
+@click.option(
+    "--max-bad", type=click.IntRange(min=0), help="Frames or spectra that may be unreadable or missing; default: any number, but not all."
+)
 @click.option("--strict", is_flag=True, help="As --max-bad 0.")
 @click.option(
     "--dry-run", is_flag=True, help="Run one block of everything on this machine, keep nothing, and tell how long the run will take."
@@ -142,7 +144,8 @@ def run(
 ) -> None:
     """Run a recipe; one that broke off goes on where it stopped. Beside the output a report of it is written.
 
-    Frames and spectra of the input that cannot be read become NaN, are listed in ledger and report, and make the exit code 3.
+    Frames and spectra of the input that cannot be read, or are not there, become NaN, are listed in ledger and report, and make the exit
+    code 3.
     """
     from rich.console import Console
 

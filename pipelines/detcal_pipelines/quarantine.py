@@ -1,4 +1,4 @@
-"""Quarantine: what of a run's input cannot be read becomes NaN, is listed in the ledger, and the run goes on.
+"""Quarantine: what of a run's input cannot be read, or is not there, becomes NaN, is listed in the ledger, and the run goes on.
 
 Tasks note damage in a folder beside the output, which the driver reads as blocks end. See detcal.stores.damage for what they do.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import zarr
 
 from detcal.errors import InputError, RunError
-from detcal.stores.damage import DamageFound, Guard, read_notes
+from detcal.stores.damage import MISSING, DamageFound, Guard, read_notes
 from detcal.stores.targets.replacing import remove
 from detcal.stores.targets.save import as_dataset
 from detcal.stores.targets.zarr_store import METADATA, NUMBERS
@@ -69,7 +69,7 @@ class Quarantine:
     def guard(self) -> Guard:
         """How the run is to read its input."""
         unread = tuple((note["frames"][0], note["frames"][1]) for note in self.noted if DEATHS in note)
-        return Guard(str(self.places.bad), bool(self.noted), unread)
+        return Guard(str(self.places.bad), any(MISSING not in note for note in self.noted), unread)
 
     def look_again(self) -> None:
         """See to it that nothing is missed: two notes of one moment cannot be told by when the folder was changed."""
@@ -104,6 +104,11 @@ class Quarantine:
         cut = ledger.history.header["cut"]
         if self.noted and self.noted[0]["unit"] == cut["unit"] and number_of(self.noted) >= cut["length"]:
             raise InputError(f"nothing of the input can be read: {self.describe()}")
+
+    def check_missing(self) -> None:
+        """Refuse more than is allowed of what is known to be missing now that the input was opened: before anything is computed."""
+        self.gather()
+        self.check()
 
     def check(self) -> None:
         """Refuse more than is allowed.

@@ -1,6 +1,7 @@
 """A recipe: TOML read into typed models."""
 
 import tomllib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from detcal.errors import InputError, RecipeError
 from detcal.frames.maps import frames_of_map
+from detcal.frames.selection import as_written
 from detcal.stores import open_frames, roles_beside
 from detcal.stores.damage import Guard, guarding
 from detcal_pipelines.mistakes import describe_mistakes
@@ -180,18 +182,26 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def what_the_file_of_the_frames_holds_beside_them(self) -> "Recipe":
-        """Flats and darks that a file tells from the frames that are chosen are those of the first step, unless it names others."""
+        """Flats and darks that a file tells from the frames that are chosen are those of the first step, unless it names others; and no
+        frames that it corrects."""
         first, frames = self.steps[0], self.input
-        absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
-        if frames is None or not absent:
+        if frames is None or not first.beside:
             return self
         try:
-            roles = roles_beside(frames.path, frames.dataset, frames.frames)
+            beside = roles_beside(frames.path, frames.dataset, frames.frames)
         except InputError:  # which is told where the frames are opened
             return self
         where = {"path": frames.path, "dataset": frames.dataset, "flip": frames.flip}
-        found = {name: kind(**where) for name, kind in absent.items() if kind.role in roles}
-        self.steps[0] = first.model_copy(update=found)
+        absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
+        self.steps[0] = first.model_copy(update={name: kind(**where) for name, kind in absent.items() if kind.role in beside.roles})
+        if beside.others:
+            taken = "all of them" if beside.frames == frames.frames else f"the projections, frames = {as_written(beside.frames)}"
+            warnings.warn(
+                f"frames = {as_written(frames.frames)} counts in the whole stack, and means {beside.others} by its image_key: "
+                f"{first.operation} takes {taken}",
+                stacklevel=2,
+            )
+            self.input = frames.model_copy(update={"frames": beside.frames})
         return self
 
     @property

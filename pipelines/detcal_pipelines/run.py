@@ -197,8 +197,8 @@ class Job:
         for remains in remains_in(self.places.output.parent):
             if remains.output != self.places.output and not remains.held and remains.files != (Places.of(remains.output).lock,):
                 warnings.warn(f"left by a run that broke off: {remains.describe()}; detcal clean removes it", stacklevel=2)
-        result = build(self.recipe)
-        check_result(self.recipe, result, overwrite=self.recipe.output.overwrite)
+        check_result(self.recipe, result := build(self.recipe), overwrite=self.recipe.output.overwrite)
+        self.quarantine.check_missing()
         self.basis = fingerprint(self.recipe, sources_of(self.recipe, result))
         restart = self.restart or (bool(self.quarantine.noted) and types_differ(self.places, result))
         history = to_go_on(self.places, self.basis, restart=restart)

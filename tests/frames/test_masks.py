@@ -60,6 +60,7 @@ def test_a_mask_may_be_a_file_or_a_response(tmp_path, mask):
             detcal.open_frames(tmp_path / "raw.npy", mask=tmp_path / given_)
 
 
+@pytest.mark.filterwarnings("ignore:counts below 0")  # of the CCD, of whose numbers nobody says anything
 @pytest.mark.parametrize(
     ("detector", "expected"), [("PILATUS3 6M, 60-0114", 100), ("Dectris Eiger 1M", 100), ("some CCD", (62 * 100 - 2) / 64)]
 )

@@ -76,6 +76,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:counts below 0")  # which tests/frames/test_negative.py looks at
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_one_rule_says_in_all_subjects_what_was_measured(subject, case):

@@ -58,7 +58,8 @@ def test_masks_of_the_file_and_of_its_user_add_up(tmp_path):
     opened = detcal.open_frames(tmp_path / "a.h5", dataset="entry/data/data", mask=own)
     np.testing.assert_array_equal(np.isnan(opened[0]), own | (bad() & 0xFFFF > 0))
     write(tmp_path / "b.h5", pixel_mask=own.astype(np.int8))
-    both = detcal.open_frames([tmp_path / "a.h5", tmp_path / "b.h5"], dataset="entry/data/data")
+    with pytest.warns(UserWarning, match="mask different pixels"):
+        both = detcal.open_frames([tmp_path / "a.h5", tmp_path / "b.h5"], dataset="entry/data/data")
     np.testing.assert_array_equal(np.isnan(both[0]), own | (bad() & 0xFFFF > 0))
 
 

@@ -1,6 +1,7 @@
 """Flats and darks that lie beside the projections: in datasets of their own (Data Exchange), and taken by a recipe without a word."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,60 @@ def test_the_flats_of_some_projections_are_those_of_all(tmp_path: Path, frames: 
     np.testing.assert_array_equal(correct_response(some, flat=flat, dark=0).sortby("frame_number"), wanted)
 
 
+@pytest.mark.parametrize(
+    ("frames", "means", "taken", "numbers"),
+    [("5:9", "2 projections, 2 flats", '"7:9"', [7, 8]), (":", "5 projections, 6 flats, 3 darks", '"7:12"', [*range(7, 12)]),
+     ([13, 9, 0, 7, 8], "3 projections, 1 flat, 1 dark", "[9, 7, 8]", [9, 7, 8])],
+)  # fmt: skip
+@pytest.mark.parametrize("response", ["", 'response = "gain.zarr"'])
+@pytest.mark.filterwarnings("ignore:frames = ")
+def test_of_numbers_that_mean_flats_and_darks_too_the_projections_are_corrected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: Any, means: str, taken: str, numbers: list[int], response: str
+) -> None:
+    """By the flats and darks of the file, of which those that were among the numbers are some."""
+    monkeypatch.chdir(tmp_path)
+    stack = make(KEY)
+    stack[KEY == 0] += 100 * np.arange(5, dtype=np.uint16)[:, None, None]
+    write_tomo(tmp_path / "scan.nxs", stack=stack, key=KEY, angles=np.arange(len(KEY)))
+    save(Response.from_gain(np.ones(SHAPE)), "gain.zarr")
+    write(f'operation = "correct_response"\n{response}', source=f'path = "scan.nxs"\nframes = {json.dumps(frames)}', output="out.zarr")
+    said = f"counts in the whole stack, and means {means} by its image_key: correct_response takes the projections, frames = {taken}"
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        read_recipe(tmp_path / "r.toml")
+    done = CliRunner().invoke(main, ["run", "r.toml", "--memory", "4GiB"])
+    assert done.exit_code == 0, done.output
+    expected = 0.5 + (np.array(numbers) - 7) / 100
+    np.testing.assert_allclose(open_frames("out.zarr").values, np.broadcast_to(expected[:, None, None], (len(numbers), *SHAPE)), rtol=1e-6)
+
+
+def test_numbers_that_mean_flats_alone_are_corrected_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_nxtomo(tmp_path / "scan.nxs")
+    with pytest.warns(UserWarning, match=r'"3:5" counts in .* means 2 flats by its image_key: correct_response takes all of them$'):
+        recipe = read_recipe(write('operation = "correct_response"', source='path = "scan.nxs"\nframes = "3:5"'))
+    assert recipe.input.frames == "3:5"  # type: ignore[union-attr]
+    step: Any = recipe.steps[0]
+    assert (step.flat, step.dark.role) == (None, "darks")
+
+
+def test_flats_among_projections_are_refused_with_advice_that_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_nxtomo(tmp_path / "scan.nxs")
+    some, dark = open_frames(path, frames="5:9"), open_frames(path, frames="darks")
+    with pytest.raises(
+        InputError, match=r'got 4 frames of which 2 are none by their image_key: .* frames = "7:9" .* in Python by frames\['
+    ):
+        correct_response(some, dark=dark)
+    assert correct_response(some[some.image_key == 0], dark=dark).shape == (2, *SHAPE)
+    assert correct_response(some, Response.from_gain(np.ones(SHAPE))).shape == (4, *SHAPE)  # gains are those of all
+    behind = '[[steps]]\noperation = "correct_response"\ndark = "scan.nxs"'
+    for frames, good in (("5:9", False), ("7:9", True)):
+        written = write(f'operation = "remove_zingers"\n{behind}', source=f'path = "scan.nxs"\nframes = "{frames}"')
+        done = CliRunner().invoke(main, ["check", str(written)])
+        assert (done.exit_code == 0) == good, done.output
+        assert ('in a recipe by [input] frames = "7:9"' in done.output) != good
+
+
 @pytest.mark.filterwarnings("ignore:.*has an image_key")
 @pytest.mark.parametrize(
     ("name", "frames"),
@@ -135,8 +190,6 @@ def test_what_a_recipe_names_comes_before_what_lies_beside_the_frames(tmp_path: 
     for source, dark, flat in (
         ('path = "scan.nxs"', "dark.npy", "scan.nxs"),
         ('path = "scan.nxs"\nflip = "ud"', "dark.npy", "scan.nxs"),
-        ('path = "scan.nxs"\nframes = ":"', "dark.npy", None),
-        ('path = "scan.nxs"\nframes = "5:9"', "dark.npy", None),
         ('path = "scan.nxs"\nframes = "flats"', "dark.npy", None),
         ('path = "scan.nxs"\nframes = [11, 7]', "dark.npy", "scan.nxs"),
         ('path = ["scan.nxs"]', "dark.npy", "scan.nxs"),

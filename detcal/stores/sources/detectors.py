@@ -26,4 +26,4 @@ def _(reader: Hdf5Reader | Hdf5Series) -> Said:
 def _(reader: Joined) -> Said:
     said = [detector_says(each) for each in reader.readers]
     masks = {id(each.mask): each.mask for each in said if each.mask is not None}
-    return Said(reduce(np.logical_or, masks.values()) if masks else None, said[0].attrs)
+    return Said(reduce(np.logical_or, masks.values()) if masks else None)  # of attributes, what is said together is the reader's own

@@ -1,7 +1,7 @@
 """What files say of how their frames were recorded, as attributes of the frames with units in their names; read out of Dectris' headers."""
 
 import re
-from math import inf, isfinite
+from math import inf, isfinite, pi
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ SECONDS = {
 }  # fmt: skip
 PIXELS = {"pixel": 1.0, "px": 1.0}
 KEV = {"keV": 1.0, "kev": 1.0, "eV": 1e-3, "ev": 1e-3, "J": 1 / 1.602176634e-16}
+
+RADIANS = {"rad": 1.0, "radian": 1.0, "deg": pi / 180, "degree": pi / 180, "°": pi / 180, "mrad": 1e-3}
 
 FACTS = (
     "sensor_material", "sensor_thickness_m", "wavelength_m", "energy_kev", "detector_distance_m", "beam_center_x_px", "beam_center_y_px",
@@ -85,3 +87,20 @@ def converted(value: float, units: str, factors: dict[str, float], default: str)
     sign = units.strip() or default
     factor = factors.get(sign, factors.get(sign.lower().removesuffix("s")) if len(sign) > 2 else None)
     return None if factor is None else value * factor
+
+
+def factor_between(units: str, others: str) -> float | None:
+    """What values in some units are to be multiplied with to be in others; None where nobody knows."""
+    if singular(units) == singular(others):
+        return 1.0
+    for factors in (METRES, SECONDS, KEV, RADIANS):
+        ones, two = (converted(1.0, each, factors, "") for each in (units, others))
+        if ones is not None and two is not None:
+            return 1.0 if ones == two else ones / two
+    return None
+
+
+def singular(units: str) -> str:
+    """Units as they are compared: it is left to the writer whether they are counts or Count."""
+    sign = units.strip()
+    return sign.lower().removesuffix("s") if len(sign) > 2 else sign

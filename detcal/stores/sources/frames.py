@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -14,12 +14,12 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.maps import as_they_lie, cut_by_rows, sizes_of_map
-from detcal.frames.selection import Choice, parse_frames, runs_of
+from detcal.frames.selection import Choice, as_choice, parse_frames, runs_of
 from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
 from detcal.stores.absence import warn_of
-from detcal.stores.damage import guarded, guarding
+from detcal.stores.damage import guarded, guarding, note_missing
 from detcal.stores.sources.choice import Datasets
 from detcal.stores.sources.detectors import detector_says
 from detcal.stores.sources.exchange import in_role
@@ -33,6 +33,7 @@ from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
 from detcal.stores.sources.rows import RowArray, rows_a_chunk
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
+from detcal.stores.sources.together import brought_together
 from detcal.stores.targets.save import load_calibration
 
 WHOLE = -1  # in place of a number of rows, as dask has it
@@ -73,6 +74,7 @@ def open_frames(
         Which frames: a number, a slice (also as text: "10:50", "::2"; ":" takes all), a list of numbers, in its order, or by the
         image_key of an NXtomo file, or the datasets of a Data Exchange file, "projections" (those at alignment positions are none),
         "flats" or "darks". By default a file with an image_key gives its projections, with one warning; any other file all frames.
+        Numbers count in the whole stack, in which an image_key says, as a coordinate, which frames are flats and darks.
         Frames of a map are counted row by row, and those that are asked for are a stack, even if all are (":").
     flip : "ud", "lr" or "both", optional
         Turn each frame over: "ud" (up-down) reverses its rows, as numpy.flipud does, "lr" (left-right) its columns, as
@@ -95,6 +97,8 @@ def open_frames(
     -------
     DataArray (frame, y, x), or (row, column, y, x) of a map
         In the file's own type and units, or counts if it names none; x is whole in each block. A 2-D image is a stack of one frame.
+        Of several files each one's flags hold for its own frames: where they differ, what is flagged is NaN, with a warning; a file that
+        says nothing has those of the others, and one without an axis that the others have NaN in it, with a warning too.
         What has more than 3 dimensions is a map, as of a raster scan, whose first ones have the names that a zarr store gives them, or row
         and column, or, if they are more than two, scan_0, scan_1, …; but images of OME-Zarr, and several files, are a stack.
         Numbers that were packed into integers, by scale_factor and add_offset, are unpacked, as reals.
@@ -109,6 +113,7 @@ def open_frames(
     ------
     InputError
         No such file or dataset, no permission to read it, several that could be meant, a damaged file, frames that there are not,
+        files whose frames are in different units, or of which some were corrected,
         an image_key of another length than the stack, or without the frames asked for; as frames are computed, chunks
         that are damaged, or are gone since the file was opened. Image files after the
         first are opened only when they are computed: frames of another shape or type are refused then.
@@ -123,12 +128,16 @@ def open_frames(
     (('frame', 'y', 'x'), (2, 4, 4))
     """
     whole, source = open_reader(path, dataset)
+    own_flags = dummy is None and valid_range is None
+    whole = brought_together(whole, own_flags=own_flags)
     length = frames_there(whole, newest, source) if newest else whole.shape[0]
-    reader = guarded(turned(chosen(whole, source, frames, length), flip), "frames", grows=bool(newest))
+    part = brought_together(chosen(whole, source, frames, length), own_flags=own_flags)  # flats of several files are several too
+    reader = guarded(turned(part, flip), "frames", grows=bool(newest))
     if 0 in reader.shape or reader.dtype.kind not in "biuf":
         raise InputError(f"expected frames of numbers, got shape {reader.shape} of {reader.dtype} in {source}")
     if lacks := reader.lacks:
         warn_of(source, {"": lacks}, "frames", stacklevel=2)
+        note_missing(source, lacks, "frames")
     block = block_of(reader, wanted_sizes(chunks))
     kind = FrameArray if block[1] == reader.shape[1] else RowArray
     lines = reader.coords()
@@ -211,18 +220,40 @@ def roles_in(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None) 
     return roles_of(reader, find_key(reader))
 
 
-def roles_beside(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None) -> tuple[str, ...]:
-    """As `roles_in`, without those of which there are some among the frames that are chosen: nobody corrects a flat by itself."""
+class Beside(NamedTuple):
+    """What lies beside the frames of a file that are chosen.
+
+    Attributes
+    ----------
+    roles
+        As `roles_in`, without those of the frames that are meant: nobody corrects a flat by itself.
+    frames
+        Those that are meant: of frames that were chosen by their numbers, if projections are among them, these alone.
+    others
+        What there is in words, if something else was chosen by numbers too; or nothing but that.
+    """
+
+    roles: tuple[str, ...]
+    frames: Choice | None
+    others: str = ""
+
+
+def roles_beside(path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None) -> Beside:
+    """Which of projections, flats and darks a file has beside the frames that are chosen, and which of these are meant."""
     reader, source = open_reader(path, dataset)
     key, choice = find_key(reader), parse_frames("projections" if frames is None else frames)
-    if isinstance(choice, str):
-        among = {choice}
-    elif key is None:
-        among = {"projections"}  # which the stack is
-    else:
-        kinds = {int(key.values[number]) for run in runs_of(choice, reader.shape[0], source) for number in run}
-        among = {role for role, number in KEYS.items() if number in kinds}
-    return tuple(role for role in roles_of(reader, key) if role not in among)
+    among, meant, others = {choice if isinstance(choice, str) else "projections"}, frames, ""  # which a stack without a key is
+    if key is not None and not isinstance(choice, str):
+        numbers = [number for run in runs_of(choice, reader.shape[0], source) for number in run]
+        kinds = key.values[numbers]
+        if (kinds == KEYS["projections"]).any():
+            among = {"projections"}
+            meant = as_choice(np.array(numbers)[kinds == KEYS["projections"]].tolist())
+        else:
+            among = {role for role, number in KEYS.items() if number in kinds}
+        if (kinds != KEYS["projections"]).any():
+            others = ImageKey(kinds, key.place).contents()
+    return Beside(tuple(role for role in roles_of(reader, key) if role not in among), meant if others else frames, others)
 
 
 def roles_of(reader: Reader, key: ImageKey | None) -> tuple[str, ...]:

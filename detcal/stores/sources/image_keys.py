@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from detcal.errors import InputError
+from detcal.frames.selection import KEY
 from detcal.stores.sources.hdf5 import Hdf5Reader
-from detcal.stores.sources.joined import Joined
+from detcal.stores.sources.joined import Joined, join_lines
 from detcal.stores.sources.missing import MissingPart
-from detcal.stores.sources.nxtomo import ANGLE, INVALID, KEY, ImageKey
+from detcal.stores.sources.nxtomo import ANGLE, INVALID, ImageKey
 from detcal.stores.sources.scanned import Coords
 from detcal.stores.sources.series import Hdf5Series
 
@@ -73,5 +74,7 @@ def _(reader: MissingPart) -> Coords:
 @angles_of.register
 def _(reader: Joined) -> Coords:
     lines = [angles_of(each) for each in reader.readers]
-    in_all = [name for name in lines[0] if all(name in each for each in lines)]
-    return {name: ("frame", np.concatenate([each[name][1] for each in lines]), lines[0][name][2]) for name in in_all}
+    there = [line for each, line in zip(reader.readers, lines, strict=True) if not isinstance(each, MissingPart)]
+    names = [ANGLE] if any(ANGLE in line for line in there) else []
+    names += [KEY] if all(KEY in line for line in lines) else []  # in part it would say nothing of the others
+    return join_lines(reader.readers, [{name: line[name] for name in names if name in line} for line in lines])

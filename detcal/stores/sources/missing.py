@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks, with_nan
 from detcal.stores.sources.readers import Block, recorded_as
 from detcal.stores.sources.scanned import Coords
@@ -34,14 +33,6 @@ class MissingPart:
 
     def coords(self) -> Coords:
         return {}
-
-    def lines_like(self, known: Coords) -> Coords:
-        """NaN in place of each line of numbers along the frames that a part has which is there."""
-        return {
-            name: (dim, np.full(self.shape[0], np.nan, with_nan(values.dtype)), attrs)
-            for name, (dim, values, attrs) in known.items()
-            if dim == DIMS[0] and values.dtype.kind in "iuf"
-        }
 
     def attrs(self) -> dict[str, Any]:
         return recorded_as(self.recorded, self.dtype)

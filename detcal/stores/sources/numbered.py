@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from detcal.sizes import MOST_ROWS, check_number
 from detcal.stores.sources.hdf5 import FIRST, Hdf5Reader
-from detcal.stores.sources.joined import Joined
+from detcal.stores.sources.joined import Joined, parts_of
 from detcal.stores.sources.missing import MissingPart
 from detcal.stores.sources.readers import Reader
 
@@ -16,11 +16,6 @@ def numbered(reader: Reader) -> Reader:
     parts = parts_of(reader)
     found = at_their_numbers(parts)
     return reader if found == parts else Joined(tuple(found))
-
-
-def parts_of(reader: Reader) -> list[Reader]:
-    """What was joined, and joined again."""
-    return [inner for each in reader.readers for inner in parts_of(each)] if isinstance(reader, Joined) else [reader]
 
 
 def at_their_numbers(parts: Sequence[Reader]) -> list[Reader]:

@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
+from detcal.frames.selection import KEY, PROJECTION
 from detcal.frames.stack import DIMS
 from detcal.stores.sources.attributes import own_attributes
 from detcal.stores.sources.hdf5_data import Stored, values_of
 from detcal.stores.sources.hdf5_files import Members, address, follow
 from detcal.stores.sources.scanned import Coords
 
-KEYS = {"projections": 0, "flats": 1, "darks": 2}
+KEYS = {"projections": PROJECTION, "flats": 1, "darks": 2}
 INVALID = 3
 ALIGNMENT = -1  # projections taken again at the end, to see whether the sample has moved; only in image_key_control
-KEY, CONTROL = "image_key", "image_key_control"  # the second says of alignment positions too, and may be there alone
+CONTROL = "image_key_control"  # which says of alignment positions too, and may be there without the image_key
 ANGLE = "rotation_angle"
 
 

@@ -11,6 +11,7 @@ from detcal.errors import InputError
 from detcal.frames.graph import map_frames
 from detcal.frames.valid import MISSING, float_dtype, spectra_readings
 from detcal.stores.sources.joined import Joined
+from detcal.stores.sources.missing import MissingPart
 from detcal.stores.sources.readers import Reader
 
 SCALE, OFFSET, FILL = "scale_factor", "add_offset", "_FillValue"
@@ -32,9 +33,11 @@ def packing_of(reader: Reader, stored: Mapping[str, Any], source: str) -> Packin
     InputError
         Attributes that are no numbers, or others in each of several files.
     """
-    found = packing_in(stored, source)
-    parts = reader.readers if found is not None and isinstance(reader, Joined) else ()
-    if any(packing_in(part.attrs(), source) not in (found, None if part.lacks else found) for part in parts):
+    if not isinstance(reader, Joined):
+        return packing_in(stored, source)
+    each = [packing_in(part.attrs(), source) for part in reader.readers if not isinstance(part, MissingPart)]
+    found = each[0]
+    if any(other != found for other in each):
         raise InputError(f"expected frames with the same {SCALE} and {OFFSET} in all files of {source}: open each apart, and join them")
     return found
 

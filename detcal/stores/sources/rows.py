@@ -69,7 +69,7 @@ def _(reader: Flipped, frames: Span, rows: Span) -> Block:
 
 @read_rows.register
 def _(reader: Joined, frames: Span, rows: Span) -> Block:
-    return Joined(tuple(Rows(each, rows) for each in reader.readers)).read(*frames)
+    return replace(reader, readers=tuple(Rows(each, rows) for each in reader.readers)).read(*frames)
 
 
 @read_rows.register

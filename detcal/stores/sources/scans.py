@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.stores.absence import Absence, Lacks, warn_of
-from detcal.stores.damage import Guarded, guarded
+from detcal.stores.damage import Guarded, guarded, note_missing
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
 from detcal.stores.sources.hdf5_files import follow
@@ -204,7 +204,9 @@ class StoredSpectra:
         rows, blocks = guarded(self, "spectra"), (self.block(chunks), -1)
         read = FrameArray(rows) if isinstance(rows, Guarded) else self
         if lacks := self.lacks:
-            warn_of(f"{self.array.path}::{self.array.name}", {"": lacks}, "spectra", stacklevel=4)
+            source = f"{self.array.path}::{self.array.name}"
+            warn_of(source, {"": lacks}, "spectra", stacklevel=4)
+            note_missing(source, lacks, "spectra")
         return da.from_array(
             read, chunks=blocks, name=f"spectra-{tokenize(read, blocks)}", fancy=False, inline_array=True,
             meta=np.empty((0, 0), read.dtype),

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames.selection import BEFORE, NUMBER, Runs
+from detcal.frames.selection import BEFORE, KEY, NUMBER, Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.image_keys import angles_of
-from detcal.stores.sources.nxtomo import KEY, KEYS
+from detcal.stores.sources.nxtomo import KEYS
 from detcal.stores.sources.readers import Around, Block, Reader
 from detcal.stores.sources.scanned import Coords
 

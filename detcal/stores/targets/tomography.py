@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from detcal.frames.selection import KEY
 from detcal.frames.stack import DIMS
-from detcal.stores.sources.nxtomo import ANGLE, KEY
+from detcal.stores.sources.nxtomo import ANGLE
 
 OF_DETECTOR = {"pixel_size_x_m": "x_pixel_size", "pixel_size_y_m": "y_pixel_size", "detector_distance_m": "distance"}
 ENERGY = "energy_kev"

@@ -1,6 +1,8 @@
 """What a recipe names that is read: each kind of file has a type, by which a recipe's inputs are found and opened."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from glob import escape, glob, has_magic
 from os.path import expanduser
 from pathlib import Path
@@ -13,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from pydantic_core import CoreSchema, core_schema
 
 from detcal.errors import InputError
+from detcal.frames.beside import with_flags_of
 from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.maps import frames_of_map
 from detcal.frames.selection import parse_frames
@@ -145,6 +148,19 @@ class Source(FileTable):
     flip: Flip | None = None
 
 
+INPUT: ContextVar[xr.DataArray | None] = ContextVar("detcal_input", default=None)
+
+
+@contextmanager
+def taken_with(frames: xr.DataArray | None) -> Iterator[None]:
+    """Darks and flats that are opened meanwhile are of these frames: they have their flags, where they say nothing themselves."""
+    token = INPUT.set(frames)
+    try:
+        yield
+    finally:
+        INPUT.reset(token)
+
+
 class FramesSource(Source):
     """Frames, of files with an image_key those of the role."""
 
@@ -160,7 +176,8 @@ class FramesSource(Source):
         frames = self.role if self.frames is None and self.role and roles_in(self.path, self.dataset) else self.frames
         found = frames_of_map(open_frames(self.path, self.dataset, chunks=chunks, frames=frames, flip=self.flip))
         check_nothing_lacks(found, "frames")
-        return found
+        of_input = INPUT.get()
+        return found if self.role is None or of_input is None else with_flags_of(of_input, found, self.role)
 
 
 class DarkSource(FramesSource):
