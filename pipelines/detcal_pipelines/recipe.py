@@ -1,6 +1,7 @@
 """A recipe: TOML read into typed models."""
 
 import tomllib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -158,6 +159,15 @@ class Compute(Table):
         return self
 
 
+def warn_of_left_out(operation: str, names: list[str], between: str) -> None:
+    """Say that darks and flats that lie beside the frames are not those of a step behind one that changes frames."""
+    warnings.warn(
+        f"{operation} does not take the {' and '.join(names)} that the file of the frames holds, since {between} comes before it: put "
+        f"{operation} first, or name them, as they are to be taken",
+        stacklevel=2,
+    )
+
+
 class Recipe(Table):
     """A whole recipe."""
 
@@ -180,9 +190,11 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def what_the_file_of_the_frames_holds_beside_them(self) -> "Recipe":
-        """Flats and darks that a file tells from the frames that are chosen are those of the first step, unless it names others."""
-        first, frames = self.steps[0], self.input
-        absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
+        """Flats and darks that a file tells from the frames that are chosen are those of the first step that takes some, unless it names
+        others; steps before it must leave frames as raw as they are."""
+        number, step = next(((each, step) for each, step in enumerate(self.steps) if step.beside), (0, self.steps[0]))
+        absent = {name: kind for name, kind in step.beside.items() if getattr(step, name) is None}
+        frames = self.input
         if frames is None or not absent:
             return self
         try:
@@ -191,7 +203,11 @@ class Recipe(Table):
             return self
         where = {"path": frames.path, "dataset": frames.dataset, "flip": frames.flip}
         found = {name: kind(**where) for name, kind in absent.items() if kind.role in roles}
-        self.steps[0] = first.model_copy(update=found)
+        between = next((before.operation for before in self.steps[:number] if not before.keeps_raw), None)
+        if found and between is not None:
+            warn_of_left_out(step.operation, list(found), between)
+            return self
+        self.steps[number] = step.model_copy(update=found)
         return self
 
     @property

@@ -14,6 +14,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.maps import as_they_lie, cut_by_rows, sizes_of_map
+from detcal.frames.notes import KEPT, REGION, RESIZED
 from detcal.frames.selection import Choice, parse_frames, runs_of
 from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
@@ -139,7 +140,7 @@ def open_frames(
     )
     said = detector_says(whole)
     stored = reader.attrs()
-    attrs = attributes({**said.attrs, **stored}, source) | ({"newest": length} if newest else {})
+    attrs = attributes({**said.attrs, **stored}, source, flip) | ({"newest": length} if newest else {})
     stack = xr.DataArray(array, dims=DIMS, coords=lines, name="frames", attrs=attrs)
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
@@ -149,10 +150,12 @@ def open_frames(
     return found
 
 
-def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What frames take of the attributes in their file: units, which numbers are readings, how they were recorded, what was corrected."""
+def attributes(stored: Mapping[str, Any], source: str, flip: Flip | None) -> dict[str, Any]:
+    """What frames take of the attributes in their file: units, which numbers are readings, how they were recorded, what was done to them.
+    Regions are those of frames that were not turned over since."""
     texts = {name: str(value) for name, value in stored.items() if name in ("units", "long_name")}
-    others = {name: value for name, value in stored.items() if name in (*FLAGS, *FACTS, ATTRIBUTE)}
+    wanted = {*FLAGS, *FACTS, ATTRIBUTE, *KEPT} - (set() if flip is None else {RESIZED, REGION})
+    others = {name: value for name, value in stored.items() if name in wanted}
     return {"units": "counts", **texts, **others, "source": source}
 
 
