@@ -17,6 +17,7 @@ Runs = tuple[range, ...]
 ROLES: tuple[str, ...] = get_args(Role)
 # Coordinates of frames from a file in which projections, flats and darks are one stack:
 NUMBER = "frame_number"  # in that stack
+OF_STACK = "stack"  # its attribute: which stack that is, so that frames that were changed and saved since are still known as those of it
 BEFORE = "projections_before"  # of flats alone, in all of the stack: whichever projections are chosen, it tells which were taken together
 SLICE = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*(-?\d+)?\s*)?")
 EXPECTED = 'a number, a list of numbers, a slice such as "10:50" or "::2", or "projections", "flats" or "darks"'

@@ -24,7 +24,7 @@ def numbered(dims: tuple[str, ...], sizes: dict[str, int]) -> xr.DataArray:
     return xr.DataArray(np.arange(np.prod(shape), dtype=np.float32).reshape(shape), coords, dims, "frames")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
 @pytest.mark.parametrize("dims", list(permutations(SMALL)))
 def test_a_map_is_one_whatever_the_order_of_its_dimensions_and_its_size(dims: tuple[str, ...], suffix: str, tmp_path: Path) -> None:
     given = numbered(dims, SMALL)
@@ -36,7 +36,7 @@ def test_a_map_is_one_whatever_the_order_of_its_dimensions_and_its_size(dims: tu
         np.testing.assert_array_equal(found.coords[dim], given.coords[dim])
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
 @pytest.mark.parametrize("sizes", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("dims", [("y", "x", "row"), ("x", "row", "y"), ("x", "y"), ("y", "x")])
 def test_stacks_and_images_too(dims: tuple[str, ...], sizes: dict[str, int], suffix: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.maps import as_they_lie, cut_by_rows, sizes_of_map
 from detcal.frames.notes import KEPT, REGION, RESIZED
-from detcal.frames.selection import Choice, parse_frames, runs_of
+from detcal.frames.selection import NUMBER, OF_STACK, Choice, parse_frames, runs_of
 from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
@@ -33,6 +33,7 @@ from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
 from detcal.stores.sources.rows import RowArray, rows_a_chunk
+from detcal.stores.sources.scanned import Coords
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
 from detcal.stores.targets.save import load_calibration
 
@@ -132,7 +133,7 @@ def open_frames(
         warn_of(source, {"": lacks}, "frames", stacklevel=2)
     block = block_of(reader, wanted_sizes(chunks))
     kind = FrameArray if block[1] == reader.shape[1] else RowArray
-    lines = reader.coords()
+    lines = with_stack(reader.coords(), source)
     sizes = sizes_of_map({name: xr.Variable(*line) for name, line in lines.items()})
     cut = (cut_by_rows(block[0], tuple(sizes.values())) if sizes else block[0], *block[1:])
     array = da.from_array(
@@ -148,6 +149,14 @@ def open_frames(
     flagged = unpacked(with_flags(stack, read_mask(mask), dummy, valid_range), packing_of(whole, stored, source))
     found: xr.DataArray = as_they_lie(flagged) if frames is None else flagged
     return found
+
+
+def with_stack(lines: Coords, source: str) -> Coords:
+    """Coordinates of which the numbers of frames say in which stack these are, unless they came out of another one."""
+    if NUMBER not in lines:
+        return lines
+    dims, numbers, attrs = lines[NUMBER]
+    return {**lines, NUMBER: (dims, numbers, {OF_STACK: source, **attrs})}
 
 
 def attributes(stored: Mapping[str, Any], source: str, flip: Flip | None) -> dict[str, Any]:
