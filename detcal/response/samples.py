@@ -13,6 +13,7 @@ from detcal.frames.graph import map_frames
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import kernels
+from detcal.response.alike import as_the_frames
 from detcal.response.images import as_dark_image
 from detcal.response.options import check_order, check_smoothing
 
@@ -36,12 +37,13 @@ def sample_pixels(
     check_order(order)
     stack = as_stack(sweep, "a sweep")
     shape = stack.shape[1:]
+    beside = as_the_frames(stack, {"dark": dark, "mask": mask})
     places = choose_pixels(shape, n_pixels, pixels, seed)
     dark = with_flags_of(stack, dark, "a dark")
     stack, valid = find_readings(stack)
     sample = partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate, valid=valid)
     both = map_frames(
-        sample, stack, images=[as_dark_image(dark, mask, shape)], dims=("frame", "pixel", "signal"),
+        sample, stack, images=[as_dark_image(beside.images["dark"], beside.images["mask"], shape)], dims=("frame", "pixel", "signal"),
         sizes={"pixel": len(places), "signal": 2},
     )  # fmt: skip
     coords = {name: ("pixel", line) for name, line in zip(("row", "column"), places.T, strict=True)}

@@ -141,7 +141,7 @@ def test_a_folder_that_is_no_store_is_not_overwritten(folder):
         (
             "# precision",
             "precision",
-            "precision is that of frames, float32 (frame, y, x), and the result is a Response: leave precision out",
+            "precision is that of frames, float32 (frame, y, x), or of a map of them, and the result is a Response: leave precision out",
         ),
         ("# precision = 0.125", "precision = 0", "output.precision"),
         ("# precision = 0.125", "precision = -0.5", "output.precision"),

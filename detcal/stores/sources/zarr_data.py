@@ -24,7 +24,7 @@ from zarr.storage import FsspecStore, ZipStore
 
 from detcal.errors import InputError
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
-from detcal.stores.absence import Box, Flags, Lacks, chunk_grid, spread, with_nan
+from detcal.stores.absence import Absence, Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
 from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY, checksum_of_metadata
 from detcal.stores.indexing import box_around, take
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
@@ -86,6 +86,19 @@ class ZarrArray:
     def lacks(self) -> Lacks | None:
         """What is missing along the first dimension; None if nothing is."""
         return self.lacks_along((0,) if self.ndim else ())
+
+    @property
+    def absence(self) -> Absence | None:
+        """Where something is missing; None if nothing is."""
+        if not self.lacking:
+            return None
+        with clear_errors(self.path):
+            grid = missing_chunks(opened(self.path, self.name, self.version), tuple((0, length) for length in self.shape))
+        return MissingChunks(self.shape, self.chunks, grid)
+
+    def files(self, start: int, stop: int) -> list[str]:
+        """The files of some rows."""
+        return [self.path, *self.metadata_files()]
 
     def lacks_along(self, axes: tuple[int, ...]) -> Lacks | None:
         """What is missing along some dimensions, taken together in their order; None if nothing is."""
