@@ -1,5 +1,6 @@
 """Bad pixels, and why: what the sums of a fit say of each pixel beside its neighbours. ndarrays in, ndarrays out."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ class Fit(NamedTuple):
     noise: Image
 
 
-Around = tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any] | None]  # the image of a tile between those above and below it, if any
+Around = Sequence[Any]  # the image of a tile between those above and below it, if any
 
 
 def fit_alone(sums: NDArray[np.float64], *, order: int, intercept: bool, limits: Limits) -> Fit:
