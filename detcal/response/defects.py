@@ -154,15 +154,21 @@ def of_curves(gain: Image, gain_error: Image, r_squared: Image, frames_used: NDA
 
 
 def against_neighbours(values: Around, reasons: Around, least: float) -> Image:
-    """By how many standard deviations (at least `least`) each pixel differs from the median of the good ones around it; 0: too few."""
-    own = known_of(values[1], reasons[1])
-    near = in_order(around_squares(own, *edges_of(values, reasons)))
+    """By how many standard deviations (at least `least`) each pixel differs from the median of the good ones around it.
+
+    0 or NaN where these are too few, or it is none of them.
+    """
+    height, width = values[1].shape
+    padded = with_edges(known_of(values[1], reasons[1]), *edges_of(values, reasons))
+    near = in_order(around_squares(padded))
     middle, count = median_of(near)
     spread, _ = median_of(in_order(np.abs(near - middle[..., None])))
     deviation = np.where(count < FEWEST, np.float32(np.inf), np.maximum(DEVIATION * spread, least))
+    half = SQUARE // 2
+    squares = padded[half:-half, half:-half].reshape(len(middle), SQUARE, -1, SQUARE)
     with np.errstate(invalid="ignore"):
-        found = (own - over_squares(middle, own.shape)) / over_squares(deviation, own.shape)
-    return np.nan_to_num(found, copy=False, nan=0.0)
+        found = (squares - middle[:, None, :, None]) / deviation[:, None, :, None]
+    return found.reshape(len(middle) * SQUARE, -1)[:height, :width]
 
 
 def known_of(values: Image, reasons: Reasons) -> Image:
@@ -180,8 +186,8 @@ def edges_of(values: Around, reasons: Around) -> tuple[Image, Image]:
     )
 
 
-def around_squares(known: Image, above: Image, below: Image) -> Image:
-    """Of each square of SQUARE × SQUARE some pixels of it and around it: (square, square, pixel)."""
+def with_edges(known: Image, above: Image, below: Image) -> Image:
+    """Whole squares with half a square around them: of other tiles, or NaN."""
     half = SQUARE // 2
     height, width = (size + -size % SQUARE for size in known.shape)
     padded = np.full((height + 2 * half, width + 2 * half), np.float32(np.nan))
@@ -189,6 +195,11 @@ def around_squares(known: Image, above: Image, below: Image) -> Image:
     padded[rows, columns] = known
     padded[half - len(above) : half, columns] = above
     padded[rows.stop : rows.stop + len(below), columns] = below
+    return padded
+
+
+def around_squares(padded: Image) -> Image:
+    """Of each square some pixels of it and around it: (square, square, pixel)."""
     around = sliding_window_view(padded, (2 * SQUARE, 2 * SQUARE))[::SQUARE, ::SQUARE, ::STRIDE, ::STRIDE]
     return around.reshape(*around.shape[:2], -1)
 
@@ -204,8 +215,3 @@ def median_of(ordered: Image) -> tuple[Image, NDArray[Any]]:
     below, above = (np.take_along_axis(ordered, np.maximum(each, 0)[..., None], -1)[..., 0] for each in ((count - 1) // 2, count // 2))
     median: Image = (below + above) * np.float32(0.5)
     return median, count
-
-
-def over_squares(of_each: Image, shape: tuple[int, ...]) -> Image:
-    """What each square has, in each of its pixels."""
-    return of_each.repeat(SQUARE, axis=0).repeat(SQUARE, axis=1)[: shape[0], : shape[1]]
