@@ -1,11 +1,15 @@
 """The images of a fit from its sums, lazily and tile by tile: rows of the detector, each in a task of its own."""
 
 from collections.abc import Sequence
+from functools import partial
+from operator import attrgetter, getitem
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.delayed import Delayed, delayed
+from dask.base import tokenize
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from detcal.response import defects
 from detcal.response.kernels import check_used
@@ -38,28 +42,35 @@ def solve_tiles(
 
     Of neighbouring tiles it takes what they say of pixels at their edges, and of all the largest number of frames that were used.
     """
-    options = {"order": order, "intercept": intercept, "limits": limits}
-    fits = [delayed(defects.fit_alone, pure=True, nout=4)(tile, **options) for tile in sums]
-    images, reasons, bends, noises = (list(each) for each in zip(*fits, strict=True))
-    most = delayed(most_of, pure=True)([delayed(frames_used, pure=True)(tile) for tile in images], cutoff)
-    if order == 1 and not intercept:
-        beside = zip(around(reasons), around(bends), strict=True)
-        reasons = [delayed(defects.with_nonlinear, pure=True)(*each, limits) for each in beside]
-    judged = [
-        delayed(with_reasons, pure=True, nout=len(TYPES))(tile, *beside, most, limits)
-        for tile, *beside in zip(images, around(reasons), around(noises), strict=True)
-    ]
+    name = f"solved-{tokenize([tile.key for tile in sums], order, intercept, cutoff, limits)}"
+    fit = partial(defects.fit_alone, order=order, intercept=intercept, limits=limits)
+    tiles, line = range(len(sums)), order == 1 and not intercept
+    graph: dict[Any, Any] = {}
+
+    def around(what: str, tile: int) -> list[Any]:
+        return [(name, what, each) if each in tiles else None for each in (tile - 1, tile, tile + 1)]
+
+    for tile in tiles:
+        graph[name, "fit", tile] = (fit, sums[tile].key)
+        graph |= {(name, what, tile): (attrgetter(what), (name, "fit", tile)) for what in defects.Fit._fields}
+        graph[name, "used", tile] = (frames_used, (name, "images", tile))
+        if line:
+            graph[name, "known", tile] = (defects.with_nonlinear, around("reasons", tile), around("bend", tile), limits)
+        beside = around("known" if line else "reasons", tile), around("noise", tile)
+        graph[name, "judged", tile] = (with_reasons, (name, "images", tile), *beside, (name, "most"), limits)
+    graph[name, "most"] = (most_of, [(name, "used", tile) for tile in tiles], cutoff)
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=sums)  # type: ignore[arg-type]
+    return [image_of(layers, name, number, shape, dtype) for number, dtype in enumerate(TYPES)]
+
+
+def image_of(layers: HighLevelGraph, judged: str, number: int, shape: tuple[int, ...], dtype: Any) -> da.Array:
+    """One of the images, of which each tile has one."""
     rows, (height, width) = rows_a_tile(shape), shape
-    heights = [min(rows, height - top) for top in range(0, height, rows)]
-    return [
-        da.concatenate([da.from_delayed(tile[number], (high, width), dtype) for tile, high in zip(judged, heights, strict=True)])
-        for number, dtype in enumerate(TYPES)
-    ]
-
-
-def around(tiles: Sequence[Any]) -> list[tuple[Any, Any, Any]]:
-    """Each tile between that above and that below it; None where there is none."""
-    return list(zip([None, *tiles[:-1]], tiles, [*tiles[1:], None], strict=True))
+    heights = tuple(min(rows, height - top) for top in range(0, height, rows))
+    name = f"{judged}-{number}"
+    picks = {(name, tile, 0): (getitem, (judged, "judged", tile), number) for tile in range(len(heights))}
+    whole = HighLevelGraph({**layers.layers, name: MaterializedLayer(picks)}, {**layers.dependencies, name: {judged}})
+    return da.Array(whole, name, (heights, (width,)), dtype)
 
 
 def frames_used(images: Sequence[Any]) -> int:
