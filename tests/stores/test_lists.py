@@ -6,6 +6,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from detcal_pipelines.chain import build
+from detcal_pipelines.recipe import read_recipe
 
 from detcal import open_frames
 from detcal.errors import InputError, MissingWarning
@@ -94,6 +96,18 @@ def test_files_that_are_missing_beside_such_are_nan(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="different numbers"), pytest.warns(MissingWarning, match=r"lacks 2 of 8 frames"):
         frames = open_frames(tmp_path / "part_*.h5")
     assert readings(frames) == [[-2, 5, 50, 90]] * 4 + [[]] * 2 + [[-1, 5, 50, 90]] * 2
+
+
+@pytest.mark.parametrize("path", ['["a_1.h5", "a_2.h5"]', '"a_*.h5"'], ids=["list", "glob"])
+def test_so_they_do_in_a_recipe(path: str, tmp_path: Path) -> None:
+    for number, flag in ((1, -1), (2, -2)):
+        write(tmp_path / f"a_{number}.h5", missing_value=flag)
+    text = f'[input]\npath = {path}\n[[steps]]\noperation = "crop"\nregion = "1:2, 0:5"\n[output]\npath = "out.zarr"\n'
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.warns(UserWarning, match="different numbers"):
+        found = build(read_recipe(tmp_path / "r.toml"))
+    expected = [[-2, np.nan, 5, 50, 90]] * 2 + [[np.nan, -1, 5, 50, 90]] * 2
+    np.testing.assert_array_equal(found.values[:, 0], expected)
 
 
 # ----------------------------------------------------------------------------------------------------------------- units
