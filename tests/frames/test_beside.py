@@ -80,6 +80,20 @@ def test_no_counts_in_a_dark_are_a_reading(attrs):
     np.testing.assert_array_equal(response.correct_response(frames, dark=less).values, 60.25)
 
 
+@pytest.mark.parametrize("suffix", [None, ".zarr", ".h5"])
+@pytest.mark.parametrize("case", FLAGS)
+def test_results_know_for_their_darks_what_flagged_raw_frames(tmp_path, case, suffix):
+    """In them, all numbers are readings."""
+    value, attrs = FLAGS[case]
+    made = response.remove_zingers(lazy(stack_of(60, "i4", background=60), **attrs))
+    if suffix is not None:
+        detcal.save(made, tmp_path / f"made{suffix}")
+        made = detcal.open_frames(tmp_path / f"made{suffix}")
+    assert np.isnan(made.missing_value)
+    for once in (made, response.rebin(made, 1)):  # and what is made of results
+        np.testing.assert_allclose(response.correct_response(once, dark=marked(DARK, value)).values, 60 - DARK)
+
+
 # --------------------------------------------------------------------------------------------------------------- recipes
 
 
