@@ -1,5 +1,6 @@
 """What the files of a list say of their frames, each of its own: flags, units, axes, and how they were recorded."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,27 @@ def test_facts_that_differ_are_coordinates(tmp_path: Path) -> None:
         frames = open_frames([b, c], dataset="/entry/data/data")
     np.testing.assert_array_equal(frames.coords["detector_distance_m"], [np.nan, np.nan, 0.2, 0.2])
     assert frames.sensor_material == "Si"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"missing_value": -1}, {"missing_value": [-1, -2]}, "missing_value = -1 in /a and [-1, -2] in /b"),
+        ({}, {"valid_max": 20}, "valid_max = nothing in /a and 20 in /b"),
+        ({"units": "counts"}, {"units": "1/s", "missing_value": np.nan}, "missing_value = nothing in /a and nan in /b"),
+        ({"units": "counts"}, {"units": "1/s"}, "units = counts in /a and 1/s in /b"),
+        ({"scale_factor": 1.0}, {"scale_factor": 2.0}, "scale_factor = 1.0 in /a and 2.0 in /b"),
+    ],
+)
+def test_datasets_of_one_file_that_say_different_things_are_refused(first: Any, second: Any, said: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, attrs in (("a", first), ("b", second), ("c", second)):
+            file[name] = np.full(SHAPE, 7, np.int32)
+            file[name].attrs.update(attrs)
+    with pytest.raises(InputError, match=re.escape(f'say the same, got {said}: work on each alone (dataset = "/b")')):
+        open_frames(tmp_path / "a.h5", ["/a", "/b"])
+    assert open_frames(tmp_path / "a.h5", ["/b", "/c"]).shape == (4, *SHAPE[1:])
+    assert open_frames(tmp_path / "a.h5", "/b").shape == SHAPE
 
 
 # ------------------------------------------------------------------------------------------------------------------ axes
