@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from detcal.frames.flags import MISSING, RANGE, by_attributes, can_hold, numbers_of
+from detcal.frames.flags import AS_RECORDED, MISSING, RANGE, by_attributes, can_hold, numbers_of
 from detcal.frames.stack import default_dims
 from detcal.frames.valid import recorded_dtype
 
@@ -36,8 +36,9 @@ def with_flags_of(frames: xr.DataArray, image: Any, name: str) -> Any:
 
 
 def flags_for(attrs: Mapping[Any, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """The flags among the attributes of frames that darks and flats of a type may have too."""
-    given = {name: numbers_of(name, attrs[name]) for name in (*RANGE, MISSING) if attrs.get(name) is not None}
+    """The flags among the attributes of frames, or of what was made of them, that darks and flats of a type may have too."""
+    names = {name: name if AS_RECORDED + name not in attrs else AS_RECORDED + name for name in (*RANGE, MISSING)}
+    given = {name: numbers_of(name, attrs[said]) for name, said in names.items() if attrs.get(said) is not None}
     missing = [number for number in given.get(MISSING, ()) if number < 0 or (number > 0 and can_hold(dtype, number))]  # neither 0 nor NaN
     ends = given.get("valid_range", ())
     low = max([*given.get("valid_min", ()), *ends[:1]], default=-np.inf)

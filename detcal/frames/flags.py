@@ -9,6 +9,7 @@ import numpy as np
 from detcal.errors import InputError
 
 RANGE, MISSING = ("valid_min", "valid_max", "valid_range"), "missing_value"  # attributes (CF conventions)
+AS_RECORDED = "recorded_"  # before the name of a flag, among the attributes of a result: what flagged its raw frames
 Run = tuple[float, float]  # the first and last of whole numbers that follow each other; or twice the same number
 Dummy = tuple[float, float]  # pyFAI's dummy and delta_dummy
 

@@ -28,14 +28,15 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
-from detcal.frames.flags import MISSING, RANGE, Dummy, Flags, Run, by_attributes, by_caller, by_detector, by_type, can_hold
+from detcal.frames.flags import AS_RECORDED, MISSING, RANGE, Dummy, Flags, Run, by_attributes, by_caller, by_detector, by_type, can_hold
 from detcal.frames.graph import map_frames
 from detcal.frames.negative import watched
 from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
 MOST_FLAGS = 100  # numbers that follow each other, of a detector
-FLAGS = (*RANGE, MISSING, RECORDED)  # attributes that say which numbers of frames are readings
+# Attributes that say which numbers of frames are readings, or were when they were raw
+FLAGS = (*RANGE, MISSING, RECORDED, *(AS_RECORDED + name for name in (*RANGE, MISSING)))
 
 
 # ---------------------------------------------------------------------------------------------------------- the rule
@@ -273,9 +274,14 @@ def without_flags(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def settled(attrs: Mapping[Any, Any], dummy: float | None = None) -> dict[Any, Any]:
-    """The attributes of a result: what was not measured is NaN in it, or the dummy, and all other numbers are readings."""
+    """The attributes of a result: what was not measured is NaN in it, or the dummy, and all other numbers are readings.
+
+    What flagged its raw frames stays known, for their darks.
+    """
     kept = {name: value for name, value in without_flags(attrs).items() if name != RECORDED}
-    return kept | {MISSING: np.nan if dummy is None else float(dummy)}
+    given = {name: np.asarray(attrs[name]) for name in (*RANGE, MISSING) if name in attrs}
+    flagged = {AS_RECORDED + name: attrs[name] for name, each in given.items() if each.dtype.kind in "iuf" and not np.isnan(each).all()}
+    return kept | flagged | {MISSING: np.nan if dummy is None else float(dummy)}
 
 
 def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -102,7 +102,9 @@ class Input(Table):
     chunk_frames: int | None = Field(None, gt=0, description="frames a task; default: chosen from the memory budget", examples=[16])
     mask: MaskSource | None = Field(None, description="what was not measured: an image (not 0), or a response", examples=["mask.edf"])
     dummy: float | Annotated[list[float], Field(min_length=1)] | None = Field(
-        None, description="number or numbers that stand for no reading; default: what the file, or else its type, says", examples=[-1]
+        None,
+        description="number or numbers that stand for no reading, in darks and flats too; default: what the file, or else its type, says",
+        examples=[-1],
     )
     valid_range: Ends | None = Field(None, description="(low, high): what is outside is no reading", examples=[[0.0, 60000.0]])
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from detcal_pipelines.chain import build
 from detcal_pipelines.recipe import read_recipe
+from pyFAI.detectors import Detector
+from pyFAI.geometry import Geometry
 
 import detcal
-from detcal import azimuthal, response
+from detcal import azimuthal, response, sensor
 from detcal.response.samples import sample_pixels
 from tests.frames.subjects import HOLE, ONE_RING, SHAPE, lazy, parallax_geometry, stack_of
 
@@ -78,6 +80,20 @@ def test_no_counts_in_a_dark_are_a_reading(attrs):
     np.testing.assert_array_equal(response.correct_response(frames, dark=less).values, 60.25)
 
 
+@pytest.mark.parametrize("suffix", [None, ".zarr", ".h5"])
+@pytest.mark.parametrize("case", FLAGS)
+def test_results_know_for_their_darks_what_flagged_raw_frames(tmp_path, case, suffix):
+    """In them, all numbers are readings."""
+    value, attrs = FLAGS[case]
+    made = response.remove_zingers(lazy(stack_of(60, "i4", background=60), **attrs))
+    if suffix is not None:
+        detcal.save(made, tmp_path / f"made{suffix}")
+        made = detcal.open_frames(tmp_path / f"made{suffix}")
+    assert np.isnan(made.missing_value)
+    for once in (made, response.rebin(made, 1)):  # and what is made of results
+        np.testing.assert_allclose(response.correct_response(once, dark=marked(DARK, value)).values, 60 - DARK)
+
+
 # --------------------------------------------------------------------------------------------------------------- recipes
 
 
@@ -121,3 +137,13 @@ def test_a_dark_of_a_file_that_speaks_keeps_its_own_flags(files):
     detcal.save(dark, files / "dark.zarr")
     found = built(files, "[[steps]]\noperation = 'correct_response'\ndark = 'dark.zarr'").values
     assert found[(0, *HOLE)] == 60 - (DARK - 1) / 2
+
+
+def test_what_the_detector_of_a_later_step_flags_is_no_reading_of_a_dark(files):
+    detector = Detector(1e-4, 1e-4, max_shape=SHAPE)
+    detector.dummy, detector.delta_dummy = -2, 1.5
+    psf = sensor.build_psf(Geometry(1.0, detector=detector), thickness_m=1e-3, attenuation_per_m=1e5)
+    detcal.save(psf, files / "psf.zarr")
+    step = "[[steps]]\noperation = 'correct_response'\ndark = 'dark.npy'\n[[steps]]\noperation = 'deconvolve'\npsf = 'psf.zarr'\n"
+    found = built(files, f"{step}method = 'direct'", flags="")
+    np.testing.assert_allclose(found, sensor.deconvolve(np.full((2, *SHAPE), 60.0 - DARK), psf, method="direct"), rtol=1e-5)

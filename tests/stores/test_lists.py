@@ -1,11 +1,14 @@
 """What the files of a list say of their frames, each of its own: flags, units, axes, and how they were recorded."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from detcal_pipelines.chain import build
+from detcal_pipelines.recipe import read_recipe
 
 from detcal import open_frames
 from detcal.errors import InputError, MissingWarning
@@ -96,6 +99,18 @@ def test_files_that_are_missing_beside_such_are_nan(tmp_path: Path) -> None:
     assert readings(frames) == [[-2, 5, 50, 90]] * 4 + [[]] * 2 + [[-1, 5, 50, 90]] * 2
 
 
+@pytest.mark.parametrize("path", ['["a_1.h5", "a_2.h5"]', '"a_*.h5"'], ids=["list", "glob"])
+def test_so_they_do_in_a_recipe(path: str, tmp_path: Path) -> None:
+    for number, flag in ((1, -1), (2, -2)):
+        write(tmp_path / f"a_{number}.h5", missing_value=flag)
+    text = f'[input]\npath = {path}\n[[steps]]\noperation = "crop"\nregion = "1:2, 0:5"\n[output]\npath = "out.zarr"\n'
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.warns(UserWarning, match="different numbers"):
+        found = build(read_recipe(tmp_path / "r.toml"))
+    expected = [[-2, np.nan, 5, 50, 90]] * 2 + [[np.nan, -1, 5, 50, 90]] * 2
+    np.testing.assert_array_equal(found.values[:, 0], expected)
+
+
 # ----------------------------------------------------------------------------------------------------------------- units
 
 
@@ -139,6 +154,27 @@ def test_facts_that_differ_are_coordinates(tmp_path: Path) -> None:
         frames = open_frames([b, c], dataset="/entry/data/data")
     np.testing.assert_array_equal(frames.coords["detector_distance_m"], [np.nan, np.nan, 0.2, 0.2])
     assert frames.sensor_material == "Si"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"missing_value": -1}, {"missing_value": [-1, -2]}, "missing_value = -1 in /a and [-1, -2] in /b"),
+        ({}, {"valid_max": 20}, "valid_max = nothing in /a and 20 in /b"),
+        ({"units": "counts"}, {"units": "1/s", "missing_value": np.nan}, "missing_value = nothing in /a and nan in /b"),
+        ({"units": "counts"}, {"units": "1/s"}, "units = counts in /a and 1/s in /b"),
+        ({"scale_factor": 1.0}, {"scale_factor": 2.0}, "scale_factor = 1.0 in /a and 2.0 in /b"),
+    ],
+)
+def test_datasets_of_one_file_that_say_different_things_are_refused(first: Any, second: Any, said: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, attrs in (("a", first), ("b", second), ("c", second)):
+            file[name] = np.full(SHAPE, 7, np.int32)
+            file[name].attrs.update(attrs)
+    with pytest.raises(InputError, match=re.escape(f'say the same, got {said}: work on each alone (dataset = "/b")')):
+        open_frames(tmp_path / "a.h5", ["/a", "/b"])
+    assert open_frames(tmp_path / "a.h5", ["/b", "/c"]).shape == (4, *SHAPE[1:])
+    assert open_frames(tmp_path / "a.h5", "/b").shape == SHAPE
 
 
 # ------------------------------------------------------------------------------------------------------------------ axes

@@ -5,18 +5,24 @@ from math import prod
 from typing import Any
 
 import h5py
+import numpy as np
 
 from detcal.errors import InputError
+from detcal.frames.corrections import ATTRIBUTE
+from detcal.frames.flags import MISSING, RANGE
+from detcal.stores.sources.attributes import own_attributes
 from detcal.stores.sources.hdf5 import Hdf5Reader
 from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, target_of
 from detcal.stores.sources.headers import Header, read_header
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
 from detcal.stores.sources.numbered import at_their_numbers
+from detcal.stores.sources.packed import OFFSET, SCALE
 from detcal.stores.sources.readers import Around, Reader
 from detcal.stores.sources.scanned import Coords
 
 EIGER = "detectorSpecific"  # group in which Dectris keeps what it says beside the detector's own
+OF_NUMBERS = (*RANGE, MISSING, "units", SCALE, OFFSET, ATTRIBUTE)  # attributes without which nobody knows what numbers mean
 TOTALS = ("nimages", "ntrigger")  # whose product is how many frames were to be taken
 
 
@@ -51,6 +57,8 @@ class Hdf5Series(Around):
             file[first.dataset].dtype,
             f"; parts that are not there: {told}",
         )
+        if listed:
+            check_say_the_same(path, file, [*readers])
         named_parts: list[Reader] = [readers.get(name, gone) for name in datasets]
         parts = named_parts if listed else at_their_numbers(named_parts)
         total = frames_wanted(file, first.dataset)
@@ -83,6 +91,25 @@ def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:
     if isinstance(found, h5py.Group):
         raise InputError(f"no dataset {name} in {path}: that is a group; `detcal tree {path}` lists what it holds")
     return None if found is None else Hdf5Reader.of(path, name, found)
+
+
+def check_say_the_same(path: str, file: h5py.File, names: list[str]) -> None:
+    """Refuse datasets of which not all say the same of their numbers: of one stack that is said once.
+
+    Raises
+    ------
+    InputError
+        What is said in which.
+    """
+    says = [{name: str(np.asarray(value).tolist()) for name, value in own_attributes(file[each]).items()} for each in names]
+    for each, said in zip(names, says, strict=True):
+        other = next((name for name in OF_NUMBERS if said.get(name) != says[0].get(name)), None)
+        if other is not None:
+            told = [f"{one.get(other, 'nothing')} in {name}" for one, name in ((says[0], names[0]), (said, each))]
+            raise InputError(
+                f"expected datasets in {path} of which the frames say the same, got {other} = {' and '.join(told)}: work on each alone "
+                f'(dataset = "{each}")'
+            )
 
 
 def with_last(parts: list[Reader], total: int) -> list[Reader]:
