@@ -220,9 +220,9 @@ def test_a_zero_live_time_is_left_out_with_one_warning(folder):
     [
         ("# step = [500.0, 800.0]", "step = [0.01, 0.01]", "pixels, more than 1e\\+09"),
         ("# step = [500.0, 800.0]", "step = [-1, 1]", "expected a positive step"),
-        ("# step = [500.0, 800.0]", "step = [1]", r"steps\[0\].step \(line \d+\): list should have at least 2 items"),
-        ('# line_lag = "auto"', 'line_lag = "some"', r"1 mistake in .*\n.*line_lag \(line \d+\): input should be 'auto', got 'some'$"),
-        ('# line_lag = "auto"', "line_lag = [1]", r"1 mistake in .*\n.*line_lag \(line \d+\): input should be a valid number"),
+        ("# step = [500.0, 800.0]", "step = [1]", r"steps\[0\].step \(line \d+\): expected 2 values or more, got"),
+        ('# line_lag = "auto"', 'line_lag = "some"', r"1 mistake in .*\n.*line_lag \(line \d+\): expected 'auto', got 'some'$"),
+        ('# line_lag = "auto"', "line_lag = [1]", r"1 mistake in .*\n.*line_lag \(line \d+\): expected a number, got"),
         ('# elements = ["Fe", "Pb-L"]', 'elements = ["Xx"]', "no element 'Xx'"),
         ('# elements = ["Fe", "Pb-L"]', "elements = []", "elements .*at least 1 item"),
         ("# variance = false", 'variance = true\nquantity = "counts"', "variances are of rates: leave variance or quantity out"),
