@@ -1,5 +1,6 @@
 """What is said where a name, a kind of file or a value is wrong: what was expected, what came, and how to mend it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,11 @@ def said(*arguments: str) -> str:
 # ---------------------------------------------------------------------------------------------------- names in files
 
 
-@pytest.mark.parametrize("wrong", ["/entry/data/frames", "entry/data/dat*", "/entry/detector/data", ["/entry/data/frames"]])
+@pytest.mark.parametrize("wrong", ["/entry/data/frames", "/entry/data/part_*", "/entry/detector/data", ["/entry/data/frames"]])
 def test_a_wrong_name_in_a_file_is_told_with_what_there_is(wrong: Any) -> None:
     there = r"it holds /entry/data/data \(4, 8, 9\), /entry/data/monitor \(4,\) \(`detcal tree .*scan\.h5` lists all\)$"
-    if wrong == "entry/data/dat*":
-        assert open_frames("scan.h5", wrong).shape == (4, *SHAPE)
-    elif isinstance(wrong, str):
-        with pytest.raises(InputError, match=rf"no dataset {wrong} in .*scan\.h5: .* is not there; {there}"):
+    if isinstance(wrong, str):
+        with pytest.raises(InputError, match=rf"no dataset {re.escape(wrong)} in .*scan\.h5: .* is not there; {there}"):
             open_frames("scan.h5", wrong)
         assert f"no dataset {wrong} in " in said("preview", "scan.h5", "--dataset", wrong)
     else:
