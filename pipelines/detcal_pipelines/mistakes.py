@@ -26,8 +26,8 @@ EXPECTED = {
     ("greater_than_equal",): "expected a number of {ge:g} or more",
     ("less_than",): "expected a number below {lt:g}",
     ("less_than_equal",): "expected a number of {le:g} or less",
-    ("too_short",): "expected {min_length} values or more",
-    ("too_long",): "expected {max_length} values or fewer",
+    ("too_short",): "expected {min_length} or more values",
+    ("too_long",): "expected {max_length} or fewer values",
 }
 OF_THE_OPERATION = ("no_operation", "unknown_operation")
 

@@ -332,7 +332,7 @@ def test_frames_of_another_shape(folder, command):
         ("# npt = 1000", "npt = 0", "expected a number above 0, got 0"),
         ("# radial_range = [1.0, 50.0]", "radial_range = [9, 3]", "expected radial_range as two rising numbers, got (9.0, 3.0)"),
         ("# radial_range = [1.0, 50.0]", "radial_range = [900, 1000]", "no pixel is left in the rings"),
-        ("# radial_range = [1.0, 50.0]", "radial_range = [9]", "expected 2 values or more, got [9]"),
+        ("# radial_range = [1.0, 50.0]", "radial_range = [9]", "expected 2 or more values, got [9]"),
         ("# quantiles = [0.4, 0.6]", "quantiles = [0.6, 0.4]", "expected two rising quantiles from 0 to 1, got (0.6, 0.4)"),
         ("# quantiles = [0.4, 0.6]", "quantiles = [0.6, 1.4]", "expected two rising quantiles from 0 to 1, got (0.6, 1.4)"),
         ('"detector.poni"', '"no_wavelength.poni"', "the geometry has no wavelength, which q_nm^-1 needs"),

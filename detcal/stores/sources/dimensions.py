@@ -55,7 +55,7 @@ def what_is_there(shapes: Mapping[str, tuple[int, ...]], path: str) -> str:
     names = sorted(shapes, key=lambda name: (-prod(shapes[name]), name))
     more = f", and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     held = ", ".join(f"{name} {shapes[name]}" for name in names[:MOST_LISTED])
-    return f"it holds {held or 'no arrays'}{more} (`detcal tree {path}` lists all)"
+    return f"it holds {held or 'no arrays'}{more}; `detcal tree {path}` lists all"
 
 
 def has_frames(dims: Sequence[str]) -> bool:
