@@ -10,10 +10,12 @@ import xarray as xr
 from pydantic import (
     AfterValidator,
     ByteSize,
+    Discriminator,
     Field,
     PlainValidator,
     PrivateAttr,
     SerializeAsAny,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -78,6 +80,13 @@ def as_step(given: Any, info: ValidationInfo) -> Step[Any]:
 AnyStep = Annotated[SerializeAsAny[Step[Any]], PlainValidator(as_step)]
 
 
+SWITCH, FIRST = "[switch]", "[number]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+Newest = Annotated[
+    Annotated[bool, Tag(SWITCH)] | Annotated[int, Field(gt=0), Tag(FIRST)],
+    Discriminator(lambda given: FIRST if isinstance(given, int) and not isinstance(given, bool) else SWITCH),
+]
+
+
 class Input(Table):
     """The raw frames."""
 
@@ -94,7 +103,7 @@ class Input(Table):
         None, description='a number, a list, a slice such as "10:50", or by the image_key "projections", "flats", "darks"', examples=["::2"]
     )
     flip: Flip | None = Field(None, description="reverse rows (ud), columns (lr) or both", examples=["ud"])
-    newest: bool | Annotated[int, Field(gt=0)] = Field(
+    newest: Newest = Field(
         False,
         description="of a file that is still written: true: the frames that are there now; a number: the first so many",
         examples=[True],

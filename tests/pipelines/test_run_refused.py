@@ -14,7 +14,10 @@ from tests.pipelines.commands import change, detcal, fails, in_process
 
 def test_an_output_that_exists_is_left_alone(folder):
     message = fails(folder, "run", "fit_response.toml")
-    assert message == f"{folder / 'response.zarr'} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
+    assert message == (
+        f"{folder / 'response.zarr'} exists already: choose another name, or overwrite it (--overwrite, in a recipe overwrite = true under "
+        "[output], from Python overwrite=True)"
+    )
 
 
 def test_missing_files_and_datasets(folder):

@@ -169,6 +169,18 @@ def test_a_monitor_by_row_and_column_divides_a_map(step, tmp_path, monkeypatch):
     assert "expected a normalization for each of the 15 frames, (3, 5) of a map, or one for all, got (5, 3) numbers" in said
 
 
+@pytest.mark.parametrize("dims", [("row", "column", "y", "x"), ("y", "row", "x", "column")])
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+def test_numbers_of_the_points_of_a_map_come_back_by_their_name(suffix, dims, tmp_path):
+    monitor = np.random.default_rng(1).uniform(0.5, 2, SIZES)
+    given = xr.DataArray(MAP, {"monitor": (("row", "column"), monitor, {"units": "V"})}, ("row", "column", "y", "x"))
+    found = open_frames(save(given.transpose(*dims), tmp_path / f"a.{suffix}"))
+    assert (found.monitor.dims, found.monitor.attrs) == (("row", "column"), {"units": "V"})
+    np.testing.assert_array_equal(found.monitor, monitor)
+    divided = correct_response(found, dark=3.0, normalization="monitor")
+    np.testing.assert_allclose(divided, (MAP - 3) / monitor[:, :, None, None], rtol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", ["zarr", "h5"])
 def test_the_output_of_a_map_is_rounded_as_its_frames_are(suffix, tmp_path, monkeypatch):
     """Blocks of two frames: of the last of each row, one."""

@@ -233,8 +233,8 @@ def test_what_is_wrong_with_one_of_a_list_is_told_by_its_name(tmp_path: Path, mo
         ('["dark.npy", "gone.npy"]', "steps[0].dark.path[1] (line 6): no such file: "),
         ('["dark.npy", "dark.npy"]', "expected each file once"),
         ('["dark.npy", "small.npy"]', "small.npy"),
-        ("[]", "steps[0].dark.path (line 6): list should have at least 1 item"),
-        ('["dark.npy", 3]', "steps[0].dark.path[1] (line 6): input should be a valid string, got 3"),
+        ("[]", "steps[0].dark.path (line 6): expected 1 or more values, got []"),
+        ('["dark.npy", 3]', "steps[0].dark.path[1] (line 6): expected a text, got 3"),
     ):
         (found,) = refused(write(f"{CORRECT}\ndark = {dark}", source='path = "scan.npy"'), "check")
         assert said in found

@@ -41,6 +41,14 @@ def test_a_scan_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_dimensions_of_a_scan_may_lie_in_any_order(tmp_path: Path, suffix: str) -> None:
+    scan = scan_of()
+    turned = scan.transpose("energy", "axis", "column", "row", ...)
+    assert turned.spectra.dims == ("energy", "spectrum")
+    xr.testing.assert_equal(detcal.open_scan(detcal.save(turned, tmp_path / f"a.{suffix}")).drop_attrs(), scan.drop_attrs())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_maps_of_a_scan_that_was_saved_are_those_of_the_scan(tmp_path: Path, suffix: str) -> None:
     scan = scan_of()
     found = detcal.open_scan(detcal.save(scan, tmp_path / f"a.{suffix}"))
@@ -57,7 +65,7 @@ def test_elements_of_a_detector_come_back_too(tmp_path: Path, suffix: str) -> No
     assert {"detector_spectra", "detectors_live_s"} <= set(found)
     xr.testing.assert_equal(found, scan)
     assert found.detector_spectra.data.chunksize[:2] == (1, found.spectra.data.chunksize[0])
-    with pytest.raises(InputError, match="detector is not for a scan that detcal wrote"):
+    with pytest.raises(InputError, match="detector is not for scans that detcal wrote"):
         detcal.open_scan(tmp_path / f"a.{suffix}", detector=1)
 
 
@@ -85,7 +93,7 @@ def test_times_and_energies_that_are_given_take_the_place_of_its_own(tmp_path: P
         ({"live_time_s": "times"}, r"a line of numbers along spectrum in .*, got 'times': it has .*live_time_s"),
         ({"energy_kev": [1.0]}, "an energy for each of 64 channels"),
         ({"motor_step_um": 2.0}, "motor_step_um is for scans of a Crono scanner"),
-        ({"positions": "xy"}, "positions is not for a scan that detcal wrote"),
+        ({"positions": "xy"}, "positions is not for scans that detcal wrote"),
     ):
         with pytest.raises(InputError, match=said):
             detcal.open_scan(path, **given)

@@ -24,7 +24,7 @@ from detcal.stores.sources.scans import Numbers, PathOrName, left_out_of_file
 from detcal.stores.sources.zarr_reader import zarr_arrays
 from detcal.stores.sources.zarr_zip import is_store
 
-Format = Literal["detcal", "crono", "maps", "pyxrf", "nexus", "plain"]
+Format = Literal["crono", "maps", "pyxrf", "nexus", "plain", "detcal"]
 FORMATS = get_args(Format)
 LOOKED_FOR = {
     "detcal": "a scan that detcal wrote",
@@ -110,13 +110,13 @@ def open_scan(
             format=format,
         )
     if spectra is None and format in (None, "detcal") and is_own_scan(name):
-        check_unused("a scan that detcal wrote", name, positions=positions, detector=detector)
+        check_unused("scans that detcal wrote", name, positions=positions, detector=detector)
         check_step(name, motor_step_um)
         return open_own_scan(path, live_time_s=live_time_s, energy_kev=energy_kev, chunks=chunks)
     check_is_file(name, format)
     layout = Layout((spectra,)) if spectra is not None else find_layout(name, format)
     if layout is None:
-        check_unused("a scan of a Crono scanner", name, positions=positions, detector=detector)
+        check_unused("scans of a Crono scanner", name, positions=positions, detector=detector)
         times, energies = (
             read_named(name, read, values) if isinstance(values, str) else values
             for read, values in ((seconds_in, live_time_s), (energies_in, energy_kev))
@@ -163,7 +163,7 @@ def check_unused(kind: str, name: str, **options: Any) -> None:
     """Refuse options that a kind of files has no use for."""
     for option, value in options.items():
         if value is not None:
-            raise InputError(f"{option} is not for {kind}, as {name} is one: leave it out, or name spectra of an HDF5 file too")
+            raise InputError(f"{option} is not for {kind}, as {name} is one: leave it out, or name spectra too")
 
 
 def check_step(name: str, motor_step_um: float) -> None:

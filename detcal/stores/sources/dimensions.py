@@ -1,6 +1,7 @@
 """What the names of an array's dimensions say: whether it holds frames, and where in it these have their rows and columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +13,9 @@ ROW_AND_COLUMN = ("y", "x")
 # Dimensions that results have, and no frame has: what an array with one of them holds
 NO_FRAMES = {"radial": "profiles", "azimuthal": "profiles", "energy": "spectra", "spectrum": "values of spectra", "pixel": "a table"}
 MAP = 4  # dimensions, or more: frames of a grid of places, say
+
+
+MOST_LISTED = 5  # arrays in a message
 
 
 class Sliced(Protocol):
@@ -44,6 +48,14 @@ class Described(NamedTuple):
     def sizes(self) -> str:
         """Its dimensions in words."""
         return f"({', '.join(f'{dim}: {size}' for dim, size in zip(self.dims, self.shape, strict=True))})"
+
+
+def what_is_there(shapes: Mapping[str, tuple[int, ...]], path: str) -> str:
+    """The arrays of a file by their names, the largest first, for an error that says that another one is not there."""
+    names = sorted(shapes, key=lambda name: (-prod(shapes[name]), name))
+    more = f", and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    held = ", ".join(f"{name} {shapes[name]}" for name in names[:MOST_LISTED])
+    return f"it holds {held or 'no arrays'}{more}; `detcal tree {path}` lists all"
 
 
 def has_frames(dims: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from detcal.errors import InputError
 from detcal.stores.sources.attributes import DIMS_MARK
+from detcal.stores.sources.dimensions import what_is_there
 from detcal.stores.sources.readers import clear_errors
 
 ENTRY_DEPTH = 3  # of groups inside each other: subentry, instrument, detector
@@ -161,7 +162,8 @@ def find_dataset(path: str, file: h5py.File, name: str) -> h5py.Dataset:
     found = follow(file, name)
     if not isinstance(found, h5py.Dataset):
         reason = first_gap(file, name) if found is None else "that is a group"
-        raise InputError(f"no dataset {name} in {path}: {reason}; `detcal tree {path}` lists what it holds")
+        there = what_is_there({place: each.shape for place, each in survey(file).datasets.items()}, path)
+        raise InputError(f"no dataset {name} in {path}: {reason}; {there}")
     return found
 
 

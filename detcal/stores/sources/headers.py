@@ -54,8 +54,9 @@ def line_along(name: str, place: int, line: h5py.Dataset, shape: tuple[int, ...]
 
 
 def noted_beside(frames: h5py.Dataset, shape: tuple[int, ...], entry: Sequence[Members]) -> Coords:
-    """What detcal wrote into the group of frames of that shape, in the order of a stack: lines along their dimensions, and images (y, x),
-    lazily: of which pixels were filled, say. The frames may have been found in another group, as those of an NXtomo."""
+    """What detcal wrote into the group of frames of that shape, in the order of a stack: lines along their dimensions, numbers of the
+    points of a map, and images (y, x), lazily: of which pixels were filled, say. The frames may have been found in another group, as those
+    of an NXtomo."""
     dims = dims_of(frames)
     if not has_frames(dims):
         return {}
@@ -68,6 +69,8 @@ def noted_beside(frames: h5py.Dataset, shape: tuple[int, ...], entry: Sequence[M
             array = Hdf5Array.of(item)
             image = da.from_array(array, chunks=-1, name=f"image-{tokenize(array)}", meta=np.empty((0, 0), array.dtype))
             found[name] = DIMS[1:], image, own_attributes(item)
+        elif len(own) > 1 and own == tuple(order[:-2]) and item.dtype.kind in "iuf":
+            found[name] = DIMS[0], values_of(item).ravel(), own_attributes(item)
         elif len(own) == 1 and own[0] in order and item.dtype.kind in "iuf":
             found[name] = (*Scanned.of(shape).line(values_of(item), order.index(own[0]) - len(shape)), own_attributes(item))
     return found

@@ -68,6 +68,7 @@ def open_own_scan(
     lazy = {each: lazy_spectra(name, each, chunks).assign_attrs(variable.attrs) for each, variable in spectra.items()}
     known = small.compute(scheduler="synchronous")
     texts = {each: as_texts(variable) for each, variable in known.variables.items() if variable.dtype.kind in "OT"}
+    known = known.transpose("spectrum", "row", ..., "axis", "energy", missing_dims="ignore")  # in whatever order they were saved
     found = xr.Dataset(lazy).merge(known.assign(texts), combine_attrs="override")  # the spectra first, as they were
     found.attrs = {each: value for each, value in stored.attrs.items() if not str(each).startswith(NOTES)}
     number, channels = found[SPECTRA].shape

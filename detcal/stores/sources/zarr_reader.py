@@ -1,5 +1,6 @@
 """Stacks in zarr stores."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,19 @@ class ZarrReader:
                 for dim, place in along.items()
                 if names_of_dims(line) == (dim,) and line.shape == (self.data.shape[self.axes[place]],)
             }
-            return numbers | images | lines
+            return numbers | self.of_points(parent, members, named) | images | lines
+
+    def of_points(self, parent: str, members: Mapping[str, zarr.Array], named: list[str]) -> Coords:
+        """What the array names as coordinates of the points of a map, by row and column: for each frame."""
+        names = names_of_dims(members[self.array.rpartition("/")[2]])
+        counted = tuple(names[axis] for axis in self.axes[:-2]) if names else ()
+        if len(counted) < 2:
+            return {}
+        return {
+            name: (DIMS[0], self.line(parent, name).ravel(), attributes_of_line(members[name]))
+            for name in named
+            if name in members and names_of_dims(members[name]) == counted and members[name].shape == self.scanned.sizes
+        }
 
     def line(self, parent: str, name: str) -> np.ndarray[Any, Any]:
         """The values along one dimension: NaN, with a warning, where they are missing."""
