@@ -9,8 +9,9 @@ from numpy.typing import DTypeLike
 
 RESIZED = "resized"  # attribute: a list of how frames were cropped and rebinned, in this order, and of which shape they were before
 REGION = "region"  # attribute: which part of the frames before was taken
+ALIKE = "resized_alike"  # attribute of a result: which images of the whole detector were brought to the frames' pixels so
 # Attributes that say what was done to frames, beside what was corrected: later steps, and people, need them
-KEPT = (RESIZED, "resized_alike", REGION, "binning", "fill", "flats", "normalized_by", "precision", "rounded_to")
+KEPT = (RESIZED, ALIKE, REGION, "binning", "fill", "flats", "normalized_by", "precision", "rounded_to")
 
 
 def with_notes(pairs: xr.DataArray, kinds: Mapping[str, DTypeLike]) -> xr.DataArray:

@@ -15,13 +15,12 @@ import xarray as xr
 from detcal.errors import InputError
 from detcal.frames.corrections import attributes_of, corrections_of
 from detcal.frames.limits import find_limit
-from detcal.frames.notes import RESIZED
+from detcal.frames.notes import ALIKE, RESIZED
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import as_mask, find_readings, without
 from detcal.response.calibration import Response
 from detcal.response.resizing import binned_line, crop, rebin
 
-ALIKE = "resized_alike"  # attribute of a result: which of these images came to the frames' pixels so
 DONE = re.compile(
     r"(?:crop (?P<region>\d+:\d+, \d+:\d+)|(?P<how>sum|mean) of (?P<down>\d+) x (?P<across>\d+))"
     r" of (?P<height>\d+) x (?P<width>\d+)"

@@ -9,8 +9,8 @@ import xarray as xr
 
 from detcal import open_frames, save
 from detcal.errors import InputError
+from detcal.frames.notes import ALIKE
 from detcal.response import Response, correct_response, crop, fit_response, plot_pixel_calibrations, rebin
-from detcal.response.alike import ALIKE
 from detcal.response.samples import sample_pixels
 
 SHAPE = (12, 14)

@@ -306,6 +306,8 @@ def test_a_dark_of_the_whole_detector_is_cropped_with_the_frames_of_a_recipe(tmp
     found = open_frames("out.zarr")
     np.testing.assert_array_equal(found, np.broadcast_to(500 - image[2:7, 1:6], (3, 5, 5)))
     assert found.attrs["resized_alike"] == ["dark"]
+    told = " ".join(CliRunner().invoke(main, ["report", "out.zarr", "--text"]).output.split())
+    assert "dark of the whole detector went the way of the frames: crop 2:7, 1:6 of 8 x 9." in told
     (said,) = refused(write(CROP + correct.format(name="small"), source='path = "scan.npy"'))
     assert (
         "expected a dark of shape (5, 5) (y, x), as the frames, or (8, 9), as these before they were cropped or rebinned, got (3, 9)"

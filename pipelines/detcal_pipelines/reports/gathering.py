@@ -14,6 +14,7 @@ import xarray as xr
 from pydantic import ValidationError
 
 from detcal.errors import DetcalError, InputError
+from detcal.frames.notes import ALIKE, RESIZED
 from detcal.stores import open_frames
 from detcal.stores.sources.nexus import load_hdf5, written_by_detcal
 from detcal.stores.sources.zarr_reader import load_zarr
@@ -120,7 +121,13 @@ def summary_of(places: Places, history: History | None, stored: xr.Dataset) -> s
     if history.commit is None:
         return f"{steps}: {percent(history.share)} done, for {places.output}."
     made = datetime.fromtimestamp(history.commit["time"])
-    return f"{kind}, made by {steps} on {made:%Y-%m-%d at %H:%M:%S}, in {places.output}."
+    return f"{kind}, made by {steps} on {made:%Y-%m-%d at %H:%M:%S}, in {places.output}.{resized_alike(stored)}"
+
+
+def resized_alike(stored: xr.Dataset) -> str:
+    """In a sentence, which images of the whole detector were cropped or rebinned with the frames, and how; nothing, if none was."""
+    attrs = next((variable.attrs for variable in stored.values() if ALIKE in variable.attrs), {})
+    return f" {', '.join(attrs[ALIKE])} of the whole detector went the way of the frames: {', '.join(attrs[RESIZED])}." if attrs else ""
 
 
 def plan_and_measurement(places: Places, history: History) -> Section:
