@@ -163,7 +163,7 @@ def against_neighbours(values: Around, reasons: Around, least: float) -> Image:
     near = in_order(around_squares(padded))
     middle, count = median_of(near)
     spread, _ = median_of(in_order(np.abs(near - middle[..., None])))
-    deviation = np.where(count < FEWEST, np.float32(np.inf), np.maximum(DEVIATION * spread, least))
+    deviation: Any = np.where(count < FEWEST, np.float32(np.inf), np.maximum(DEVIATION * spread, least))
     half = SQUARE // 2
     squares = padded[half:-half, half:-half].reshape(len(middle), SQUARE, -1, SQUARE)
     with np.errstate(invalid="ignore"):
