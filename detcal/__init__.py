@@ -5,6 +5,7 @@ sensor        the blur of a thick sensor as a sparse matrix, and its inverse
 distortion    map of a camera's distortion from an image of a hole grid; resampling of frames
 azimuthal     integration, sigma-clipping and quantiles of diffraction frames in rings
 xrf           X-ray fluorescence scans on regular grids, and element maps
+simulate      what detectors would record of all this, with the truth beside it
 
 `open_frames`, `open_scan` (or `open_crono`, `open_maps`, `open_spectra`), `save` and `load` read and write; `convert_crono` does both;
 `preview` draws a first look at a file of frames; `tree` lists what a file holds, `get_array` takes one array out of it.
@@ -15,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detcal import azimuthal, distortion, response, sensor, xrf
+    from detcal import azimuthal, distortion, response, sensor, simulate, xrf
     from detcal.conversion import convert_crono
     from detcal.errors import DetcalError
     from detcal.first_look import preview
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from detcal.stores.sources.fly_scans import open_maps
     from detcal.version import __version__
 
-SUBJECTS = ("azimuthal", "distortion", "response", "sensor", "xrf")
+SUBJECTS = ("azimuthal", "distortion", "response", "sensor", "simulate", "xrf")
 MODULES = {
     "DetcalError": "detcal.errors",
     "__version__": "detcal.version",
@@ -59,6 +60,7 @@ __all__ = [
     "response",
     "save",
     "sensor",
+    "simulate",
     "tree",
     "xrf",
 ]

@@ -1,6 +1,7 @@
 """Blocks of frames through the kernels of the rings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,10 @@ def clip_block(
     model: int,
     threshold: float,
     most: int,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Statistics (frame, quantity, ring) of a block."""
-    profiles, _ = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
+    profiles, _ = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most, threads)
     profiles[:, :3] *= rings.scale
     profiles[:, 4] /= rings.scale
     return profiles
@@ -49,13 +51,17 @@ def clip(
     model: int,
     threshold: float,
     most: int,
+    threads: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Statistics (frame, quantity, ring) of a block, and the interval (frame, end, ring) of I that is kept, both by relative norms."""
     count = rings.number
     profiles, intervals = np.empty((len(frames), 5, count), np.float32), np.empty((len(frames), 2, count), np.float32)
     if isinstance(rings, RingLanes):
-        for number, batch, image, spread in one_by_one(frames, noise, rings, valid):
+
+        def clip_one(number: int, batch: int, image: Floats, spread: Floats) -> None:
             clipping.clip_groups(image, spread, rings, batch, model, threshold, most, profiles[number], intervals[number])
+
+        one_by_one(clip_one, frames, noise, rings, valid, threads)
         return profiles, intervals
     for group, batch, image, spread in in_batches(frames, noise, rings, valid):
         clipping.clip_batch(image, spread, rings, batch, model, threshold, most, profiles[group], intervals[group])
@@ -63,22 +69,50 @@ def clip(
 
 
 def one_by_one(
-    frames: NDArray[Any], noise: NDArray[Any] | None, rings: RingLanes, valid: tuple[Valid, Valid]
-) -> Iterator[tuple[int, int, Floats, Floats]]:
-    """As `in_batches`, of rings side by side: number of the frame, batch, and raw − dark of one frame."""
+    work: Callable[[int, int, Floats, Floats], None],
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None,
+    rings: RingLanes,
+    valid: tuple[Valid, Valid],
+    threads: int,
+) -> None:
+    """Work with number of the frame, batch, raw − dark and variance of one frame, of rings side by side; batches are shared out to so many
+    threads, each with room of its own."""
+    flat, beside, batches = in_order(frames), None if noise is None else in_order(noise), iter(range(len(rings.batches) - 1))
     most = max(rows.stop - rows.start for rows in (kernels.rows_of(rings, batch) for batch in range(len(rings.batches) - 1)))
-    image = lines(most)
-    spread = image if noise is None else lines(most)
-    flat, beside = in_order(frames), None if noise is None else in_order(noise)
-    for batch in range(len(rings.batches) - 1):  # of all frames, while what belongs to its rings lies in the cache
-        rows = kernels.rows_of(rings, batch)
-        size = rows.stop - rows.start
-        for number, frame in enumerate(flat):
-            kernels.load_rows(frame, valid[0], rings.darks[rows], rings.pixels[rows], image)
-            if beside is not None:
-                kernels.load_rows(beside[number], valid[1], None, rings.pixels[rows], spread)
-                kernels.leave_out(image[:size], spread[:size])
-            yield number, batch, image, spread
+
+    def take() -> None:
+        image = lines(most)
+        spread = image if beside is None else lines(most)
+        for batch in batches:  # of all frames, while what belongs to its rings lies in the cache
+            for number in range(len(flat)):
+                load_one(flat, beside, number, rings, batch, valid, image, spread)
+                work(number, batch, image, spread)
+
+    with ThreadPoolExecutor(max(1, threads - 1)) as others:
+        helpers = [others.submit(take) for _ in range(threads - 1)]
+        take()
+        for helper in helpers:
+            helper.result()
+
+
+def load_one(
+    frames: NDArray[Any],
+    noise: NDArray[Any] | None,
+    number: int,
+    rings: RingLanes,
+    batch: int,
+    valid: tuple[Valid, Valid],
+    image: Floats,
+    spread: Floats,
+) -> None:
+    """raw − dark of the pixels of a batch of one of the frames (frame, pixel), and the variance if there is one."""
+    rows = kernels.rows_of(rings, batch)
+    size = rows.stop - rows.start
+    kernels.load_rows(frames[number], valid[0], rings.darks[rows], rings.pixels[rows], image)
+    if noise is not None:
+        kernels.load_rows(noise[number], valid[1], None, rings.pixels[rows], spread)
+        kernels.leave_out(image[:size], spread[:size])
 
 
 def in_batches(
@@ -109,13 +143,17 @@ def outlier_block(
     model: int,
     threshold: float,
     most: int,
+    threads: int = 1,
 ) -> NDArray[np.bool_]:
     """What is left out of a block: of a frame of which nothing was measured, all."""
-    profiles, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most)
+    profiles, intervals = clip(frames, noise, rings, (valid, noise_valid), model, threshold, most, threads)
     marked = np.zeros((len(frames), frames[0].size), np.bool_)
     if isinstance(rings, RingLanes):
-        for number, batch, image, _ in one_by_one(frames, noise, rings, (valid, noise_valid)):
+
+        def mark_one(number: int, batch: int, image: Floats, _: Floats) -> None:
             clipping.mark_groups(image, rings, batch, intervals[number], marked[number])
+
+        one_by_one(mark_one, frames, noise, rings, (valid, noise_valid), threads)
     else:
         marks = kernels.room(rings)
         for group, batch, image, _ in in_batches(frames, noise, rings, (valid, noise_valid)):
@@ -127,16 +165,25 @@ def outlier_block(
 
 
 def quantile_block(
-    frames: NDArray[Any], *, rings: Rings | RingLanes, valid: Valid, quantiles: tuple[float, float], errors: bool = False
+    frames: NDArray[Any],
+    *,
+    rings: Rings | RingLanes,
+    valid: Valid,
+    quantiles: tuple[float, float],
+    errors: bool = False,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """The mean between two quantiles, with errors its standard error and the standard deviation of a reading, and the number of pixels
     (frame, quantity, ring), of a block."""
     profiles, found = np.empty((len(frames), 2, rings.number), np.float32), np.empty((len(frames), 2 * errors, rings.number), np.float32)
     if isinstance(rings, RingLanes):
-        for number, batch, image, _ in one_by_one(frames, None, rings, (valid, ALL_NUMBERS)):
+
+        def sort_one(number: int, batch: int, image: Floats, _: Floats) -> None:
             quantile_groups(image, rings, batch, quantiles, profiles[number])
             if errors:
                 errors_of_groups(image, rings, batch, quantiles, found[number])
+
+        one_by_one(sort_one, frames, None, rings, (valid, ALL_NUMBERS), threads)
     else:
         for group, batch, image, _ in in_batches(frames, None, rings, (valid, ALL_NUMBERS)):
             quantile_batch(image, rings, batch, quantiles, profiles[group])

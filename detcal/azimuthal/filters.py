@@ -70,7 +70,7 @@ def quantile_filter(
     stack, valid = readings_for(bins, frames, dummy)
     low, high = map(float, quantiles)
     factors = find_normalization(stack, normalization)
-    options = {"rings": rings_for(stack, bins), "valid": valid, "quantiles": (low, high), "errors": errors}
+    options = {"valid": valid, "quantiles": (low, high), "errors": errors} | rings_for(stack, bins, frames)
     names = QUANTITIES if errors else ("intensity", "count")
     found = as_profiles(names, quantile_block, stack, bins, options)
     return normalized(found, factors)

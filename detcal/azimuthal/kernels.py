@@ -29,7 +29,7 @@ ONE_BY_ONE = 1.1  # how much longer a frame takes by rings side by side than bes
 BATCH = 2**19  # entries of rings that are loaded together: 16 MiB in lanes, if pixels are not split
 ROWS_A_SUM = 32  # that are added in float32, before they are added to sums in float64
 AHEAD = 4  # tiles that are asked for before they are loaded
-ROWS = 2**14  # of rings side by side that are loaded together: 1 MiB
+ROWS = 2**13  # of rings side by side that are loaded together: 512 KiB, so that threads have about as many of them
 ROWS_AHEAD = 32  # rows of pixels, likewise
 DIGITS = 24  # binary ones of a float32
 

@@ -6,8 +6,10 @@ from numbers import Integral, Real
 from typing import Any
 
 import dask.array as da
+import numpy as np
 import xarray as xr
-from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
 
 from detcal.azimuthal import kernels
 from detcal.azimuthal.blocks import clip_block
@@ -21,7 +23,7 @@ from detcal.frames.corrections import ATTRIBUTE, corrections_of, refuse_twice
 from detcal.frames.graph import map_frames
 from detcal.frames.normalization import find_normalization
 from detcal.frames.readings import ALL_NUMBERS, Valid
-from detcal.frames.stack import as_stack_of
+from detcal.frames.stack import as_stack_of, threads_a_block
 from detcal.frames.valid import find_readings
 
 ERROR_MODELS = {"no": kernels.NONE, "poisson": kernels.POISSON, "azimuthal": kernels.AZIMUTHAL, "hybrid": kernels.HYBRID}
@@ -118,7 +120,7 @@ def clipping_task(
         noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}
-    return stack, noise, known | {"model": model, "rings": rings_for(stack, bins)}
+    return stack, noise, known | {"model": model} | rings_for(stack, bins, frames)
 
 
 def refuse_what_was_done(stack: xr.DataArray, bins: AzimuthalBins) -> None:
@@ -140,9 +142,9 @@ def readings_for(bins: AzimuthalBins, frames: Any, dummy: float | None) -> tuple
     return found, valid.within(-LARGEST, LARGEST)
 
 
-def rings_for(stack: xr.DataArray, bins: AzimuthalBins) -> Delayed:
-    """The bins as the kernels take them, for the blocks of a stack."""
-    return bins.rings_for(max(stack.data.chunks[0]))
+def rings_for(stack: xr.DataArray, bins: AzimuthalBins, frames: Any) -> dict[str, Any]:
+    """The bins as the kernels take them, for the blocks of a stack, and how many threads work on each: see `threads_a_block`."""
+    return {"rings": bins.rings_for(max(stack.data.chunks[0])), "threads": threads_a_block(stack, frames)}
 
 
 def as_profiles(
@@ -156,20 +158,41 @@ def as_profiles(
     """The profiles that a kernel makes of each block (frame, quantity, ring)."""
     sizes = {"quantity": len(names), "ring": len(bins.indptr) - 1}
     profiles = map_frames(kernel, stack, calibration, stacks=noise, dims=("frame", *sizes), sizes=sizes)
-    found = profiles.data
     coords: dict[str, Any] = {str(name): line for name, line in profiles.coords.items()}
     taken = {*names, "radial", "azimuthal"} & set(coords)
     if taken:
         raise InputError(f"expected frames' coordinates with names that profiles do not have, got {', '.join(sorted(taken))}: rename them")
     coords["radial"] = bins.centres.assign_attrs(units=bins.unit, long_name=bins.unit.rpartition("_")[0])
     dims: tuple[str, ...] = ("frame", "radial")
-    if bins.azimuths is not None:  # bins go by radius, then by azimuth
-        found = found.reshape((len(stack), len(names), len(bins.centres), -1)).swapaxes(2, 3)
+    if bins.azimuths is not None:
         coords["azimuthal"] = bins.azimuths.assign_attrs(units="deg")
         dims = ("frame", "azimuthal", "radial")
+    found = apart(profiles.data, len(names), tuple(coords[dim].size for dim in dims[1:]))
     corrected = [*corrections_of(stack), *bins.corrections]
     done = {ATTRIBUTE: corrected} if corrected else {}
     unit = {"units": stack.attrs.get("units", "counts")}
     attrs = [done | ({"units": "1"} if name in UNITLESS else unit) for name in names]
     known = {name: text for name in ("geometry", "provenance") if (text := getattr(bins, name)) is not None}
-    return xr.Dataset({name: (dims, found[:, k], attrs[k]) for k, name in enumerate(names)}, coords, known)
+    return xr.Dataset({name: (dims, *each) for name, *each in zip(names, found, attrs, strict=True)}, coords, known)
+
+
+def apart(profiles: da.Array, count: int, sizes: tuple[int, ...]) -> list[da.Array]:
+    """Each quantity of profiles (frame, quantity, ring), of sizes that are (radial,) or (azimuthal, radial).
+
+    Indexing, reshaping and exchanging axes by dask, of each of them, would take longer to prepare than to average a small frame.
+    """
+    chunks, meta, found = (profiles.chunks[0], *((size,) for size in sizes)), np.empty((0,) * (1 + len(sizes)), profiles.dtype), []
+    for number in range(count):
+        name = f"quantity-{number}-{profiles.name}"
+        tasks: dict[Any, Any] = {
+            (name, block, *(0,) * len(sizes)): (quantity_of, (profiles.name, block, 0, 0), number, sizes) for block in range(len(chunks[0]))
+        }
+        graph = HighLevelGraph.from_collections(name, tasks, dependencies=[profiles])  # type: ignore[list-item]
+        found.append(da.Array(graph, name, chunks, meta=meta))
+    return found
+
+
+def quantity_of(profiles: NDArray[Any], number: int, sizes: tuple[int, ...]) -> NDArray[Any]:
+    """One of the quantities of a block; bins go by radius, then by azimuth."""
+    line = profiles[:, number]
+    return line if len(sizes) == 1 else line.reshape(len(line), *sizes[::-1]).swapaxes(1, 2)

@@ -1,7 +1,9 @@
 """Graphs over the blocks of a stack: kernels block by block, and sums whose order depends on the blocks alone."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from math import ceil
+from operator import getitem
 from typing import Any
 
 import dask
@@ -19,7 +21,8 @@ from numpy.typing import DTypeLike
 FRAMES_A_PART = 16
 LEAST_PARTS = 4  # of a short stack, as far as it has blocks: one chain alone keeps one thread alone at work
 
-FOLD, TOTAL = "fold-", "total"  # how layers of sums are named, and in them the keys of sums of all parts up to one
+# How layers of sums are named, and in them the keys of sums of all parts up to one, each of a tile, and what says that these are there
+FOLD, TOTAL, MERGED = "fold-", "total", "merged"
 
 
 def map_frames(
@@ -102,28 +105,48 @@ def whole_frames(stack: xr.DataArray) -> da.Array:
 def fold_blocks(
     stack: da.Array, add: Callable[..., Any], merge: Callable[[Any, Any], Any], *shared: Delayed, partial_sums: int | None = None
 ) -> Delayed:
-    """Sum over all blocks of a stack: chains of add(so far, block, *shared), each over a few blocks, merged from the first to the last.
+    """Sum over all blocks of a stack: as `fold_tiles`, of a sum that is not cut into tiles."""
+    (total,) = fold_tiles(stack, partial(add_whole, add), merge, *shared, tiles=1, partial_sums=partial_sums)
+    return total
+
+
+def fold_tiles(
+    stack: da.Array,
+    add: Callable[..., Any],
+    merge: Callable[[Any, Any], Any],
+    *shared: Delayed,
+    tiles: int,
+    partial_sums: int | None = None,
+) -> list[Delayed]:
+    """Sums over all blocks of a stack, one of each tile of its frames.
+
+    Chains of add(so far, block, *shared), each over a few blocks, give as many sums as there are tiles; those of a tile are merged from the
+    first chain to the last, whatever becomes of other tiles.
 
     The order of the sums depends on the blocks alone. At most `partial_sums` chains are begun and not merged yet: one that is held up
     holds back the others, in place of their sums piling up. By default as many as there are threads, and one more.
 
     Each task reads its block itself. Were reading a task of its own, blocks could be read ahead of their turn, or lie on another
-    worker than what was summed so far.
+    worker than what was summed so far. A tile is taken from a sum where this lies, so that on a cluster no more of it goes elsewhere.
     """
     most = max(1, partial_sums if partial_sums is not None else count_threads() + 1)
     graph, blocks = reading_tasks(stack)
-    name = f"{FOLD}{tokenize(stack.name, add, merge, shared, most)}"
+    name = f"{FOLD}{tokenize(stack.name, add, merge, shared, most, tiles)}"
     length = min(ceil(FRAMES_A_PART / max(1, *stack.chunks[0])), ceil(len(blocks) / LEAST_PARTS))
     parts = [range(start, min(start + length, len(blocks))) for start in range(0, len(blocks), length)]
     for part, numbers in enumerate(parts):
+        turn = [(name, MERGED, part - most, tile) for tile in range(tiles)] if part >= most else None
         for number in numbers:
-            so_far = (name, "part", number - 1) if number > numbers[0] else None
-            turn = (name, TOTAL, part - most) if part >= most and so_far is None else None
-            graph[(name, "part", number)] = (add_in_turn, turn, add, so_far, blocks[number], *(each.key for each in shared))
-        last = (name, "part", numbers[-1])
-        graph[(name, TOTAL, part)] = (merge, (name, TOTAL, part - 1), last) if part else (keep, last)
+            so_far, waits = ((name, "part", number - 1), None) if number > numbers[0] else (None, turn)
+            graph[(name, "part", number)] = (add_in_turn, waits, add, so_far, blocks[number], *(each.key for each in shared))
+        for tile in range(tiles):
+            total, cut = (name, TOTAL, part, tile), (name, "tile", part, tile)
+            graph[cut] = (getitem, (name, "part", numbers[-1]), tile)
+            graph[total] = (merge, (name, TOTAL, part - 1, tile), cut) if part else (keep, cut)
+            if part + most < len(parts):
+                graph[(name, MERGED, part, tile)] = (nothing, total)
     whole = HighLevelGraph.from_collections(name, graph, dependencies=[stack, *shared])  # type: ignore[list-item]
-    return Delayed((name, TOTAL, len(parts) - 1), whole, layer=name)
+    return [Delayed((name, TOTAL, len(parts) - 1, tile), whole, layer=name) for tile in range(tiles)]
 
 
 def reading_tasks(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
@@ -135,6 +158,11 @@ def reading_tasks(part: da.Array) -> tuple[dict[Any, Any], list[Any]]:
     return graph, blocks
 
 
+def add_whole(add: Callable[..., Any], so_far: Any, *arguments: Any) -> tuple[Any]:
+    """`add`, of a single tile."""
+    return (add(None if so_far is None else so_far[0], *arguments),)
+
+
 def add_in_turn(turn: Any, add: Callable[..., Any], *arguments: Any) -> Any:
     """`add`, of which `turn` says no more than that it may begin."""
     return add(*arguments)
@@ -143,6 +171,10 @@ def add_in_turn(turn: Any, add: Callable[..., Any], *arguments: Any) -> Any:
 def keep(value: Any) -> Any:
     """The value itself."""
     return value
+
+
+def nothing(value: Any) -> None:
+    """What says that a value is there, without keeping it."""
 
 
 def count_threads() -> int:

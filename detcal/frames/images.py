@@ -10,6 +10,7 @@ from detcal.errors import InputError
 from detcal.frames.stack import as_stack
 
 MOST_GAIN = 100.0  # gains lie about 1; those of other programs may be in other units, but are no counts
+FIT = "; of a beam sweep fit_response makes a response"  # for errors
 MOST_VALUES = 256  # different ones in a mask: 0 and 1, 0 and 255, or combinations of a few bits
 
 
@@ -54,7 +55,7 @@ def check_gains(gains: xr.DataArray) -> None:
     found = values[np.isfinite(values)]
     median = float(np.median(found)) if found.size else 1.0
     if (values.dtype.kind in "iu" and ((found != 0) & (found != 1)).any()) or median > MOST_GAIN:
-        raise InputError(f"expected gains, reals about 1, got counts{of_source(gains)}: {values.dtype} with a median of {median:.6g}")
+        raise InputError(f"expected gains, reals about 1, got counts{of_source(gains)}: {values.dtype} with a median of {median:.6g}{FIT}")
 
 
 def mask_of_image(image: xr.DataArray) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from detcal.errors import InputError
+from detcal.frames.maps import sizes_of_map
 
 NAME = "normalization"  # of the coordinate, where the numbers have no name of their own
 ATTRIBUTE = "normalized_by"  # of what was divided: the name of that coordinate
@@ -24,7 +25,8 @@ def factors_of(frames: xr.DataArray, given: Any, what: str = "frames", option: s
     frames
         From `as_stack`.
     given
-        A number, one for each frame, or the name of a coordinate or an attribute.
+        A number, one for each frame (of a map, of which frames know their places, also by row and column), or the name of a coordinate or
+        an attribute.
     what, option
         What the frames are, and the option, for an error.
 
@@ -40,13 +42,16 @@ def factors_of(frames: xr.DataArray, given: Any, what: str = "frames", option: s
     if not named and option in frames.coords:
         raise InputError(f"expected {what} without a coordinate {option}, beside a {option} that is given: rename it, or give its name")
     source: Any = frames.coords.get(given, frames.attrs.get(given)) if named else given
-    numbers = np.asarray(source)
+    numbers, of_map = np.asarray(source), tuple(sizes_of_map(frames.coords).values())
     if numbers.dtype.kind not in "iuf":
         raise InputError(f"expected numbers as {option}, got {numbers.dtype} {given!r:.60}")
+    if of_map and numbers.shape == of_map:
+        numbers = numbers.ravel()
     if numbers.ndim == 0:
         numbers = np.full(len(frames), numbers)
     if numbers.shape != (len(frames),):
-        raise InputError(f"expected a {option} for each of the {len(frames)} {what}, or one for all, got {numbers.shape} numbers")
+        each = f"{len(frames)} {what}" + (f", {of_map} of a map" if of_map else "")
+        raise InputError(f"expected a {option} for each of the {each}, or one for all, got {numbers.shape} numbers")
     numbers = numbers.astype(float)
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
     if bad.size:

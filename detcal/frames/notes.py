@@ -1,4 +1,4 @@
-"""Results of which each block brings notes on its frames: what was found with them becomes coordinates."""
+"""What results note: blocks of their frames, which become coordinates; and attributes that files keep for the next step."""
 
 from collections.abc import Mapping
 from operator import itemgetter
@@ -6,6 +6,11 @@ from operator import itemgetter
 import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
+
+RESIZED = "resized"  # attribute: a list of how frames were cropped and rebinned, in this order, and of which shape they were before
+REGION = "region"  # attribute: which part of the frames before was taken
+# Attributes that say what was done to frames, beside what was corrected: later steps, and people, need them
+KEPT = (RESIZED, "resized_alike", REGION, "binning", "fill", "flats", "normalized_by", "precision", "rounded_to")
 
 
 def with_notes(pairs: xr.DataArray, kinds: Mapping[str, DTypeLike]) -> xr.DataArray:

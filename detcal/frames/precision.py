@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.graph import map_frames
+from detcal.frames.maps import over_maps
 from detcal.frames.rounding import CELL, round_to_noise
 from detcal.frames.stack import DIMS, frames_a_block
 
@@ -31,13 +32,15 @@ def with_precision(result: Any, precision: float | None) -> Any:
     if precision is None:
         return result
     check_precision(precision)
-    if isinstance(result, xr.Dataset):
+    if isinstance(result, xr.Dataset) and "detcal_type" not in result.attrs:
         frames = {name: rounded(variable, precision) for name, variable in result.items() if is_rounded(variable)}
         if frames:
             return result.assign(frames)
     elif isinstance(result, xr.DataArray) and is_rounded(result):
         return rounded(result, precision)
-    raise InputError(f"precision is that of frames, float32 (frame, y, x), and the result is {kind_of(result)}: leave precision out")
+    raise InputError(
+        f"precision is that of frames, float32 (frame, y, x), or of a map of them, and the result is {kind_of(result)}: leave precision out"
+    )
 
 
 def check_precision(precision: float) -> None:
@@ -53,8 +56,9 @@ def check_precision(precision: float) -> None:
 
 
 def is_rounded(variable: xr.DataArray) -> bool:
-    """Whether a variable holds frames that can be rounded."""
-    return set(variable.dims) == set(DIMS) and variable.dtype == np.float32
+    """Whether a variable holds frames that can be rounded: a stack, or a map of them."""
+    dims = set(variable.dims)
+    return variable.dtype == np.float32 and (dims == set(DIMS) or (variable.ndim > len(DIMS) and set(DIMS[1:]) < dims))
 
 
 def kind_of(result: Any) -> str:
@@ -65,13 +69,17 @@ def kind_of(result: Any) -> str:
 
 
 def rounded(frames: xr.DataArray, precision: float) -> xr.DataArray:
-    """Frames rounded block by block."""
-    stack = frames.transpose(*DIMS)
+    """Frames, or a map of them, rounded block by block."""
+    return rounded_stack(frames.transpose(..., *DIMS[1:]), precision).transpose(*frames.dims)
+
+
+@over_maps()
+def rounded_stack(stack: xr.DataArray, precision: float) -> xr.DataArray:
+    """The same of frames one after the other."""
     if not isinstance(stack.data, da.Array):
         stack = stack.chunk({"frame": frames_a_block(stack[:1].nbytes)})
-    attrs = {**frames.attrs, "precision": float(precision), "rounded_to": ROUNDED}
-    found = map_frames(round_block, stack, {"precision": float(precision)}, whole=False, name=frames.name, attrs=attrs)
-    return found.transpose(*frames.dims)
+    attrs = {**stack.attrs, "precision": float(precision), "rounded_to": ROUNDED}
+    return map_frames(round_block, stack, {"precision": float(precision)}, whole=False, name=stack.name, attrs=attrs)
 
 
 def round_block(block: NDArray[np.float32], precision: float) -> NDArray[np.float32]:

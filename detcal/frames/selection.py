@@ -19,6 +19,7 @@ ROLES: tuple[str, ...] = get_args(Role)
 # Coordinates of frames from a file in which projections, flats and darks are one stack:
 KEY, PROJECTION = "image_key", 0  # what each frame is, where that is not the same; and what projections are
 NUMBER = "frame_number"  # in that stack
+OF_STACK = "stack"  # its attribute: which stack that is, so that frames that were changed and saved since are still known as those of it
 BEFORE = "projections_before"  # of flats alone, in all of the stack: whichever projections are chosen, it tells which were taken together
 SLICE = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(?::\s*(-?\d+)?\s*)?")
 MOST_NAMED = 20  # numbers in a message

@@ -1,6 +1,7 @@
 """Memory of large arrays that is used again: to clear a fresh page, on its first touch, takes the system as long as much of the work."""
 
 from collections import deque
+from contextlib import suppress
 from typing import Any
 from weakref import finalize
 
@@ -35,6 +36,10 @@ def spare_of(count: int) -> NDArray[np.uint8]:
 
 
 def give_back(memory: NDArray[np.uint8]) -> None:
-    """Keep memory for the next array."""
-    if memory.size + sum(each.size for each in tuple(SPARE)) <= MOST_BYTES:
-        SPARE.append(memory)
+    """Keep memory for the next array, in place of what was spare before where both are too much."""
+    if memory.size > MOST_BYTES:
+        return
+    SPARE.append(memory)
+    while sum(each.size for each in tuple(SPARE)) > MOST_BYTES:  # so that what no one asks for does not stay for good
+        with suppress(IndexError):  # others may have taken them meanwhile
+            SPARE.popleft()

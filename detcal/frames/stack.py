@@ -2,17 +2,22 @@
 
 from math import ceil
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.system import CPU_COUNT
+from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.averages import Average, average_frames
 from detcal.frames.flags import Dummy
 from detcal.frames.graph import count_threads, map_frames
+from detcal.frames.once import own_threads
 from detcal.frames.readings import readings
 from detcal.frames.simd import LANES
+from detcal.frames.spare import reused
 from detcal.frames.valid import check_nothing_lacks, find_readings
 
 DIMS = ("frame", "y", "x")
@@ -20,6 +25,7 @@ DIMS = ("frame", "y", "x")
 # Blocks of arrays that come without chunks: large enough to hide the scheduler, small enough to hold many.
 BLOCK_BYTES = 32 * 2**20
 SHARED_BYTES = 128 * 2**20  # of those of a stack that lies in memory, which take no more of it
+THREADED_BYTES = 32 * 2**20  # of a copy that threads make sooner than they are started
 
 
 def frames_a_block(frame_bytes: int) -> int:
@@ -27,10 +33,21 @@ def frames_a_block(frame_bytes: int) -> int:
     return max(1, BLOCK_BYTES // max(1, frame_bytes))
 
 
-def frames_a_thread(stack: xr.DataArray) -> int:
-    """Frames that make a block of a stack that lies in memory: as many for each thread, up to full SIMD lanes or about 128 MiB."""
-    most = min(LANES, max(1, SHARED_BYTES // max(1, stack[0].nbytes)))
-    return min(most, ceil(len(stack) / count_threads()))
+def frames_a_thread(length: int, frame_bytes: int) -> int:
+    """Frames that make a block of a stack that lies in memory: up to full SIMD lanes or about 128 MiB, as many blocks for each thread."""
+    most, threads = min(LANES, max(1, SHARED_BYTES // max(1, frame_bytes))), count_threads()
+    turns = ceil(length / (most * threads))
+    return ceil(length / (turns * threads))
+
+
+def threads_a_block(stack: xr.DataArray, given: Any) -> int:
+    """How many threads may work on each block of a stack that lay in memory as it was given: those that have no block of their own.
+
+    Blocks of a stack that was lazy have one each: a run's plan counts with that, and with what more of them would hold.
+    """
+    if isinstance(getattr(given, "data", given), da.Array):
+        return 1
+    return max(1, min(count_threads(), CPU_COUNT) // stack.data.numblocks[0])
 
 
 def as_stack(data: Any, name: str = "frames", *, shared_out: bool = False) -> xr.DataArray:
@@ -61,11 +78,32 @@ def as_stack(data: Any, name: str = "frames", *, shared_out: bool = False) -> xr
         stack = stack.transpose(*DIMS)
     else:
         stack = xr.DataArray(stack.data, dims=DIMS, name=stack.name, attrs=stack.attrs)
-    if not isinstance(stack.data, da.Array):
-        # hashing the values, for a name, would take longer than using them
-        blocks = frames_a_thread(stack) if shared_out else frames_a_block(stack[0].nbytes)
-        stack = stack.copy(data=da.from_array(stack.values, chunks=(blocks, -1, -1), name=False))
-    return stack.astype(native(stack.dtype), copy=False)
+    kind = native(stack.dtype)
+    if isinstance(stack.data, da.Array):
+        return stack if stack.dtype == kind else stack.astype(kind)
+    frame_bytes = stack.nbytes // len(stack)
+    blocks = frames_a_thread(len(stack), frame_bytes) if shared_out else frames_a_block(frame_bytes)
+    return stack.copy(data=in_blocks(copied(stack.values, kind), blocks))
+
+
+def copied(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """What an array holds now, whatever is written to it until the copy is used."""
+    copy = reused(values.shape, dtype)
+    if copy.nbytes < THREADED_BYTES:
+        np.copyto(copy, values)
+        return copy
+    along, parts = int(len(values) < count_threads()), count_threads()
+    with own_threads() as threads:
+        list(threads.map(np.copyto, np.array_split(copy, parts, along), np.array_split(values, parts, along)))
+    return copy
+
+
+def in_blocks(values: NDArray[Any], frames: int) -> da.Array:
+    """An array that no one else has as blocks of so many frames: `dask.array.from_array` would copy it once more, in one thread."""
+    name, starts = f"frames-{uuid4()}", range(0, len(values), frames)
+    blocks = {(name, number, 0, 0): values[start : start + frames] for number, start in enumerate(starts)}
+    lengths = tuple(map(len, blocks.values()))
+    return da.Array(blocks, name, (lengths, *((size,) for size in values.shape[1:])), meta=np.empty((0, 0, 0), values.dtype))
 
 
 def as_stack_of(shape: tuple[int, int], owner: str, data: Any, name: str = "frames", *, shared_out: bool = False) -> xr.DataArray:

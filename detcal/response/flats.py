@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames.selection import BEFORE, NUMBER
+from detcal.frames.selection import BEFORE, NUMBER, OF_STACK
 
 Numbers = NDArray[np.float64]
 
@@ -62,9 +62,8 @@ def find_positions(frames: xr.DataArray, flat: Any, positions: Any) -> tuple[Num
         raise InputError(f"expected a flat image or flat frames, got {flat!r:.60}")
     flats = 1 if np.ndim(flat) == 2 else np.shape(flat)[0]
     if positions is None:
-        source = getattr(flat, "attrs", {}).get("source")
-        known = source is not None and source == frames.attrs.get("source")
-        if flats == 1 or not known or not all(NUMBER in each.coords and each.coords[NUMBER].ndim for each in (frames, flat)):
+        stacks = {stack_of(frames), stack_of(flat)}
+        if flats == 1 or len(stacks) > 1 or None in stacks:
             return None
         positions = NUMBER
     if isinstance(positions, str):
@@ -73,6 +72,12 @@ def find_positions(frames: xr.DataArray, flat: Any, positions: Any) -> tuple[Num
     if found.shape != (flats,) or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
         raise InputError(f"expected flat_positions as {flats} numbers, one a flat, or the name of a coordinate, got {positions!r:.100}")
     return np.arange(len(frames), dtype=float), found.astype(float)
+
+
+def stack_of(frames: Any) -> str | None:
+    """The stack in a file in which frames have numbers; None, if they have none there."""
+    numbers = getattr(frames, "coords", {}).get(NUMBER)
+    return None if numbers is None or not numbers.ndim else numbers.attrs.get(OF_STACK, frames.attrs.get("source"))
 
 
 def coordinate(stack: Any, name: str, what: str) -> Numbers:

@@ -11,6 +11,7 @@ from detcal.response.saturation import Saturation
 from detcal.response.smoothing import Image, ValidSmoother
 
 Array = NDArray[np.generic]
+Sums = tuple[NDArray[np.float64], ...]  # (plane, y, x) of each tile
 
 FRAMES_A_BATCH = 4  # frames that are smoothed before their sums are taken in one pass over the pixels
 
@@ -34,14 +35,14 @@ def subtract_dark(frame, dark, valid, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def add_powers(sums, signals, smoothed, cutoff):  # type: ignore[no-untyped-def]
-    """Add a few frames to the planes of `sums`, in one pass over the pixels."""
-    for row in range(signals.shape[1]):
-        for column in range(signals.shape[2]):
+def add_powers(sums, signals, smoothed, top, cutoff):  # type: ignore[no-untyped-def]
+    """Add a few frames to the planes of the sums of a tile, whose first row is that one of the frames, in one pass over the pixels."""
+    for row in range(sums.shape[1]):
+        for column in range(sums.shape[2]):
             n = v1 = v2 = v3 = d0 = d1 = dd = v4 = v5 = d2 = 0.0
             for frame in range(signals.shape[0]):
-                s = smoothed[frame, row, column]
-                v = np.float64(signals[frame, row, column])
+                s = smoothed[frame, top + row, column]
+                v = np.float64(signals[frame, top + row, column])
                 if not s > cutoff or np.isnan(v):
                     continue
                 d = np.float64(s) - v
@@ -75,10 +76,11 @@ def writable(image: Image) -> Image:
 
 
 def accumulate(
-    sums: NDArray[np.float64] | None,
+    sums: Sums | None,
     frames: Array,
     dark: Image,
     *,
+    tile_rows: int,
     order: int,
     sigma: float,
     cutoff: float,
@@ -86,9 +88,10 @@ def accumulate(
     truncate: float,
     valid: Valid = ALL_NUMBERS,
     limit: float | None = None,
-) -> NDArray[np.float64]:
-    """The sums, with a block of frames added. The sums that came in are not changed: a task may be run again."""
-    sums = np.zeros((count_planes(order), *dark.shape)) if sums is None else sums.copy()
+) -> Sums:
+    """The sums of each tile, of so many rows, with a block of frames added. Those that came in are not changed: a task may be run again."""
+    tops = range(0, len(dark), tile_rows)
+    sums = no_sums(order, dark.shape, tile_rows) if sums is None else tuple(tile.copy() for tile in sums)
     dark = writable(dark)
     smoother = ValidSmoother(sigma, boundary, truncate)
     saturation = Saturation(limit, sigma, boundary, truncate)
@@ -102,9 +105,17 @@ def accumulate(
             spoilt = saturation.spoilt(frame, dark, estimate)
             if spoilt is not None:
                 estimate[spoilt] = np.nan
-                sums[FULL] += spoilt
-        add_powers(sums, signals[: len(batch)], smoothed[: len(batch)], cutoff)
+                for top, tile in zip(tops, sums, strict=True):
+                    tile[FULL] += spoilt[top : top + tile_rows]
+        for top, tile in zip(tops, sums, strict=True):
+            add_powers(tile, signals[: len(batch)], smoothed[: len(batch)], top, cutoff)
     return sums
+
+
+def no_sums(order: int, shape: tuple[int, ...], tile_rows: int) -> Sums:
+    """Sums of no frames."""
+    height, width = shape
+    return tuple(np.zeros((count_planes(order), min(tile_rows, height - top), width)) for top in range(0, height, tile_rows))
 
 
 def sample_pixels(
@@ -239,29 +250,31 @@ def fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared):  # 
 
 
 def solve(
-    sums: NDArray[np.float64], *, order: int, intercept: bool, cutoff: float
+    sums: NDArray[np.float64], *, order: int, intercept: bool
 ) -> tuple[Image, Image, Image, Image, Image, NDArray[np.int32], NDArray[np.int32]]:
-    """Gain, offset, curvature, gain error, R², frames used and frames saturated from the sums over the sweep.
-
-    Raises
-    ------
-    InputError
-        If no pixel has two frames above the cutoff.
-    """
+    """Gain, offset, curvature, gain error, R², frames used and frames saturated from the sums over the sweep."""
     shape = sums.shape[1:]
     coefficients = np.zeros((3, *shape), np.float32)
     gain_error, r_squared = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    frames_used = sums[N].astype(np.int32)
     if order == 1 and not intercept:
         fit_through_origin(sums, coefficients[1], gain_error, r_squared)
     else:
         fit_pixels(sums, order, intercept, coefficients, gain_error, r_squared)
-    most = int(frames_used.max())
+    offset, gain, curvature = coefficients
+    return gain, offset, curvature, gain_error, r_squared, sums[N].astype(np.int32), sums[FULL].astype(np.int32)
+
+
+def check_used(most: int, cutoff: float) -> None:
+    """Raise if no pixel has two frames above the cutoff.
+
+    Raises
+    ------
+    InputError
+        How many these are, at most.
+    """
     if most < 2:
         raise InputError(
             f"expected at least 2 usable frames in the sweep, found {most}: a frame counts where its smoothed, "
             f"dark-subtracted signal is above cutoff = {cutoff:g} and not NaN. Lower the cutoff, or check that the dark "
             "is not brighter than the sweep and that the frames are not NaN or saturated."
         )
-    offset, gain, curvature = coefficients
-    return gain, offset, curvature, gain_error, r_squared, frames_used, sums[FULL].astype(np.int32)

@@ -10,6 +10,7 @@ from detcal.frames.needs import Needs
 from detcal.response.eigenflats import COARSE_PIXELS, STRIP_BYTES, piece_rows, strip_rows
 from detcal.response.filling import MOST
 from detcal.response.kernels import FRAMES_A_BATCH, count_planes
+from detcal.response.solving import rows_a_tile
 
 
 class Flats(NamedTuple):
@@ -24,14 +25,15 @@ def fit_response_bytes(shape: tuple[int, int], frames: int, itemsize: int, order
     """Fitting blocks of `frames` frames (y, x) of `itemsize` bytes a pixel.
 
     A task holds its block, a batch of signals and smoothed frames, and what one smoothing needs; and its sums, twice where it adds to
-    those of the block before. Sums of blocks that are done wait to be added to the total, of which there are two meanwhile.
+    those of the block before. Or it adds a tile of sums that are done, and waited for that, to the total: there are two of it meanwhile.
     """
     pixels = shape[0] * shape[1]
     sums = 8 * count_planes(order)
     batch = 8 * FRAMES_A_BATCH + 16  # two float32 images a frame, and four more while one is smoothed
     copied = sums if frames < FRAMES_A_PART else 0
-    dark = 4
-    return Needs(once=(dark + 2 * sums) * pixels, task=(2 * frames * itemsize + batch + copied) * pixels, begun=sums * pixels)
+    dark, tile = 4, rows_a_tile(shape) * shape[1]
+    adding, merging = (2 * frames * itemsize + batch + copied) * pixels, sums * min(tile, pixels)
+    return Needs(once=(dark + sums) * pixels, task=max(adding, merging), begun=sums * pixels)
 
 
 def sample_pixels_bytes(shape: tuple[int, int], frames: int, itemsize: int) -> Needs:

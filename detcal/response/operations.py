@@ -15,13 +15,14 @@ from detcal.frames.arrays import ArrayLike
 from detcal.frames.averages import Average, check_average
 from detcal.frames.beside import with_flags_of
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
-from detcal.frames.graph import fold_blocks, map_frames, whole_frames
+from detcal.frames.graph import fold_tiles, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.maps import over_maps
 from detcal.frames.selection import check_projections
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import correction, defects, kernels
+from detcal.response.alike import as_the_frames
 from detcal.response.brightness import (
     as_region,
     divided_by,
@@ -35,6 +36,7 @@ from detcal.response.flats import flats_in_time
 from detcal.response.images import as_dark_image, as_flat, dark_at, darks_by_exposure, divided_terms, filled, terms_of
 from detcal.response.moving import check_eigenflats, correct_by_eigenflats, find_eigenflats
 from detcal.response.options import check_correction, check_order, check_smoothing, checked_limits
+from detcal.response.solving import count_tiles, rows_a_tile, solve_tiles
 
 Boundary = Literal["nearest", "reflect", "mirror", "wrap"]
 # What the bits of an image of reasons mean, in the words of the CF conventions
@@ -160,18 +162,18 @@ def fit_response(
     shape = stack.shape[1:]
     dark = with_flags_of(stack, dark, "a dark")
     limit = find_limit(stack, saturation)
+    beside = as_the_frames(stack, {"dark": dark, "mask": mask}, dummy=dummy, saturation=saturation)
+    dark, mask = beside.images["dark"], beside.images["mask"]
     stack, valid = find_readings(stack, dummy=dummy)
-    dark_image = delayed(as_dark_image(dark, mask, shape, dummy=dummy, saturation=saturation, average=average))
+    dark_image = delayed(as_dark_image(dark, mask, shape, dummy=dummy, saturation=beside.saturation, average=average))
     add = partial(
-        kernels.accumulate, order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate,
+        kernels.accumulate, tile_rows=rows_a_tile(shape), order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate,
         valid=valid if saturation is None else valid.below(saturation), limit=limit,
     )  # fmt: skip
-    sums = fold_blocks(whole_frames(stack), add, np.add, dark_image, partial_sums=partial_sums)
-    judge = partial(defects.judge, order=order, intercept=intercept, cutoff=cutoff, limits=limits)
-    solved = delayed(judge, pure=True, nout=8)(sums)
-    types = (np.float32,) * 5 + (np.int32, np.int32, np.uint8)
+    sums = fold_tiles(whole_frames(stack), add, np.add, dark_image, tiles=count_tiles(shape), partial_sums=partial_sums)
+    solved = solve_tiles(sums, shape, order=order, intercept=intercept, cutoff=cutoff, limits=limits)
     gain, offset, curvature, gain_error, r_squared, frames_used, frames_saturated, reasons = (
-        xr.DataArray(da.from_delayed(image, shape, dtype), dims=("y", "x")) for image, dtype in zip(solved, types, strict=True)
+        xr.DataArray(image, dims=("y", "x")) for image in solved
     )
     return Response(
         gain=gain, offset=offset, gain_error=gain_error, r_squared=r_squared, frames_used=frames_used, mask=reasons != 0,
@@ -212,7 +214,8 @@ def correct_response(
         From `fit_response`, `detcal.load` or `Response.from_gain`.
     dark : (y, x) or (frame, y, x), or number, optional
         Dark image, or dark frames to be averaged. Taken off the frames and the flat. A number is that of all pixels. Darks and flats that
-        say nothing of it have the flags of the frames.
+        say nothing of it have the flags of the frames. Where these say how they were cropped or rebinned, a dark, flat, mask or response
+        may have the shape before: it goes the same way.
     flat : (y, x) or (frame, y, x), optional
         Sample-free image, or frames to be averaged. With a response it is smoothed as in the fit, so that its own noise makes no rings.
     flat_positions : str or numbers, optional
@@ -299,6 +302,8 @@ def correct_response(
     stack = as_stack(frames)
     shape = stack.shape[1], stack.shape[2]
     check_average(average)
+    beside = as_the_frames(stack, {"response": response, "dark": dark, "flat": flat, "mask": mask}, dummy=dummy, saturation=saturation)
+    (response, dark, flat, mask), saturation = beside.images.values(), beside.saturation
     check_correction(shape, response, dark, flat, flat_positions, residual_sigma, fill)
     check_eigenflats(flat_model, flat_components, flat, flat_positions)
     if dark is not None or flat is not None:
@@ -323,7 +328,8 @@ def correct_response(
     divide = partial(correction.flat_divisor, smoothing=smoothing, residual_sigma=residual_sigma)
     flats = [as_flat(each, {} if flat_is_dark_subtracted else darks, shape, divide, terms, bad, **options) for each in groups]
     divisors = [each.divisor for each in flats]
-    names = {"units": "counts", "long_name": "corrected signal"} if flat is None else {"units": "1", "long_name": "transmission"}
+    units, long_name = ("counts", "corrected signal") if flat is None else ("1", "transmission")
+    names = {"units": units, "long_name": long_name, **beside.attrs}
     if flat_model is not None:
         names["flats"] = flat_model
     if places is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from detcal.errors import InputError
+from detcal.frames.images import FIT
 from detcal.response.calibration import Response
 from detcal.response.defects import Limits
 from detcal.response.smoothing import BOUNDARIES
@@ -24,7 +25,7 @@ def check_correction(
     if response is None and dark is None and flat is None:
         raise InputError("expected a response, a dark or a flat to correct frames with: give one of them")
     if response is not None and not isinstance(response, Response):
-        raise InputError(f"expected a Response, got {type(response).__name__}: Response.from_gain makes one of an image of gains")
+        raise InputError(f"expected a Response, got {type(response).__name__}: Response.from_gain makes one of an image of gains{FIT}")
     if response is not None and response.shape != shape:
         raise InputError(f"expected frames of shape {response.shape} (y, x), as the response, got {shape}")
     if response is not None:

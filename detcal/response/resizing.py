@@ -1,5 +1,6 @@
 """Frames with fewer pixels, lazily: a part of each, or pixels in groups."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,6 +10,7 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
+from detcal.frames.notes import REGION, RESIZED
 from detcal.frames.readings import Frames
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
@@ -33,7 +35,7 @@ def crop(frames: ArrayLike, region: str | tuple[slice, slice]) -> xr.DataArray:
     -------
     DataArray (frame, y, x)
         Of the same type, with the attributes of the frames, flags included, and `region`. Coords of rows and columns are cropped too.
-        Dark, flat, response and mask have to be cropped likewise.
+        A dark, flat, mask or response of the shape before is cropped likewise where it is given beside them.
 
     Raises
     ------
@@ -54,10 +56,17 @@ def crop(frames: ArrayLike, region: str | tuple[slice, slice]) -> xr.DataArray:
         raise InputError(f'expected a region "y0:y1, x0:x1", got {region!r}')
     rows, columns = (slice(*part.indices(size)) for part, size in zip(found, shape, strict=True))
     sizes = {"y": rows.stop - rows.start, "x": columns.stop - columns.start}
-    attrs = stack.attrs | {"region": f"{rows.start}:{rows.stop}, {columns.start}:{columns.stop}"}
+    kept_region = f"{rows.start}:{rows.stop}, {columns.start}:{columns.stop}"
+    attrs = noted(stack, stack.attrs | {REGION: kept_region}, f"crop {kept_region}")
     cropped = map_frames(part_of, stack, {"region": (rows, columns)}, sizes=sizes, dtype=stack.dtype, name=stack.name, attrs=attrs)
     kept = {name: line.isel(y=rows, x=columns, missing_dims="ignore") for name, line in lines_of_pixels(stack).items()}
     return cropped.assign_coords(kept)
+
+
+def noted(stack: xr.DataArray, attrs: Mapping[Any, Any], step: str) -> dict[Any, Any]:
+    """Attributes with what is done to frames, and their shape before: images of the whole detector are brought to their pixels by it."""
+    height, width = stack.shape[1:]
+    return {**attrs, RESIZED: [*stack.attrs.get(RESIZED, ()), f"{step} of {height} x {width}"]}
 
 
 def lines_of_pixels(stack: xr.DataArray) -> dict[str, xr.DataArray]:
@@ -88,7 +97,8 @@ def rebin(frames: ArrayLike, factors: int | tuple[int, int], *, how: How = "sum"
     -------
     DataArray (frame, y, x), float32
         A pixel that was not measured takes no part in the mean, and in a sum is taken to be as the others of its group; NaN where none was.
-        Coords of rows and columns are averaged, those that are true or false are true where one of the group is.
+        Coords of rows and columns are averaged, those that are true or false are true where one of the group is. A dark, flat or mask of
+        the shape before is rebinned likewise where it is given beside them.
 
     Raises
     ------
@@ -110,7 +120,8 @@ def rebin(frames: ArrayLike, factors: int | tuple[int, int], *, how: How = "sum"
     stack, valid = find_readings(stack, dummy=dummy)
     sizes = {"y": stack.shape[1] // down, "x": stack.shape[2] // across}
     options: dict[str, Any] = {"valid": valid, "factors": (down, across), "mean": how == "mean"}
-    attrs = attributes_of(stack, {"binning": f"{how} of {down} x {across}"})
+    binning = f"{how} of {down} x {across}"
+    attrs = noted(stack, attributes_of(stack, {"binning": binning}), binning)
     binned = map_frames(bin_block, stack, options, sizes=sizes, name=stack.name, attrs=attrs)
     return binned.assign_coords({name: binned_line(line, {"y": down, "x": across}) for name, line in lines_of_pixels(stack).items()})
 

@@ -13,6 +13,7 @@ from detcal.frames.graph import map_frames
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import kernels
+from detcal.response.alike import as_the_frames
 from detcal.response.images import as_dark_image
 from detcal.response.options import check_order, check_smoothing
 
@@ -36,12 +37,13 @@ def sample_pixels(
     check_order(order)
     stack = as_stack(sweep, "a sweep")
     shape = stack.shape[1:]
+    beside = as_the_frames(stack, {"dark": dark, "mask": mask})
     places = choose_pixels(shape, n_pixels, pixels, seed)
     dark = with_flags_of(stack, dark, "a dark")
     stack, valid = find_readings(stack)
     sample = partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate, valid=valid)
     both = map_frames(
-        sample, stack, images=[as_dark_image(dark, mask, shape)], dims=("frame", "pixel", "signal"),
+        sample, stack, images=[as_dark_image(beside.images["dark"], beside.images["mask"], shape)], dims=("frame", "pixel", "signal"),
         sizes={"pixel": len(places), "signal": 2},
     )  # fmt: skip
     coords = {name: ("pixel", line) for name, line in zip(("row", "column"), places.T, strict=True)}
@@ -67,5 +69,6 @@ def fit_samples(samples: xr.Dataset, cutoff: float, order: int, intercept: bool)
     """Gain, offset, curvature, gain error and R² (pixel,) of samples that are computed, as `fit_response` finds them."""
     measured, expected = samples.measured.values, samples.expected.values
     sums = np.zeros((kernels.count_planes(order), 1, measured.shape[1]))
-    kernels.add_powers(sums, measured[:, None], expected[:, None], cutoff)
-    return [image[0] for image in kernels.solve(sums, order=order, intercept=intercept, cutoff=cutoff)[:5]]
+    kernels.add_powers(sums, measured[:, None], expected[:, None], 0, cutoff)
+    kernels.check_used(int(sums[kernels.N].max()), cutoff)
+    return [image[0] for image in kernels.solve(sums, order=order, intercept=intercept)[:5]]

@@ -85,11 +85,9 @@ def init(name: str) -> None:
 @clear_exit
 def check(recipe: Path, overwrite: bool) -> None:
     """Find every mistake in a recipe, and open its input."""
-    from detcal_pipelines.chain import build, check_result, check_target
+    from detcal_pipelines.checking import check_recipe
 
-    found = told(recipe, overwrite)
-    check_target(found)
-    check_result(found, build(found), overwrite=found.output.overwrite)
+    check_recipe(told(recipe, overwrite))
     click.echo(f"{recipe} is good: detcal plan {recipe} shows what it will take")
 
 
@@ -108,7 +106,7 @@ def plan(recipe: Path, memory: int | None, workers: int | None) -> None:
 
     asked = told(recipe, False).output
     if Path(asked.path).exists() and not asked.overwrite:
-        show_plainly(f"{asked.path} exists already: a run needs another name, or --overwrite")
+        show_plainly(f"{asked.path} exists already: a run needs another name, or --overwrite (overwrite = true under [output])")
     found, console = told(recipe, True, memory=memory, workers=workers), Console()
     with job_of(found, console) as job:
         console.print(plan_table(job.prepare([here(limits(found))])[1]))

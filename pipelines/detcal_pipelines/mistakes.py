@@ -12,6 +12,23 @@ from detcal_pipelines.steps.registry import UnknownStep, find_step, suggest
 from detcal_pipelines.steps.step import Step
 
 Place = tuple[str | int, ...]
+# By pydantic's types of errors: what it expected
+EXPECTED = {
+    ("bool_type", "bool_parsing"): "expected true or false",
+    ("int_type", "int_parsing", "int_from_float"): "expected a whole number",
+    ("float_type", "float_parsing"): "expected a number",
+    ("finite_number",): "expected a finite number",
+    ("string_type",): "expected a text",
+    ("list_type",): "expected a list",
+    ("dict_type", "model_type", "model_attributes_type"): "expected a table",
+    ("literal_error",): "expected {expected}",
+    ("greater_than",): "expected a number above {gt:g}",
+    ("greater_than_equal",): "expected a number of {ge:g} or more",
+    ("less_than",): "expected a number below {lt:g}",
+    ("less_than_equal",): "expected a number of {le:g} or less",
+    ("too_short",): "expected {min_length} or more values",
+    ("too_long",): "expected {max_length} or fewer values",
+}
 OF_THE_OPERATION = ("no_operation", "unknown_operation")
 
 
@@ -60,7 +77,20 @@ def describe(mistake: ErrorDetails, lines: dict[Place, int], model: type[BaseMod
             return f"{where}: {mistake['ctx']['error']}"
         case "byte_size" | "byte_size_unit":
             return f"{where}: expected a size such as 4GiB, got {mistake['input']!r}"
-    return f"{where}: {mistake['msg'].lower()}, got {mistake['input']!r}"
+    return f"{where}: {expected(mistake)}, got {as_written(mistake['input'])}"
+
+
+def expected(mistake: ErrorDetails) -> str:
+    """What should be there, in the words of all our errors; what pydantic says where it says anything else."""
+    for kinds, words in EXPECTED.items():
+        if mistake["type"] in kinds:
+            return words.format(**mistake.get("ctx", {}))
+    return mistake["msg"].lower()
+
+
+def as_written(value: Any) -> str:
+    """A value as TOML has it."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def known_keys(place: Place, model: type[BaseModel], values: Any) -> list[str]:

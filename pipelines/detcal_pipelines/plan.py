@@ -10,6 +10,7 @@ from itertools import groupby, product
 import xarray as xr
 
 from detcal.errors import PlanError
+from detcal.frames.maps import sizes_of_map
 from detcal.frames.needs import Needs
 from detcal.frames.simd import LANES
 from detcal.stores.sources.frames import WHOLE
@@ -260,7 +261,8 @@ def work_of(recipe: Recipe, first: Stage, copy: Copy | None) -> Work:
         warnings.warn(f"shard_frames = {shard} overrules chunk_frames = {chunk}: leave chunk_frames out", stacklevel=2)
     wanted = shard or chunk
     sizes = [wanted] if wanted else halvings(default, smallest)
-    return Work("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes])
+    of_map = () if copy is not None else tuple(sizes_of_map(first.data.coords).values())  # a copy is a stack
+    return Work("frames", "chunk_frames", length, smallest, [rounded(each, smallest, length) for each in sizes], map_sizes=of_map)
 
 
 def rows_of(source: Input, frames: xr.DataArray) -> Work:

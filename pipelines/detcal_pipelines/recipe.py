@@ -10,10 +10,12 @@ import xarray as xr
 from pydantic import (
     AfterValidator,
     ByteSize,
+    Discriminator,
     Field,
     PlainValidator,
     PrivateAttr,
     SerializeAsAny,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -78,6 +80,13 @@ def as_step(given: Any, info: ValidationInfo) -> Step[Any]:
 AnyStep = Annotated[SerializeAsAny[Step[Any]], PlainValidator(as_step)]
 
 
+SWITCH, FIRST = "[switch]", "[number]"  # in brackets, as pydantic writes the names of types that are no part of a place in the recipe
+Newest = Annotated[
+    Annotated[bool, Tag(SWITCH)] | Annotated[int, Field(gt=0), Tag(FIRST)],
+    Discriminator(lambda given: FIRST if isinstance(given, int) and not isinstance(given, bool) else SWITCH),
+]
+
+
 class Input(Table):
     """The raw frames."""
 
@@ -94,7 +103,7 @@ class Input(Table):
         None, description='a number, a list, a slice such as "10:50", or by the image_key "projections", "flats", "darks"', examples=["::2"]
     )
     flip: Flip | None = Field(None, description="reverse rows (ud), columns (lr) or both", examples=["ud"])
-    newest: bool | Annotated[int, Field(gt=0)] = Field(
+    newest: Newest = Field(
         False,
         description="of a file that is still written: true: the frames that are there now; a number: the first so many",
         examples=[True],
@@ -162,6 +171,22 @@ class Compute(Table):
         return self
 
 
+def warn_of_left_out(operation: str, names: list[str], between: str) -> None:
+    """Say that darks and flats that lie beside the frames are not those of a step behind one that changes frames."""
+    warnings.warn(
+        f"{operation} does not take the {' and '.join(names)} that the file of the frames holds, since {between} comes before it: put "
+        f"{operation} first, or name them, as they are to be taken",
+        stacklevel=2,
+    )
+
+
+def warn_of_others(operation: str, asked: str, others: str, taken: str) -> None:
+    """Say that numbers mean frames too that are no projections."""
+    warnings.warn(
+        f"frames = {asked} counts in the whole stack, and means {others} by its image_key: {operation} takes {taken}", stacklevel=2
+    )
+
+
 class Recipe(Table):
     """A whole recipe."""
 
@@ -184,25 +209,27 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def what_the_file_of_the_frames_holds_beside_them(self) -> "Recipe":
-        """Flats and darks that a file tells from the frames that are chosen are those of the first step, unless it names others; and no
-        frames that it corrects."""
-        first, frames = self.steps[0], self.input
-        if frames is None or not first.beside:
+        """Flats and darks that a file tells from the frames that are chosen are those of the first step that takes some, unless it names
+        others; steps before it must leave frames as raw as they are. They are no frames that it corrects."""
+        number, step = next(((each, step) for each, step in enumerate(self.steps) if step.beside), (0, self.steps[0]))
+        frames = self.input
+        if frames is None or not step.beside:
             return self
         try:
             beside = roles_beside(frames.path, frames.dataset, frames.frames)
         except InputError:  # which is told where the frames are opened
             return self
         where = {"path": frames.path, "dataset": frames.dataset, "flip": frames.flip}
-        absent = {name: kind for name, kind in first.beside.items() if getattr(first, name) is None}
-        self.steps[0] = first.model_copy(update={name: kind(**where) for name, kind in absent.items() if kind.role in beside.roles})
+        absent = {name: kind for name, kind in step.beside.items() if getattr(step, name) is None}
+        found = {name: kind(**where) for name, kind in absent.items() if kind.role in beside.roles}
+        between = next((before.operation for before in self.steps[:number] if not before.keeps_raw), None)
+        if found and between is not None:
+            warn_of_left_out(step.operation, list(found), between)
+        else:
+            self.steps[number] = step.model_copy(update=found)
         if beside.others:
             taken = "all of them" if beside.frames == frames.frames else f"the projections, frames = {as_written(beside.frames)}"
-            warnings.warn(
-                f"frames = {as_written(frames.frames)} counts in the whole stack, and means {beside.others} by its image_key: "
-                f"{first.operation} takes {taken}",
-                stacklevel=2,
-            )
+            warn_of_others(step.operation, as_written(frames.frames), beside.others, taken)
             self.input = frames.model_copy(update={"frames": beside.frames})
         return self
 

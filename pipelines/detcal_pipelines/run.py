@@ -262,8 +262,7 @@ class Job:
         fold = largest_fold(graph, writes) if (count := len(turns.sizes())) == 1 else None
         if fold is not None:
             graph = with_saving(graph, fold, self.places.sums)
-            if (last := read_sums(self.places.sums, fold.parts)) is not None:
-                graph = with_saved(graph, fold, *last)
+            graph = with_saved(graph, fold, read_sums(self.places.sums, fold))
         label = " → ".join(step.operation for step in self.recipe.steps)
         with block_bar(label, planned.blocks, self.console) as show:
             recorder = Recorder(ledger, self.places, count, held, show, self.quarantine)

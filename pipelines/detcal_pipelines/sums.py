@@ -1,6 +1,6 @@
 """Sums over all frames, saved now and then, so that a fit that breaks off goes on from the last one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -12,78 +12,105 @@ from dask.array import Array
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from numpy.typing import NDArray
 
-from detcal.frames.graph import FOLD, TOTAL
+from detcal.frames.graph import FOLD, MERGED, TOTAL
 
 SECONDS_BETWEEN_SAVES = 2.0
 SAVED_A_SECOND = 200e6  # bytes, on a slow disk
 SHARE_OF_TIME = 0.03  # that saving may take
+BEGUN = "begun"  # a file that says since when there is something to save
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The largest sum of a graph: the layer that it is, and in how many parts it is summed."""
+    """The largest sum of a graph: the layer that it is, in how many parts it is summed, and into how many tiles these are cut."""
 
     layer: str
     parts: int
+    tiles: int
+
+    def totals(self, parts: int) -> list[Any]:
+        """The keys of what so many parts sum up to, tile by tile, one part after the other."""
+        return [(self.layer, TOTAL, part, tile) for part in range(parts) for tile in range(self.tiles)]
 
 
 def largest_fold(graph: HighLevelGraph, writes: Mapping[str, Array]) -> Fold | None:
-    """The sum over most parts, if these are more than blocks that are written: else it is that of a scan's darks, say, and soon done."""
+    """The sum of most parts and tiles, if these are more than blocks that are written: else it is that of a scan's darks, and soon done."""
     layers = {name: layer for name, layer in graph.layers.items() if name.startswith(FOLD)}
-    folds = [Fold(name, sum(isinstance(key, tuple) and key[1] == TOTAL for key in layer)) for name, layer in layers.items()]
-    largest = max(folds, key=lambda fold: fold.parts, default=None)
-    return largest if largest is not None and largest.parts > max((array.npartitions for array in writes.values()), default=0) else None
+    folds = [Fold(name, *shape_of(layer)) for name, layer in layers.items()]
+    largest = max(folds, key=lambda fold: fold.parts * fold.tiles, default=None)
+    blocks = max((array.npartitions for array in writes.values()), default=0)
+    return largest if largest is not None and largest.parts * largest.tiles > blocks else None
+
+
+def shape_of(layer: Iterable[Any]) -> tuple[int, int]:
+    """How many parts and tiles the keys of a sum tell of."""
+    totals = [key[2:] for key in layer if isinstance(key, tuple) and key[1] == TOTAL]
+    return max(part for part, _ in totals) + 1, max(tile for _, tile in totals) + 1
 
 
 def with_saving(graph: HighLevelGraph, fold: Fold, folder: Path) -> HighLevelGraph:
     """The graph in which the task that makes a sum saves it too, if it is time to: a task of its own would keep sums waiting in memory."""
     layer: Mapping[Any, Any] = graph.layers[fold.layer]
-    keys = {(fold.layer, TOTAL, part): part for part in range(fold.parts - 1)}
-    saving = {key: (saved, layer[key], folder, part, fold.parts) for key, part in keys.items()}
+    saving = {key: (saved, layer[key], folder, key[2:], fold) for key in fold.totals(fold.parts - 1)}
     return HighLevelGraph({**graph.layers, fold.layer: MaterializedLayer({**layer, **saving})}, graph.dependencies)
 
 
-def with_saved(graph: HighLevelGraph, fold: Fold, part: int, total: NDArray[Any]) -> HighLevelGraph:
-    """The graph in which the sum up to a part is there already: what it was made of is not wanted any more."""
+def with_saved(graph: HighLevelGraph, fold: Fold, found: Mapping[tuple[int, int], NDArray[Any]]) -> HighLevelGraph:
+    """The graph in which the sums of tiles up to some parts are there already: what they were made of is not wanted any more."""
     layer: Mapping[Any, Any] = graph.layers[fold.layer]
-    return HighLevelGraph({**graph.layers, fold.layer: MaterializedLayer({**layer, (fold.layer, TOTAL, part): total})}, graph.dependencies)
+    there = {(fold.layer, TOTAL, *place): total for place, total in found.items()}
+    merged = {(fold.layer, MERGED, earlier, tile): None for part, tile in found for earlier in range(part + 1)}
+    return HighLevelGraph({**graph.layers, fold.layer: MaterializedLayer({**layer, **merged, **there})}, graph.dependencies)
 
 
-def saved(total: NDArray[Any], folder: Path, part: int, parts: int) -> NDArray[Any]:
-    """The sum itself, which is saved if the last one was long enough ago, in place of that."""
+def saved(total: NDArray[Any], folder: Path, place: tuple[int, int], fold: Fold) -> NDArray[Any]:
+    """The sum itself, up to a part and of a tile, which is saved if the tile's last one was long enough ago, in place of that."""
+    part, tile = place
     folder.mkdir(exist_ok=True)
-    before = list(folder.glob("*.npy"))
-    last = max((file.stat().st_mtime for file in before), default=folder.stat().st_mtime)
-    if 0 <= time() - last < max(SECONDS_BETWEEN_SAVES, total.nbytes / SAVED_A_SECOND / SHARE_OF_TIME):  # clocks may go back
+    begun = folder / BEGUN
+    if not begun.exists():
+        begun.touch()
+    before = list(folder.glob(f"{tile}-*.npy"))
+    last = max(file.stat().st_mtime for file in before or [begun])
+    if 0 <= time() - last < max(SECONDS_BETWEEN_SAVES, fold.tiles * total.nbytes / SAVED_A_SECOND / SHARE_OF_TIME):  # clocks may go back
         return total
-    new = folder / f".{part}.new"
+    new = folder / f".{tile}-{part}.new"
     with open(new, "wb") as target:
         np.save(target, total, allow_pickle=False)
-    new.replace(folder / f"{part}-{parts}-{google_crc32c.value(total.tobytes())}.npy")
+    new.replace(folder / f"{tile}-{fold.tiles}-{part}-{fold.parts}-{google_crc32c.value(total.tobytes())}.npy")
     for file in before:
         file.unlink(missing_ok=True)
     return total
 
 
 def share_saved(folder: Path) -> float:
-    """Of a sum, how much is saved."""
-    return max(((part + 1) / parts for part, parts, _ in map(named, folder.glob("*.npy"))), default=0.0)
+    """Of a sum, how much is saved of all of its tiles."""
+    files = [named(file) for file in files_in(folder)]
+    shares = {tile: (part + 1) / parts for tile, _, part, parts, _ in sorted(files)}
+    return min(shares.values()) if files and len(shares) == files[0][1] else 0.0
 
 
-def read_sums(folder: Path, parts: int) -> tuple[int, NDArray[Any]] | None:
-    """The last sum that was saved whole, of so many parts, and up to which part it goes; None if there is none."""
-    for file in sorted(folder.glob("*.npy"), key=lambda file: -named(file)[0]):
-        part, of, checksum = named(file)
+def read_sums(folder: Path, fold: Fold) -> dict[tuple[int, int], NDArray[Any]]:
+    """The last sums that were saved whole, of such parts and tiles, by the part up to which they go, and their tile."""
+    found: dict[int, tuple[int, NDArray[Any]]] = {}
+    for file in files_in(folder):
+        tile, tiles, part, parts, checksum = named(file)
+        if (parts, tiles) != (fold.parts, fold.tiles) or found.get(tile, (-1,))[0] > part:
+            continue
         try:
             total: NDArray[Any] = np.load(file, allow_pickle=False)
         except (OSError, ValueError):
             continue
-        if of == parts and google_crc32c.value(total.tobytes()) == checksum:
-            return part, total
-    return None
+        if google_crc32c.value(total.tobytes()) == checksum:
+            found[tile] = part, total
+    return {(part, tile): total for tile, (part, total) in found.items()}
 
 
-def named(file: Path) -> tuple[int, int, int]:
-    """What the name of a sum says: its part, of how many, and its checksum."""
-    part, parts, checksum = map(int, file.stem.split("-"))
-    return part, parts, checksum
+def files_in(folder: Path) -> list[Path]:
+    """The sums that are saved."""
+    return list(folder.glob("*-*-*-*-*.npy"))
+
+
+def named(file: Path) -> tuple[int, ...]:
+    """What the name of a sum says: its tile, of how many, its part, of how many, and its checksum."""
+    return tuple(map(int, file.stem.split("-")))

@@ -8,7 +8,6 @@ from typing import Any
 from dask.highlevelgraph import HighLevelGraph
 
 from detcal.errors import PlanError
-from detcal.frames.graph import TOTAL
 from detcal.stores.targets.replacing import clear_write_errors, temporary_beside
 from detcal.stores.targets.save import stored_form
 from detcal.stores.targets.zarr_store import prepare_zarr
@@ -83,7 +82,7 @@ def first_blocks(job: Job, limits: tuple[int, int]) -> Trial:
         empty = stored_bytes(store)
         graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in writes.values()))
         fold = largest_fold(graph, writes)
-        ends = Turns(writes, ()).window(0) if fold is None else [(fold.layer, TOTAL, part) for part in range(2)]
+        ends = Turns(writes, ()).window(0) if fold is None else fold.totals(2)
         stages = in_stages(tasks_for(graph, list(ends)), list(ends))[:2]
         first, block = seconds_of(stages, planned, watch, job.stop_if_interrupted)
         blocks = planned.blocks if fold is None else fold.parts

@@ -44,7 +44,7 @@ from detcal.frames.readings import ALL_NUMBERS
 from detcal.frames.spare import SPARE
 from detcal.response import Response, correct_response
 from detcal.sensor import build_psf, deconvolve
-from tests.benchmarks.sampling import assert_within_plan, peak_of_run
+from tests.benchmarks.sampling import assert_no_growth, assert_within_plan, peak_of_run
 from tests.pipelines.commands import change, detcal, fails, made_by
 from tests.reference.sparse import allocate
 from tests.sensor.test_sensor_run import PONI, SENSOR, SHAPE
@@ -227,7 +227,7 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_frames(scans, na
         peak, output = peak_of_run(["run", f"{name}.toml", "--memory", "1.5GiB", "--workers", "2"], folder)
         assert_within_plan(peak, output)
         peaks.append(peak)
-    assert peaks[1] < 1.05 * peaks[0]
+    assert_no_growth(peaks, 128 * 1024**2 * 4)
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "integrate_azimuthal"])
@@ -329,10 +329,10 @@ def test_frames_of_another_shape(folder, command):
     ("old", "new", "message"),
     [
         ('# unit = "q_nm^-1"', 'unit = "q_nm"', "unknown unit 'q_nm'; near are q_nm^-1"),
-        ("# npt = 1000", "npt = 0", "input should be greater than 0, got 0"),
+        ("# npt = 1000", "npt = 0", "expected a number above 0, got 0"),
         ("# radial_range = [1.0, 50.0]", "radial_range = [9, 3]", "expected radial_range as two rising numbers, got (9.0, 3.0)"),
         ("# radial_range = [1.0, 50.0]", "radial_range = [900, 1000]", "no pixel is left in the rings"),
-        ("# radial_range = [1.0, 50.0]", "radial_range = [9]", "list should have at least 2 items"),
+        ("# radial_range = [1.0, 50.0]", "radial_range = [9]", "expected 2 or more values, got [9]"),
         ("# quantiles = [0.4, 0.6]", "quantiles = [0.6, 0.4]", "expected two rising quantiles from 0 to 1, got (0.6, 0.4)"),
         ("# quantiles = [0.4, 0.6]", "quantiles = [0.6, 1.4]", "expected two rising quantiles from 0 to 1, got (0.6, 1.4)"),
         ('"detector.poni"', '"no_wavelength.poni"', "the geometry has no wavelength, which q_nm^-1 needs"),
@@ -352,9 +352,7 @@ def test_one_clear_line(folder, old, new, message):
 
 def test_a_threshold_that_clips_everything(folder):
     change(folder, "sigma_clip.toml", "# threshold = 5.0", "threshold = -1.0")
-    assert re.search(
-        r"threshold \(line \d+\): input should be greater than or equal to 0, got -1.0", fails(folder, "check", "sigma_clip.toml")
-    )
+    assert re.search(r"threshold \(line \d+\): expected a number of 0(.0)? or more, got -1.0", fails(folder, "check", "sigma_clip.toml"))
 
 
 def test_profiles_are_no_frames(folder):

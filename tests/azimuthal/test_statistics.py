@@ -1,7 +1,10 @@
 """Frames in rings against slow statistics and closed forms."""
 
+import threading
+import time
 from dataclasses import replace
 from functools import partial
+from unittest import mock
 
 import numpy as np
 import pyFAI
@@ -20,6 +23,7 @@ from detcal.azimuthal import (
     quantile_filter,
     sigma_clip,
 )
+from detcal.azimuthal import profiles as profiles_module
 from detcal.azimuthal.kernels import BATCH
 from detcal.errors import InputError
 from tests.azimuthal.rings import (
@@ -339,14 +343,16 @@ def test_medians_between_pixels_whose_weights_are_rounded(norm):
 
 @pytest.mark.filterwarnings("ignore:outliers among pixels that are split")
 @pytest.mark.parametrize("split", ["no", "bbox"])
-def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeypatch):
+def test_results_do_not_depend_on_which_rings_are_loaded_together_nor_by_which_thread(split, monkeypatch):
     rng = np.random.default_rng(2)
     frames = random_frames(rng, (60, 77))
     noise = random_variance(rng, frames.shape)
     detector = pyFAI.detectors.Detector(172e-6, 172e-6, max_shape=frames.shape[1:])
     geometry = AzimuthalIntegrator(dist=0.1, poni1=0.005, poni2=0.007, detector=detector, wavelength=1e-10)
-    found = []
-    for ways in (FRAMES_SIDE_BY_SIDE, FRAMES_SIDE_BY_SIDE | {"BATCH": 100}, RINGS_SIDE_BY_SIDE, RINGS_SIDE_BY_SIDE | {"ROWS": 30}):
+    found, by_rows = [], RINGS_SIDE_BY_SIDE | {"ROWS": 30}
+    by_frames = FRAMES_SIDE_BY_SIDE | {"BATCH": 100}
+    for threads, ways in (1, FRAMES_SIDE_BY_SIDE), (1, by_frames), (1, RINGS_SIDE_BY_SIDE), (1, by_rows), (3, by_rows):
+        monkeypatch.setattr(profiles_module, "threads_a_block", mock.Mock(return_value=threads))
         for name, value in ways.items():
             monkeypatch.setattr(kernels, name, value)
         bins = build_bins(geometry, npt=40, split=split)
@@ -359,6 +365,24 @@ def test_results_do_not_depend_on_which_rings_are_loaded_together(split, monkeyp
     for each in zip(*found, strict=True):
         for other in each[1:]:
             xr.testing.assert_identical(each[0], other)
+
+
+def test_an_error_in_a_thread_that_helps_is_raised(monkeypatch):
+    """And is not a part of the profile that keeps what its memory held."""
+    load, here = kernels.load_rows, threading.current_thread()
+
+    def fail_elsewhere(*arguments):
+        if threading.current_thread() is not here:
+            raise MemoryError("no room")
+        load(*arguments)
+        time.sleep(0.01)  # the other one takes a batch meanwhile
+
+    monkeypatch.setattr(kernels, "load_rows", fail_elsewhere)
+    monkeypatch.setattr(kernels, "ROWS", 1)
+    monkeypatch.setattr(profiles_module, "threads_a_block", mock.Mock(return_value=2))
+    bins = make_bins(np.arange(256).reshape(16, 16) % 64)
+    with pytest.raises(MemoryError, match="no room"):
+        integrate(np.ones((1, 16, 16)), bins).compute(scheduler="synchronous")
 
 
 @pytest.mark.parametrize(("rings", "lanes"), [(1, []), (64, [1, 2, 4, 8, 12, 20, 36])])

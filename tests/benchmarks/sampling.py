@@ -59,3 +59,11 @@ def open_files(process: psutil.Process) -> int:
 def assert_within_plan(peak: int, told: str) -> None:
     """A plan is never below what is measured, nor above twice that."""
     assert planned_peak(told) / 2 <= peak <= planned_peak(told), f"measured {peak / 2**20:.0f} MiB: {told}"
+
+
+def assert_no_growth(peaks: list[int], added: int) -> None:
+    """The second of two runs, with so many bytes of frames more, holds none of them.
+
+    Which tasks are at their peak together is chance: a part is allowed that is small beside the run or beside what was added.
+    """
+    assert peaks[1] - peaks[0] < max(peaks[0] / 20, added / 4), [f"{peak / 2**20:.0f} MiB" for peak in peaks]

@@ -70,9 +70,9 @@ pth = "response.zarr"
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("6 mistakes in ")
     assert lines[1] == f"  input.path (line 3): no such file: {folder / 'swep.h5'}"
-    assert lines[2] == "  input.chunk_frames (line 4): input should be greater than 0, got 0"
+    assert lines[2] == "  input.chunk_frames (line 4): expected a number above 0, got 0"
     assert lines[3] == "  steps[0].sigmaa (line 8): unknown key; did you mean sigma?"
-    assert lines[4] == "  steps[0].order (line 9): input should be 1 or 2, got 3"
+    assert lines[4] == "  steps[0].order (line 9): expected 1 or 2, got 3"
     assert lines[5] == "  output.path (line 11): missing"
     assert lines[6] == "  output.pth (line 12): unknown key; did you mean path?"
 
@@ -80,7 +80,7 @@ pth = "response.zarr"
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ('operation = "fit_respons"', "steps[0].operation (line 4): unknown operation; did you mean fit_response?"),
+        ('operation = "fit_respons"', "steps[0].operation (line 4): unknown step; did you mean fit_response?"),
         ("sigma = 3", f"steps[0].operation (line 3): missing; one of {', '.join(step_names())}"),
         (
             'operation = "fit_response"\ndark = { path = "dark.h5", datset = "x" }',
@@ -88,7 +88,7 @@ pth = "response.zarr"
         ),
         ('operation = "deconvolve"', "steps[0].psf (line 3): missing"),
         ('operation = "correct_response"\nflat = 5', "steps[0].flat (line 5): expected a path, or { path, dataset, frames, flip }, got 5"),
-        ('operation = "fit_response"\nsigma = "wide"', "steps[0].sigma (line 5): input should be a valid number, got 'wide'"),
+        ('operation = "fit_response"\nsigma = "wide"', "steps[0].sigma (line 5): expected a number, got 'wide'"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_step(folder, step, message):
@@ -109,7 +109,7 @@ PLANE = "shape = [30, 40], pixel_size_m = [1e-4, 1e-4], distance_m = 0.1, poni_m
         (
             '{ shape = [30, 40], pixel_size_m = [1e-4, 1e-4], distance_m = "far" }',
             [
-                "steps[0].geometry.distance_m (line 3): input should be a valid number, got 'far'",
+                "steps[0].geometry.distance_m (line 3): expected a number, got 'far'",
                 "steps[0].geometry.poni_m (line 3): missing",
             ],
         ),

@@ -14,7 +14,10 @@ from tests.pipelines.commands import change, detcal, fails, in_process
 
 def test_an_output_that_exists_is_left_alone(folder):
     message = fails(folder, "run", "fit_response.toml")
-    assert message == f"{folder / 'response.zarr'} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
+    assert message == (
+        f"{folder / 'response.zarr'} exists already: choose another name, or overwrite it (--overwrite, in a recipe overwrite = true under "
+        "[output], from Python overwrite=True)"
+    )
 
 
 def test_missing_files_and_datasets(folder):
@@ -141,7 +144,7 @@ def test_a_folder_that_is_no_store_is_not_overwritten(folder):
         (
             "# precision",
             "precision",
-            "precision is that of frames, float32 (frame, y, x), and the result is a Response: leave precision out",
+            "precision is that of frames, float32 (frame, y, x), or of a map of them, and the result is a Response: leave precision out",
         ),
         ("# precision = 0.125", "precision = 0", "output.precision"),
         ("# precision = 0.125", "precision = -0.5", "output.precision"),

@@ -155,7 +155,7 @@ def test_all_are_listed_in_a_line_each_and_shown_with_their_keys(tmp_path):
             assert re.search(rf"^{key}: .+\n    .+", shown, re.MULTILINE), f"{key} of {name}"
     assert "threshold: number, default 5.0\n" in in_process(tmp_path, "steps", "sigma_clip").output
     done = in_process(tmp_path, "steps", "sigma_clop")
-    assert (done.exit_code, done.stderr) == (2, "error: unknown operation; did you mean sigma_clip?\n")
+    assert (done.exit_code, done.stderr) == (2, "error: unknown step; did you mean sigma_clip?\n")
 
 
 def test_the_list_of_steps_imports_no_kernels():

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from detcal import open_frames, save
 from detcal.errors import InputError
-from detcal.response import Response, correct_response
+from detcal.response import Response, correct_response, remove_zingers
+from tests.stores.test_selection import write_tomo
 
 FRAMES, SHAPE = 20, (30, 40)
 UNIT = Response.from_gain(np.ones(SHAPE), sigma=2.0)
@@ -63,6 +65,18 @@ def test_numbers_in_the_same_file_are_positions():
     np.testing.assert_allclose(single, BEAM[3] / 2 / 18000, rtol=1e-6)
     elsewhere = correct_response(frames.assign_attrs(here), flat=flat.assign_attrs(source="other.nxs::/entry/data")).values
     np.testing.assert_allclose(elsewhere[:, 0, 0], BEAM / 2 / 18000, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*has an image_key")
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+def test_frames_that_were_saved_since_lie_between_the_flats_of_their_file(suffix, tmp_path):
+    key = np.repeat([1, 0, 1], [2, 5, 2])
+    write_tomo(tmp_path / "scan.nxs", stack=images(np.linspace(2000, 1200, 9) / (2 - key)), key=key, angles=np.arange(9))
+    frames, flat = (open_frames(tmp_path / "scan.nxs", frames=role) for role in ("projections", "flats"))
+    again = open_frames(save(remove_zingers(frames), tmp_path / f"a.{suffix}"))
+    found = correct_response(again, flat=flat, average="mean")
+    np.testing.assert_allclose(found, 0.5, rtol=1e-6)
+    assert found.attrs["flats"] == "interpolated between 2 groups"
 
 
 @pytest.mark.parametrize("wrong", [[0], [0, np.nan], ["first", "last"], 3])

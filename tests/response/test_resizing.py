@@ -34,7 +34,7 @@ def test_a_part_of_each_frame(frames, region, chunks):
     wanted = frames[:, 3:20, :25]
     xr.testing.assert_equal(found, wanted)
     assert found.dtype == np.uint16
-    assert found.attrs == {"units": "counts", "region": "3:20, 0:25"}
+    assert found.attrs == {"units": "counts", "region": "3:20, 0:25", "resized": ["crop 3:20, 0:25 of 22 x 31"]}
 
 
 @pytest.mark.parametrize("how", ["sum", "mean"])

@@ -58,7 +58,7 @@ def test_frames_and_flip_of_the_input_are_planned_and_used(folder: Path) -> None
         ("frames = 1.5", "input.frames (line 3): expected frames"),
         ("frames = []", "input.frames (line 3): expected frames"),
         ("frames = true", "input.frames (line 3): expected frames"),
-        ('flip = "up"', "input.flip (line 3): input should be 'ud', 'lr' or 'both', got 'up'"),
+        ('flip = "up"', "input.flip (line 3): expected 'ud', 'lr' or 'both', got 'up'"),
     ],
 )
 def test_wrong_choices_are_mistakes_in_a_recipe(line: str, words: str, folder: Path) -> None:

@@ -11,18 +11,22 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
+from detcal_pipelines.chain import build
 from detcal_pipelines.cli import main
+from detcal_pipelines.plan import plan
+from detcal_pipelines.recipe import read_recipe
 
 from detcal import load, open_frames, save
 from detcal.azimuthal import build_bins, integrate
 from detcal.errors import InputError, MissingWarning
 from detcal.frames.maps import as_they_lie, cut_by_rows, frames_of_map, in_rows, in_series, rows_of
+from detcal.frames.rounding import round_to_noise
 from detcal.response import correct_response, fit_response
 from detcal.sensor import deconvolve
 from detcal.stores.sources.scanned import boxes, frames_a_chunk
 from tests.azimuthal.test_azimuthal_ranges import geometry
 from tests.sensor.blurs import frames_of, psf_of
-from tests.stores.recipes import write
+from tests.stores.recipes import refused, write
 
 CORRECT = 'operation = "correct_response"\ndark = 3.0'
 SIZES, SHAPE = (3, 5), (60, 64)
@@ -122,6 +126,18 @@ def test_a_recipe_gives_profiles_of_a_map(suffix, tmp_path, monkeypatch):
             assert file["entry/intensity"].attrs["axes"].tolist() == ["sy", "sx", "radial"]
 
 
+@pytest.mark.parametrize("chunks", [(1, 1, *SHAPE), (1, 3, *SHAPE), (2, 5, *SHAPE)])
+@pytest.mark.parametrize("frames", ["", '\nframes = ":"', '\nframes = "1:"'])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 7, 11, 15])
+def test_a_plan_counts_the_blocks_of_a_map(depth, frames, chunks, tmp_path, monkeypatch):
+    """Those of parts of a row end with it; some frames of a map are a stack."""
+    monkeypatch.chdir(tmp_path)
+    write_map(tmp_path / "a.h5", chunks)
+    recipe = read_recipe(write(CORRECT, source=f'path = "a.h5"{frames}\nchunk_frames = {depth}'))
+    planned = plan(recipe, 2**34, 2)
+    assert planned.blocks == build(recipe, planned.depth).data.npartitions
+
+
 def test_steps_that_give_frames_keep_rows_and_columns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_map(tmp_path / "a.h5")
@@ -132,6 +148,59 @@ def test_steps_that_give_frames_keep_rows_and_columns(tmp_path, monkeypatch):
     assert set(found.coords) == {"sy", "sx"}
     run_recipe(CORRECT, "out.tif", 'path = "a.h5"\nframes = ":"')
     np.testing.assert_array_equal(open_frames(tmp_path / "out.tif"), MAP.reshape(-1, *SHAPE) - 3)
+
+
+@pytest.mark.parametrize("step", [CORRECT, 'operation = "integrate"\ngeometry = "a.poni"\nnpt = 9'], ids=["correct", "integrate"])
+def test_a_monitor_by_row_and_column_divides_a_map(step, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_map(tmp_path / "a.h5")
+    geometry().save("a.poni")
+    monitor = np.random.default_rng(1).uniform(0.5, 2, SIZES)
+    with h5py.File("a.h5", "r+") as file:
+        file["monitor"] = monitor
+        file["turned"] = monitor.T
+    run_recipe(step, "plain.zarr")
+    run_recipe(f'{step}\nnormalization = {{ path = "a.h5", dataset = "monitor" }}', "out.zarr")
+    plain, found = (load(name)["corrected" if step == CORRECT else "intensity"] for name in ("plain.zarr", "out.zarr"))
+    np.testing.assert_allclose(found, plain / monitor.reshape(*SIZES, *(1,) * (plain.ndim - 2)), rtol=1e-6)
+    np.testing.assert_array_equal(found.normalization, monitor)
+    wrong = write(f'{step}\nnormalization = {{ path = "a.h5", dataset = "turned" }}', source='path = "a.h5"')
+    (said,) = refused(wrong, "check")
+    assert "expected a normalization for each of the 15 frames, (3, 5) of a map, or one for all, got (5, 3) numbers" in said
+
+
+@pytest.mark.parametrize("dims", [("row", "column", "y", "x"), ("y", "row", "x", "column")])
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+def test_numbers_of_the_points_of_a_map_come_back_by_their_name(suffix, dims, tmp_path):
+    monitor = np.random.default_rng(1).uniform(0.5, 2, SIZES)
+    given = xr.DataArray(MAP, {"monitor": (("row", "column"), monitor, {"units": "V"})}, ("row", "column", "y", "x"))
+    found = open_frames(save(given.transpose(*dims), tmp_path / f"a.{suffix}"))
+    assert (found.monitor.dims, found.monitor.attrs) == (("row", "column"), {"units": "V"})
+    np.testing.assert_array_equal(found.monitor, monitor)
+    divided = correct_response(found, dark=3.0, normalization="monitor")
+    np.testing.assert_allclose(divided, (MAP - 3) / monitor[:, :, None, None], rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "h5"])
+def test_the_output_of_a_map_is_rounded_as_its_frames_are(suffix, tmp_path, monkeypatch):
+    """Blocks of two frames: of the last of each row, one."""
+    monkeypatch.chdir(tmp_path)
+    write_map(tmp_path / "a.h5")
+    run_recipe(CORRECT, f'out.{suffix}"\nprecision = 0.125 #', 'path = "a.h5"\nchunk_frames = 2')
+    found = load(f"out.{suffix}").corrected
+    assert (found.dims, found.attrs["precision"]) == (("row", "column", "y", "x"), 0.125)
+    for row, first in product(range(3), (0, 2, 4)):
+        block = MAP[row, first : first + 2] - np.float32(3)
+        np.testing.assert_array_equal(found[row, first : first + 2], round_to_noise(block, 0.125))
+
+
+def test_a_map_is_saved_with_a_precision_whatever_the_order_of_its_dimensions(tmp_path):
+    given = xr.DataArray(MAP, dims=("row", "column", "y", "x")).chunk({"row": 1, "column": 5})
+    found = load(save(given.transpose("y", "row", "x", "column"), tmp_path / "a.zarr", precision=0.125))
+    for row in range(3):
+        np.testing.assert_array_equal(found.data.isel(row=row).transpose("column", "y", "x"), round_to_noise(MAP[row], 0.125))
+    with pytest.raises(InputError, match=r"precision is that of frames, .* and the result is of data float32 \(row, column, x\)"):
+        save(given[:, :, 0], tmp_path / "b.zarr", precision=0.125)
 
 
 def test_corrections_of_a_map_are_those_of_its_frames():

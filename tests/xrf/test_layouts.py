@@ -168,7 +168,7 @@ def test_energies_without_a_unit_that_only_ev_can_be(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"format": "mca"}, "expected format to be one of crono, maps, pyxrf, nexus, plain, got 'mca'"),
+        ({"format": "mca"}, "expected format to be one of crono, maps, pyxrf, nexus, plain, detcal, got 'mca'"),
         ({"format": "maps", "spectra": "scan/spectra"}, "spectra names a dataset in a file of any layout"),
         ({"spectra": "scan/spectra"}, "expected positions of the spectra"),
         ({"spectra": "scan/spectra", "positions": "scan/x"}, r"expected positions of shape \(20, 2 to 4\), .* or x and y by two names"),

@@ -98,5 +98,5 @@ def test_open_scan_says_what_it_looked_for(tmp_path):
 
 def test_a_store_is_no_file_of_a_scan(tmp_path):
     detcal.save(np.ones((3, 4, 5)), tmp_path / "a.zarr")
-    with pytest.raises(InputError, match=r"expected an HDF5 file, got the folder .*a\.zarr: .* opened by detcal\.load"):
+    with pytest.raises(InputError, match=r"expected a scan in .*a\.zarr, .* found data \(frame: 3, y: 4, x: 5\): give another file"):
         detcal.open_scan(tmp_path / "a.zarr")

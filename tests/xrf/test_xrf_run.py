@@ -19,7 +19,7 @@ from detcal.errors import DetcalError, InputError, PlanError
 from detcal.stores.sources.hdf5_data import Hdf5Array
 from detcal.stores.targets.crono_writer import write_crono
 from detcal.stores.targets.zarr_store import prepare_zarr
-from tests.benchmarks.sampling import assert_within_plan, peak_of_run, planned_peak
+from tests.benchmarks.sampling import assert_no_growth, assert_within_plan, peak_of_run, planned_peak
 from tests.pipelines.commands import change, detcal, fails
 from tests.xrf.files import spoil
 
@@ -172,7 +172,8 @@ def test_memory_stays_under_the_plan_and_does_not_grow_with_the_spectra(tmp_path
         plans.append(planned_peak(output))
     assert plans[1] < 1.02 * plans[0]
     # The few blocks of a short conversion are not all at their peak together; those of a long one are, and are in its plan.
-    assert name == "convert_crono" or peaks[1] < 1.05 * peaks[0]
+    if name != "convert_crono":
+        assert_no_growth(peaks, 0)
 
 
 def write_scan(path, rows, columns, channels):
@@ -220,13 +221,13 @@ def test_a_zero_live_time_is_left_out_with_one_warning(folder):
     [
         ("# step = [500.0, 800.0]", "step = [0.01, 0.01]", "pixels, more than 1e\\+09"),
         ("# step = [500.0, 800.0]", "step = [-1, 1]", "expected a positive step"),
-        ("# step = [500.0, 800.0]", "step = [1]", r"steps\[0\].step \(line \d+\): list should have at least 2 items"),
-        ('# line_lag = "auto"', 'line_lag = "some"', r"1 mistake in .*\n.*line_lag \(line \d+\): input should be 'auto', got 'some'$"),
-        ('# line_lag = "auto"', "line_lag = [1]", r"1 mistake in .*\n.*line_lag \(line \d+\): input should be a valid number"),
+        ("# step = [500.0, 800.0]", "step = [1]", r"steps\[0\].step \(line \d+\): expected 2 or more values, got"),
+        ('# line_lag = "auto"', 'line_lag = "some"', r"1 mistake in .*\n.*line_lag \(line \d+\): expected 'auto', got 'some'$"),
+        ('# line_lag = "auto"', "line_lag = [1]", r"1 mistake in .*\n.*line_lag \(line \d+\): expected a number, got"),
         ('# elements = ["Fe", "Pb-L"]', 'elements = ["Xx"]', "no element 'Xx'"),
-        ('# elements = ["Fe", "Pb-L"]', "elements = []", "elements .*at least 1 item"),
+        ('# elements = ["Fe", "Pb-L"]', "elements = []", "elements .*expected 1 or more values"),
         ("# variance = false", 'variance = true\nquantity = "counts"', "variances are of rates: leave variance or quantity out"),
-        ("# sigma_channels = 7.0", "sigma_channels = 0", "sigma_channels .*greater than 0, got 0"),
+        ("# sigma_channels = 7.0", "sigma_channels = 0", "sigma_channels .*number above 0, got 0"),
         ('"scan.h5"', '"gone.h5"', "scan .*: no such file"),
         ('"scan.h5"', '"cut.h5"', "cut short"),
         ('"cube.zarr"', '"scan.h5"', "would take the place of the input"),

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import fspath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
@@ -15,15 +15,19 @@ from detcal.errors import InputError
 from detcal.stores.sources.crono import open_crono
 from detcal.stores.sources.hdf5_files import follow, open_hdf5
 from detcal.stores.sources.layouts import LAYOUTS, Layout
+from detcal.stores.sources.own_scan import is_own_scan, open_own_scan
 from detcal.stores.sources.placed import Parts, energies_in, parts_in, seconds_in
 from detcal.stores.sources.readers import check_readable
 from detcal.stores.sources.rosetta import is_foreign, read_foreign
 from detcal.stores.sources.scan_elements import counted_together
 from detcal.stores.sources.scans import Numbers, PathOrName, left_out_of_file
+from detcal.stores.sources.zarr_reader import zarr_arrays
+from detcal.stores.sources.zarr_zip import is_store
 
-Format = Literal["crono", "maps", "pyxrf", "nexus", "plain"]
-FORMATS = ("crono", *LAYOUTS)
+Format = Literal["crono", "maps", "pyxrf", "nexus", "plain", "detcal"]
+FORMATS = get_args(Format)
 LOOKED_FOR = {
+    "detcal": "a scan that detcal wrote",
     "crono": "/XRF (Crono)",
     "maps": "/MAPS_RAW or /MAPS (APS)",
     "pyxrf": "/xrfmap (PyXRF)",
@@ -49,12 +53,13 @@ def open_scan(
     Parameters
     ----------
     path
-        The HDF5 file; or a .bcf, .spx, .spd, .spc, .msa, .rpl or .hspy, which rosettasciio reads: it is GPL-3, and so not installed
-        with detcal, but by pip install "detcal[formats]".
+        The HDF5 file; a zarr store (a zipped one too) or HDF5 file into which a scan was saved, by the step smooth_spectra say; or a
+        .bcf, .spx, .spd, .spc, .msa, .rpl or .hspy, which rosettasciio reads: it is GPL-3, and so not installed with detcal, but by
+        pip install "detcal[formats]".
     format
-        Its layout. "crono": of a Crono scanner. "maps": /MAPS_RAW or /MAPS, of the APS. "pyxrf": /xrfmap. "nexus": NXfluo, NXxrf, or an
-        NXdata whose last axis is an energy, as Savu takes them. "plain": spectra under a name of its own. Default: found from what the
-        file holds.
+        Its layout. "detcal": as `save` writes a scan. "crono": of a Crono scanner. "maps": /MAPS_RAW or /MAPS, of the APS. "pyxrf":
+        /xrfmap. "nexus": NXfluo, NXxrf, or an NXdata whose last axis is an energy, as Savu takes them. "plain": spectra under a name of its
+        own. Default: found from what the file holds.
     spectra
         Name of the dataset of spectra in a file of any layout: (spectrum, energy), (row, column, energy), (spectrum, detector, energy), or
         others of these orders.
@@ -104,9 +109,14 @@ def open_scan(
             positions=positions,
             format=format,
         )
+    if spectra is None and format in (None, "detcal") and is_own_scan(name):
+        check_unused("scans that detcal wrote", name, positions=positions, detector=detector)
+        check_step(name, motor_step_um)
+        return open_own_scan(path, live_time_s=live_time_s, energy_kev=energy_kev, chunks=chunks)
+    check_is_file(name, format)
     layout = Layout((spectra,)) if spectra is not None else find_layout(name, format)
     if layout is None:
-        check_unused(name, positions=positions, detector=detector)
+        check_unused("scans of a Crono scanner", name, positions=positions, detector=detector)
         times, energies = (
             read_named(name, read, values) if isinstance(values, str) else values
             for read, values in ((seconds_in, live_time_s), (energies_in, energy_kev))
@@ -118,8 +128,7 @@ def open_scan(
             "axis is taken for channels; say so by spectra=, or give energy_kev",
             stacklevel=2,
         )
-    if motor_step_um != 1:
-        raise InputError(f"motor_step_um is for scans of a Crono scanner, and {name} is none: leave it out")
+    check_step(name, motor_step_um)
     if positions is not None:
         layout = replace(layout, positions=names_of(positions))
     return open_layout(name, layout, live_time_s=live_time_s, energy_kev=energy_kev, detector=detector, chunks=chunks)
@@ -150,11 +159,27 @@ def check_format(format: str | None, spectra: str | None) -> None:
         raise InputError(f"spectra names a dataset in a file of any layout, got format={format!r} too: leave one of them out")
 
 
-def check_unused(name: str, **options: Any) -> None:
-    """Refuse options that a Crono file has no use for."""
+def check_unused(kind: str, name: str, **options: Any) -> None:
+    """Refuse options that a kind of files has no use for."""
     for option, value in options.items():
         if value is not None:
-            raise InputError(f"{option} is not for scans of a Crono scanner, as {name} is one: leave it out, or name spectra too")
+            raise InputError(f"{option} is not for {kind}, as {name} is one: leave it out, or name spectra too")
+
+
+def check_step(name: str, motor_step_um: float) -> None:
+    """Refuse a length of motor steps where positions are lengths."""
+    if motor_step_um != 1:
+        raise InputError(f"motor_step_um is for scans of a Crono scanner, and {name} is none: leave it out")
+
+
+def check_is_file(name: str, format: str | None) -> None:
+    """Refuse a zarr store that holds no scan, or of which a name is given."""
+    if is_store(name):
+        held = [f"{array} {each.sizes if each.dims else each.shape}" for array, each in zarr_arrays(name).items() if len(each.shape) > 1]
+        raise InputError(
+            f"expected a scan in {name}, spectra (spectrum, energy) and positions, as detcal.save and smooth_spectra write it, found "
+            f"{', '.join(held) or 'neither'}: give another file" + (", and leave format out" if format else "")
+        )
 
 
 def names_of(positions: str | Sequence[str]) -> tuple[str, ...]:

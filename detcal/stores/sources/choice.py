@@ -11,18 +11,17 @@ from typing import Any
 import h5py
 
 from detcal.errors import InputError, MissingWarning
+from detcal.stores.sources.dimensions import MAP, Described, as_stack, what_is_no_frame
 from detcal.stores.sources.exchange import GROUP as EXCHANGE
 from detcal.stores.sources.exchange import OF_ALS
 from detcal.stores.sources.hdf5_files import Survey, address, follow, groups_of_entry, is_copy, survey
 from detcal.stores.sources.mappings import mappings_of, source_paths
 from detcal.stores.sources.names import gaps_in, natural_order
 from detcal.stores.sources.nxdata import default_signal, is_of_class, signal_of
-from detcal.stores.sources.readers import Described
 from detcal.stores.sources.zarr_reader import zarr_arrays
 
-GRID = 4  # dimensions, or more: frames of a grid of places, say
-LIKELY = [(3, "iuf"), (GRID, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
-FEWEST_PIXELS = 8  # along both sides of frames of a grid: fewer are elements of a detector
+LIKELY = [(3, "iuf"), (MAP, "iuf"), (2, "iuf"), (3, "b"), (2, "b")]  # what frames are, the likeliest first: dimensions, kinds of types
+FEWEST_PIXELS = 8  # along both sides of frames of a map without names of its dimensions: fewer are elements of a detector
 NO_IMAGES = ("spectrum", "scalar", "vertex")  # @interpretation of what is no stack of images
 NUMBERED = re.compile(r"(.*?)([0-9]+)(?:\.tiff?)?")  # beamline 8.3.2 of the ALS calls datasets as files
 PADDED = 4  # digits of a number from which on it counts parts, and does not name a detector
@@ -64,7 +63,7 @@ def arrays_of_frames(path: str, dataset: Datasets) -> Stack:
         return (dataset,) if isinstance(dataset, str) else listed_names(path, dataset)
     arrays = zarr_arrays(path)
     names = next(filter(None, (named_alike(arrays, *kind) for kind in LIKELY)), [])
-    return only_one(path, [(name,) for name in names], {name: arrays[name][0] for name in names})
+    return only_one(path, [(name,) for name in names], arrays)
 
 
 def listed_names(path: str, names: Sequence[str]) -> Stack:
@@ -75,24 +74,40 @@ def listed_names(path: str, names: Sequence[str]) -> Stack:
 
 
 def named_alike(arrays: Mapping[str, Described], ndim: int, kinds: str) -> list[str]:
-    """The names of arrays of so many dimensions and a type of these kinds; a spectrum, say, of each point of a map is no stack."""
-    maps = {shape[:-2] for shape, _ in arrays.values() if len(shape) >= GRID and min(shape[-2:]) >= FEWEST_PIXELS}
-    alike = [name for name, (shape, dtype) in arrays.items() if min(len(shape), GRID) == ndim and dtype.kind in kinds]
-    if ndim >= GRID:
-        return [name for name in alike if min(arrays[name][0][-2:]) >= FEWEST_PIXELS]
-    return [name for name in alike if arrays[name][0][:-1] not in maps]
+    """The names of arrays of so many dimensions and a type of these kinds, by the names of their dimensions; of those that have none by
+    their shape: a spectrum, say, of each point of a map is no stack."""
+    maps = {sizes_of_map(each) for each in arrays.values() if each.rank == MAP and is_map(each)}
+
+    def is_meant(array: Described) -> bool:
+        return array.named or (is_map(array) if ndim == MAP else array.shape[:-1] not in maps)
+
+    return [name for name, each in arrays.items() if each.rank == ndim and each.dtype.kind in kinds and is_meant(each)]
 
 
-def only_one(path: str, stacks: list[Stack], shapes: Mapping[str, tuple[int, ...]], lost: str = "") -> Stack:
+def is_map(array: Described) -> bool:
+    """Whether an array of as many dimensions as a map has frames at its points, and no elements of a detector."""
+    return array.named or min(array.shape[-2:]) >= FEWEST_PIXELS
+
+
+def sizes_of_map(array: Described) -> tuple[int, ...]:
+    """Of a map: how many points it has along each of its dimensions."""
+    return tuple(array.shape[axis] for axis in as_stack(array.dims, len(array.shape))[:-2])
+
+
+def only_one(path: str, stacks: list[Stack], arrays: Mapping[str, Described], lost: str = "") -> Stack:
     """The only stack there is; an error lists what there is."""
     if not stacks:
+        others = [
+            f"{what} {name} {each.sizes}" for name, each in arrays.items() if len(each.shape) > 1 and (what := what_is_no_frame(each.dims))
+        ]
         raise InputError(
             f"no dataset of shape (frame, y, x) or (row, column, y, x) in {path}"
+            + (f", which holds {listed_in_short(others)}: detcal.load({path!r}) opens them" if others else "")
             + (f"; links in it lead to what is not there: {lost}; mend them, or choose with dataset=" if lost else "")
         )
     if len(stacks) > 1:
-        names = [next(name for name in stack if name in shapes) for stack in stacks]
-        listed = "".join(f"\n  {name} {shapes[name]}" for name in names)
+        names = [next(name for name in stack if name in arrays) for stack in stacks]
+        listed = "".join(f"\n  {name} {arrays[name].shape}" for name in names)
         raise InputError(f"several datasets in {path} could be the frames; choose one with dataset=:{listed}")
     return stacks[0]
 
@@ -115,7 +130,7 @@ def choose(path: str, file: h5py.File, group: h5py.Group) -> tuple[Stack, str]:
         if len(stacks) > 1:
             stacks = narrow(file, found, stacks) or stacks
     lost = listed_in_short([f"{name} → {target}" for name, target in found.broken.items() if not any(name in stack for stack in stacks)])
-    chosen = only_one(path, stacks, {name: each.shape for name, each in found.datasets.items()}, lost)
+    chosen = only_one(path, stacks, described(found), lost)
     if any(found.datasets[name].interpretation == "spectrum" for name in there(found, chosen)):
         warnings.warn(
             f"{path}::{chosen[0]} says that it is spectra, which detcal.open_scan opens: here they are taken for frames", stacklevel=2
@@ -156,14 +171,19 @@ def likeliest(found: Survey) -> list[Stack]:
     for ndim, kinds in LIKELY:
         if ndim == 2 and found.broken:
             continue
-        if names := named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, ndim, kinds):
+        if names := named_alike(described(found), ndim, kinds):
             return joined_parts(found, names)
     return []
 
 
 def maps_in(found: Survey) -> list[Stack]:
     """Arrays of frames by row and column: stacks beside them may be spectra of the same map."""
-    return [(name,) for name in named_alike({name: (each.shape, each.dtype) for name, each in found.datasets.items()}, *LIKELY[1])]
+    return [(name,) for name in named_alike(described(found), *LIKELY[1])]
+
+
+def described(found: Survey) -> dict[str, Described]:
+    """The datasets of a survey by their names."""
+    return {name: Described(each.shape, each.dtype, each.dims) for name, each in found.datasets.items()}
 
 
 def joined_parts(found: Survey, names: list[str]) -> list[Stack]:

@@ -14,7 +14,8 @@ from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.maps import as_they_lie, cut_by_rows, sizes_of_map
-from detcal.frames.selection import Choice, as_choice, parse_frames, runs_of
+from detcal.frames.notes import KEPT, REGION, RESIZED
+from detcal.frames.selection import NUMBER, OF_STACK, Choice, as_choice, parse_frames, runs_of
 from detcal.frames.stack import BLOCK_BYTES, DIMS, frames_a_block
 from detcal.frames.valid import FLAGS, with_flags
 from detcal.response.calibration import Response
@@ -32,6 +33,7 @@ from detcal.stores.sources.opening import open_reader
 from detcal.stores.sources.packed import packing_of, unpacked
 from detcal.stores.sources.readers import FrameArray, Reader
 from detcal.stores.sources.rows import RowArray, rows_a_chunk
+from detcal.stores.sources.scanned import Coords
 from detcal.stores.sources.selected import Flip, Flipped, Selected, check_flip, turned_image
 from detcal.stores.sources.together import brought_together
 from detcal.stores.targets.save import load_calibration
@@ -140,7 +142,7 @@ def open_frames(
         note_missing(source, lacks, "frames")
     block = block_of(reader, wanted_sizes(chunks))
     kind = FrameArray if block[1] == reader.shape[1] else RowArray
-    lines = reader.coords()
+    lines = with_stack(reader.coords(), source)
     sizes = sizes_of_map({name: xr.Variable(*line) for name, line in lines.items()})
     cut = (cut_by_rows(block[0], tuple(sizes.values())) if sizes else block[0], *block[1:])
     array = da.from_array(
@@ -148,7 +150,7 @@ def open_frames(
     )
     said = detector_says(whole)
     stored = reader.attrs()
-    attrs = attributes({**said.attrs, **stored}, source) | ({"newest": length} if newest else {})
+    attrs = attributes({**said.attrs, **stored}, source, flip) | ({"newest": length} if newest else {})
     stack = xr.DataArray(array, dims=DIMS, coords=lines, name="frames", attrs=attrs)
     if lacks:
         stack = stack.assign_attrs(lacks=lacks.describe("frames"))
@@ -158,10 +160,20 @@ def open_frames(
     return found
 
 
-def attributes(stored: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What frames take of the attributes in their file: units, which numbers are readings, how they were recorded, what was corrected."""
+def with_stack(lines: Coords, source: str) -> Coords:
+    """Coordinates of which the numbers of frames say in which stack these are, unless they came out of another one."""
+    if NUMBER not in lines:
+        return lines
+    dims, numbers, attrs = lines[NUMBER]
+    return {**lines, NUMBER: (dims, numbers, {OF_STACK: source, **attrs})}
+
+
+def attributes(stored: Mapping[str, Any], source: str, flip: Flip | None) -> dict[str, Any]:
+    """What frames take of the attributes in their file: units, which numbers are readings, how they were recorded, what was done to them.
+    Regions are those of frames that were not turned over since."""
     texts = {name: str(value) for name, value in stored.items() if name in ("units", "long_name")}
-    others = {name: value for name, value in stored.items() if name in (*FLAGS, *FACTS, ATTRIBUTE)}
+    wanted = {*FLAGS, *FACTS, ATTRIBUTE, *KEPT} - (set() if flip is None else {RESIZED, REGION})
+    others = {name: value for name, value in stored.items() if name in wanted}
     return {"units": "counts", **texts, **others, "source": source}
 
 

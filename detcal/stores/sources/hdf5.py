@@ -9,8 +9,9 @@ import numpy as np
 
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.attributes import own_type
+from detcal.stores.sources.dimensions import as_stack, check_frames, part_of
 from detcal.stores.sources.hdf5_data import Hdf5Array
-from detcal.stores.sources.hdf5_files import find_dataset, open_hdf5
+from detcal.stores.sources.hdf5_files import dims_of, find_dataset, open_hdf5
 from detcal.stores.sources.headers import Header, read_header
 from detcal.stores.sources.readers import Block, check_ndim, stack_shape
 from detcal.stores.sources.scanned import NO_MAP, Coords, Scanned, boxes, frames_a_chunk, joined
@@ -20,7 +21,10 @@ FIRST = "image_nr_low"  # attribute of parts that Dectris writes: the number of 
 
 @dataclass(frozen=True)
 class Hdf5Reader:
-    """A dataset of an HDF5 file; a 2-D one is a stack of one frame, one of more than 3 dimensions a map."""
+    """A dataset of an HDF5 file; a 2-D one is a stack of one frame, one of more than 3 dimensions a map.
+
+    Its dimensions may lie in any order, if detcal wrote it and noted their names.
+    """
 
     path: str
     dataset: str
@@ -32,6 +36,7 @@ class Hdf5Reader:
     first_number: int | None = None  # of its first frame in a series of several parts, where the file says so
     header: Header | None = field(default=None, compare=False, repr=False)  # of a part of a series, the series has it
     scanned: Scanned = NO_MAP
+    axes: tuple[int, ...] = (0, 1, 2)  # of the dataset, in the order of a stack
 
     @classmethod
     def open(cls, path: str, dataset: str) -> "Hdf5Reader":
@@ -47,12 +52,15 @@ class Hdf5Reader:
     @classmethod
     def of(cls, path: str, dataset: str, found: h5py.Dataset) -> "Hdf5Reader":
         """The numbers alone, of the dataset that was found under that name in an open file."""
-        check_ndim(found.shape, f"{path}::{dataset}")
-        array = Hdf5Array.of(found)
-        shape = stack_shape(array.shape)
-        chunked = found.chunks is not None and found.ndim > 2
-        frames, rows = (frames_a_chunk(array.shape[:-2], found.chunks[:-2]), found.chunks[-2]) if chunked else (1, shape[1])
-        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array, number_in(found), scanned=Scanned.of(array.shape))
+        names = dims_of(found)
+        check_frames(names, f"{path}::{dataset}", path)
+        array, axes = Hdf5Array.of(found), as_stack(names, found.ndim)
+        ordered, chunks = (tuple(sizes[axis] for axis in axes) for sizes in (array.shape, found.chunks or array.shape))
+        check_ndim(ordered, f"{path}::{dataset}")
+        shape, chunked = stack_shape(ordered), found.chunks is not None and found.ndim > 2
+        frames, rows = (frames_a_chunk(ordered[:-2], chunks[:-2]), chunks[-2]) if chunked else (1, shape[1])
+        scanned = Scanned.of(ordered).named([names[axis] for axis in axes] if names else [])
+        return cls(path, dataset, shape, array.dtype, frames, min(rows, shape[1]), array, number_in(found), scanned=scanned, axes=axes)
 
     def __dask_tokenize__(self) -> str:
         return repr(self)  # a master file has thousands of them, which dask would take apart one by one
@@ -72,8 +80,15 @@ class Hdf5Reader:
 
     @property
     def lacks(self) -> Lacks | None:
+        if not self.in_order:
+            return self.array.lacks_across(self.axes[:-2])
         lacks = self.array.lacks_along(max(1, self.array.ndim - 2))
         return lacks.as_one() if lacks and self.array.ndim == 2 else lacks
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its dimensions lie as those of a stack."""
+        return self.axes == tuple(range(self.array.ndim))
 
     def coords(self) -> Coords:
         """The axes of a NeXus NXdata group, as far as they fit; and of a map, the rows and columns of its frames."""
@@ -83,6 +98,8 @@ class Hdf5Reader:
         return self.says.attrs
 
     def files(self, start: int, stop: int) -> list[str]:
+        if not self.in_order:
+            return self.array.files(0, self.array.shape[0])
         row = prod(self.scanned.sizes[1:])
         return self.array.files(*((start // row, -(-stop // row)) if self.array.ndim > 2 else (0, self.array.shape[0])))
 
@@ -91,9 +108,10 @@ class Hdf5Reader:
 
     def read_rows(self, frames: tuple[int, int], rows: tuple[int, int]) -> Block:
         """Some rows of some frames."""
-        if self.array.ndim == 2:
-            return self.array[slice(*rows)][None][slice(*frames)]
-        return joined([self.array[*box, slice(*rows)] for box in boxes(*frames, self.array.shape[:-2])])
+        counted = tuple(self.array.shape[axis] for axis in self.axes[:-2])
+        if not counted:
+            return part_of(self.array, self.axes, (), rows)[slice(*frames)]
+        return joined([part_of(self.array, self.axes, box, rows) for box in boxes(*frames, counted)])
 
 
 def number_in(found: h5py.Dataset) -> int | None:

@@ -70,6 +70,15 @@ class Hdf5Array:
         """What is missing along so many of the first dimensions, taken together; None if nothing is."""
         return self.absence.lacks(count) if self.lacking and self.absence else None
 
+    def lacks_across(self, axes: tuple[int, ...]) -> Lacks | None:
+        """What is missing along some dimensions, taken together in their order; None if nothing is."""
+        missing = self.absence.mask(tuple((0, length) for length in self.shape)) if self.lacking and self.absence else None
+        if missing is None:
+            return None
+        rows = np.moveaxis(missing, axes, range(len(axes))).reshape(prod(self.shape[axis] for axis in axes), -1)
+        whole, some = (np.asarray(flags) for flags in (rows.all(axis=1), rows.any(axis=1)))
+        return Lacks(whole, some & ~whole)
+
     def files(self, start: int, stop: int) -> list[str]:
         """The files of some rows: of a virtual dataset, also those of its parts there, which hold the numbers and come first."""
         rows = ((start, stop), *((0, length) for length in self.shape[1:]))

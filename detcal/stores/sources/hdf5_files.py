@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 
 from detcal.errors import InputError
+from detcal.stores.sources.attributes import DIMS_MARK
+from detcal.stores.sources.dimensions import what_is_there
 from detcal.stores.sources.readers import clear_errors
 
 ENTRY_DEPTH = 3  # of groups inside each other: subentry, instrument, detector
@@ -62,6 +64,7 @@ class Found(NamedTuple):
     dtype: np.dtype[Any]
     address: tuple[str, int]
     interpretation: str = ""  # what NeXus may say that it is: "image", "spectrum"
+    dims: tuple[str, ...] = ()  # the names of its dimensions, which detcal notes
 
 
 class Survey(NamedTuple):
@@ -94,7 +97,7 @@ def look_into(group: h5py.Group, prefix: str, found: Survey, seen: set[object]) 
         if isinstance(item, h5py.h5g.GroupID):
             look_into(h5py.Group(item), place, found, seen)
         elif isinstance(item, h5py.h5d.DatasetID) and (shape := item.shape):
-            found.datasets[place] = Found(shape, item.dtype, here, interpretation_of(item))
+            found.datasets[place] = Found(shape, item.dtype, here, interpretation_of(item), dims_of(h5py.Dataset(item)))
 
 
 def interpretation_of(item: h5py.h5d.DatasetID) -> str:
@@ -103,6 +106,14 @@ def interpretation_of(item: h5py.h5d.DatasetID) -> str:
         return ""
     value = h5py.Dataset(item).attrs["interpretation"]
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def dims_of(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """The names of a dataset's dimensions, as detcal notes them; none, if another program wrote it."""
+    if not h5py.h5a.exists(dataset.id, DIMS_MARK.encode()):
+        return ()
+    dims = tuple(map(str, dataset.attrs[DIMS_MARK]))
+    return dims if len(dims) == dataset.ndim else ()
 
 
 def opened(group: h5py.Group, name: bytes) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | None:
@@ -151,7 +162,8 @@ def find_dataset(path: str, file: h5py.File, name: str) -> h5py.Dataset:
     found = follow(file, name)
     if not isinstance(found, h5py.Dataset):
         reason = first_gap(file, name) if found is None else "that is a group"
-        raise InputError(f"no dataset {name} in {path}: {reason}; `detcal tree {path}` lists what it holds")
+        there = what_is_there({place: each.shape for place, each in survey(file).datasets.items()}, path)
+        raise InputError(f"no dataset {name} in {path}: {reason}; {there}")
     return found
 
 

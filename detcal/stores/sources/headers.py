@@ -1,6 +1,8 @@
 """What an HDF5 file says of a stack beside its numbers: read once, while the file is open for the first time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import dask.array as da
@@ -11,8 +13,9 @@ from dask.base import tokenize
 from detcal.frames.stack import DIMS
 from detcal.frames.valid import RECORDED
 from detcal.stores.sources.attributes import DIMS_MARK, own_attributes
+from detcal.stores.sources.dimensions import as_stack, has_frames
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
-from detcal.stores.sources.hdf5_files import Members, groups_of_entry
+from detcal.stores.sources.hdf5_files import Members, dims_of, groups_of_entry
 from detcal.stores.sources.nxdata import axes_of
 from detcal.stores.sources.nxdetector import Said, said_by_detector
 from detcal.stores.sources.nxtomo import Tomography, tomography_in
@@ -50,23 +53,37 @@ def line_along(name: str, place: int, line: h5py.Dataset, shape: tuple[int, ...]
     return name if name == dim or name not in DIMS else f"{name}_position", (dim, values, own_attributes(line))
 
 
-def images_beside(frames: h5py.Dataset) -> Coords:
-    """The images (y, x) that detcal wrote into the group of frames, lazily: of which pixels were filled, say."""
+def noted_beside(frames: h5py.Dataset, shape: tuple[int, ...], entry: Sequence[Members]) -> Coords:
+    """What detcal wrote into the group of frames of that shape, in the order of a stack: lines along their dimensions, numbers of the
+    points of a map, and images (y, x), lazily: of which pixels were filled, say. The frames may have been found in another group, as those
+    of an NXtomo."""
+    dims = dims_of(frames)
+    if not has_frames(dims):
+        return {}
+    order = [dims[axis] for axis in as_stack(dims, frames.ndim)]
     found: Coords = {}
-    for name, item in Members.of(frames.parent).with_attribute(DIMS_MARK):
-        if tuple(item.attrs[DIMS_MARK]) == DIMS[1:] and item.shape == frames.shape[1:]:
+    groups = [members for members in entry if any(members.names_of(frames))]
+    for name, item in chain(*(members.with_attribute(DIMS_MARK) for members in groups)):
+        own = dims_of(item)
+        if own == DIMS[1:] and item.shape == shape[-2:]:
             array = Hdf5Array.of(item)
             image = da.from_array(array, chunks=-1, name=f"image-{tokenize(array)}", meta=np.empty((0, 0), array.dtype))
             found[name] = DIMS[1:], image, own_attributes(item)
+        elif len(own) > 1 and own == tuple(order[:-2]) and item.dtype.kind in "iuf":
+            found[name] = DIMS[0], values_of(item).ravel(), own_attributes(item)
+        elif len(own) == 1 and own[0] in order and item.dtype.kind in "iuf":
+            found[name] = (*Scanned.of(shape).line(values_of(item), order.index(own[0]) - len(shape)), own_attributes(item))
     return found
 
 
 def read_header(path: str, file: h5py.File, dataset: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Header:
     """What an open file says of frames of that shape, or of an image, in a dataset, or in several of which it is the first."""
     found, entry = file[dataset], [*groups_of_entry(file, dataset)]
+    order = as_stack(dims_of(found) if found.ndim == len(shape) else (), len(shape))
+    ordered = tuple(shape[axis] for axis in order)
     attrs = own_attributes(found) | recorded_as(found.dtype, dtype)
     axes = axes_of(file, dataset, shape, entry) if found.ndim <= len(shape) else {}  # of several maps, which are a stack, none
-    images = images_beside(found)
-    lines = dict(line_along(name, place, line, shape) for name, (place, line) in axes.items())
-    tomography = tomography_in(path, file, dataset, stack_shape(shape)[0], entry)
-    return Header(attrs, images | lines, tomography, said_by_detector(file, dataset, shape[-2:], attrs, entry))
+    noted = noted_beside(found, ordered, entry) if found.ndim == len(shape) else {}
+    lines = dict(line_along(name, order.index(place), line, ordered) for name, (place, line) in axes.items())
+    tomography = tomography_in(path, file, dataset, stack_shape(ordered)[0], entry)
+    return Header(attrs, noted | lines, tomography, said_by_detector(file, dataset, ordered[-2:], attrs, entry))

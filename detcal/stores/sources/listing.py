@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import h5py
 import zarr
 
+from detcal.errors import InputError
 from detcal.stores.sources.hdf5_files import address, as_it_is_written, follow
+from detcal.stores.sources.names import HDF5_SUFFIXES, OF_FRAMES, kind_of
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.settings import setting_of
 from detcal.stores.sources.zarr_zip import is_store, zarr_place
@@ -40,8 +43,24 @@ def tree(path: str | PathLike[str]) -> str:
     with clear_errors(name):
         if is_store(name):
             return "\n".join([name, *describe_zarr(zarr.open(zarr_place(name), mode="r"), "  ")])
+        check_is_listed(name)
         with as_it_is_written(name) as file:
             return "\n".join([name, *describe_hdf5(file, "", {address(file): "/"})])
+
+
+def check_is_listed(name: str) -> None:
+    """Refuse a file of a kind that has no names in it; one of HDF5 that is damaged shows only by its name.
+
+    Raises
+    ------
+    InputError
+        With what shows it.
+    """
+    suffix = kind_of(Path(name))
+    if Path(name).is_dir() or h5py.is_hdf5(name) or suffix in HDF5_SUFFIXES:
+        return
+    instead = f"`detcal preview {name}` shows its frames" if suffix in OF_FRAMES else "another program has to show it"
+    raise InputError(f"expected a zarr store or an HDF5 file, of which tree lists the names, got {name}: {instead}")
 
 
 def describe_zarr(node: zarr.Array | zarr.Group, indent: str) -> Iterator[str]:

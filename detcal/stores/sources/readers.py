@@ -24,7 +24,6 @@ from detcal.stores.sources.urls import is_url
 
 Block = NDArray[np.generic]
 COLOURS = 3, 4  # numbers for each pixel of a photograph, the fourth its opacity
-Described = tuple[tuple[int, ...], np.dtype[Any]]  # shape and type of an array
 
 
 class Reader(Protocol):

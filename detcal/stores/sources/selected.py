@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detcal.errors import InputError
-from detcal.frames.selection import BEFORE, KEY, NUMBER, Runs
+from detcal.frames.selection import BEFORE, KEY, NUMBER, OF_STACK, Runs
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.image_keys import angles_of
@@ -49,7 +49,8 @@ class Selected(Around):
         found = {name: (dim, values[numbers] if dim == DIMS[0] else values, attrs) for name, (dim, values, attrs) in lines.items()}
         if KEY not in found:
             return found
-        found[NUMBER] = (DIMS[0], numbers, {"long_name": "number of the frame in its stack"})
+        if NUMBER not in found or OF_STACK not in found[NUMBER][2]:  # else they are those in another stack, out of which they came
+            found[NUMBER] = (DIMS[0], numbers, {"long_name": "number of the frame in its stack"})
         if (found[KEY][1] == KEYS["flats"]).all():
             before = np.cumsum(lines[KEY][1] == KEYS["projections"])[numbers]
             found[BEFORE] = (DIMS[0], before, {"long_name": "number of projections before it in its stack"})

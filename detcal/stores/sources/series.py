@@ -12,7 +12,7 @@ from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.flags import MISSING, RANGE
 from detcal.stores.sources.attributes import own_attributes
 from detcal.stores.sources.hdf5 import Hdf5Reader
-from detcal.stores.sources.hdf5_files import follow, groups_of_entry, holds, target_of
+from detcal.stores.sources.hdf5_files import find_dataset, follow, groups_of_entry, holds, target_of
 from detcal.stores.sources.headers import Header, read_header
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
@@ -89,7 +89,7 @@ def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:
     """The reader of a dataset, of which no file stays open; None if the name leads nowhere."""
     found = follow(file, name)
     if isinstance(found, h5py.Group):
-        raise InputError(f"no dataset {name} in {path}: that is a group; `detcal tree {path}` lists what it holds")
+        find_dataset(path, file, name)  # which says what there is in place of a group
     return None if found is None else Hdf5Reader.of(path, name, found)
 
 

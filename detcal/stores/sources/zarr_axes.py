@@ -6,7 +6,6 @@ from typing import Any
 
 import zarr
 
-ROW_AND_COLUMN = ("y", "x")
 OF_XARRAY = "_ARRAY_DIMENSIONS"  # attribute in which xarray keeps names in stores of the second version
 OME, IMAGES = "ome", "multiscales"  # attributes of a group of OME-Zarr
 
@@ -52,11 +51,3 @@ def names_in(store: Any, name: str, array: zarr.Array) -> tuple[str, ...]:
     images = images_of(zarr.open_group(store, path=folder, mode="r").attrs) if own else []
     named = [axes_of_image(image) for image in images if own in [str(each["path"]) for each in image["datasets"]]]
     return named[0] if named and len(named[0]) == array.ndim else ()
-
-
-def as_stack(names: tuple[str, ...], ndim: int) -> tuple[int, ...]:
-    """The dimensions of an array in the order of a stack: those that count frames, rows, columns."""
-    if not set(ROW_AND_COLUMN) <= set(names):
-        return tuple(range(ndim))
-    last = [names.index(name) for name in ROW_AND_COLUMN]
-    return (*(axis for axis in range(ndim) if axis not in last), *last)

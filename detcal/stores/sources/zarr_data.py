@@ -24,9 +24,10 @@ from zarr.storage import FsspecStore, ZipStore
 
 from detcal.errors import InputError
 from detcal.sizes import MOST_CHUNKS, MOST_ROWS, check_number
-from detcal.stores.absence import Box, Flags, Lacks, chunk_grid, spread, with_nan
+from detcal.stores.absence import Absence, Box, Flags, Lacks, MissingChunks, chunk_grid, spread, with_nan
 from detcal.stores.checksums import ABSENT, CRC_BYTES, INDEX_ENTRY, checksum_of_metadata
 from detcal.stores.indexing import box_around, take
+from detcal.stores.sources.dimensions import what_is_there
 from detcal.stores.sources.readers import check_readable, clear_errors, fingerprint
 from detcal.stores.sources.urls import Remote, is_url, version_of_url
 from detcal.stores.sources.zarr_zip import is_zip, zarr_place
@@ -70,7 +71,7 @@ class ZarrArray:
             try:
                 array = opened(path, name, version)
             except FileNotFoundError:
-                raise InputError(f"no array {name or '/'} in {path}: `detcal tree {path}` lists what it holds") from None
+                raise InputError(f"no array {name or '/'} in {path}: {what_is_there(shapes_in(path), path)}") from None
             check_number(prod(chunk_grid(array.shape, array.chunks)), MOST_CHUNKS, "chunks", f"{path}::{name}")
             lacking = array.dtype.kind in NUMBERS and bool(missing_chunks(array, tuple((0, length) for length in array.shape)).any())
             if lacking and array.shape:
@@ -86,6 +87,19 @@ class ZarrArray:
     def lacks(self) -> Lacks | None:
         """What is missing along the first dimension; None if nothing is."""
         return self.lacks_along((0,) if self.ndim else ())
+
+    @property
+    def absence(self) -> Absence | None:
+        """Where something is missing; None if nothing is."""
+        if not self.lacking:
+            return None
+        with clear_errors(self.path):
+            grid = missing_chunks(opened(self.path, self.name, self.version), tuple((0, length) for length in self.shape))
+        return MissingChunks(self.shape, self.chunks, grid)
+
+    def files(self, start: int, stop: int) -> list[str]:
+        """The files of some rows."""
+        return [self.path, *self.metadata_files()]
 
     def lacks_along(self, axes: tuple[int, ...]) -> Lacks | None:
         """What is missing along some dimensions, taken together in their order; None if nothing is."""
@@ -130,6 +144,13 @@ class ZarrArray:
         if missing is not None:
             values[missing] = np.nan
         return take(values, inside)
+
+
+def shapes_in(path: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays in a store, by their names; of one that is a single array, its own."""
+    node = zarr.open(zarr_place(path), mode="r")
+    members = [("/", node)] if isinstance(node, zarr.Array) else node.members(max_depth=None)
+    return {name: member.shape for name, member in members if isinstance(member, zarr.Array)}
 
 
 def check_complete(path: str) -> None:

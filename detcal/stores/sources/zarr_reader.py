@@ -1,5 +1,6 @@
 """Stacks in zarr stores."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from dask.base import tokenize
 from detcal.errors import InputError
 from detcal.frames.stack import DIMS
 from detcal.stores.absence import Lacks, warn_of
-from detcal.stores.sources.readers import Block, Described, check_ndim, clear_errors, recorded_as, stack_shape
+from detcal.stores.sources.dimensions import Described, as_stack, check_frames, part_of
+from detcal.stores.sources.readers import Block, check_ndim, clear_errors, recorded_as, stack_shape
 from detcal.stores.sources.scanned import NO_MAP, Coords, Scanned, boxes, frames_a_chunk, joined
-from detcal.stores.sources.zarr_axes import OF_XARRAY, as_stack, full_images, names_in, names_of_dims
+from detcal.stores.sources.zarr_axes import OF_XARRAY, full_images, names_in, names_of_dims
 from detcal.stores.sources.zarr_data import NUMBERS, ZarrArray
 from detcal.stores.sources.zarr_zip import zarr_place
 
@@ -44,6 +46,7 @@ class ZarrReader:
             store = zarr_place(path)
             array = zarr.open_array(store, path=name, mode="r")
             names, own = names_in(store, name, array), names_of_dims(array)
+        check_frames(own, f"{path}::{name}", path)
         axes = as_stack(names, data.ndim)
         shape, chunks = (tuple(sizes[axis] for axis in axes) for sizes in (data.shape, data.chunks))
         check_ndim(shape, f"{path}::{name}")
@@ -81,7 +84,19 @@ class ZarrReader:
                 for dim, place in along.items()
                 if names_of_dims(line) == (dim,) and line.shape == (self.data.shape[self.axes[place]],)
             }
-            return numbers | images | lines
+            return numbers | self.of_points(parent, members, named) | images | lines
+
+    def of_points(self, parent: str, members: Mapping[str, zarr.Array], named: list[str]) -> Coords:
+        """What the array names as coordinates of the points of a map, by row and column: for each frame."""
+        names = names_of_dims(members[self.array.rpartition("/")[2]])
+        counted = tuple(names[axis] for axis in self.axes[:-2]) if names else ()
+        if len(counted) < 2:
+            return {}
+        return {
+            name: (DIMS[0], self.line(parent, name).ravel(), attributes_of_line(members[name]))
+            for name in named
+            if name in members and names_of_dims(members[name]) == counted and members[name].shape == self.scanned.sizes
+        }
 
     def line(self, parent: str, name: str) -> np.ndarray[Any, Any]:
         """The values along one dimension: NaN, with a warning, where they are missing."""
@@ -112,16 +127,8 @@ class ZarrReader:
         """Some rows of some frames."""
         counted = tuple(self.data.shape[axis] for axis in self.axes[:-2])
         if not counted:
-            return self.part([], rows)[slice(*frames)]
-        return joined([self.part([*box], rows) for box in boxes(*frames, counted)])
-
-    def part(self, counted: list[slice], rows: tuple[int, int]) -> Block:
-        """Some rows (frame, y, x) of the frames at these places of the dimensions that count them."""
-        places: list[Any] = [slice(None)] * self.data.ndim
-        for axis, wanted in zip(self.axes[:-1], (*counted, slice(*rows)), strict=True):
-            places[axis] = wanted
-        values = self.data[tuple(places)].transpose(self.axes)
-        return np.ascontiguousarray(values.reshape(-1, *values.shape[-2:]))
+            return part_of(self.data, self.axes, (), rows)[slice(*frames)]
+        return joined([part_of(self.data, self.axes, box, rows) for box in boxes(*frames, counted)])
 
 
 def attributes_of_line(line: zarr.Array) -> dict[str, Any]:
@@ -130,14 +137,14 @@ def attributes_of_line(line: zarr.Array) -> dict[str, Any]:
 
 
 def zarr_arrays(path: str) -> dict[str, Described]:
-    """Names, shapes and types of the arrays in a zarr store; of one with images of OME-Zarr, theirs alone, as stacks."""
+    """The arrays in a zarr store by their names; of one with images of OME-Zarr, theirs alone, as stacks."""
     with clear_errors(path):
         node = zarr.open(zarr_place(path), mode="r")
         if images := list(full_images(node)):
             found = {name: ZarrReader.open(path, name) for name in images}
-            return {name: (reader.shape, reader.dtype) for name, reader in found.items()}
+            return {name: Described(reader.shape, reader.dtype) for name, reader in found.items()}
         members = [("", node)] if isinstance(node, zarr.Array) else node.members(max_depth=None)
-        return {name: (array.shape, array.dtype) for name, array in members if isinstance(array, zarr.Array)}
+        return {name: Described(array.shape, array.dtype, names_of_dims(array)) for name, array in members if isinstance(array, zarr.Array)}
 
 
 def load_zarr(path: str) -> tuple[xr.Dataset, dict[str, Lacks]]:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from detcal.stores.sources.attributes import DIMS_MARK, JSON_MARK, TYPE_MARK, UNITS_MARK
 from detcal.stores.sources.detector_files import add_detector
+from detcal.stores.sources.nxtomo import ANGLE
 from detcal.stores.targets.cansas import add_cansas
 from detcal.stores.targets.streaming import blocks
 from detcal.stores.targets.tomography import add_tomography
@@ -76,9 +77,9 @@ def add_errors(entry: h5py.Group, name: str, errors: xr.DataArray, power: float)
 
 
 def axis_of(variable: xr.DataArray, dim: str) -> str:
-    """The coord of a dimension: that of its name, or else the first along it; "." if there is none."""
+    """The coord of a dimension: that of its name, or angles, or else the first along it; "." if there is none."""
     along = [str(name) for name, line in variable.coords.items() if line.dims == (dim,)]
-    return dim if dim in along else next(iter(along), ".")
+    return next((name for name in (dim, ANGLE, *along) if name in along), ".")
 
 
 class FileToClose:

@@ -18,6 +18,7 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 CHANGED_MEANWHILE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}  # by a task that still has files of a folder open
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}  # what renaming says of a name that is not free
+OVERWRITE = "--overwrite, in a recipe overwrite = true under [output], from Python overwrite=True"
 MOST_NAMES = 1000  # that are tried for a result whose own name is taken
 STORE_FILES = ("zarr.json", ".zgroup", ".zarray")  # one of them lies at the top of a zarr store
 PATIENCE = 5.0  # seconds, for tasks to close their files in a folder that is to be removed
@@ -38,7 +39,7 @@ def check_free(path: Path, overwrite: bool) -> None:
     if path.is_symlink() and not path.exists():
         raise OutputError(f"{path} is a link to what is not there, {path.readlink()}: remove the link, or choose another name")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)")
+        raise OutputError(f"{path} exists already: choose another name, or overwrite it ({OVERWRITE})")
 
 
 def check_writable(folder: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from detcal.frames.maps import cut_by_rows
+
 
 @dataclass(frozen=True)
 class Block:
@@ -76,6 +78,8 @@ class Work:
         Of blocks that are tried, the largest first.
     across
         Blocks that lie side by side where not all frames are in one: of rows alone.
+    map_sizes
+        Of a map its rows, columns, …: its blocks are of whole rows, or of parts of one.
     """
 
     unit: str
@@ -84,9 +88,12 @@ class Work:
     smallest: int
     sizes: list[int]
     across: int = 1
+    map_sizes: tuple[int, ...] = ()
 
     def blocks(self, depth: int) -> int:
         """How many blocks of so many there are."""
+        if self.map_sizes:
+            return len(cut_by_rows(depth, self.map_sizes))
         return ceil(self.length / depth) * self.across
 
 

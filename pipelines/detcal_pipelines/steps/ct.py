@@ -19,6 +19,7 @@ class RemoveZingers(Step[None]):
 
     operation: Literal["remove_zingers"] = "remove_zingers"
     mirrors = (remove_zingers,)
+    keeps_raw = True
     ready_recipe = ReadyRecipe(
         "From raw CT frames to ones without the hits of gamma rays.", "ct.h5", "cleaned.zarr", writes="float32 (frame, y, x), counts"
     )
@@ -70,6 +71,7 @@ class Crop(Step[None]):
 
     operation: Literal["crop"] = "crop"
     mirrors = (crop,)
+    keeps_raw = True
     ready_recipe = ReadyRecipe("From frames to a part of each.", "ct.h5", "cropped.zarr", writes="as the frames (frame, y, x)")
 
     region: str = Field(description='rows and columns that are kept, "y0:y1, x0:x1"', examples=["0:20, 0:30"])
@@ -92,6 +94,7 @@ class Rebin(Step[None]):
 
     operation: Literal["rebin"] = "rebin"
     mirrors = (rebin,)
+    keeps_raw = True
     ready_recipe = ReadyRecipe(
         "From frames to ones of fewer, larger pixels.", "ct.h5", "binned.zarr", writes="sums or means, float32 (frame, y, x)"
     )

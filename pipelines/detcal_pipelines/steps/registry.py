@@ -86,7 +86,7 @@ def find_step(operation: str) -> type[Step[Any]]:
         return own_step(operation)
     entries = others().get(operation)
     if not entries:
-        raise UnknownStep(f"unknown operation{suggest(operation, step_names())}")
+        raise UnknownStep(f"unknown step{suggest(operation, step_names())}")
     listed = look_at(operation, entries)
     if listed.kind is None:
         raise UnknownStep(f"{operation} of {listed.package} cannot be used: {listed.fault}")

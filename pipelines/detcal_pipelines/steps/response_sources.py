@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from detcal.errors import InputError
+from detcal.frames.images import FIT
 from detcal.frames.needs import Needs
 from detcal.response import Response
 from detcal.response.memory import mean_image_bytes
@@ -39,7 +40,7 @@ class ResponseSource(ImageSource):
         given = {name: getattr(self, name) for name in ("sigma", "boundary", "truncate") if getattr(self, name) is not None}
         response = self.find_response()
         if response is None:
-            return Response.from_gain(self.open_image("a response or gains"), **given)
+            return Response.from_gain(self.open_image("a response or gains", FIT), **given)
         if given:
             raise InputError(f"{self.path} is a response, which says its own smoothing: leave {' and '.join(given)} out")
         return response

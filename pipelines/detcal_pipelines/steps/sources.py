@@ -240,8 +240,8 @@ class ImageSource(Source):
 
     path: InputFile
 
-    def open_image(self, name: str = "an image") -> xr.DataArray:
-        """The only image (y, x) of the file.
+    def open_image(self, name: str = "an image", advice: str = "") -> xr.DataArray:
+        """The only image (y, x) of the file; `advice` says what else to do where it is a stack.
 
         Raises
         ------
@@ -250,7 +250,7 @@ class ImageSource(Source):
         """
         frames = frames_of_map(open_frames(self.path, self.dataset, frames=self.frames, flip=self.flip))
         check_nothing_lacks(frames, self.path)
-        return one_image(frames, name, f'choose one by {{ path = "{self.path}", frames = 0 }}, or give another file')
+        return one_image(frames, name, f'choose one by {{ path = "{self.path}", frames = 0 }}, or give another file{advice}')
 
     def find_response(self) -> Response | None:
         """The response in the file, if it holds one and no single array of it is asked for.

@@ -82,6 +82,7 @@ class Step(BaseModel, ABC, Generic[Ready]):
     pixelwise: ClassVar[bool] = False  # whether each pixel is worked on by itself: blocks of rows serve as well as blocks of frames
     fills_lanes: ClassVar[bool] = False  # whether it works on detcal.frames.simd.LANES frames together
     beside: ClassVar[dict[str, type[FramesSource]]] = {}  # keys that, left out, are what the file of the frames holds beside them
+    keeps_raw: ClassVar[bool] = False  # whether a dark and a flat of the frames that it takes serve for those that it gives too
     ready_recipe: ClassVar[ReadyRecipe] = ReadyRecipe()
 
     @classmethod

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from detcal import convert_crono, open_scan
 from detcal.frames.needs import Needs
 from detcal.frames.once import find_now
+from detcal.stores.sources.any_scan import Format
 from detcal.xrf import (
     ScanGrid,
     build_scan_grid,
@@ -50,15 +51,16 @@ Elements = Annotated[
 ]
 
 
+SPECTRA = ("spectra", "detector_spectra")  # of a scan: their sums, and those of each element of its detector, from which rates are found
+
+
 class Scan(Step[Ready], Generic[Ready]):
     """What all steps have in common that begin with a scan."""
 
     takes = "scan"
 
     scan: ScanSource = Field(description="file of an X-ray fluorescence scan, of any layout that is known", examples=["scan.h5"])
-    format: Literal["crono", "maps", "pyxrf", "nexus", "plain"] | None = Field(
-        None, description="its layout; default: found from what the file holds", examples=["maps"]
-    )
+    format: Format | None = Field(None, description="its layout; default: found from what the file holds", examples=["maps"])
     spectra: str | None = Field(None, description="name of the dataset of spectra, in a file of any layout", examples=["/entry/spectra"])
     positions: Names | None = Field(
         None, description="name of the dataset of their positions, or [x, y], the names of two; default: columns and rows of a map",
@@ -125,7 +127,8 @@ class SmoothSpectra(Spectra[None]):
         """Nothing."""
 
     def build(self, data: xr.Dataset, ready: None) -> xr.Dataset:
-        return data.assign(spectra=smooth_spectra(data.spectra, **self.options_of(smooth_spectra, "spectra")))
+        options = self.options_of(smooth_spectra, "spectra")
+        return data.assign({name: smooth_spectra(data[name], **options) for name in SPECTRA if name in data})
 
     def task_bytes(self, block: Block, ready: None) -> Needs:
         own = smooth_spectra_bytes(block.depth, block.data.sizes["energy"], block.itemsize)
