@@ -116,7 +116,7 @@ def clipping_task(
         given = as_stack_of(bins.shape, "bins", variance, "variance")
         if given.shape != stack.shape:
             raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
-        given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy, beside=True)
+        given, noise_valid = find_readings(given, dummy=dummy, detector=bins.detector_dummy, beside=True, variance=True)
         noise = [given.data]
     model = ERROR_MODELS[error_model] if variance is None else kernels.GIVEN
     known = {"valid": valid, "noise_valid": noise_valid.within(0, LARGEST)}

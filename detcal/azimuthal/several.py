@@ -76,7 +76,7 @@ def join_frames(frames: Any, bins: Sequence[AzimuthalBins], dummy: float | None,
     rows = []
     for stack, each in zip(stacks, bins, strict=True):
         refuse_what_was_done(stack, each)
-        found, valid = find_readings(stack, dummy=dummy, detector=each.detector_dummy, beside=name != "frames")
+        found, valid = find_readings(stack, dummy=dummy, detector=each.detector_dummy, beside=name != "frames", variance=name == "variance")
         known = whole_frames(map_frames(readings, found, {"valid": valid}))
         rows.append(known.reshape((len(stack), 1, each.norm.size)).rechunk({0: stacks[0].data.chunks[0]}))
     first = stacks[0]

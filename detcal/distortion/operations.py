@@ -140,7 +140,7 @@ def given_variance(variance: Any, stack: xr.DataArray, dummy: float | None) -> t
     given = as_stack_of((stack.shape[1], stack.shape[2]), "map", variance, "variance")
     if given.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {given.shape}")
-    given, valid = find_readings(given, dummy=dummy, beside=True)
+    given, valid = find_readings(given, dummy=dummy, beside=True, variance=True)
     return [given.data], valid.within(0, MOST)
 
 

@@ -1,4 +1,5 @@
-"""Whole numbers below 0 of which nobody says whether they are readings: they are taken as such, and it is said while frames are computed.
+"""Numbers below 0 that are taken as readings though they may be none: where a detector flags them that does not come first, and where
+nobody says anything of whole ones. The latter is said while frames are computed.
 
 Frames are not read when a graph is built, and all may have some of their flags elsewhere: in a geometry, say. So each block's first frame
 is looked at when the block is there: a detector writes its gaps into every frame.
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from detcal.frames.flags import Flags
 from detcal.frames.graph import map_frames
 
 ADVICE = "dummy = -1, or [-1, -2], say, where frames are opened ([input] of a recipe); or dummy = nan, if all are readings"
@@ -26,3 +28,19 @@ def look(block: NDArray[Any]) -> NDArray[Any]:
     if len(block) and np.less(block[0], 0).any():
         warnings.warn(f"counts below 0 are taken as readings, since nothing says that they stand for none: give {ADVICE}", stacklevel=2)
     return block
+
+
+def warn_of_others(flags: Flags, detector: Flags | None) -> None:
+    """Say so where a detector flags numbers below 0 that the source which comes first leaves out, as if they were readings."""
+    if detector is None or flags == Flags():  # which says that all numbers are readings
+        return
+    # of -3 to -1, which pyFAI has of Dectris' -2 and -1, not the first: what lies beyond the dummy is its delta_dummy alone
+    numbers = [number for first, last in detector.runs if last < 0 for number in range(round((first + last) / 2), int(last) + 1)]
+    left = [number for number in numbers if number >= flags.low and not any(first <= number <= last for first, last in flags.runs)]
+    if left:
+        warnings.warn(
+            f"the detector of the geometry flags {left} too: here these are readings, since the frames, or dummy=, say that other numbers "
+            f"stand for none. Give all of them, where frames are opened ([input] of a recipe): dummy = [..., {', '.join(map(str, left))}]; "
+            "or dummy = nan, if none does",
+            stacklevel=4,
+        )

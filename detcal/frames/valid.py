@@ -30,7 +30,7 @@ from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.flags import AS_RECORDED, MISSING, RANGE, Dummy, Flags, Run, by_attributes, by_caller, by_detector, by_type, can_hold
 from detcal.frames.graph import map_frames
-from detcal.frames.negative import watched
+from detcal.frames.negative import warn_of_others, watched
 from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
@@ -43,7 +43,13 @@ FLAGS = (*RANGE, MISSING, RECORDED, *(AS_RECORDED + name for name in (*RANGE, MI
 
 
 def find_readings(
-    stack: xr.DataArray, *, dummy: Any = None, detector: Dummy | None = None, largest_is_flag: bool = True, beside: bool = False
+    stack: xr.DataArray,
+    *,
+    dummy: Any = None,
+    detector: Dummy | None = None,
+    largest_is_flag: bool = True,
+    beside: bool = False,
+    variance: bool = False,
 ) -> tuple[xr.DataArray, Valid]:
     """The stack, and which of its numbers are readings.
 
@@ -59,6 +65,8 @@ def find_readings(
         False for images in which the largest number is a bright spot that saturates.
     beside
         The stack goes with others, as a dark or a variance: a dummy that it cannot hold is that of the others.
+    variance
+        The stack is one: numbers below 0 are none, and need no word.
 
     Returns
     -------
@@ -91,25 +99,9 @@ def find_readings(
         )
     if flags is not sources[-1]:
         warn_of_others(flags, sources[-1])
-    if dtype.kind == "i" and not any(sources):
+    if dtype.kind == "i" and not any(sources) and not variance:
         stack = watched(stack)
     return for_kernels(stack, flags, dtype)
-
-
-def warn_of_others(flags: Flags, detector: Flags | None) -> None:
-    """Say so where a detector flags numbers below 0 that the source which comes first leaves out, as if they were readings."""
-    if detector is None or flags == Flags():  # which says that all numbers are readings
-        return
-    # of -3 to -1, which pyFAI has of Dectris' -2 and -1, not the first: what lies beyond the dummy is its delta_dummy alone
-    numbers = [number for first, last in detector.runs if last < 0 for number in range(round((first + last) / 2), int(last) + 1)]
-    left = [number for number in numbers if number >= flags.low and not any(first <= number <= last for first, last in flags.runs)]
-    if left:
-        warnings.warn(
-            f"the detector of the geometry flags {left} too: here these are readings, since the frames, or dummy=, say that other numbers "
-            f"stand for none. Give all of them, where frames are opened ([input] of a recipe): dummy = [..., {', '.join(map(str, left))}]; "
-            "or dummy = nan, if none does",
-            stacklevel=4,
-        )
 
 
 def recorded_dtype(stack: xr.DataArray) -> np.dtype[Any]:

@@ -302,13 +302,13 @@ def correct_response(
     stack = as_stack(frames)
     shape = stack.shape[1], stack.shape[2]
     check_average(average)
+    dark, flat = with_flags_of(stack, dark, "a dark"), with_flags_of(stack, flat, "a flat")
     beside = as_the_frames(stack, {"response": response, "dark": dark, "flat": flat, "mask": mask}, dummy=dummy, saturation=saturation)
     (response, dark, flat, mask), saturation = beside.images.values(), beside.saturation
     check_correction(shape, response, dark, flat, flat_positions, residual_sigma, fill)
     check_eigenflats(flat_model, flat_components, flat, flat_positions)
     if dark is not None or flat is not None:
         check_projections(stack)
-    dark, flat = with_flags_of(stack, dark, "a dark"), with_flags_of(stack, flat, "a flat")
     given = {"dark": dark, "gain": response, "flat": flat, "normalization": normalization}
     done = [name for name, each in given.items() if each is not None]
     refuse_twice(stack, done, "leave out what was done: dark, flat, normalization, or the whole correction")

@@ -37,9 +37,8 @@ def sample_pixels(
     check_order(order)
     stack = as_stack(sweep, "a sweep")
     shape = stack.shape[1:]
-    beside = as_the_frames(stack, {"dark": dark, "mask": mask})
+    beside = as_the_frames(stack, {"dark": with_flags_of(stack, dark, "a dark"), "mask": mask})
     places = choose_pixels(shape, n_pixels, pixels, seed)
-    dark = with_flags_of(stack, dark, "a dark")
     stack, valid = find_readings(stack)
     sample = partial(kernels.sample_pixels, places=places, sigma=sigma, boundary=boundary, truncate=truncate, valid=valid)
     both = map_frames(

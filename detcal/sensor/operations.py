@@ -137,7 +137,7 @@ def deconvolve(
     recorded = as_stack_of(psf.shape, "matrix", variance, "variance")
     if recorded.shape != stack.shape:
         raise InputError(f"expected a variance of shape {stack.shape} (frame, y, x), as the frames, got {recorded.shape}")
-    recorded, noise_valid = find_readings(recorded, dummy=dummy, detector=psf.detector_dummy, beside=True)
+    recorded, noise_valid = find_readings(recorded, dummy=dummy, detector=psf.detector_dummy, beside=True, variance=True)
     propagate = partial(noise.propagate_frames, noise_valid=noise_valid.within(0, MOST))
     attrs = {name: value for name, value in attrs.items() if name != "method"} | {"units": "counts²"}
     variances_of = stack.copy(data=recorded.data.rechunk(stack.data.chunks))

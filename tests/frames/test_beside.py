@@ -94,6 +94,12 @@ def test_results_know_for_their_darks_what_flagged_raw_frames(tmp_path, case, su
         np.testing.assert_allclose(response.correct_response(once, dark=marked(DARK, value)).values, 60 - DARK)
 
 
+def test_a_dark_that_is_binned_as_its_frames_were_has_their_flags_before():
+    frames = response.rebin(lazy(stack_of(60, "i4", background=60), missing_value=-1), 2)
+    found = response.correct_response(frames, dark=marked(DARK, -1)).values
+    np.testing.assert_allclose(found, 4 * (60 - DARK), rtol=1e-6)
+
+
 # --------------------------------------------------------------------------------------------------------------- recipes
 
 
