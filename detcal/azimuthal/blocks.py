@@ -1,7 +1,6 @@
 """Blocks of frames through the kernels of the rings."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from detcal.azimuthal import clipping, kernels
 from detcal.azimuthal.kernels import RingLanes, Rings
 from detcal.azimuthal.quantile_errors import errors_of_batch, errors_of_groups
 from detcal.azimuthal.quantiles import quantile_batch, quantile_groups
+from detcal.frames.helping import together
 from detcal.frames.lanes import in_groups, in_order, lines
 from detcal.frames.readings import ALL_NUMBERS, Floats, Valid
 
@@ -89,11 +89,7 @@ def one_by_one(
                 load_one(flat, beside, number, rings, batch, valid, image, spread)
                 work(number, batch, image, spread)
 
-    with ThreadPoolExecutor(max(1, threads - 1)) as others:
-        helpers = [others.submit(take) for _ in range(threads - 1)]
-        take()
-        for helper in helpers:
-            helper.result()
+    together(take, threads)
 
 
 def load_one(

@@ -14,7 +14,7 @@ from detcal.errors import InputError
 from detcal.frames.averages import Average, average_frames
 from detcal.frames.flags import Dummy
 from detcal.frames.graph import count_threads, map_frames
-from detcal.frames.once import own_threads
+from detcal.frames.helping import together
 from detcal.frames.readings import readings
 from detcal.frames.simd import LANES
 from detcal.frames.spare import reused
@@ -25,7 +25,8 @@ DIMS = ("frame", "y", "x")
 # Blocks of arrays that come without chunks: large enough to hide the scheduler, small enough to hold many.
 BLOCK_BYTES = 32 * 2**20
 SHARED_BYTES = 128 * 2**20  # of those of a stack that lies in memory, which take no more of it
-THREADED_BYTES = 32 * 2**20  # of a copy that threads make sooner than they are started
+THREADED_BYTES = 8 * 2**20  # of a copy that is shared out to threads
+PIECES_A_THREAD = 4  # of it, so that one that is held up copies fewer
 
 
 def frames_a_block(frame_bytes: int) -> int:
@@ -92,9 +93,15 @@ def copied(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if copy.nbytes < THREADED_BYTES:
         np.copyto(copy, values)
         return copy
-    along, parts = int(len(values) < count_threads()), count_threads()
-    with own_threads() as threads:
-        list(threads.map(np.copyto, np.array_split(copy, parts, along), np.array_split(values, parts, along)))
+    threads = min(count_threads(), CPU_COUNT)
+    along, parts = int(len(values) < threads), PIECES_A_THREAD * threads
+    pieces = iter([*zip(np.array_split(copy, parts, along), np.array_split(values, parts, along), strict=True)])
+
+    def take() -> None:
+        for target, source in pieces:
+            np.copyto(target, source)
+
+    together(take, threads)
     return copy
 
 
