@@ -64,7 +64,7 @@ def preview(frames: PathOrName | ArrayLike, dataset: Datasets = None) -> "Figure
     Parameters
     ----------
     frames
-        A file, or files, as for `open_frames`; or frames (frame, y, x) from it, which have the mask, say, that they were opened with, or an array.
+        A file, or files, as for `open_frames`; or frames (frame, y, x), with the mask that they were opened with, or an array.
     dataset
         Where the frames are in the file, as for `open_frames`.
 
