@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import corrections_of
 from detcal.frames.flags import by_attributes
 from detcal.frames.limits import find_limit
@@ -56,7 +58,7 @@ class Sample:
         return "\n".join(f"{name:<{width}}  {said}" for name, said in self.lines.items())
 
 
-def preview(frames: PathOrName | xr.DataArray, dataset: Datasets = None) -> "Figure":
+def preview(frames: PathOrName | ArrayLike, dataset: Datasets = None) -> "Figure":
     """Draw the first, the middle and the last frame of a file, their histogram, and what can be said of them without reading the rest.
 
     No more is read than the chunks of nine frames, or of three where nine are more than 256 MiB.
@@ -64,7 +66,7 @@ def preview(frames: PathOrName | xr.DataArray, dataset: Datasets = None) -> "Fig
     Parameters
     ----------
     frames
-        A file, or files, as for `open_frames`; or frames (frame, y, x) from it, which have the mask, say, that they were opened with.
+        A file, or files, as for `open_frames`; or frames (frame, y, x), with the mask that they were opened with, or an array.
     dataset
         Where the frames are in the file, as for `open_frames`.
 
@@ -94,10 +96,10 @@ def preview(frames: PathOrName | xr.DataArray, dataset: Datasets = None) -> "Fig
     return draw_sample(look_at(frames, dataset))
 
 
-def look_at(frames: PathOrName | xr.DataArray, dataset: Datasets = None) -> Sample:
+def look_at(frames: PathOrName | ArrayLike, dataset: Datasets = None) -> Sample:
     """Read a few frames, and say what there is to say of them."""
-    stack, beside = (frames, {}) if isinstance(frames, xr.DataArray) else opened(frames, dataset)
-    stack = as_stack(stack)
+    given, beside = (frames, {}) if isinstance(frames, xr.DataArray | np.ndarray | da.Array) else opened(frames, dataset)
+    stack = as_stack(given)
     limit = find_limit(stack, None)
     numbers = few(len(stack), stack[0].nbytes)
     alone = [find_readings(stack[number : number + 1]) for number in numbers]  # of several together, dask would read whole blocks

@@ -1,5 +1,6 @@
 """The first look at a file: how little it reads, and what it says."""
 
+import dask.array as da
 import h5py
 import numpy as np
 import pytest
@@ -41,6 +42,16 @@ def test_what_was_measured_and_what_there_is_beside(path):
     assert said["beside them"] == "3 flats, 2 darks"
     assert said["rotation_angle"] == "36 to 156 degree"
     assert said["readings"] == "0 to 113, half of them up to 105"
+
+
+@pytest.mark.parametrize("given", [np.asarray, da.from_array])
+def test_arrays_without_names_are_looked_at_too(given):
+    frames = np.full((5, 4, 8), 100.0)
+    frames[2, 0, 0] = np.nan
+    found = look_at(given(frames))
+    assert_array_equal(found.numbers, np.arange(5))
+    assert_array_equal(found.readings, frames)
+    assert isinstance(detcal.preview(given(frames)), Figure)
 
 
 @pytest.mark.parametrize("opened", [lambda path: path, detcal.open_frames, lambda path: detcal.open_frames(path, chunks={"frame": 16})])

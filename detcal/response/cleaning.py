@@ -11,6 +11,7 @@ from detcal.frames.arrays import ArrayLike
 from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames, whole_frames
 from detcal.frames.readings import Frames
+from detcal.frames.single import images_too
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response.zingers import replace_zingers, replace_zingers_in_time
@@ -18,6 +19,7 @@ from detcal.response.zingers import replace_zingers, replace_zingers_in_time
 Method = Literal["spatial", "temporal"]
 
 
+@images_too
 def remove_zingers(frames: ArrayLike, *, method: Method = "spatial", threshold: float = 8.0, dummy: float | None = None) -> xr.DataArray:
     """Replace each reading that stands out from its neighbours, or from the pixel's own readings before and after, lazily.
 
@@ -25,7 +27,7 @@ def remove_zingers(frames: ArrayLike, *, method: Method = "spatial", threshold: 
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or an image (y, x), which gives one
         Of any integer or real type, counts.
     method : "spatial" or "temporal"
         "spatial": a reading is compared with the median of its eight neighbours, which takes the place of a zinger. "temporal": with the

@@ -70,12 +70,19 @@ def large_residuals(smoothed: Image, corrected: Image, residual_sigma: float) ->
 
 
 @kernel
+def less_dark(value, valid, dark):  # type: ignore[no-untyped-def]
+    """A reading less its dark; NaN if it is none. Integers of 32 bits and reals of 64 are not rounded before: above 2²⁴ counts the
+    difference may be a float32 where the reading is none."""
+    return value - dark if reading(value, valid) == reading(value, valid) else np.nan
+
+
+@kernel
 def scale_frames(frames, valid, dark, offset, gain, out):  # type: ignore[no-untyped-def]
     """out = offset + gain·(frame − dark); NaN where there is no reading, or the result is not finite."""
     for frame in range(frames.shape[0]):
         for row in range(frames.shape[1]):
             for column in range(frames.shape[2]):
-                signal = reading(frames[frame, row, column], valid) - dark[row, column]
+                signal = less_dark(frames[frame, row, column], valid, dark[row, column])
                 value = offset[row, column] + gain[row, column] * signal
                 out[frame, row, column] = value if abs(value) < np.inf else np.nan
 
@@ -86,7 +93,7 @@ def scale_frames_curved(frames, valid, dark, offset, gain, curvature, out):  # t
     for frame in range(frames.shape[0]):
         for row in range(frames.shape[1]):
             for column in range(frames.shape[2]):
-                signal = reading(frames[frame, row, column], valid) - dark[row, column]
+                signal = less_dark(frames[frame, row, column], valid, dark[row, column])
                 bent = gain[row, column] + curvature[row, column] * signal
                 value = offset[row, column] + bent * signal
                 out[frame, row, column] = value if abs(value) < np.inf else np.nan

@@ -10,16 +10,18 @@ from detcal.frames.corrections import attributes_of, corrections_of
 from detcal.frames.graph import map_frames
 from detcal.frames.notes import with_notes
 from detcal.frames.readings import Floats, Frames, Valid, readings
+from detcal.frames.single import images_too
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings, recorded_dtype
 
 
+@images_too
 def minus_log(frames: ArrayLike, *, floor: float | None = None) -> xr.DataArray:
     """Take −ln of transmissions: the attenuation along each ray, lazily.
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or an image (y, x), which gives one
         Transmissions, as `correct_response` gives them with a flat.
     floor : transmission, optional
         What is below it is taken for it: behind what absorbs nearly all, noise makes transmissions of 0 and less. None: these are NaN.

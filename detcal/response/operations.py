@@ -19,6 +19,7 @@ from detcal.frames.graph import fold_tiles, map_frames, whole_frames
 from detcal.frames.limits import find_limit
 from detcal.frames.maps import over_maps
 from detcal.frames.selection import check_projections
+from detcal.frames.single import images_too
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response import correction, defects, kernels
@@ -182,6 +183,7 @@ def fit_response(
     )  # fmt: skip
 
 
+@images_too
 @over_maps()
 def correct_response(
     frames: ArrayLike,
@@ -208,7 +210,7 @@ def correct_response(
 
     Parameters
     ----------
-    frames : (frame, y, x), or (row, column, y, x) of a map
+    frames : (frame, y, x), or (row, column, y, x) of a map, or an image (y, x)
         Raw frames of any integer or real type, counts.
     response : Response, optional
         From `fit_response`, `detcal.load` or `Response.from_gain`.
@@ -260,7 +262,7 @@ def correct_response(
     Returns
     -------
     DataArray (frame, y, x), float32
-        Counts, or transmission with a flat. NaN: masked by the response, or not measured (NaN, infinite, and flagged numbers, see
+        Counts, or transmission with a flat; of an image (y, x). NaN: masked by the response, or not measured (NaN, infinite, flagged, see
         `detcal.frames.valid`) in the frame, or in the dark, or in all of its frames. A flat's is bridged by its smoothing. Coords and
         chunks are those of `frames`; attributes say what was corrected. With `fill`, the coordinate `filled` (y, x) is True where values
         were not measured but filled, and the attribute `fill` says how.

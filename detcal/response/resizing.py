@@ -12,6 +12,7 @@ from detcal.frames.corrections import attributes_of
 from detcal.frames.graph import map_frames
 from detcal.frames.notes import REGION, RESIZED
 from detcal.frames.readings import Frames
+from detcal.frames.single import images_too
 from detcal.frames.stack import as_stack
 from detcal.frames.valid import find_readings
 from detcal.response.binning import bin_block
@@ -21,12 +22,13 @@ How = Literal["sum", "mean"]
 YX = {"y", "x"}
 
 
+@images_too
 def crop(frames: ArrayLike, region: str | tuple[slice, slice]) -> xr.DataArray:
     """Take a part of each frame, lazily.
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or an image (y, x), which gives one
         Of any integer or real type.
     region : "y0:y1, x0:x1", or two slices
         Rows and columns that are kept; an end that is left out is that of the frames.
@@ -79,12 +81,13 @@ def part_of(block: Frames, *, region: Region) -> Frames:
     return block[:, *region].copy()
 
 
+@images_too
 def rebin(frames: ArrayLike, factors: int | tuple[int, int], *, how: How = "sum", dummy: float | None = None) -> xr.DataArray:
     """Join pixels to groups of factors[0] rows and factors[1] columns, lazily.
 
     Parameters
     ----------
-    frames : (frame, y, x)
+    frames : (frame, y, x), or an image (y, x), which gives one
         Of any integer or real type.
     factors : number, or two (y, x)
         Pixels to a group. Rows and columns at the end that fill none are left out.

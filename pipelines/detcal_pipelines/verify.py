@@ -106,7 +106,7 @@ def look_at(places: Places) -> Findings:
     found = Findings(places.output, read_record(places))
     if found.record.history is None:
         check_is_output(places.output)
-    if places.output.is_dir() or is_zip(places.output) or kind_of(places) in (".zarr", ZIP):
+    if places.output.is_dir() or kind_of(places) in (".zarr", ZIP) or is_zip(places.output):
         look_at_store(found)
     else:
         look_at_file(found)

@@ -1,14 +1,25 @@
 """Frames corrected, against the reference and the simulator's truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from detcal import simulate
-from detcal.response import correct_response, fit_response
+from detcal.response import Response, correct_response, fit_response
 from tests.reference import response as reference
 
 # --------------------------------------------------------------------------------------------------------- correction
+
+
+@pytest.mark.parametrize("curved", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float64])
+def test_counts_above_24_bits_keep_what_the_dark_leaves_of_them(dtype, curved):
+    frames, dark = np.full((2, 3, 4), 2**24 + 1, dtype), np.full((3, 4), 2**24, dtype)
+    gains = Response.from_gain(np.ones((3, 4)))
+    cal = replace(gains, order=2, curvature=gains.gain * 0) if curved else None
+    np.testing.assert_array_equal(correct_response(frames, cal, dark=dark).values, np.ones(frames.shape))
 
 
 @pytest.mark.parametrize("residual_sigma", [None, 2.0])
@@ -43,7 +54,7 @@ def test_residuals_of_new_dust_are_removed(scene):
     dusty[20:23, 30:33] *= 0.8
     frame = 0.5 * dusty
     kept, removed = (
-        correct_response(frame, cal, flat=dusty, flat_is_dark_subtracted=True, residual_sigma=k).values[0, 20:23, 30:33] for k in (None, 3)
+        correct_response(frame, cal, flat=dusty, flat_is_dark_subtracted=True, residual_sigma=k).values[20:23, 30:33] for k in (None, 3)
     )
     assert (np.abs(kept / 0.5 - 1) > 0.1).all()
     np.testing.assert_allclose(removed, 0.5, rtol=0.01)

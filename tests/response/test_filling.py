@@ -58,7 +58,7 @@ def test_what_is_linear_is_met_exactly():
     ramp = 1000 + np.arange(SHAPE[0])[:, None] * 7.0 + np.arange(SHAPE[1]) * 3.0
     bad = np.zeros(SHAPE, bool)
     bad[:, 30:33] = bad[10:13, 10:14] = bad[20, 5] = True
-    found = correct_response(ramp, dark=0, mask=bad, fill="interpolate").values[0]
+    found = correct_response(ramp, dark=0, mask=bad, fill="interpolate").values
     np.testing.assert_allclose(found, ramp, rtol=1e-6)
 
 
@@ -67,7 +67,7 @@ def test_masked_pixels_take_no_part_in_the_flat():
     flat[5, 5], bad[5, 5] = 1e6, True
     for dark_off in (False, True):
         options = {"flat": flat, "mask": bad, "flat_is_dark_subtracted": dark_off}
-        found = correct_response(np.full(SHAPE, 500.0), Response.from_gain(np.ones(SHAPE), sigma=2.0), **options).values[0]
+        found = correct_response(np.full(SHAPE, 500.0), Response.from_gain(np.ones(SHAPE), sigma=2.0), **options).values
         assert np.isnan(found[5, 5])
         np.testing.assert_allclose(np.nan_to_num(found, nan=0.5), 0.5, rtol=1e-6)
 

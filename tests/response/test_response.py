@@ -105,6 +105,21 @@ def test_a_recipe_plots_them_too(scene, tmp_path):
         assert f"row {row}, column {column}: gain {cal.gain.values[row, column]:.4f}" in page
 
 
+def test_a_recipe_takes_a_dark_that_is_a_number(scene, tmp_path):
+    _, sweep, _, _ = scene
+    save(sweep, tmp_path / "sweep.h5")
+    lines = (
+        '[input]\npath = "sweep.h5"',
+        '[[steps]]\noperation = "plot_pixel_calibrations"',
+        "dark = 100",
+        "pixels = [[20, 30]]",
+        "sigma = 9.0",
+    )
+    (tmp_path / "r.toml").write_text("\n".join((*lines, '[output]\npath = "pixels.zarr"')))
+    detcal(tmp_path, "run", "r.toml")
+    np.testing.assert_allclose(xr.open_zarr(tmp_path / "pixels.zarr").measured[:, 0], sweep.values[:, 20, 30] - 100.0, rtol=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------------------- bad input
 
 

@@ -15,7 +15,7 @@ from detcal_pipelines.cli import main
 
 from detcal import open_frames, save
 from detcal.errors import InputError, MissingWarning
-from detcal.response import Response
+from detcal.response import Response, correct_response
 from detcal.stores import roles_in
 from tests.stores.kinds import Stack
 from tests.stores.recipes import refused, write
@@ -185,6 +185,15 @@ def test_mask_and_limits_are_those_of_the_master(tmp_path: Path, shape: tuple[in
     frames = open_frames(write_master(tmp_path, (2, 2), **said))
     assert frames.valid_max == 1000
     np.testing.assert_array_equal(frames.values, np.where(mask, np.nan, make_frames(4)))
+
+
+def test_limits_of_the_detector_hold_where_a_part_is_missing(tmp_path: Path) -> None:
+    with pytest.warns(MissingWarning, match="lacks 2 of 4 frames"):
+        frames = open_frames(write_master(tmp_path, (2, 2), lost=[1], countrate_correction_count_cutoff=1500))
+    assert frames.valid_max == 1500
+    expected = make_frames(4).astype(float)
+    expected[:2] = np.nan
+    np.testing.assert_array_equal(correct_response(frames, dark=0.0).values, np.where(expected > 1500, np.nan, expected))
 
 
 def test_a_master_may_be_moved_with_its_parts(tmp_path: Path) -> None:

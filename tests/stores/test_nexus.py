@@ -154,6 +154,16 @@ def test_what_was_measured_beside_the_frames_is_no_frames(tmp_path: Path, kind: 
         open_frames(tmp_path / "map.nxs")
 
 
+def test_links_in_a_circle_are_broken_ones(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = np.ones((3, 4, 5))
+        file["there"], file["back"] = h5py.SoftLink("/back"), h5py.SoftLink("/there")
+    with pytest.warns(UserWarning, match="/back → /there, /there → /back"):
+        assert open_frames(tmp_path / "a.h5").shape == (3, 4, 5)
+    with pytest.raises(InputError, match="there links to /back, which is not there"):
+        open_frames(tmp_path / "a.h5", dataset="/there")
+
+
 def test_of_many_broken_links_a_few_are_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "scan.nxs", "w") as file:
         file["entry/data"] = STACK

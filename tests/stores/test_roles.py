@@ -85,13 +85,16 @@ def test_roles_are_those_that_are_there(tmp_path: Path) -> None:
 CORRECT = 'operation = "correct_response"\nresponse = "gain.zarr"'
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float64], ids=["whole numbers", "reals"])
 @pytest.mark.parametrize("frames", ["8:11", [10, 8]])
-def test_projections_by_their_numbers_have_the_flats_of_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: Any) -> None:
+def test_projections_by_their_numbers_have_the_flats_of_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: Any, kind: type
+) -> None:
     """Flats fade from 10000 at frame 4.5 to 8000 at 12.5: at frame 8.5 the beam is 9000."""
     monkeypatch.chdir(tmp_path)
     stack = make(KEY)
     stack[KEY == 1] = np.repeat([10100, 8100], [4, 2])[:, None, None]
-    write_tomo(tmp_path / "scan.nxs", stack=stack, key=KEY, angles=np.arange(len(KEY)))
+    write_tomo(tmp_path / "scan.nxs", stack=stack, key=KEY.astype(kind), angles=np.arange(len(KEY)))
     written = write('operation = "correct_response"', source=f'path = "scan.nxs"\nframes = {json.dumps(frames)}', output="out.h5")
     done = CliRunner().invoke(main, ["run", str(written), "--memory", "4GiB"])
     assert done.exit_code == 0, done.output

@@ -182,6 +182,14 @@ def test_projections_at_alignment_positions_are_none(tmp_path: Path) -> None:
     taken(np.array([5, 6, 8, 9]), open_frames(path, frames="projections"))
 
 
+def test_alignment_is_known_where_its_key_is_in_another_group(tmp_path: Path) -> None:
+    with h5py.File(write_tomo(tmp_path / "a.nxs"), "r+") as file:
+        file["entry/data/image_key"] = h5py.SoftLink("/entry/instrument/detector/image_key")
+        file["entry/instrument/detector/image_key_control"] = np.where(np.arange(len(KEY)) == 11, -1, KEY)
+    wanted = np.flatnonzero(KEY == 0)
+    taken(wanted[wanted != 11], open_frames(tmp_path / "a.nxs", frames="projections"))
+
+
 def test_a_control_key_alone_is_a_key(tmp_path: Path) -> None:
     path = write_tomo(tmp_path / "a.nxs")
     with h5py.File(path, "a") as file:
@@ -336,8 +344,20 @@ def test_frames_in_a_zip_that_save_wrote_are_opened(tmp_path: Path) -> None:
     assert load(tmp_path / "response.zip").shape == (5, 6)
     np.savez(tmp_path / "other.zip", STACK)
     (tmp_path / "other.zip.npz").rename(tmp_path / "other.zip")
-    with pytest.raises(InputError, match=r"other\.zip"):
+    with pytest.raises(InputError, match=r"expected a zarr store in .*other\.zip, but it has no zarr\.json.* at its top"):
         open_frames(tmp_path / "other.zip")
+
+
+def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
+    whole = save(response.Response.from_gain(np.ones((5, 6))), tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"expected a zarr store in .*cut\.zip, but it is no whole zip file"):
+        open_frames(tmp_path / "cut.zip")
+    directory = whole.rindex(b"PK\x01\x02")
+    (tmp_path / "flipped.zip").write_bytes(whole[:directory] + b"Q" + whole[directory + 1 :])
+    for opening in (load, open_frames):
+        with pytest.raises(InputError, match=r"cannot read .*flipped\.zip"):
+            opening(tmp_path / "flipped.zip")
 
 
 def test_plain_forms_of_choices() -> None:

@@ -15,6 +15,7 @@ from detcal.stores.sources.dimensions import what_is_there
 from detcal.stores.sources.readers import clear_errors
 
 ENTRY_DEPTH = 3  # of groups inside each other: subentry, instrument, detector
+CIRCLE = "too many links"  # what HDF5 says of links that lead to themselves
 ELSEWHERE = -1  # in place of the type of what a link to another file leads to
 
 
@@ -50,10 +51,14 @@ def as_it_is_written(path: str) -> h5py.File:
 
 
 def follow(group: h5py.Group, name: str) -> Any:
-    """The object of that name, or None if a link on the way to it leads nowhere."""
+    """The object of that name, or None if a link on the way to it leads nowhere, or round in a circle."""
     try:
         return group[name]
     except (KeyError, OSError):
+        return None
+    except RuntimeError as error:
+        if CIRCLE not in str(error):
+            raise
         return None
 
 

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.frames.valid import FLAGS
+from detcal.frames.flags import MISSING, RANGE
 from detcal.stores.sources.facts import KEV, MATERIALS, METRES, PIXELS, SECONDS, converted, is_limit, known
 from detcal.stores.sources.hdf5_data import values_of, whole_values
 from detcal.stores.sources.hdf5_files import Members, follow, holds
@@ -63,7 +63,7 @@ def said_by_detector(file: h5py.File, dataset: str, shape: tuple[int, ...], attr
     if found is None:
         return Said(None, facts)
     masks = [each for each in datasets_of(found, [MASK]) if each.dtype.kind in "biu" and one_image(each) == shape]
-    spoken = set(FLAGS) & set(attrs)  # the frames' own attributes say more of them than their detector does
+    spoken = {*RANGE, MISSING} & set(attrs)  # the frames' own attributes say more of them than their detector does
     limits = {} if spoken else limits_of(found, file[dataset].dtype)
     return Said(bad_pixels(masks[0]) if masks else None, limits | facts)
 

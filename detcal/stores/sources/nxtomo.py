@@ -14,13 +14,14 @@ from detcal.frames.selection import KEY, PROJECTION
 from detcal.frames.stack import DIMS
 from detcal.stores.sources.attributes import own_attributes
 from detcal.stores.sources.hdf5_data import Stored, values_of
-from detcal.stores.sources.hdf5_files import Members, address, follow
+from detcal.stores.sources.hdf5_files import Members, address
 from detcal.stores.sources.scanned import Coords
 
 KEYS = {"projections": PROJECTION, "flats": 1, "darks": 2}
 INVALID = 3
 ALIGNMENT = -1  # projections taken again at the end, to see whether the sample has moved; only in image_key_control
-CONTROL = "image_key_control"  # which says of alignment positions too, and may be there without the image_key
+KNOWN = (*KEYS.values(), INVALID, ALIGNMENT)
+CONTROL = "image_key_control"  # the second says of alignment positions too, and may be there alone
 ANGLE = "rotation_angle"
 
 
@@ -71,7 +72,7 @@ class StoredKey(NamedTuple):
         if self.values is None:
             raise InputError(f"expected {self.place} to have a key for each of the {frames} frames, got shape {self.shape}: {advice}")
         values = self.values.whole()
-        wrong = ~np.isin(values, [*KEYS.values(), INVALID, ALIGNMENT])
+        wrong = ~np.isin(values, KNOWN)
         if wrong.any():
             raise InputError(
                 f"expected keys 0 (projection), 1 (flat), 2 (dark) or 3 (invalid) in {self.place}, got {values[wrong][0]}: {advice}"
@@ -80,9 +81,13 @@ class StoredKey(NamedTuple):
         return ImageKey(values if self.control is None else np.where(self.control.whole() == ALIGNMENT, INVALID, values), self.place)
 
     def line(self) -> Coords:
-        """The keys as a coordinate, if there is one for each frame."""
-        values = self.values
-        return {} if values is None or values.lacks or values.numbers.dtype.kind not in "iu" else {KEY: (DIMS[0], values.numbers, {})}
+        """The keys as a coordinate, if there is one for each frame; some programs write them as reals."""
+        if self.values is None or self.values.lacks:
+            return {}
+        keys = self.values.numbers
+        if keys.dtype.kind == "f" and np.isin(keys, KNOWN).all():
+            keys = keys.astype(np.int64)
+        return {KEY: (DIMS[0], keys, {})} if keys.dtype.kind in "iu" else {}
 
 
 class Tomography(NamedTuple):
@@ -101,19 +106,22 @@ def tomography_in(path: str, file: h5py.File, dataset: str, frames: int, entry: 
     groups = [keyed, *entry]
     found = [line for each in groups if each.holds(ANGLE) and (line := each.group[ANGLE]).dtype.kind in "iuf"]
     fitting = next((line for line in found if line.shape == (frames,)), None)
-    key = stored_key(path, keyed, frames)
+    key = stored_key(path, keyed, frames, entry)
     if fitting is not None:
         return Tomography(key, {ANGLE: (DIMS[0], values_of(fitting), own_attributes(fitting))})
     misfit = f"expected an angle for each of the {frames} frames, got shape {found[0].shape}" if found else ""
     return Tomography(key, {}, f"{path}::{found[0].name} is left out: {misfit}" if misfit else "")
 
 
-def stored_key(path: str, keyed: Members, frames: int) -> StoredKey:
-    """The key in a group that has one."""
-    stored, control = key_in(keyed), follow(keyed.group, CONTROL)
-    values = Stored.of(stored) if stored.shape == (frames,) else None
-    beside = Stored.of(control) if isinstance(control, h5py.Dataset) and control.shape == stored.shape and values else None
-    return StoredKey(f"{path}::{stored.name}", stored.shape, values, beside)
+def stored_key(path: str, keyed: Members, frames: int, entry: Sequence[Members]) -> StoredKey:
+    """The key in a group that has one, with what stands beside it, or beside the same key in another group of the entry, of alignment."""
+    stored = key_in(keyed)
+    if stored.shape != (frames,):
+        return StoredKey(f"{path}::{stored.name}", stored.shape, None, None)
+    same = (each for each in entry if each.holds(CONTROL) and each.holds(KEY) and address(each.group[KEY]) == address(stored))
+    controls = (members.group[CONTROL] for members in (keyed, *same) if members.holds(CONTROL))
+    control = next((each for each in controls if each.shape == stored.shape), None)
+    return StoredKey(f"{path}::{stored.name}", stored.shape, Stored.of(stored), None if control is None else Stored.of(control))
 
 
 def group_of_key(file: h5py.File, dataset: str, frames: int, entry: Sequence[Members]) -> Members | None:

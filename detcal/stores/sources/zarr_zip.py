@@ -6,22 +6,36 @@ from shutil import copyfileobj
 
 from zarr.storage import FsspecStore, ZipStore
 
+from detcal.errors import InputError
+from detcal.stores.sources.readers import clear_errors
 from detcal.stores.sources.urls import is_url, store_at
 
 ZIP = ".zip"
+NO_ZIP = "it is no whole zip file: copy or write it again"
+NOT_AT_TOP = "it has no zarr.json, .zgroup or .zarray at its top: pack what is in the store's folder, not the folder"
 
 
 def is_zip(path: Path) -> bool:
     """Whether a path is a zip file with a zarr store in it."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with clear_errors(str(path)), zipfile.ZipFile(path) as archive:
         return not {"zarr.json", ".zgroup", ".zarray"}.isdisjoint(archive.namelist())
 
 
 def is_store(path: str) -> bool:
-    """Whether a path can only be that of a zarr store: a folder, a zip file with one in it, a URL."""
-    return is_url(path) or Path(path).is_dir() or is_zip(Path(path))
+    """Whether a path can only be that of a zarr store: a folder, a zip file, a URL.
+
+    Raises
+    ------
+    InputError
+        A zip file that has none in it, or is damaged.
+    """
+    if is_url(path) or Path(path).is_dir() or is_zip(Path(path)):
+        return True
+    if Path(path).suffix.lower() == ZIP and Path(path).is_file():
+        raise InputError(f"expected a zarr store in {path}, but {NOT_AT_TOP if zipfile.is_zipfile(path) else NO_ZIP}")
+    return False
 
 
 def zarr_place(path: str | Path) -> Path | ZipStore | FsspecStore:

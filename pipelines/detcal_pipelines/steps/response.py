@@ -131,7 +131,7 @@ class PlotPixelCalibrations(OfSweep):
 
     def try_out(self, data: Any) -> Any:
         options = self.options_of(sample_pixels) | {"n_pixels": 1, "pixels": None, "sigma": 1.0}
-        return sample_pixels(data, np.zeros(data.shape[1:]), **options | {"mask": None}).measured
+        return sample_pixels(data, **options | {"dark": np.zeros(data.shape[1:]), "mask": None}).measured
 
     def pictures(self, data: Any, result: xr.Dataset, ready: Callable[[], Any]) -> Mapping[str, Sequence[Picture]]:
         """The sweep; and for each pixel what it should have read over what it read, and the fit."""
