@@ -61,7 +61,7 @@ def several_bins(bins: Sequence[Any]) -> list[AzimuthalBins]:
     return [as_bins(each) for each in bins]
 
 
-def share_normalization(given: Any, frames: Sequence[Any], bins: Sequence[AzimuthalBins]) -> tuple[Any, Any]:
+def share_normalization(given: Any, frames: Any, bins: Sequence[AzimuthalBins]) -> tuple[Any, Any]:
     """A factor for each of the bins, or None, and what is left for each of the frames.
 
     Raises
