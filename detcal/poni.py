@@ -1,6 +1,9 @@
 """Reading .poni files, which say where a detector stands, and what pyFAI knows of its frames."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import getLogger
 from os import PathLike, path
 from textwrap import shorten
 from typing import Any
@@ -30,7 +33,8 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     found = kind(**dict.fromkeys(place.values(), np.nan))
     found.auto_gc = False  # pyFAI would look through all objects of the process for garbage, which takes longer than the file
     try:
-        found.load(str(file))
+        with without_warnings_of_pyfai():
+            found.load(str(file))
     except Exception as error:  # of any kind: a file that is no .poni may trip the reader anywhere
         raise InputError(f"cannot read {file} as a .poni file: {shorten(str(error), 200)}") from error
     absent = [key for key, name in place.items() if not np.isfinite(getattr(found, name))]
@@ -39,6 +43,18 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     if found.detector.shape is not None:
         check_pixels(found.detector.shape, f"a detector in {file}")
     return found
+
+
+@contextmanager
+def without_warnings_of_pyfai() -> Iterator[None]:
+    """Without what pyFAI has to say of its own code that is deprecated, with a stack of calls as a traceback has it: it reads .json so."""
+    logger = getLogger("pyFAI.DEPRECATION")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def find_dummy(detector: Any) -> tuple[float, float] | None:

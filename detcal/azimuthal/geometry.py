@@ -252,7 +252,7 @@ def check_options(npt: int, npt_azimuth: int | None, unit: str, split: str) -> N
     """Raise an InputError for options that do not exist."""
     for number in (npt, 1 if npt_azimuth is None else npt_azimuth):
         if not isinstance(number, Real) or not float(number).is_integer() or number < 1:
-            raise InputError(f"expected at least 1 ring, and 1 part of each, got {npt} and {npt_azimuth}")
+            raise InputError(f"expected whole numbers of at least 1 as npt and npt_azimuth, got {npt!r} and {npt_azimuth!r}")
     check_unit(unit)
     if split not in SPLITS:
         raise InputError(f"expected split to be one of {', '.join(SPLITS)}, got {split!r}")

@@ -59,8 +59,8 @@ def integrate(
         In place of the bins' dark. What is no reading in one of them, is none.
     normalization : (frame,), or a number, optional
         What the intensities of each frame, and their errors, are divided by: a monitor, a transmission or an exposure; numbers above 0, or
-        the name of a coordinate of the frames. It becomes a coordinate of the profiles. With a list of bins: a number for each of them, or
-        one for all.
+        the name of a coordinate of the frames. It becomes a coordinate of the profiles, with a list of bins that of the first one's frames:
+        there it may be a number for each of the bins too, or for each of the frames of each, which change alike.
     weighted
         By what pixels are expected to count, norm: the mean of least noise. False: each the same, ⟨I⟩ = Σc·(raw − dark)/norm / Σc.
     sums

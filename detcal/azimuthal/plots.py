@@ -97,9 +97,8 @@ def profiles_and_errors(profiles: Any) -> tuple[xr.DataArray, NDArray[Any] | Non
     if len(order) == 3 and found.sizes["frame"] == 1:
         found, order = found.isel(frame=0), order[1:]
     if len(order) != found.ndim or len(order) > 2:
-        raise InputError(
-            f"expected the profiles of a stack, or one frame of a 2-D integration, got {dict(found.sizes)}: take isel(frame=0)"
-        )
+        some = ", ".join(f"{dim}=0" for dim in found.dims if dim not in ("azimuthal", "radial"))
+        raise InputError(f"expected the profiles of a stack, or one frame of a 2-D integration, got {dict(found.sizes)}: take isel({some})")
     error = None
     if isinstance(profiles, xr.Dataset) and "sem" in profiles and "radial" in order and "azimuthal" not in order:
         error = np.atleast_2d(profiles["sem"].transpose(*order).values)

@@ -17,6 +17,7 @@ from detcal.azimuthal.profiles import as_bins, refuse_what_was_done
 from detcal.errors import InputError
 from detcal.frames.corrections import ATTRIBUTE, corrections_of
 from detcal.frames.graph import map_frames, whole_frames
+from detcal.frames.normalization import factors_of
 from detcal.frames.readings import readings
 from detcal.frames.stack import DIMS, as_stack_of
 from detcal.frames.valid import find_readings, settled
@@ -40,20 +41,50 @@ def over_geometries(function: Callable[Parameters, Result]) -> Callable[Paramete
         frames, bins = (given.get(name) for name in names)
         if not isinstance(bins, list | tuple):
             return any_function(*arguments, **options)
+        bins = several_bins(bins)
         rest = {name: value for name, value in options.items() if name not in names}
-        factors = rest.get("normalization")
-        if factors is not None and not isinstance(factors, str) and np.ndim(factors) > 0:
-            rest["normalization"] = None
-        else:
-            factors = None
-        joined = join_bins(bins, factors)
         dummy = rest.pop("dummy", None)
         for name in ("variance", "darks"):
             if rest.get(name) is not None:
                 rest[name] = join_frames(rest[name], bins, dummy, name)
-        return any_function(join_frames(frames, bins, dummy), joined, **rest)
+        side_by_side = join_frames(frames, bins, dummy)
+        of_bins, rest["normalization"] = share_normalization(rest.get("normalization"), frames, bins)
+        return any_function(side_by_side, join_bins(bins, of_bins), **rest)
 
     return of_any
+
+
+def several_bins(bins: Sequence[Any]) -> list[AzimuthalBins]:
+    """A list of bins; an InputError for an empty one, or what are none."""
+    if not bins:
+        raise InputError("expected a list of bins, got none")
+    return [as_bins(each) for each in bins]
+
+
+def share_normalization(given: Any, frames: Any, bins: Sequence[AzimuthalBins]) -> tuple[Any, Any]:
+    """A factor for each of the bins, or None, and what is left for each of the frames.
+
+    Raises
+    ------
+    InputError
+        Factors of frames of which those of one stack are no multiple of those of another.
+    """
+    if given is None or (not isinstance(given, str) and np.ndim(given) == 0):
+        return None, given
+    in_turn = [given] * len(bins)
+    if not isinstance(given, str) and len(given) == len(bins):
+        if all(np.ndim(each) == 0 for each in given):
+            return given, None
+        in_turn = list(given)
+    stacks = [as_stack_of(each.shape, "bins", stack) for stack, each in zip(frames, bins, strict=True)]
+    found = [factors_of(stack, each) for stack, each in zip(stacks, in_turn, strict=True)]
+    first, of_bins = found[0].values, [float(factors[0] / found[0][0]) for factors in found]
+    if not all(np.allclose(factors, first * factor, rtol=1e-6, atol=0) for factors, factor in zip(found, of_bins, strict=True)):
+        raise InputError(
+            "expected normalizations of frames that change alike in all stacks, got some that do not: average each stack by itself with "
+            "sums=True, add sum_signal and sum_normalization up, and divide the one by the other"
+        )
+    return of_bins, given if isinstance(given, str) else first
 
 
 def join_frames(frames: Any, bins: Sequence[AzimuthalBins], dummy: float | None, name: str = "frames") -> xr.DataArray:
@@ -92,11 +123,9 @@ def join_bins(bins: Sequence[AzimuthalBins], factors: Any = None) -> AzimuthalBi
     Raises
     ------
     InputError
-        None, bins of other rings, units or corrections, or other numbers of factors; bins that do not say what solid angle they divide by.
+        Bins of other rings, units or corrections, or other numbers of factors; bins that do not say what solid angle they divide by.
     """
-    if not bins:
-        raise InputError("expected a list of bins, got none")
-    parts = [as_bins(each).compute() for each in bins]
+    parts = [each.compute() for each in bins]
     first, count = parts[0], len(parts)
     for each in parts[1:]:
         for name in ALIKE:

@@ -38,7 +38,8 @@ def factors_of(frames: xr.DataArray, given: Any, what: str = "frames", option: s
     named = isinstance(given, str)
     if named and given not in frames.coords and not isinstance(frames.attrs.get(given), int | float | np.number):
         known = ", ".join(map(str, frames.coords)) or "none"
-        raise InputError(f"expected a coordinate of the {what} as {option}, got {given!r}: they have {known}")
+        read = "; a dataset is read by get_array(path, dataset), in a recipe by { path, dataset }" if "/" in given else ""
+        raise InputError(f"expected a coordinate of the {what} as {option}, got {given!r}: they have {known}{read}")
     if not named and option in frames.coords:
         raise InputError(f"expected {what} without a coordinate {option}, beside a {option} that is given: rename it, or give its name")
     source: Any = frames.coords.get(given, frames.attrs.get(given)) if named else given

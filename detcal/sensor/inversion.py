@@ -265,32 +265,50 @@ class Counts(NamedTuple):
 
     Attributes
     ----------
-    recorded, start : (pixel, lane), of a frame alone (pixel,)
-        What was measured, else NaN; and a first image: uniform, and the light where nothing was measured.
-    mean, unit : (lane,), of a frame alone a number
-        Of what was measured.
+    recorded, light : (pixel, lane), of a frame alone (pixel,)
+        What was measured, else NaN; and the light there, else 0.
+    even, mean, unit : (lane,), of a frame alone a number
+        The uniform light of which as much would be recorded; and of what was measured.
     """
 
     recorded: Floats
-    start: Floats
+    light: Floats
+    even: Floats
     mean: NDArray[np.float64]
     unit: Floats
 
     @classmethod
     def of(cls, frames: Frames, matrix: Matrix, valid: Valid) -> "Counts":
         """Those of frames (frame, pixel); negative counts are 0."""
-        recorded, start = with_light(frames, matrix, valid)
-        for image in (recorded, start):
+        recorded, light = with_light(frames, matrix, valid)
+        for image in (recorded, light):
             np.maximum(image, 0, out=image)
         sums = np.empty((3, *recorded.shape[1:]))
         measured_sums(recorded, matrix.response, matrix.shape[1], sums)
         total, count, uniform = sums
         unit = np.exp2(np.floor(np.log2(np.where(total > 0, total / np.maximum(count, 1), 1)))).astype(np.float32)
-        for image in (recorded, start):
+        for image in (recorded, light):
             image /= unit
         even = (total / unit / np.maximum(uniform, np.finfo(np.float32).tiny)).astype(np.float32)
-        np.copyto(start, even, where=~np.isnan(recorded))
-        return cls(recorded, start, total / unit / np.maximum(count, 1), unit)
+        return cls(recorded, light, even, total / unit / np.maximum(count, 1), unit)
+
+
+def first_step(
+    matrix: Matrix, recorded: Floats, counts: Counts, share: float, now: Floats, new: Floats, room: Floats, tolerance: Any, excess: Floats
+) -> None:
+    """`em_step` of a share of the counts from a uniform image; `room` is for an image more.
+
+    Where nothing was measured, what would have been recorded of the light there stands in for this step: were it that light beside a
+    uniform image elsewhere, or a uniform image there too, pixels beside would be between the two for many iterations.
+    """
+    unknown, part = np.isnan(recorded), np.float32(share)
+    response = part * matrix.response.reshape(-1, *(1,) * (recorded.ndim - 1))
+    np.copyto(room, recorded)
+    np.multiply(counts.light, response, out=room, where=unknown)
+    now[:] = part * counts.even
+    em_step(matrix, room, False, now, new, tolerance, excess)
+    for image in (now, new):  # both, of which steps are extrapolated
+        np.multiply(counts.light, part, out=image, where=unknown)
 
 
 def maximise_likelihood(
@@ -302,9 +320,8 @@ def maximise_likelihood(
     follows (SQUAREM, Varadhan and Roland 2008); a lane ends, whatever goes beside it, once an iteration changes no pixel by more than
     `tolerance` × (its value + the frame's mean), or after so many.
     """
-    recorded, mean = counts.recorded, counts.mean
-    start, holes = counts.start.copy(), bool(np.isnan(recorded).any())
-    first, second, found = np.empty_like(start), np.empty_like(start), np.empty_like(start)
+    recorded, mean, holes = counts.recorded, counts.mean, bool(np.isnan(counts.recorded).any())
+    start, first, second, found = (np.empty_like(recorded) for _ in range(4))
     lanes = start.shape[1:]
     excess, squares, lengths = np.empty((1, *lanes), np.float32), np.empty((2, *lanes)), np.empty((1, *lanes), np.float32)
     running, done = np.ones(lanes, bool), 0
@@ -313,7 +330,11 @@ def maximise_likelihood(
     def iterate(now: Floats, new: Floats) -> bool:
         """One iteration; what has ended is kept. Whether any goes on."""
         nonlocal done
-        em_step(matrix, recorded, holes, now, new, np.float32(tolerance or 0), excess)
+        change = np.float32(tolerance or 0)
+        if done == 0:
+            first_step(matrix, recorded, counts, 1, now, new, found, change, excess)
+        else:
+            em_step(matrix, recorded, holes, now, new, change, excess)
         done += 1
         there = excess[0] <= tolerance * mean if tolerance is not None else np.False_
         ended = running & (there | (done == most))

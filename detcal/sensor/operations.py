@@ -16,7 +16,7 @@ from detcal.frames.maps import over_maps
 from detcal.frames.notes import with_notes
 from detcal.frames.readings import MOST, Valid
 from detcal.frames.stack import as_stack_of
-from detcal.frames.valid import find_readings, with_flags
+from detcal.frames.valid import as_mask, find_readings, with_flags
 from detcal.sensor import inversion, noise, stopping
 from detcal.sensor.calibration import SensorPSF, is_mild
 from detcal.sensor.hot import spread_of_hot
@@ -113,6 +113,7 @@ def deconvolve(
         method = "direct"
     stack = as_stack_of(psf.shape, "matrix", frames)
     refuse_twice(stack, ["parallax", "efficiency"], "leave deconvolve out")
+    check_that_some_are_measured(mask, psf)
     stack, valid = find_readings(with_flags(stack, mask=mask), dummy=dummy, detector=psf.detector_dummy)
     inverses: dict[str, Callable[..., Any]] = {
         "auto": partial(stopping.auto_frames, most=max_iterations, is_mild=partial(is_mild, psf.conditioned)),
@@ -143,6 +144,13 @@ def deconvolve(
     variances_of = stack.copy(data=recorded.data.rechunk(stack.data.chunks))
     variances = map_frames(partial(with_dummy, propagate), variances_of, shared, stacks=[stack.data], attrs=attrs)
     return xr.Dataset({"deconvolved": sharp, "variance": variances})
+
+
+def check_that_some_are_measured(mask: Any, psf: SensorPSF) -> None:
+    """Raise if the mask of the frames and that of the matrix leave no pixel; of lazy ones only the run can tell."""
+    masked = None if mask is None else as_mask(mask, psf.shape, "frames") | psf.mask.data
+    if isinstance(masked, np.ndarray) and masked.all():
+        raise InputError("the mask, with what the matrix masks, leaves no pixel: give one that is True, or not 0, where pixels are bad")
 
 
 def solved(function: Callable[..., Any], frames: Any, matrix: Matrix, valid: Valid, **options: Any) -> Any:

@@ -14,7 +14,7 @@ from detcal.frames.lanes import by_lane
 from detcal.frames.readings import Floats, Frames, Valid
 from detcal.frames.simd import load, splat_for, store, where_number
 from detcal.sensor.groups import MOST_ALONE, groups_of
-from detcal.sensor.inversion import Counts, Notes, em_step, maximise_likelihood, put_solution, solve_frames
+from detcal.sensor.inversion import Counts, Notes, em_step, first_step, maximise_likelihood, put_solution, solve_frames
 from detcal.sensor.sparse import Matrix, expected_of
 
 HELD_OUT = 0.25  # share of the counts
@@ -42,9 +42,9 @@ def auto_frames(
         numbers, ended, exact = find_end(counts, matrix, most or MOST, len(some), is_mild)
         found = maximise_likelihood(counts, matrix, numbers, None)[0]
         for lane in np.flatnonzero(exact):
-            image, recorded, start = (by_lane(images)[:, lane] for images in (found, counts.recorded, counts.start))
+            image, recorded, light = (by_lane(images)[:, lane] for images in (found, counts.recorded, counts.light))
             solution = exact_solution(recorded[None], matrix)[0]
-            image[:] = np.where(np.isnan(solution), start, solution)
+            image[:] = np.where(np.isnan(solution), light, solution)
         put_solution(
             found, counts, matrix, solved[group], None if notes is None else notes[group], np.where(exact, 0, numbers), ended | exact
         )
@@ -60,14 +60,17 @@ def find_end(
     """
     train, held = np.empty_like(counts.recorded), np.empty_like(counts.recorded)
     thin(by_lane(counts.recorded), np.atleast_1d(counts.unit), by_lane(train), by_lane(held))
-    now, new, before = counts.start * np.float32(1 - HELD_OUT), np.empty_like(train), np.zeros_like(train)
+    now, new, before = np.empty_like(train), np.empty_like(train), np.empty_like(train)
     side_by_side = train.shape[1:]
     excess, gains = np.empty((1, *side_by_side), np.float32), np.empty((2, *side_by_side))
     holes = bool(np.isnan(train).any())
     best, running, done = np.ones(side_by_side, np.int64), np.ones(side_by_side, bool), 0
     for number in numbers_up_to(most):
         for _ in range(number - done):
-            em_step(matrix, train, holes, now, new, np.float32(0), excess)
+            if number == 1:
+                first_step(matrix, train, counts, 1 - HELD_OUT, now, new, before, np.float32(0), excess)
+            else:
+                em_step(matrix, train, holes, now, new, np.float32(0), excess)
             now, new = new, now
         done = number
         gain_of_prediction(matrix, inner_part(matrix), now, held, before, gains)

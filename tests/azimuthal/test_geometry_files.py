@@ -13,6 +13,7 @@ from pyFAI.detectors import Detector
 from pyFAI.geometry import Geometry
 from pyFAI.io.integration_config import WorkerConfig
 from pyFAI.io.ponifile import PoniFile
+from pyFAI.utils.decorators import DEPRECATION_CACHE
 
 from detcal import open_frames, save
 from detcal.azimuthal import build_bins, integrate, radial_background
@@ -57,6 +58,15 @@ def test_a_json_file_of_pyfais_is_a_geometry(tmp_path, form):
     save(np.ones((3, 195, 487), np.int32), tmp_path / "scan.h5")
     (tmp_path / "integrate.toml").write_text(render("integrate").replace("detector.poni", "calibration.json"))
     detcal(tmp_path, "check", "integrate.toml")
+
+
+def test_a_json_file_is_read_without_a_word_of_pyfais(tmp_path, caplog):
+    """Which tells of its deprecated code with a stack of calls, once a process."""
+    (tmp_path / "calibration.json").write_text(json.dumps(place().get_config(), default=str))
+    DEPRECATION_CACHE.clear()
+    logging.disable(logging.NOTSET)
+    build_bins(tmp_path / "calibration.json", npt=9)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("text", ["{}", "[1, 2]", '{"poni": {"dist": 0.1}, "version": 5}', '{"dist": 0.1', "1"])

@@ -111,6 +111,7 @@ def test_rings_are_at_round_numbers_of_the_unit_that_is_asked_for():
         (lambda bins: plot_profiles(xr.Dataset({"a": ("x", [1.0])})), "got Dataset of a"),
         (lambda bins: plot_profiles(xr.DataArray(frames(2), dims=("frame", "y", "x"))), "got DataArray"),
         (lambda bins: plot_profiles(integrate(frames(2), build_bins(place(), npt=3, npt_azimuth=4))), r"take isel\(frame=0\)"),
+        (lambda bins: plot_profiles(integrate(frames(4).reshape(2, 2, *SHAPE), bins)), r"take isel\(row=0, column=0\)"),
         (lambda bins: plot_profiles(xr.DataArray([1.0, 2.0], dims="radial")), "expected profiles with a coordinate radial, got none"),
         (
             lambda bins: plot_profiles(integrate(frames(2), bins), unit="2th_deg"),

@@ -32,6 +32,33 @@ def counts(*lengths):
     return [rng.poisson(200, (length, *shape)).astype(np.int32) for length, shape in zip(lengths, SHAPES, strict=True)]
 
 
+def named(frames, *monitors):
+    """Stacks with their monitors as a coordinate."""
+    return [
+        xr.DataArray(stack, {"monitor": ("frame", monitor)}, ("frame", "y", "x")) for stack, monitor in zip(frames, monitors, strict=False)
+    ]
+
+
+@pytest.mark.parametrize("job", [integrate, sigma_clip, median_filter])
+@pytest.mark.parametrize("as_name", [True, False])
+def test_each_stack_may_have_monitors_of_its_own(job, as_name):
+    """As much brighter as these say, both give the profile of light of 1; it is the first one's that is written down."""
+    bins = [build_bins(place, **OPTIONS, solid_angle=False) for place in places()]
+    monitors = np.array([1.0, 2.0, 4.0]), np.array([3.0, 6.0, 12.0])
+    frames = [np.ones((3, *shape)) * by[:, None, None] for shape, by in zip(SHAPES, monitors, strict=True)]
+    options = {"frames": named(frames, *monitors), "normalization": "monitor"} if as_name else {"frames": frames, "normalization": monitors}
+    found = job(bins=bins, **options).compute()
+    there = found["count"].values > 0
+    np.testing.assert_allclose(found.intensity.values[there], 1, rtol=1e-6)
+    np.testing.assert_array_equal(found["monitor" if as_name else "normalization"], monitors[0])
+
+
+def test_monitors_of_the_frames_may_be_those_of_all_stacks():
+    bins, frames, monitor = [build_bins(place, **OPTIONS) for place in places()], counts(3, 3), np.array([1.0, 2.0, 4.0])
+    found, plain = integrate(frames, bins, normalization=monitor).compute(), integrate(frames, bins).compute()
+    np.testing.assert_allclose(found.intensity * monitor[:, None], plain.intensity, rtol=1e-6)
+
+
 @pytest.mark.parametrize("factors", [None, [1.0, 3.0]])
 @pytest.mark.parametrize("solid_angle", [True, False])
 def test_integrals_are_those_of_pyfais_several_geometries(solid_angle, factors):
@@ -122,7 +149,22 @@ def test_parts_of_a_ring():
         ),
         (lambda frames, bins: integrate(frames, [bins[0], build_bins(places()[1], **OPTIONS, solid_angle=False)]), "the same solid_angle"),
         (lambda frames, bins: integrate(frames, [bins[0], replace(bins[1], provenance=None)]), "say by what solid angle they divide"),
-        (lambda frames, bins: integrate(frames, bins, normalization=[1.0]), r"a positive number as normalization for each of the 2 bins"),
+        (
+            lambda frames, bins: integrate(frames, bins, normalization=[1.0]),
+            "expected a normalization for each of the 2 frames, or one for",
+        ),
+        (
+            lambda frames, bins: integrate(frames, bins, normalization=[[1.0, 2.0], [2.0, 3.0]]),
+            "that change alike in all stacks, .* sums=True",
+        ),
+        (
+            lambda frames, bins: integrate(named(frames, [1.0, 2.0], [2.0, 3.0]), bins, normalization="monitor"),
+            "change alike in all stacks",
+        ),
+        (
+            lambda frames, bins: integrate([named(frames, [1.0, 2.0])[0], frames[1]], bins, normalization="monitor"),
+            "expected a coordinate of the frames as normalization, got 'monitor': they have none",
+        ),
         (lambda frames, bins: integrate(frames, bins, normalization=[1.0, 0.0]), r"for each of the 2 bins, got \[1.0, 0.0\]"),
         (lambda frames, bins: integrate(frames, bins, variance=frames[0]), "expected a list of variance, a stack for each"),
     ],

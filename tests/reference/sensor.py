@@ -141,11 +141,12 @@ def least_squares(matrix, recorded, background, response):
 
 
 def likeliest(matrix, recorded, background, response, iterations):
-    """Plain MLEM (Shepp and Vardi 1982) from an even start, with light that is known."""
+    """Plain MLEM (Shepp and Vardi 1982) with light that is known, from a start that is even in all pixels, where that light is too."""
     sensitivity = matrix.sum(axis=0)
-    entered = np.full(len(recorded), recorded.sum() / response.sum())
-    for _ in range(iterations):
-        expected = matrix @ entered + background
+    even = recorded.sum() / response.sum()
+    entered = np.full(len(recorded), even)
+    for number in range(iterations):
+        expected = matrix @ entered + background if number else even * response
         ratio = np.divide(recorded, expected, out=np.zeros_like(expected), where=expected > 0)
         entered = entered * (matrix.T @ ratio) / sensitivity
     return entered

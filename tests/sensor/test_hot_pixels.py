@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detcal import open_frames
+from detcal.errors import InputError
 from detcal.frames.readings import ALL_NUMBERS
 from detcal.sensor import PlanarGeometry, build_psf, deconvolve, hot
 from tests.sensor.blurs import METHODS
@@ -83,3 +84,11 @@ def test_no_pixel_of_measured_spots_is_hot(shared_data):
     plane = PlanarGeometry(frames.shape[1:], (PITCH, PITCH), DISTANCE, (PITCH * 1306.96, PITCH * 1261.61))
     psf = build_psf(plane, frames=frames, mask=frames.values[0] < 0)
     assert hot.spread_of_hot(frames.values, psf.in_memory.compute(), ALL_NUMBERS.within(0, 1e9)) is None
+
+
+def test_masks_that_leave_no_pixel_are_refused():
+    upper = np.broadcast_to(np.arange(SIZE)[:, None] < 30, PSF.shape)
+    masked = build_psf(PSF.geometry, mask=upper, **SILICON)
+    with pytest.raises(InputError, match="with what the matrix masks, leaves no pixel"):
+        deconvolve(with_hot(), masked, mask=~upper)
+    deconvolve(with_hot(), PSF, mask=~upper)
