@@ -30,7 +30,7 @@ from detcal.errors import InputError, are_two_numbers
 from detcal.frames.arrays import ArrayLike
 from detcal.frames.flags import AS_RECORDED, MISSING, RANGE, Dummy, Flags, Run, by_attributes, by_caller, by_detector, by_type, can_hold
 from detcal.frames.graph import map_frames
-from detcal.frames.negative import warn_of_others, watched
+from detcal.frames.negative import left_out, watched
 from detcal.frames.readings import ALL_NUMBERS, Valid, values_and_known
 
 RECORDED = "recorded_dtype"  # attribute: the type of frames that became floats, so that masked pixels can be NaN
@@ -83,8 +83,8 @@ def find_readings(
     Warns
     -----
     UserWarning
-        0 counts are no reading, by nothing but the detector's model: X-Spectrum's. Numbers below 0 are readings, though the detector's
-        model flags them, since a source before it does not; or, once frames are computed, since nobody says anything of them.
+        0 counts are no reading, by nothing but the detector's model: X-Spectrum's. Once frames are computed: there are numbers below 0 that
+        are readings, though the detector's model flags them, since a source before it does not; or since nobody says anything of them.
     """
     dtype = recorded_dtype(stack)
     if beside and dummy is not None and not can_hold(dtype, dummy):
@@ -97,10 +97,9 @@ def find_readings(
             " give dummy=, the number that is none, or dummy=nan",
             stacklevel=4,
         )
-    if flags is not sources[-1]:
-        warn_of_others(flags, sources[-1])
-    if dtype.kind == "i" and not any(sources) and not variance:
-        stack = watched(stack)
+    left = [] if flags is sources[-1] or variance else left_out(flags, sources[-1])
+    if left or (dtype.kind == "i" and not any(sources) and not variance):
+        stack = watched(stack, left)
     return for_kernels(stack, flags, dtype)
 
 
@@ -227,8 +226,9 @@ def with_detector(frames: xr.DataArray, detector: Dummy | None) -> xr.DataArray:
     flags = by_detector(detector, recorded_dtype(frames))
     own = by_attributes(frames.attrs, frames.dtype)
     if own is not None:
-        warn_of_others(own, flags)
-    if flags is None or own is not None:
+        left = left_out(own, flags)
+        return watched(frames, left) if left else frames
+    if flags is None:
         return frames
     numbers = [number for first, last in flags.runs if last - first < MOST_FLAGS for number in np.arange(first, last + 1).tolist()]
     return frames if not numbers or 0 in numbers else frames.drop_attrs(deep=False).assign_attrs(frames.attrs | {MISSING: numbers})
