@@ -88,8 +88,8 @@ def fit_response(
         Readings from this number on are saturated: they take no part, nor do frames in pixels near which more than 1 in 500 readings
         (by the weights of the smoothing) are. By default what the file says, or the largest number of an integer of up to 16 bits.
     average : "clipped", "mean" or "median"
-        Of dark frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
-        readings.
+        Of dark frames. "clipped" leaves out what single readings of three or more have too much, or too little: zingers, dropped
+        readings. Of two it says where they differ by far more than noise.
     dead : float
         A pixel is dead that reads less than this part of what is expected.
     hot : float
@@ -122,7 +122,8 @@ def fit_response(
     Raises
     ------
     InputError
-        Here, for options and shapes; when computed, if fewer than two frames are usable.
+        Here, for options and shapes; when computed, if fewer than two frames are usable, or the beam is the same in all of them: what each
+        pixel should have read deviates from its mean by less than 1 %, in all pixels but one of a hundred.
 
     Notes
     -----
@@ -231,8 +232,8 @@ def correct_response(
     flat_components : int, optional
         How many eigenflats there are. Default: as many as differ by more than noise does, at most 12.
     average : "clipped", "mean" or "median"
-        Of dark and flat frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
-        readings.
+        Of dark and flat frames. "clipped" leaves out what single readings of three or more have too much, or too little: zingers, dropped
+        readings. Of two it says where they differ by far more than noise.
     saturation : counts, optional
         Readings of dark and flat from this number on are none. By default what the file says, or the largest number of an integer of up to
         16 bits.

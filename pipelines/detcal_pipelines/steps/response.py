@@ -71,7 +71,7 @@ class FitResponse(OfSweep):
         description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer",
         examples=[65535],
     )
-    average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of four frames or more")
+    average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of three frames or more")
     dead: float = Field(0.1, gt=0)
     hot: float = Field(10.0, gt=0)
     nonlinear: float = Field(5.0, gt=0)
@@ -199,7 +199,7 @@ class CorrectResponse(Step[Known]):
     flat_components: int | None = Field(
         None, gt=0, description="how many eigenflats; default: as many as differ by more than noise, at most 12", examples=[2]
     )
-    average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out, of four frames or more")
+    average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out, of three frames or more")
     saturation: float | None = Field(
         None, description="readings of dark and flat from this number on are none; default: as in fit_response", examples=[65535]
     )
