@@ -100,7 +100,8 @@ class FitResponse(OfSweep):
 
     def try_out(self, data: Any) -> Any:
         dark = np.zeros(data.shape[1:], np.float32)
-        fits = [fit_response(data, each, sigma=1.0, cutoff=0.0, order=self.order, intercept=self.intercept) for each in (dark, None)]
+        sweep = data * np.arange(1, len(data) + 1, dtype=data.dtype)[:, None, None]
+        fits = [fit_response(sweep, each, sigma=1.0, cutoff=0.0, order=self.order, intercept=self.intercept) for each in (dark, None)]
         return fits[0].gain + fits[1].gain
 
 
