@@ -93,21 +93,26 @@ def accumulate(
     truncate: float,
     valid: Valid = ALL_NUMBERS,
     limit: float | None = None,
+    sought: bool = False,
 ) -> Sums:
-    """The sums of each tile, of so many rows, with a block of frames added. Those that came in are not changed: a task may be run again."""
+    """The sums of each tile, of so many rows, with a block of frames added. Those that came in are not changed: a task may be run again.
+
+    Readings from `limit` on are saturated; where it is sought, those of a frame that pile up at a full scale are too.
+    """
     tops = range(0, len(dark), tile_rows)
     sums = no_sums(order, dark.shape, tile_rows) if sums is None else tuple(tile.copy() for tile in sums)
     dark = writable(dark)
     smoother = ValidSmoother(sigma, boundary, truncate)
-    saturation = Saturation(limit, sigma, boundary, truncate)
+    saturation = Saturation(limit, sought, sigma, boundary, truncate)
     signals = np.empty((min(FRAMES_A_BATCH, len(frames)), *dark.shape), np.float32)
     smoothed = np.empty_like(signals)
     for start in range(0, len(frames), FRAMES_A_BATCH):
         batch = frames[start : start + FRAMES_A_BATCH]
         for frame, signal, estimate in zip(batch, signals, smoothed, strict=False):
             subtract_dark(frame, dark, valid, signal)
+            full = saturation.limit_of(frame, signal)
             estimate[...] = smoother(signal)
-            spoilt = saturation.spoilt(frame, dark, estimate)
+            spoilt = saturation.spoilt(frame, dark, estimate, full)
             if spoilt is not None:
                 estimate[spoilt] = np.nan
                 for top, tile in zip(tops, sums, strict=True):
@@ -322,7 +327,7 @@ def check_changed(used: Used) -> None:
     """
     if used.changed < FEWEST_CHANGED * used.pixels:
         raise InputError(
-            f"expected a sweep in which the beam changes from frame to frame, got up to {used.most} usable frames in which it deviates from "
-            f"its mean by less than {LEAST_CHANGE:.0%} in all but {used.changed} of {used.pixels} pixels. Frames of one level are a flat: "
-            "leave fit_response out, and give them to correct_response as its flat, without a response"
+            f"expected a sweep in which the beam changes from frame to frame, got up to {used.most} usable frames in which it deviates "
+            f"from its mean by less than {LEAST_CHANGE:.0%} in all but {used.changed} of {used.pixels} pixels. Frames of one level are a "
+            "flat: leave fit_response out, and give them to correct_response as its flat, without a response"
         )

@@ -40,7 +40,8 @@ def solve_tiles(
 ) -> list[da.Array]:
     """What `kernels.solve` finds and the reasons why pixels are bad, as images (y, x) in chunks that are the tiles of the sums.
 
-    Of neighbouring tiles it takes what they say of pixels at their edges, and of all the largest number of frames that were used, and whether the beam changed.
+    Of neighbouring tiles it takes what they say of pixels at their edges, and of all the largest number of frames that were used, and
+    whether the beam changed.
     """
     name = f"solved-{tokenize([tile.key for tile in sums], order, intercept, cutoff, limits)}"
     fit = partial(defects.fit_alone, order=order, intercept=intercept, limits=limits)

@@ -183,7 +183,7 @@ def test_a_beam_that_never_changes_is_an_error(shape, options):
     """Frames of a flat; dark ones, below the cutoff, are no other level of the beam."""
     frames = np.random.default_rng(0).poisson(5000, (5, *shape)).astype(np.uint16)
     frames[0] = 100
-    with pytest.raises(InputError, match=r"beam changes.*up to 4 usable frames.*less than 1% in all but 0 of .*correct_response as its flat"):
+    with pytest.raises(InputError, match=r"beam changes.*up to 4 usable frames.*less than 1% in all but 0 of .*as its flat"):
         fit_response(frames, sigma=9.0, **options).compute()
 
 
