@@ -45,8 +45,13 @@ def find_stray(gaps: Numbers, level: Numbers, known: NDArray[np.bool_]) -> NDArr
 def cells(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
     """Parts of an image, all about as large: wider ones in one of few rows."""
     rows, columns = min(CELL, shape[0]), CELL * CELL // min(CELL, shape[0])
-    edges = (np.linspace(0, size, max(1, size // most) + 1).astype(int) for size, most in zip(shape, (rows, columns), strict=True))
-    return product(*([slice(*each) for each in pairwise(line)] for line in edges))
+    return product(parts_of(shape[0], rows), parts_of(shape[1], columns))
+
+
+def parts_of(size: int, part: int) -> list[slice]:
+    """A line cut into parts that are all about as long, and no shorter than that, if it is as long."""
+    edges = np.linspace(0, size, max(1, size // part) + 1).astype(int).tolist()
+    return [slice(*each) for each in pairwise(edges)]
 
 
 def strays_of(gaps: Numbers, level: Numbers) -> NDArray[np.bool_]:

@@ -48,7 +48,8 @@ def find_pile(frame: NDArray[Any], signal: Image) -> float | None:
 
     A single frame says it, whatever was in those before it. Elsewhere large readings become fewer and fewer towards the largest one.
     """
-    largest = find_largest(frame, signal)
+    place = np.unravel_index(frame.argmax(), frame.shape)  # soon found; marks alone make a second look necessary
+    largest = find_largest(frame, signal) if np.isnan(signal[place]) else float(frame[place])
     if largest not in FULL_SCALES:
         return None
     there, under = count_largest(frame, signal, largest, BELOW * largest)

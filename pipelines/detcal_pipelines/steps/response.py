@@ -68,7 +68,8 @@ class FitResponse(OfSweep):
 
     saturation: float | None = Field(
         None,
-        description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer",
+        description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer, "
+        "or a full scale where they pile up",
         examples=[65535],
     )
     average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of three frames or more")
