@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from detcal.errors import InputError
+from detcal.frames.few import find_stray
 from detcal.frames.graph import fold_blocks, whole_frames
 from detcal.frames.jit import kernel
 from detcal.frames.readings import Floats, Frames, Valid, readings, values_and_known
@@ -45,8 +46,9 @@ def average_frames(frames: xr.DataArray, valid: Valid, average: Average = "clipp
     average
         "clipped": the mean without a pixel's largest reading, its two largest, and its smallest, where they stand out from the others
         (an externally studentised residual that noise has once in 10⁵ readings): zingers, and a reading that was dropped. Of four
-        readings or more; of fewer, none can be told to be wrong. "mean": of all. "median": all readings of some rows are held at once,
-        and a frame is decoded once for each such strip.
+        readings or more. Of three frames, those that are further from the middle one than the noise of the pixels around says, and than
+        that of photons. Of two nobody can tell which one is wrong: where they differ so much, a warning says it. "mean": of all.
+        "median": all readings of some rows are held at once, and a frame is decoded once for each such strip.
 
     Raises
     ------
@@ -60,8 +62,9 @@ def average_frames(frames: xr.DataArray, valid: Valid, average: Average = "clipp
         rows = tuple(min(most, frames.shape[1] - top) for top in range(0, frames.shape[1], most))
     # integers that are all alike may yet have been rounded
     rounding = 1 / 12 if frames.dtype.kind in "iu" else 0.0
+    clipped = {2: mean_of_two, 3: mean_of_three}.get(len(frames), partial(clipped_mean, rounding=rounding))
     ways: dict[str, tuple[Any, Any, Any]] = {
-        "clipped": (add_extremes, merge_extremes, partial(clipped_mean, rounding=rounding)),
+        "clipped": (add_extremes, merge_extremes, clipped),
         "mean": (add_sums, np.add, mean_of_sums),
         "median": (add_readings, append_readings, median_of_readings),
     }
@@ -184,6 +187,29 @@ def stands_out(value, n, total, squares, limits, rounding):  # type: ignore[no-u
     mean = (total - value) / others
     variance = max((squares - value * value - others * mean * mean) / (others - 1), 0.0) + rounding
     return (value - mean) ** 2 > limits[int(n)] ** 2 * variance * (1 + 1 / others)
+
+
+def mean_of_three(planes: Planes) -> Floats:
+    """The mean of the readings of three frames but for those that stray from the middle one; NaN where there was none."""
+    known = planes[N] == 3
+    small, middle, large = (np.where(known, planes[plane], 0.0) for plane in (SMALLEST, SECOND, LARGEST))
+    low, high = find_stray(np.stack([middle - small, large - middle]), middle, known)
+    return mean_of_sums(np.stack([planes[SUM] - low * small - high * large, planes[N] - low - high]))
+
+
+def mean_of_two(planes: Planes) -> Floats:
+    """The mean of the readings of two frames, with a warning where one of them strays; NaN where there was none."""
+    known = planes[N] == 2
+    small, large = (np.where(known, planes[plane], 0.0) for plane in (SMALLEST, LARGEST))
+    count = np.count_nonzero(find_stray((large - small)[None], small, known))
+    if count:
+        warnings.warn(
+            f"the two frames of a dark or a flat differ in {count} pixels by far more than noise, as by zingers; of two nobody can tell "
+            "which one is wrong: their mean is taken. Give three frames or more, of which what strays is left out",
+            UserWarning,
+            stacklevel=2,
+        )
+    return mean_of_sums(planes[: SUM + 1][::-1])
 
 
 # -------------------------------------------------------------------------------------------------------------- median

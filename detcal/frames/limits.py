@@ -26,7 +26,13 @@ def find_limit(frames: xr.DataArray, saturation: float | None) -> float | None:
         return float(saturation)
     dtype = recorded_dtype(frames)
     limits = [float(np.iinfo(dtype).max)] if dtype.kind in "iu" and dtype.itemsize <= 2 else []
-    highest: Any = frames.attrs.get("valid_max")
-    if isinstance(highest, int | float | np.number) and np.isfinite(highest):
+    highest = said_highest(frames)
+    if highest is not None:
         limits.append(float(np.nextafter(np.float32(highest), np.float32(np.inf))))
     return min(limits, default=None)
+
+
+def said_highest(frames: xr.DataArray) -> float | None:
+    """The largest number that is a reading, by the file; None if it does not say."""
+    highest: Any = frames.attrs.get("valid_max")
+    return float(highest) if isinstance(highest, int | float | np.number) and np.isfinite(highest) else None

@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detcal.frames.jit import kernel
-from detcal.response.kernels import DD, V2, VD, D, N, V, solve
+from detcal.response.kernels import DD, V2, VD, D, N, Used, V, solve, used_of
 from detcal.response.smoothing import Image
 
 Reasons = NDArray[np.uint8]
@@ -45,12 +45,15 @@ class Fit(NamedTuple):
     bend, noise
         What shows pixels that are nonlinear, or blinking, beside their neighbours. No bend of a fit that is more than a line through
         the origin.
+    used
+        How many frames and pixels took part.
     """
 
     images: tuple[NDArray[Any], ...]
     reasons: Reasons
     bend: Image | None
     noise: Image
+    used: Used
 
 
 Around = Sequence[Any]  # the image of a tile between those above and below it, if any
@@ -63,8 +66,8 @@ def fit_alone(sums: NDArray[np.float64], *, order: int, intercept: bool, limits:
     reasons = np.zeros(gain.shape, np.uint8)
     find_unfit(sums, order + 2 if intercept else order + 1, gain, limits, reasons)
     if order > 1 or intercept:
-        return Fit(images, reasons, None, of_curves(gain, *images[3:6]))
-    return Fit(images, reasons, *of_lines(sums))
+        return Fit(images, reasons, None, of_curves(gain, *images[3:6]), used_of(sums))
+    return Fit(images, reasons, *of_lines(sums), used_of(sums))
 
 
 def with_nonlinear(reasons: Around, bends: Around, limits: Limits) -> Reasons:

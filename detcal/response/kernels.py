@@ -1,5 +1,7 @@
 """Regression sums, and their solution. ndarrays in, ndarrays out."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,9 @@ from detcal.response.smoothing import Image, ValidSmoother
 
 Array = NDArray[np.generic]
 Sums = tuple[NDArray[np.float64], ...]  # (plane, y, x) of each tile
+
+LEAST_CHANGE = 0.01  # standard deviation of what a pixel should have read, in parts of its mean, by which the beam changed
+FEWEST_CHANGED = 0.01  # of the pixels, in which it has to change
 
 FRAMES_A_BATCH = 4  # frames that are smoothed before their sums are taken in one pass over the pixels
 
@@ -88,21 +93,26 @@ def accumulate(
     truncate: float,
     valid: Valid = ALL_NUMBERS,
     limit: float | None = None,
+    sought: bool = False,
 ) -> Sums:
-    """The sums of each tile, of so many rows, with a block of frames added. Those that came in are not changed: a task may be run again."""
+    """The sums of each tile, of so many rows, with a block of frames added. Those that came in are not changed: a task may be run again.
+
+    Readings from `limit` on are saturated; where it is sought, those of a frame that pile up at a full scale are too.
+    """
     tops = range(0, len(dark), tile_rows)
     sums = no_sums(order, dark.shape, tile_rows) if sums is None else tuple(tile.copy() for tile in sums)
     dark = writable(dark)
     smoother = ValidSmoother(sigma, boundary, truncate)
-    saturation = Saturation(limit, sigma, boundary, truncate)
+    saturation = Saturation(limit, sought, sigma, boundary, truncate)
     signals = np.empty((min(FRAMES_A_BATCH, len(frames)), *dark.shape), np.float32)
     smoothed = np.empty_like(signals)
     for start in range(0, len(frames), FRAMES_A_BATCH):
         batch = frames[start : start + FRAMES_A_BATCH]
         for frame, signal, estimate in zip(batch, signals, smoothed, strict=False):
             subtract_dark(frame, dark, valid, signal)
+            full = saturation.limit_of(frame, signal)
             estimate[...] = smoother(signal)
-            spoilt = saturation.spoilt(frame, dark, estimate)
+            spoilt = saturation.spoilt(frame, dark, estimate, full)
             if spoilt is not None:
                 estimate[spoilt] = np.nan
                 for top, tile in zip(tops, sums, strict=True):
@@ -264,6 +274,33 @@ def solve(
     return gain, offset, curvature, gain_error, r_squared, sums[N].astype(np.int32), sums[FULL].astype(np.int32)
 
 
+class Used(NamedTuple):
+    """Of a fit, or a tile of it: frames used in a pixel, at most; pixels with two or more, and in how many of them the beam changed."""
+
+    most: int
+    pixels: int
+    changed: int
+
+
+@kernel
+def count_changed(sums, least):  # type: ignore[no-untyped-def]
+    """The pixels with two or more frames, and those of them whose expected signals deviate from their mean by a part of it, or more."""
+    pixels = changed = 0
+    for row in range(sums.shape[1]):
+        for column in range(sums.shape[2]):
+            n, beam = sums[N, row, column], sums[V, row, column] + sums[D, row, column]
+            if n >= 2:
+                squares = sums[V2, row, column] + 2 * sums[VD, row, column] + sums[DD, row, column]
+                pixels += 1
+                changed += squares * n - beam * beam >= (least * beam) ** 2
+    return pixels, changed
+
+
+def used_of(sums: NDArray[np.float64]) -> Used:
+    """What the sums of a tile say."""
+    return Used(int(sums[N].max()), *count_changed(sums, LEAST_CHANGE))
+
+
 def check_used(most: int, cutoff: float) -> None:
     """Raise if no pixel has two frames above the cutoff.
 
@@ -277,4 +314,20 @@ def check_used(most: int, cutoff: float) -> None:
             f"expected at least 2 usable frames in the sweep, found {most}: a frame counts where its smoothed, "
             f"dark-subtracted signal is above cutoff = {cutoff:g} and not NaN. Lower the cutoff, or check that the dark "
             "is not brighter than the sweep and that the frames are not NaN or saturated."
+        )
+
+
+def check_changed(used: Used) -> None:
+    """Raise if the beam was the same in all frames: gains would rest on its noise alone.
+
+    Raises
+    ------
+    InputError
+        In how many pixels it changed.
+    """
+    if used.changed < FEWEST_CHANGED * used.pixels:
+        raise InputError(
+            f"expected a sweep in which the beam changes from frame to frame, got up to {used.most} usable frames in which it deviates "
+            f"from its mean by less than {LEAST_CHANGE:.0%} in all but {used.changed} of {used.pixels} pixels. Frames of one level are a "
+            "flat: leave fit_response out, and give them to correct_response as its flat, without a response"
         )

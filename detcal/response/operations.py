@@ -16,7 +16,7 @@ from detcal.frames.averages import Average, check_average
 from detcal.frames.beside import with_flags_of
 from detcal.frames.corrections import attributes_of, corrections_of, refuse_twice
 from detcal.frames.graph import fold_tiles, map_frames, whole_frames
-from detcal.frames.limits import find_limit
+from detcal.frames.limits import find_limit, said_highest
 from detcal.frames.maps import over_maps
 from detcal.frames.selection import check_projections
 from detcal.frames.single import images_too
@@ -86,10 +86,11 @@ def fit_response(
         Smoothed signals below or at it are left out.
     saturation : counts, optional
         Readings from this number on are saturated: they take no part, nor do frames in pixels near which more than 1 in 500 readings
-        (by the weights of the smoothing) are. By default what the file says, or the largest number of an integer of up to 16 bits.
+        (by the weights of the smoothing) are. By default what the file says, or the largest number of an integer of up to 16 bits; and, in
+        frames of any type, with a warning, the full scale of 10 to 16 bits (2¹²−1, say) at which the readings of a frame pile up.
     average : "clipped", "mean" or "median"
-        Of dark frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
-        readings.
+        Of dark frames. "clipped" leaves out what single readings of three or more have too much, or too little: zingers, dropped
+        readings. Of two it says where they differ by far more than noise.
     dead : float
         A pixel is dead that reads less than this part of what is expected.
     hot : float
@@ -122,7 +123,8 @@ def fit_response(
     Raises
     ------
     InputError
-        Here, for options and shapes; when computed, if fewer than two frames are usable.
+        Here, for options and shapes; when computed, if fewer than two frames are usable, or the beam is the same in all of them: what each
+        pixel should have read deviates from its mean by less than 1 %, in all pixels but one of a hundred.
 
     Notes
     -----
@@ -162,14 +164,14 @@ def fit_response(
         refuse_twice(stack, ["dark"], "leave the dark out", "a sweep")
     shape = stack.shape[1:]
     dark = with_flags_of(stack, dark, "a dark")
-    limit = find_limit(stack, saturation)
+    limit, sought = find_limit(stack, saturation), saturation is None and said_highest(stack) is None
     beside = as_the_frames(stack, {"dark": dark, "mask": mask}, dummy=dummy, saturation=saturation)
     dark, mask = beside.images["dark"], beside.images["mask"]
     stack, valid = find_readings(stack, dummy=dummy)
     dark_image = delayed(as_dark_image(dark, mask, shape, dummy=dummy, saturation=beside.saturation, average=average))
     add = partial(
         kernels.accumulate, tile_rows=rows_a_tile(shape), order=order, sigma=sigma, cutoff=cutoff, boundary=boundary, truncate=truncate,
-        valid=valid if saturation is None else valid.below(saturation), limit=limit,
+        valid=valid if saturation is None else valid.below(saturation), limit=limit, sought=sought,
     )  # fmt: skip
     sums = fold_tiles(whole_frames(stack), add, np.add, dark_image, tiles=count_tiles(shape), partial_sums=partial_sums)
     solved = solve_tiles(sums, shape, order=order, intercept=intercept, cutoff=cutoff, limits=limits)
@@ -231,8 +233,8 @@ def correct_response(
     flat_components : int, optional
         How many eigenflats there are. Default: as many as differ by more than noise does, at most 12.
     average : "clipped", "mean" or "median"
-        Of dark and flat frames. "clipped" leaves out what single readings of four or more have too much, or too little: zingers, dropped
-        readings.
+        Of dark and flat frames. "clipped" leaves out what single readings of three or more have too much, or too little: zingers, dropped
+        readings. Of two it says where they differ by far more than noise.
     saturation : counts, optional
         Readings of dark and flat from this number on are none. By default what the file says, or the largest number of an integer of up to
         16 bits.

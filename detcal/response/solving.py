@@ -12,7 +12,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from detcal.response import defects
-from detcal.response.kernels import check_used
+from detcal.response.kernels import Used, check_changed, check_used
 
 TYPES = (np.float32,) * 5 + (np.int32, np.int32, np.uint8)  # of what `kernels.solve` finds, and of the reasons
 
@@ -40,7 +40,8 @@ def solve_tiles(
 ) -> list[da.Array]:
     """What `kernels.solve` finds and the reasons why pixels are bad, as images (y, x) in chunks that are the tiles of the sums.
 
-    Of neighbouring tiles it takes what they say of pixels at their edges, and of all the largest number of frames that were used.
+    Of neighbouring tiles it takes what they say of pixels at their edges, and of all the largest number of frames that were used, and
+    whether the beam changed.
     """
     name = f"solved-{tokenize([tile.key for tile in sums], order, intercept, cutoff, limits)}"
     fit = partial(defects.fit_alone, order=order, intercept=intercept, limits=limits)
@@ -53,7 +54,6 @@ def solve_tiles(
     for tile in tiles:
         graph[name, "fit", tile] = (fit, sums[tile].key)
         graph |= {(name, what, tile): (attrgetter(what), (name, "fit", tile)) for what in defects.Fit._fields}
-        graph[name, "used", tile] = (frames_used, (name, "images", tile))
         if line:
             graph[name, "known", tile] = (defects.with_nonlinear, around("reasons", tile), around("bend", tile), limits)
         beside = around("known" if line else "reasons", tile), around("noise", tile)
@@ -73,21 +73,18 @@ def image_of(layers: HighLevelGraph, judged: str, number: int, shape: tuple[int,
     return da.Array(whole, name, (heights, (width,)), dtype)
 
 
-def frames_used(images: Sequence[Any]) -> int:
-    """The largest number of frames that were used in a pixel of a tile."""
-    return int(images[5].max())
-
-
-def most_of(used: Sequence[int], cutoff: float) -> int:
-    """That of the whole detector.
+def most_of(used: Sequence[Used], cutoff: float) -> int:
+    """The largest number of frames that were used in a pixel of the whole detector.
 
     Raises
     ------
     InputError
-        If it is too small for a fit.
+        If it is too small for a fit, or the beam was the same in all of them.
     """
-    check_used(max(used), cutoff)
-    return max(used)
+    most, pixels, changed = zip(*used, strict=True)
+    check_used(max(most), cutoff)
+    check_changed(Used(max(most), sum(pixels), sum(changed)))
+    return max(most)
 
 
 def with_reasons(

@@ -30,6 +30,7 @@ JOBS = {
 def test_masked_pixels_of_opened_frames_are_nan_in_all_subjects(tmp_path, mask, dtype, kind):
     path = tmp_path / f"raw.{kind}"
     frames = stack_of(5, dtype, 4)
+    frames[0, frames[0] == 100] = 50  # a fit needs a beam that changes
     np.save(path, frames) if kind == "npy" else detcal.save(frames, path)
     opened = detcal.open_frames(path, mask=mask, chunks={"frame": 2})
     assert opened.dtype == np.result_type(dtype, np.float32)

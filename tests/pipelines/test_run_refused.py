@@ -55,6 +55,7 @@ def test_shapes_that_disagree(folder):
         (np.zeros((5, 128, 160), np.float32), "at least 2 usable frames in the sweep, found 0"),
         (np.full((5, 128, 160), np.nan, np.float32), "at least 2 usable frames in the sweep, found 0"),
         (np.full((1, 128, 160), 5000, np.uint16), "expected a sweep of at least 2 frames, got 1"),
+        (np.full((5, 128, 160), 5000, np.uint16), "expected a sweep in which the beam changes from frame to frame, got up to 5 usable"),
     ],
 )
 def test_sweeps_that_cannot_be_fitted(folder, frames, message):

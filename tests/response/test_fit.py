@@ -100,7 +100,7 @@ def test_bad_pixels_are_found(scene):
 
 
 def test_pixels_that_are_never_lit_are_masked():
-    sweep = np.full((6, 40, 40), 1000, np.uint16)
+    sweep = np.full((6, 40, 40), 1000, np.uint16) * np.arange(1, 7, dtype=np.uint16)[:, None, None]
     sweep[:, :, 25:] = 0
     found = fit_response(sweep, sigma=1.0).compute()
     assert found.mask[:, 30:].all()

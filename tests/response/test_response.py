@@ -177,6 +177,25 @@ def test_fewer_than_two_usable_frames_are_an_error(scene, change):
         fit_response(change(sweep.assign_coords(frame=np.arange(24)).astype(float)), sigma=9.0).compute()
 
 
+@pytest.mark.parametrize("options", [{}, {"order": 2}, {"intercept": True}])
+@pytest.mark.parametrize("shape", [(41, 57), (1300, 1700)], ids=["one tile", "two tiles"])
+def test_a_beam_that_never_changes_is_an_error(shape, options):
+    """Frames of a flat; dark ones, below the cutoff, are no other level of the beam."""
+    frames = np.random.default_rng(0).poisson(5000, (5, *shape)).astype(np.uint16)
+    frames[0] = 100
+    with pytest.raises(InputError, match=r"beam changes.*up to 4 usable frames.*less than 1% in all but 0 of .*as its flat"):
+        fit_response(frames, sigma=9.0, **options).compute()
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(50)], ids=["everywhere", "in a part of the detector"])
+def test_a_beam_that_changes_by_a_tenth_is_fitted(part):
+    gain = np.random.default_rng(1).normal(1, 0.05, (100, 100))
+    beam = np.full((11, 100, 100), 1e4)
+    beam[:, part] *= np.linspace(1, 1.1, 11)[:, None, None]
+    found = fit_response(np.random.default_rng(0).poisson(beam * gain), sigma=9.0).compute().gain.values * gain
+    assert np.std(found[20:-20, 20:-20]) < 0.02  # the noise of the smoothed gains, and of 11 frames of 10⁴ counts
+
+
 def test_a_flat_that_is_nowhere_brighter_than_its_dark_is_an_error(scene):
     _, sweep, dark, _ = scene
     cal = fit_response(sweep, dark, sigma=9.0)

@@ -20,9 +20,9 @@ def sweeps():
     return gain, rng.poisson(np.linspace(1000, 90000, 30)[:, None, None] * beam * gain) + DARK
 
 
-def error_of(gain, sweep, **options):
+def error_of(gain, sweep, *, dark=DARK, **options):
     """Rms error of the gains, relative to their median, away from the edges."""
-    cal = fit_response(sweep, DARK, sigma=SIGMA, **options).compute()
+    cal = fit_response(sweep, dark, sigma=SIGMA, **options).compute()
     ratio = (cal.gain.values * gain)[40:-40, 40:-40]
     return np.std(ratio / np.median(ratio)), cal
 
@@ -50,7 +50,43 @@ def test_gains_are_those_of_the_frames_that_are_not_saturated(sweeps, said):
 def test_saturation_that_nobody_names_bends_the_gains(sweeps):
     """What the tests above would see, if nothing were left out."""
     gain, raw = sweeps
-    assert error_of(gain, np.minimum(raw, 65535))[0] > 3 * error_of(gain, raw)[0]
+    assert error_of(gain, np.minimum(raw, 65535), saturation=65536)[0] > 3 * error_of(gain, raw)[0]
+
+
+@pytest.mark.parametrize(
+    ("bits", "dtype", "shift"),
+    [
+        (12, np.uint16, 0),
+        (12, np.float32, 0),
+        (12, np.uint16, 4),
+        (14, np.int32, 0),
+        (14, np.uint16, 2),
+        (16, np.float32, 0),
+        (16, np.int32, 0),
+    ],
+)
+def test_readings_that_pile_up_at_a_full_scale_are_saturated(sweeps, bits, dtype, shift):
+    gain, raw = sweeps
+    scaled = np.round((raw - DARK) / 2 ** (16 - bits) + DARK)  # noise that is as large beside the signal as that of 16 bits
+    clipped = (np.minimum(scaled, 2**bits - 1) * 2**shift).astype(dtype)
+    options = {"saturation": (2**bits - 1) * 2**shift, "cutoff": 30.0 * 2**shift}
+    told, _ = error_of(gain, clipped, dark=DARK * 2**shift, **options)
+    with pytest.warns(UserWarning, match=rf"pile up at {options.pop('saturation'):g}, where a converter ends"):
+        found, cal = error_of(gain, clipped, dark=DARK * 2**shift, **options)
+    assert found < 1.1 * told
+    assert cal.frames_saturated.values[60:-60, 60:-60].min() >= 8
+
+
+def test_what_does_not_pile_up_is_no_saturation(sweeps):
+    """Few counts, of which many pixels have the same; a few readings at a full scale; many, which are said to be readings."""
+    rng = np.random.default_rng(0)
+    few = rng.poisson(np.linspace(300, 500, 12)[:, None, None], (12, SIDE, SIDE)).astype(np.int32)
+    one = few.copy()
+    one[:, 0, :5] = 1023
+    for frames in (few, one):
+        assert not fit_response(frames, sigma=SIGMA).compute().frames_saturated.values.any()
+    _, raw = sweeps
+    assert not fit_response(np.minimum(raw, 65535), DARK, sigma=SIGMA, saturation=65536).compute().frames_saturated.values.any()
 
 
 def test_marks_amid_dark_readings_are_no_saturation(sweeps):

@@ -68,10 +68,11 @@ class FitResponse(OfSweep):
 
     saturation: float | None = Field(
         None,
-        description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer",
+        description="readings from this number on are saturated; default: what the file says, or the largest number of 16 bits or fewer, "
+        "or a full scale where they pile up",
         examples=[65535],
     )
-    average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of four frames or more")
+    average: Average = Field("clipped", description="of dark frames; clipped leaves zingers out, of three frames or more")
     dead: float = Field(0.1, gt=0)
     hot: float = Field(10.0, gt=0)
     nonlinear: float = Field(5.0, gt=0)
@@ -100,7 +101,8 @@ class FitResponse(OfSweep):
 
     def try_out(self, data: Any) -> Any:
         dark = np.zeros(data.shape[1:], np.float32)
-        fits = [fit_response(data, each, sigma=1.0, cutoff=0.0, order=self.order, intercept=self.intercept) for each in (dark, None)]
+        sweep = data * np.arange(1, len(data) + 1, dtype=data.dtype)[:, None, None]
+        fits = [fit_response(sweep, each, sigma=1.0, cutoff=0.0, order=self.order, intercept=self.intercept) for each in (dark, None)]
         return fits[0].gain + fits[1].gain
 
 
@@ -199,7 +201,7 @@ class CorrectResponse(Step[Known]):
     flat_components: int | None = Field(
         None, gt=0, description="how many eigenflats; default: as many as differ by more than noise, at most 12", examples=[2]
     )
-    average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out, of four frames or more")
+    average: Average = Field("clipped", description="of dark and flat frames; clipped leaves zingers out, of three frames or more")
     saturation: float | None = Field(
         None, description="readings of dark and flat from this number on are none; default: as in fit_response", examples=[65535]
     )
