@@ -8,7 +8,7 @@ from detcal.stores.sources.dimensions import ROW_AND_COLUMN
 from detcal.stores.sources.hdf5_files import Members, dims_of
 from detcal.stores.sources.nxdata import names_of, places_of, texts_of
 
-# Of others' names these alone count frames. y and x may be motors of the sample just as well as pixels: beside one of these they are pixels.
+# These alone count frames. y and x may be motors of the sample just as well as pixels: beside one of these they are pixels.
 OF_FRAMES = {
     "rotation_angle", "angle", "angles", "theta", "omega", "phi", "frame", "frames", "frame_number", "frame_id", "image", "images",
     "image_number", "projection", "projections", "time", "times", "timestamp", "t",
