@@ -100,6 +100,8 @@ def spectra_in(name: str, file: h5py.File, layout: Layout, channels: int | None)
     arrays = [numbers_in(name, file, each) for each in layout.positions]
     if layout.energy_kev is not None:
         channels = find_dataset(name, file, layout.energy_kev).size
+    if turned(layout.dims or ()):
+        arrays = [each.T if each.ndim == len(arrays) == 2 else each for each in arrays]
     dims, arrays = placed(name, stored[0], layout.dims, arrays, channels)
     detectors = stored[0].shape[dims.index("detector")] if "detector" in dims else 1
     elements = [StoredSpectra.of(each, dims, number) for each in stored for number in range(detectors)]
@@ -107,6 +109,11 @@ def spectra_in(name: str, file: h5py.File, layout: Layout, channels: int | None)
         return elements, pixels(elements[0].points), "pixels"
     factor, unit = unit_of_places([file[each] for each in layout.positions])
     return elements, places_in(name, arrays, elements[0].points) * factor, unit
+
+
+def turned(dims: Sequence[str]) -> bool:
+    """Whether a file has the columns of a map before its rows; then so have its positions and times of each point."""
+    return "row" in dims and dims.index("column") < dims.index("row")
 
 
 def placed(
@@ -186,7 +193,8 @@ def likely_orders(stored: h5py.Dataset, channels: int | None) -> list[tuple[str,
 
 def points_of(shape: tuple[int, ...], dims: tuple[str, ...]) -> Points:
     """Number of points, or rows and columns, in spectra of some dimensions."""
-    return tuple(length for length, dim in zip(shape, dims, strict=True) if dim in ("spectrum", "row", "column"))
+    sizes = dict(zip(dims, shape, strict=True))
+    return tuple(sizes[dim] for dim in ("spectrum", "row", "column") if dim in sizes)
 
 
 def fit(positions: Sequence[NDArray[Any]], points: Points) -> bool:
@@ -256,6 +264,8 @@ def times_in(name: str, file: h5py.File, dataset: str, elements: int, spectra: S
         Of another shape, or in a unit that is none of times.
     """
     values, first = seconds_in(name, file, dataset), spectra.points[0]
+    if turned(spectra.dims) and values.shape == spectra.points[::-1]:
+        values = values.T
     shapes = [shape for shape, _ in shapes_of_times(elements, spectra.points)]
     candidates = [values, *(as_many(values, first, axis) for axis in range(min(values.ndim, 2)))]
     fitting = next((each for each in candidates if each.shape in shapes), values)
