@@ -29,9 +29,7 @@ def write(path, order, names=None, square=False):
 
 
 @pytest.mark.parametrize("square", [False, True])
-@pytest.mark.parametrize(
-    "names", [{}, {"y": "samy", "x": "samx", "energy": "bins"}, {"y": "StageY", "x": "StageX"}], ids=["yx", "sam", "stage"]
-)
+@pytest.mark.parametrize("names", [{}, {"y": "samy", "x": "samx", "energy": "bins"}, {"y": "StageY", "x": "StageX"}], ids=str)
 @pytest.mark.parametrize("order", list(permutations(DIMS)), ids="-".join)
 def test_axes_in_any_order(tmp_path, order, names, square):
     scan = detcal.open_scan(write(tmp_path / "a.nxs", order, names, square), live_time_s="entry/plot/live")

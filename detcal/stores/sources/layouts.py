@@ -110,13 +110,10 @@ def data_layout(group: h5py.Group) -> Layout | None:
     energy_axis = spelled[-1] if dims is None else spelled[dims.index("energy")]
     here = [name for name in dict.fromkeys(group) if isinstance(follow(group, name), h5py.Dataset)]
     named = [name for name, line in zip(spelled, lines, strict=True) if name != energy_axis and isinstance(line, h5py.Dataset)]
-    places = [
-        next(
-            (f"{group.name}/{name}" for names, meant in ((named, along_axis), (here, is_place)) for name in names if meant(name, axis)),
-            None,
-        )
-        for axis in "xy"
-    ]
+    candidates = {
+        axis: [*(each for each in named if along_axis(each, axis)), *(each for each in here if is_place(each, axis))] for axis in "xy"
+    }
+    places = [next((f"{group.name}/{name}" for name in candidates[axis]), None) for axis in "xy"]
     energy = next(iter(first_of(group.file, f"{group.name}/{energy_axis}")), None)
     return Layout((signal.name,), dims, tuple(name for name in places if name) if all(places) else (), energy_kev=energy)
 
