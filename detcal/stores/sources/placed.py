@@ -266,11 +266,19 @@ def times_in(name: str, file: h5py.File, dataset: str, elements: int, spectra: S
     values, first = seconds_in(name, file, dataset), spectra.points[0]
     if turned(spectra.dims) and values.shape == spectra.points[::-1]:
         values = values.T
-    shapes = [shape for shape, _ in shapes_of_times(elements, spectra.points)]
-    candidates = [values, *(as_many(values, first, axis) for axis in range(min(values.ndim, 2)))]
-    fitting = next((each for each in candidates if each.shape in shapes), values)
+    fitting = times_of_all(values, elements, spectra.points)
     warn_of_surplus("times", values.shape, fitting.shape, name)
     return times_of_each(f"{name}::{dataset}", fitting, elements, spectra.points)
+
+
+def times_of_all(values: NDArray[np.float64], elements: int, points: Points) -> NDArray[np.float64]:
+    """Times with NaN for the last spectra, or rows of a map, that lack them; no element of a detector may lack its own."""
+    shapes = [shape for shape, _ in shapes_of_times(elements, points)]
+    of_elements = {(elements, *points), (elements, prod(points))}
+    if values.shape in shapes:
+        return values
+    longer = [(axis, as_many(values, points[0], axis)) for axis in range(min(values.ndim, 2))]
+    return next((each for axis, each in longer if each.shape in shapes and (each.shape in of_elements) == (axis == 1)), values)
 
 
 def seconds_in(name: str, file: h5py.File, dataset: str) -> NDArray[np.float64]:
