@@ -263,7 +263,7 @@ def times_in(name: str, file: h5py.File, dataset: str, elements: int, spectra: S
     InputError
         Of another shape, or in a unit that is none of times.
     """
-    values, first = seconds_in(name, file, dataset), spectra.points[0]
+    values = seconds_in(name, file, dataset)
     if turned(spectra.dims) and values.shape == spectra.points[::-1]:
         values = values.T
     fitting = times_of_all(values, elements, spectra.points)
