@@ -19,12 +19,14 @@ from detcal.frames.stack import as_stack
 
 EXPOSURE = "exposure"
 LIGHT = "light"  # coordinate of flats: what each is divided by
-REGION = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*,\s*(\d*)\s*:\s*(\d*)\s*")
+REGION = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*,\s*(-?\d+)?\s*:\s*(-?\d+)?\s*")
 Region = tuple[slice, slice]
 
 
 def as_region(given: Any, shape: tuple[int, ...]) -> Region | None:
     """The rows and columns that "y0:y1, x0:x1", or two slices, mean in frames of a shape; None if that is no region.
+
+    Numbers below 0 count from the end, as in numpy; the slices that come back have none.
 
     Raises
     ------
@@ -38,11 +40,13 @@ def as_region(given: Any, shape: tuple[int, ...]) -> Region | None:
         region = given
     else:
         return None
-    for part, size in zip(region, shape, strict=True):
-        first, last = part.start or 0, size if part.stop is None else part.stop
-        if part.step not in (None, 1) or not 0 <= first < last <= size:
-            raise InputError(f'expected a region "y0:y1, x0:x1" inside frames of {tuple(shape)}, got {given!r}')
-    return region
+    given_ends = [(part.start or 0, size if part.stop is None else part.stop) for part, size in zip(region, shape, strict=True)]
+    ends = [tuple(end + size if end < 0 else end for end in each) for each, size in zip(given_ends, shape, strict=True)]
+    inside = all(0 <= first < last <= size for (first, last), size in zip(ends, shape, strict=True))
+    if not inside or any(part.step not in (None, 1) for part in region):
+        raise InputError(f'expected a region "y0:y1, x0:x1" inside frames of {tuple(shape)}, got {given!r}')
+    (top, bottom), (left, right) = ends
+    return slice(top, bottom), slice(left, right)
 
 
 def light_of_frames(frames: xr.DataArray, normalization: Any, exposure: Any) -> xr.DataArray | None:

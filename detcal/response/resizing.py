@@ -31,7 +31,7 @@ def crop(frames: ArrayLike, region: str | tuple[slice, slice]) -> xr.DataArray:
     frames : (frame, y, x), or an image (y, x), which gives one
         Of any integer or real type.
     region : "y0:y1, x0:x1", or two slices
-        Rows and columns that are kept; an end that is left out is that of the frames.
+        Rows and columns that are kept; an end that is left out is that of the frames, and one below 0 counts from it.
 
     Returns
     -------

@@ -127,6 +127,7 @@ def test_darks_of_another_exposure_are_warned_of():
         ({"normalization": "current"}, "expected a coordinate of the frames as normalization, got 'current': they have none"),
         ({"normalization": "0:50, 0:5"}, r"expected a region \"y0:y1, x0:x1\" inside frames of \(20, 30\), got '0:50, 0:5'"),
         ({"normalization": "5:5, 0:5"}, "expected a region"),
+        ({"normalization": "-50:, 0:5"}, "expected a region"),
         ({"normalization": (slice(0, 4, 2), slice(0, 5))}, "expected a region"),
         ({"exposure": {"flat": 1.0}}, "expected the exposure of frames too, got that of flat"),
         ({"exposure": {"frame": 1.0}}, "expected exposure as the name of a coordinate, or numbers by frames, flat and dark, got"),

@@ -28,7 +28,7 @@ def frames():
 
 
 @pytest.mark.parametrize("chunks", [{"frame": 2}, {"frame": 5, "y": 4}])
-@pytest.mark.parametrize("region", ["3:20, :25", (slice(3, 20), slice(25))])
+@pytest.mark.parametrize("region", ["3:20, :25", (slice(3, 20), slice(25)), "-19:-2, :-6", (slice(-19, 20), slice(None, -6))])
 def test_a_part_of_each_frame(frames, region, chunks):
     found = crop(frames.chunk(chunks), region)
     wanted = frames[:, 3:20, :25]

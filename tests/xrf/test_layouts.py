@@ -334,13 +334,6 @@ def test_the_energies_tell_which_axis_is_theirs(tmp_path, order, energies):
     np.testing.assert_array_equal(scan.spectra, POINTS)
 
 
-def test_other_positions_are_not_cut_to_fit(tmp_path):
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file["counts"], file["xy"] = np.ones((20, 32)), np.ones((17, 2))
-    with pytest.raises(InputError, match=r"expected positions of shape \(20, 2 to 4\)"):
-        detcal.open_spectra(tmp_path / "scan.h5", "counts", "xy")
-
-
 def test_a_scan_that_its_writer_keeps_for_itself(tmp_path):
     with (
         being_written(tmp_path / "scan.h5", 20, 20, "alone"),

@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 
 from detcal.stores.sources.hdf5_files import find_dataset, follow, open_hdf5
 from detcal.stores.sources.readers import check_readable
-from detcal.stores.sources.scans import Numbers, PathOrName, StoredSpectra, channel_axis, fits, left_out_of_file, read, read_all
+from detcal.stores.sources.scans import (
+    Numbers,
+    PathOrName,
+    StoredSpectra,
+    as_many,
+    channel_axis,
+    fits,
+    left_out_of_file,
+    read,
+    read_all,
+    warn_of_surplus,
+)
 from detcal.stores.sources.settings import setting_of, text_of
 from detcal.xrf.calibration import check_energy, check_live_times, check_positions, check_selected
 
@@ -61,7 +72,7 @@ def open_crono(
     Raises
     ------
     InputError
-        No such file, one cut short; no spectra or positions; positions of another number, or all equal; live times that are not positive;
+        No such file, one cut short; no spectra or positions; positions that are all equal; no live time that is positive;
         selected spectra that there are not; energies that do not rise.
 
     Examples
@@ -79,13 +90,14 @@ def open_crono(
         spectra = StoredSpectra.of(find_dataset(name, file, "XRF/Spectra"), ("spectrum", "energy")).lazy(chunks)
         number, channels = spectra.shape
         members = file["XRF"]
-        positions = np.asarray(read_all(find_dataset(name, file, "XRF/MotorsPositions")), np.float64) * motor_step_um
+        steps = np.asarray(read_all(find_dataset(name, file, "XRF/MotorsPositions")), np.float64)
+        positions = of_each("positions", steps, number, name) * motor_step_um
         check_positions(positions, number)
         variables: dict[str, Any] = {
             "spectra": (("spectrum", "energy"), spectra, {"units": "counts"}),
             "positions": (("spectrum", "axis"), positions, {"units": "um"}),
         }
-        variables |= times_of(members, number, live_time_s)
+        variables |= times_of(name, members, number, live_time_s)
         if (selected := read(members, "SpectraSelectedIndex")) is not None:
             variables["selected"] = (("row", "column"), selected_of(selected, number))
         for stored_name, (line, dims) in CRONO_LINES.items():
@@ -120,12 +132,20 @@ def maps_of(members: h5py.Group) -> dict[str, Any]:
     return found
 
 
-def times_of(members: h5py.Group, number: int, given: Numbers | None) -> dict[str, Any]:
+def of_each(kind: str, values: NDArray[Any], number: int, source: str) -> NDArray[np.float64]:
+    """Positions or times of so many spectra, of a scan that may have ended between them."""
+    if not values.ndim:
+        return values
+    warn_of_surplus(kind, values.shape, (number, *values.shape[1:]), source)
+    return as_many(values, number)
+
+
+def times_of(name: str, members: h5py.Group, number: int, given: Numbers | None) -> dict[str, Any]:
     """Live and real times in seconds; the file's are µs, of a type without a sign behind which negative ones are huge."""
     found = {}
     for stored, line in (("LiveTimes", "live_time_s"), ("RealTimes", "real_time_s")):
         if (values := read(members, stored)) is not None:
-            found[line] = (values.astype(np.int64) if values.dtype == np.uint64 else values) * 1e-6
+            found[line] = of_each(stored, (values.astype(np.int64) if values.dtype == np.uint64 else values) * 1e-6, number, name)
     if given is not None:
         found["live_time_s"] = np.asarray(given, np.float64)
     if "live_time_s" in found:

@@ -9,9 +9,10 @@ import numpy as np
 
 from detcal.stores.absence import Lacks
 from detcal.stores.sources.attributes import own_type
+from detcal.stores.sources.axis_names import names_of_frames
 from detcal.stores.sources.dimensions import as_stack, check_frames, part_of
 from detcal.stores.sources.hdf5_data import Hdf5Array
-from detcal.stores.sources.hdf5_files import dims_of, find_dataset, open_hdf5
+from detcal.stores.sources.hdf5_files import find_dataset, groups_of_entry, open_hdf5
 from detcal.stores.sources.headers import Header, read_header
 from detcal.stores.sources.readers import Block, check_ndim, stack_shape
 from detcal.stores.sources.scanned import NO_MAP, Coords, Scanned, boxes, frames_a_chunk, joined
@@ -23,7 +24,7 @@ FIRST = "image_nr_low"  # attribute of parts that Dectris writes: the number of 
 class Hdf5Reader:
     """A dataset of an HDF5 file; a 2-D one is a stack of one frame, one of more than 3 dimensions a map.
 
-    Its dimensions may lie in any order, if detcal wrote it and noted their names.
+    Its dimensions may lie in any order, if their names say which is which.
     """
 
     path: str
@@ -46,13 +47,14 @@ class Hdf5Reader:
     @classmethod
     def within(cls, path: str, file: h5py.File, dataset: str) -> "Hdf5Reader":
         """Of an open file, with what it says of the frames."""
-        reader = cls.of(path, dataset, find_dataset(path, file, dataset))
-        return replace(reader, header=read_header(path, file, dataset, reader.array.shape, reader.dtype))
+        found, entry = find_dataset(path, file, dataset), [*groups_of_entry(file, dataset)]
+        names = names_of_frames(file, dataset, found, entry)
+        reader = cls.of(path, dataset, found, names)
+        return replace(reader, header=read_header(path, file, dataset, reader.array.shape, reader.dtype, names, entry))
 
     @classmethod
-    def of(cls, path: str, dataset: str, found: h5py.Dataset) -> "Hdf5Reader":
-        """The numbers alone, of the dataset that was found under that name in an open file."""
-        names = dims_of(found)
+    def of(cls, path: str, dataset: str, found: h5py.Dataset, names: tuple[str, ...]) -> "Hdf5Reader":
+        """The numbers alone, of the dataset that was found under that name in an open file, and the names of its dimensions."""
         check_frames(names, f"{path}::{dataset}", path)
         array, axes = Hdf5Array.of(found), as_stack(names, found.ndim)
         ordered, chunks = (tuple(sizes[axis] for axis in axes) for sizes in (array.shape, found.chunks or array.shape))

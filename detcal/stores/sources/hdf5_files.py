@@ -243,9 +243,15 @@ def leads_to(group: h5py.Group, name: str, data: h5py.Dataset) -> bool:
 
 
 def groups_of_entry(file: h5py.File, dataset: str) -> Iterator[Members]:
-    """The entry in which a dataset lies, and the groups in it, in its instruments and subentries; links to other files are not followed."""
-    entry = follow(file, dataset.strip("/").split("/")[0])
+    """The entry in which a dataset lies, and the groups in it, in its instruments and subentries; links to other files are not followed.
+
+    Of Data Exchange the instrument too, which lies beside the data.
+    """
+    name = dataset.strip("/").split("/")[0]
+    entry = follow(file, name)
     yield from groups_below(entry if isinstance(entry, h5py.Group) else file, ENTRY_DEPTH)
+    if name == "exchange" and isinstance(instrument := follow(file, "measurement/instrument"), h5py.Group):
+        yield from groups_below(instrument, ENTRY_DEPTH)
 
 
 def groups_below(group: h5py.Group, depth: int) -> Iterator[Members]:

@@ -15,7 +15,7 @@ from detcal.frames.valid import RECORDED
 from detcal.stores.sources.attributes import DIMS_MARK, own_attributes
 from detcal.stores.sources.dimensions import as_stack, has_frames
 from detcal.stores.sources.hdf5_data import Hdf5Array, values_of
-from detcal.stores.sources.hdf5_files import Members, dims_of, groups_of_entry
+from detcal.stores.sources.hdf5_files import Members, dims_of
 from detcal.stores.sources.nxdata import axes_of
 from detcal.stores.sources.nxdetector import Said, said_by_detector
 from detcal.stores.sources.nxtomo import Tomography, tomography_in
@@ -76,10 +76,13 @@ def noted_beside(frames: h5py.Dataset, shape: tuple[int, ...], entry: Sequence[M
     return found
 
 
-def read_header(path: str, file: h5py.File, dataset: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Header:
-    """What an open file says of frames of that shape, or of an image, in a dataset, or in several of which it is the first."""
-    found, entry = file[dataset], [*groups_of_entry(file, dataset)]
-    order = as_stack(dims_of(found) if found.ndim == len(shape) else (), len(shape))
+def read_header(
+    path: str, file: h5py.File, dataset: str, shape: tuple[int, ...], dtype: np.dtype[Any], names: Sequence[str], entry: Sequence[Members]
+) -> Header:
+    """What an open file, and the groups of an entry, say of frames of that shape, or of an image, in a dataset, or in several of which it
+    is the first; its dimensions have these names."""
+    found = file[dataset]
+    order = as_stack(names if found.ndim == len(shape) else (), len(shape))
     ordered = tuple(shape[axis] for axis in order)
     attrs = own_attributes(found) | recorded_as(found.dtype, dtype)
     axes = axes_of(file, dataset, shape, entry) if found.ndim <= len(shape) else {}  # of several maps, which are a stack, none

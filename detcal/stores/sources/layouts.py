@@ -1,5 +1,6 @@
 """Layouts of X-ray fluorescence scans in HDF5 files: under which names a file has its spectra, positions and times."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
@@ -10,7 +11,7 @@ import numpy as np
 
 from detcal.stores.sources.attributes import own_type
 from detcal.stores.sources.hdf5_files import Found, Members, follow, is_copy, survey
-from detcal.stores.sources.nxdata import is_of_class, names_of, signal_of
+from detcal.stores.sources.nxdata import default_group, is_of_class, names_of, signal_of
 
 FEWEST_CHANNELS = 16  # of spectra that are found by their shape
 PLACES = (("x", "y"), ("x_axis", "y_axis"), ("sample_x", "sample_y"), ("samx", "samy"), ("x_pos", "y_pos"), ("x_position", "y_position"))
@@ -73,9 +74,11 @@ def pyxrf_layout(file: h5py.File) -> Layout | None:
 
 
 def nexus_layout(file: h5py.File) -> Layout | None:
-    """NXfluo or NXxrf, as Savu and others take it, or else an NXdata whose last axis is an energy."""
+    """The NXdata to which @default leads, if it has an energy; NXfluo or NXxrf, as Savu and others take it, or else such an NXdata."""
     entries = [*Members.of(file).groups()]
     meant = [entry for entry in entries if text(follow(entry, "definition")) in FLUORESCENCE]
+    if (found := data_layout(default_group(file))) is not None:
+        return found
     for entry in meant or entries:
         for group in groups_below(entry):
             if is_of_class(group, "NXdata") and (found := data_layout(group)) is not None:
@@ -95,15 +98,44 @@ def groups_below(group: h5py.Group) -> Iterator[h5py.Group]:
 
 
 def data_layout(group: h5py.Group) -> Layout | None:
-    """The spectra of an NXdata group, if its last axis is an energy."""
+    """The spectra of an NXdata group, if one of its axes is an energy: by its name, or in a map the one that has none."""
     signal = signal_of(Members.of(group))
     spelled = [] if signal is None else names_of(group.attrs.get("axes", signal.attrs.get("axes", "")))
-    if signal is None or len(spelled) != signal.ndim or not is_energy(spelled[-1], follow(group, spelled[-1])):
+    if signal is None or len(spelled) != signal.ndim:
         return None
-    here = [name for name in dict.fromkeys([*spelled[:-1], *group]) if isinstance(follow(group, name), h5py.Dataset)]
-    places = [next((f"{group.name}/{name}" for name in here if is_place(name.lower(), axis)), None) for axis in "xy"]
-    energy = next(iter(first_of(group.file, f"{group.name}/{spelled[-1]}")), None)
-    return Layout((signal.name,), None, tuple(name for name in places if name) if all(places) else (), energy_kev=energy)
+    lines = [follow(group, name) for name in spelled]
+    dims = dims_of_map(spelled, lines, signal.shape)
+    if dims is None and not is_energy(spelled[-1], lines[-1]):
+        return None
+    energy_axis = spelled[-1] if dims is None else spelled[dims.index("energy")]
+    here = [name for name in dict.fromkeys(group) if isinstance(follow(group, name), h5py.Dataset)]
+    named = [name for name, line in zip(spelled, lines, strict=True) if name != energy_axis and isinstance(line, h5py.Dataset)]
+    candidates = {
+        axis: [*(each for each in named if along_axis(each, axis)), *(each for each in here if is_place(each, axis))] for axis in "xy"
+    }
+    places = [next((f"{group.name}/{name}" for name in candidates[axis]), None) for axis in "xy"]
+    energy = next(iter(first_of(group.file, f"{group.name}/{energy_axis}")), None)
+    return Layout((signal.name,), dims, tuple(name for name in places if name) if all(places) else (), energy_kev=energy)
+
+
+def dims_of_map(names: list[str], lines: list[Any], shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    """The dimensions of spectra of a map, in whatever order, by the names of their axes; None if these do not tell all.
+
+    One is the energy, one lies along y, one along x, and a fourth is that of the detector's elements.
+    """
+    energies = [place for place, (name, line) in enumerate(zip(names, lines, strict=True)) if is_energy(name, line)]
+    last = len(names) - 1
+    found = energies or ([last] if names[last] in ("", ".") and shape[last] >= FEWEST_CHANNELS else [])
+    rows, columns = ([place for place, name in enumerate(names) if place not in found and along_axis(name, axis)] for axis in "yx")
+    if not (len(found) == len(rows) == len(columns) == 1 and len(names) in (3, 4)):
+        return None
+    known = {found[0]: "energy", rows[0]: "row", columns[0]: "column"}
+    return tuple(known.get(place, "detector") for place in range(len(names)))
+
+
+def along_axis(name: str, axis: str) -> bool:
+    """Whether the name of an axis is that of a motor along x, or y: samx, stage_y, SampleX."""
+    return is_place(name, axis) or re.search(f"(^|[^a-z]){axis}$|[a-z]{axis.upper()}$", name) is not None
 
 
 def is_energy(name: str, stored: Any) -> bool:
@@ -114,7 +146,7 @@ def is_energy(name: str, stored: Any) -> bool:
 
 def is_place(name: str, axis: str) -> bool:
     """Whether a name is one of positions along x, or y."""
-    return any(name == pair["xy".index(axis)] for pair in PLACES)
+    return any(name.lower() == pair["xy".index(axis)] for pair in PLACES)
 
 
 def plain_layout(file: h5py.File) -> Layout | None:

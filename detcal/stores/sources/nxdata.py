@@ -26,7 +26,12 @@ def names_of(value: Any) -> list[str]:
 
 
 def default_signal(file: h5py.File) -> h5py.Dataset | None:
-    """The dataset to which a file's @default leads, on from group to group; None if they do not say."""
+    """The dataset to which a file's @default leads; None if it does not say."""
+    return signal_of(Members.of(default_group(file)))
+
+
+def default_group(file: h5py.File) -> h5py.Group:
+    """The group to which a file's @default leads, on from group to group, or as far as they say."""
     group: Any = file
     for _ in range(8):  # more than there are groups inside each other; @default may lead in a circle
         names = texts_of(group.attrs["default"]) if "default" in group.attrs else []
@@ -35,7 +40,7 @@ def default_signal(file: h5py.File) -> h5py.Dataset | None:
         if len(names) != 1 or not isinstance(inner := follow(group, names[0]), h5py.Group):
             break
         group = inner
-    return signal_of(Members.of(group))
+    return group
 
 
 def is_of_class(item: Any, *kinds: str) -> bool:

@@ -11,7 +11,7 @@ from detcal.frames.flags import MISSING, RANGE
 from detcal.stores.sources.facts import KEV, MATERIALS, METRES, PIXELS, SECONDS, converted, is_limit, known
 from detcal.stores.sources.hdf5_data import values_of, whole_values
 from detcal.stores.sources.hdf5_files import Members, follow, holds
-from detcal.stores.sources.nxdata import texts_of
+from detcal.stores.sources.nxdata import is_of_class, texts_of
 
 MASK = "pixel_mask"
 BAD_BITS = 0xFFFF  # of a mask of integers: the others only describe a pixel, as NXdetector has it
@@ -28,25 +28,28 @@ class Fact(NamedTuple):
     units: str
 
 
-# By the names of NeXus and Dectris, the likelier first
-OF_DETECTOR = {
-    "sensor_thickness": Fact("sensor_thickness_m", METRES, "m"),
-    "x_pixel_size": Fact("pixel_size_x_m", METRES, "m"),
-    "y_pixel_size": Fact("pixel_size_y_m", METRES, "m"),
-    "beam_center_x": Fact("beam_center_x_px", PIXELS, "pixel"),
-    "beam_center_y": Fact("beam_center_y_px", PIXELS, "pixel"),
-    "detector_distance": Fact("detector_distance_m", METRES, "m"),
-    "distance": Fact("detector_distance_m", METRES, "m"),
-    "frame_time": Fact("frame_time_s", SECONDS, "s"),
-    "count_time": Fact("exposure_time_s", SECONDS, "s"),
-}
-OF_BEAM = {
-    "incident_wavelength": Fact("wavelength_m", METRES, "angstrom"),
-    "wavelength": Fact("wavelength_m", METRES, "angstrom"),
-    "incident_energy": Fact("energy_kev", KEV, "keV"),
-    "energy": Fact("energy_kev", KEV, "keV"),
-    "photon_energy": Fact("energy_kev", KEV, "eV"),
-}
+# By the names of NeXus, Dectris and Data Exchange, the likelier first
+OF_DETECTOR = [
+    ("sensor_thickness", Fact("sensor_thickness_m", METRES, "m")),
+    ("x_pixel_size", Fact("pixel_size_x_m", METRES, "m")),
+    ("y_pixel_size", Fact("pixel_size_y_m", METRES, "m")),
+    ("pixel_size", Fact("pixel_size_x_m", METRES, "m")),
+    ("pixel_size", Fact("pixel_size_y_m", METRES, "m")),
+    ("beam_center_x", Fact("beam_center_x_px", PIXELS, "pixel")),
+    ("beam_center_y", Fact("beam_center_y_px", PIXELS, "pixel")),
+    ("detector_distance", Fact("detector_distance_m", METRES, "m")),
+    ("distance", Fact("detector_distance_m", METRES, "m")),
+    ("sample_detector_distance", Fact("detector_distance_m", METRES, "m")),
+    ("frame_time", Fact("frame_time_s", SECONDS, "s")),
+    ("count_time", Fact("exposure_time_s", SECONDS, "s")),
+]
+OF_BEAM = [
+    ("incident_wavelength", Fact("wavelength_m", METRES, "angstrom")),
+    ("wavelength", Fact("wavelength_m", METRES, "angstrom")),
+    ("incident_energy", Fact("energy_kev", KEV, "keV")),
+    ("energy", Fact("energy_kev", KEV, "keV")),
+    ("photon_energy", Fact("energy_kev", KEV, "eV")),
+]
 
 
 class Said(NamedTuple):
@@ -58,7 +61,7 @@ class Said(NamedTuple):
 
 def said_by_detector(file: h5py.File, dataset: str, shape: tuple[int, ...], attrs: Mapping[str, Any], entry: Sequence[Members]) -> Said:
     """What an open file says of the detector of frames of that shape, and with these attributes."""
-    found = detector_of(file, dataset, [MASK, *LIMITS], entry) or detector_of(file, dataset, [*OF_DETECTOR], entry)
+    found = detector_of(file, dataset, [MASK, *LIMITS], entry) or detector_of(file, dataset, [name for name, _ in OF_DETECTOR], entry)
     facts = facts_of(found, entry)
     if found is None:
         return Said(None, facts)
@@ -86,13 +89,19 @@ def facts_of(detector: Members | None, entry: Sequence[Members]) -> dict[str, An
     if material is not None and material.size == 1 and material.dtype.kind in "SO":
         name = texts_of(material[()])[0].strip()
         found["sensor_material"] = MATERIALS.get(name, name)
-    return known(found | facts_in(entry, OF_BEAM))
+    beams = [members for members in entry if not is_source(members.group)]
+    return known(found | facts_in(beams, OF_BEAM))
 
 
-def facts_in(groups: Sequence[Members], names: dict[str, Fact]) -> dict[str, Any]:
+def is_source(group: h5py.Group) -> bool:
+    """Whether a group is of a source, whose energy is that of the electrons in a ring."""
+    return is_of_class(group, "NXsource") or group.name.endswith("/source")
+
+
+def facts_in(groups: Sequence[Members], names: Sequence[tuple[str, Fact]]) -> dict[str, Any]:
     """Single numbers of these names, in the first group that has one."""
     found: dict[str, Any] = {}
-    for name, fact in names.items():
+    for name, fact in names:
         for members in groups:
             if fact.name in found or not members.holds(name):
                 continue

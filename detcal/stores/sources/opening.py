@@ -48,9 +48,17 @@ def open_files(paths: list[str], dataset: Datasets) -> tuple[Reader, str]:
     """The reader for files one after the other, and what to call the frames of one."""
     if is_image_file(paths[0]):
         return ImageFilesReader.open(tuple(paths)), paths[0]
-    readers, names = zip(*one_mask(open_stack_file(path, dataset) for path in paths), strict=True)
+    readers, names = zip(*one_mask(open_stack_files(paths, dataset)), strict=True)
     check_no_overlap(paths, list(readers))
     return join(list(readers), list(names)), names[0]
+
+
+def open_stack_files(paths: list[str], dataset: Datasets) -> Iterator[tuple[Reader, str]]:
+    """As `open_stack_file`, of several; files after the first that hold arrays alone may be damaged, as image files may."""
+    first, name = open_stack_file(paths[0], dataset)
+    yield first, name
+    for path in paths[1:]:
+        yield (first.next_in_series(path), path) if isinstance(first, NpyReader) and is_npy(path) else open_stack_file(path, dataset)
 
 
 def one_mask(opened: Iterable[tuple[Reader, str]]) -> Iterator[tuple[Reader, str]]:
@@ -98,10 +106,15 @@ def is_image_file(path: str) -> bool:
     return not (is_store(path) or h5py.is_hdf5(path) or suffix in HDF5_SUFFIXES or suffix == ".npy")
 
 
+def is_npy(path: str) -> bool:
+    """Whether a file is one of numpy's, by its name."""
+    return Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path)
+
+
 def open_stack_file(path: str, dataset: Datasets) -> tuple[Reader, str]:
     """The reader of an HDF5 file, zarr store or .npy file, and what to call its frames."""
     store = is_store(path)
-    if not store and Path(path).suffix.lower() == ".npy" and not h5py.is_hdf5(path):
+    if not store and is_npy(path):
         return NpyReader.open(path), path
     if store:
         names = arrays_of_frames(path, dataset)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detcal.errors import InputError
 from detcal.stores.sources.hdf5_files import find_dataset
 from detcal.stores.sources.layouts import FEWEST_CHANNELS, Layout, text
-from detcal.stores.sources.scans import Numbers, StoredSpectra, channel_axis, read_all
+from detcal.stores.sources.scans import Numbers, StoredSpectra, as_many, channel_axis, read_all, warn_of_surplus
 from detcal.xrf.calibration import check_energy
 
 Points = tuple[int, ...]  # how many there are, or rows and columns of them
@@ -100,10 +100,9 @@ def spectra_in(name: str, file: h5py.File, layout: Layout, channels: int | None)
     arrays = [numbers_in(name, file, each) for each in layout.positions]
     if layout.energy_kev is not None:
         channels = find_dataset(name, file, layout.energy_kev).size
-    dims = layout.dims or next(iter(orders_of(stored[0], arrays, channels)), None)
-    if dims is None:
-        arrays = [as_many(each, len(stored[0]), "positions", name) if is_growing(stored[0]) else each for each in arrays]
-        dims = order_of(name, stored[0], arrays, channels)
+    if turned(layout.dims or ()):
+        arrays = [each.T if each.ndim == len(arrays) == 2 else each for each in arrays]
+    dims, arrays = placed(name, stored[0], layout.dims, arrays, channels)
     detectors = stored[0].shape[dims.index("detector")] if "detector" in dims else 1
     elements = [StoredSpectra.of(each, dims, number) for each in stored for number in range(detectors)]
     if not arrays:
@@ -112,26 +111,63 @@ def spectra_in(name: str, file: h5py.File, layout: Layout, channels: int | None)
     return elements, places_in(name, arrays, elements[0].points) * factor, unit
 
 
-def order_of(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]], channels: int | None) -> tuple[str, ...]:
-    """The dimensions of spectra: the first order in which there is a position for each.
+def turned(dims: Sequence[str]) -> bool:
+    """Whether a file has the columns of a map before its rows; then so have its positions and times of each point."""
+    return "row" in dims and dims.index("column") < dims.index("row")
+
+
+def placed(
+    name: str, stored: h5py.Dataset, dims: tuple[str, ...] | None, positions: list[NDArray[np.float64]], channels: int | None
+) -> tuple[tuple[str, ...], list[NDArray[np.float64]]]:
+    """The dimensions of spectra, if they are not known, and a position for each, NaN for those that lack one.
+
+    It is the first order in which there is a position for each, or else in which a scan may have ended between the two.
 
     Raises
     ------
     InputError
         No order has as many spectra as there are positions, or there are none and spectra in no map.
     """
-    place, orders, fitting = f"{name}::{stored.name}", ORDERS.get(stored.ndim, []), orders_of(stored, positions, channels)
+    known = [] if dims is None else [dims]
+    fitting = [each for each in known if not positions or fit(positions, points_of(stored.shape, each))]
+    if found := fitting or ([] if known else orders_of(stored, positions, channels)):
+        return found[0], positions
+    check_positions_told(name, stored, positions)
+    for each in known or likely_orders(stored, channels):
+        for longer in lengthened(positions, stored, each):
+            if fit(longer, points_of(stored.shape, each)):
+                warn_of_surplus("positions", positions[-1].shape, longer[-1].shape, name)
+                return each, longer
+    shapes = " and ".join(str(each.shape) for each in positions)
+    raise InputError(
+        f"expected positions of shape ({stored.shape[0]}, 2 to 4), x and y of each spectrum of {name}::{stored.name}, or x and y by two "
+        f"names, got {shapes} for spectra of shape {stored.shape}"
+    )
+
+
+def check_positions_told(name: str, stored: h5py.Dataset, positions: Sequence[NDArray[Any]]) -> None:
+    """Refuse what are no spectra, and spectra that are no map without positions."""
+    place, orders = f"{name}::{stored.name}", ORDERS.get(stored.ndim, [])
     if not orders:
         raise InputError(f"expected spectra (spectrum, energy), or of 3 or 4 dimensions, in {place}, got {stored.shape}")
     if not positions and "row" not in orders[0]:
         raise InputError(f"expected positions of the spectra {stored.shape} in {place}, which are no map of rows and columns: name them")
-    if not fitting:
-        shapes = " and ".join(str(each.shape) for each in positions)
-        raise InputError(
-            f"expected positions of shape ({stored.shape[0]}, 2 to 4), x and y of each spectrum of {place}, or x and y by two names, "
-            f"got {shapes} for spectra of shape {stored.shape}"
-        )
-    return fitting[0]
+
+
+def lengthened(positions: list[NDArray[np.float64]], stored: h5py.Dataset, dims: tuple[str, ...]) -> Iterator[list[NDArray[np.float64]]]:
+    """Positions with NaN for the last spectra, or rows of a map, that lack them, and without those of no spectrum.
+
+    Of spectra of more dimensions that do not grow a list of another length may be of any of these: then only maps of positions are.
+    """
+    points = points_of(stored.shape, dims)
+    if len(points) == 1 and not (stored.ndim == 2 or stored.maxshape[0] is None):
+        return
+    if len({each.shape for each in positions}) == 1:
+        for axis in (0, 1):  # x and y, if they are together, last or first
+            if all(each.shape[axis + 1 : axis + len(points)] == points[1:] and each.ndim > axis for each in positions):
+                yield [as_many(each, points[0], axis) for each in positions]
+    elif len(points) == 2 and all(each.ndim == 1 for each in positions):  # of columns and of rows
+        yield [positions[0], as_many(positions[1], points[0])]
 
 
 def orders_of(stored: h5py.Dataset, positions: Sequence[NDArray[Any]], channels: int | None) -> list[tuple[str, ...]]:
@@ -139,34 +175,26 @@ def orders_of(stored: h5py.Dataset, positions: Sequence[NDArray[Any]], channels:
 
     First those with so many channels, or, where that is not known, with as many as spectra have.
     """
-
-    def unlikely(dims: tuple[str, ...]) -> bool:
-        energies = stored.shape[dims.index("energy")]
-        return bool(energies < FEWEST_CHANNELS if channels is None else energies != channels)
-
-    orders = sorted(ORDERS.get(stored.ndim, []), key=unlikely)
+    orders = likely_orders(stored, channels)
     if not positions:
         return [dims for dims in orders if "row" in dims]
     return [dims for dims in orders if fit(positions, points_of(stored.shape, dims))]
 
 
-def is_growing(stored: h5py.Dataset) -> bool:
-    """Whether spectra are, or were, written one after the other, so that a scan may end or be looked at between two datasets."""
-    return bool(stored.maxshape[0] is None)
+def likely_orders(stored: h5py.Dataset, channels: int | None) -> list[tuple[str, ...]]:
+    """All orders, those with as many energies as there are channels first."""
 
+    def unlikely(dims: tuple[str, ...]) -> bool:
+        energies = stored.shape[dims.index("energy")]
+        return bool(energies < FEWEST_CHANNELS if channels is None else energies != channels)
 
-def as_many(values: NDArray[np.float64], number: int, kind: str, name: str) -> NDArray[np.float64]:
-    """Of each spectrum, or row of them, that there is: NaN for the last ones, if there are too few; those of none are left, aloud."""
-    if len(values) > number:
-        warnings.warn(f"{len(values)} {kind} but {number} spectra, or rows of them, in {name}: only those are used", stacklevel=3)
-    found = np.full((number, *values.shape[1:]), np.nan)
-    found[: len(values)] = values[:number]
-    return found
+    return sorted(ORDERS.get(stored.ndim, []), key=unlikely)
 
 
 def points_of(shape: tuple[int, ...], dims: tuple[str, ...]) -> Points:
     """Number of points, or rows and columns, in spectra of some dimensions."""
-    return tuple(length for length, dim in zip(shape, dims, strict=True) if dim in ("spectrum", "row", "column"))
+    sizes = dict(zip(dims, shape, strict=True))
+    return tuple(sizes[dim] for dim in ("spectrum", "row", "column") if dim in sizes)
 
 
 def fit(positions: Sequence[NDArray[Any]], points: Points) -> bool:
@@ -235,9 +263,22 @@ def times_in(name: str, file: h5py.File, dataset: str, elements: int, spectra: S
     InputError
         Of another shape, or in a unit that is none of times.
     """
-    values, first = seconds_in(name, file, dataset), spectra.points[0]
-    growing = values.ndim > 0 and file[dataset].maxshape[0] is None and len(values) not in (first, elements)
-    return times_of_each(f"{name}::{dataset}", as_many(values, first, "times", name) if growing else values, elements, spectra.points)
+    values = seconds_in(name, file, dataset)
+    if turned(spectra.dims) and values.shape == spectra.points[::-1]:
+        values = values.T
+    fitting = times_of_all(values, elements, spectra.points)
+    warn_of_surplus("times", values.shape, fitting.shape, name)
+    return times_of_each(f"{name}::{dataset}", fitting, elements, spectra.points)
+
+
+def times_of_all(values: NDArray[np.float64], elements: int, points: Points) -> NDArray[np.float64]:
+    """Times with NaN for the last spectra, or rows of a map, that lack them; no element of a detector may lack its own."""
+    shapes = [shape for shape, _ in shapes_of_times(elements, points)]
+    of_elements = {(elements, *points), (elements, prod(points))}
+    if values.shape in shapes:
+        return values
+    longer = [(axis, as_many(values, points[0], axis)) for axis in range(min(values.ndim, 2))]
+    return next((each for axis, each in longer if each.shape in shapes and (each.shape in of_elements) == (axis == 1)), values)
 
 
 def seconds_in(name: str, file: h5py.File, dataset: str) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ file for each read and closes it again.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import prod
 from os import R_OK, access, stat, supports_effective_ids
@@ -199,15 +199,21 @@ class NpyReader:
     version: str
     scanned: Scanned = NO_MAP
     chunk_frames: int = 1
-    lacks: None = None  # a file that is cut short is not opened
+    lacks: None = None  # a file that is cut short is an error
 
     @classmethod
     def open(cls, path: str) -> "NpyReader":
-        version = fingerprint([path])
-        with clear_errors(path):
-            mapped = np.lib.format.open_memmap(path, mode="r")
+        version, mapped = fingerprint([path]), mapped_npy(path)
         check_ndim(mapped.shape, path)
         return cls(path, stack_shape(mapped.shape), mapped.dtype, version, Scanned.of(mapped.shape))
+
+    def next_in_series(self, path: str) -> "NpyReader":
+        """Another file; one that cannot be read is taken to hold as many frames as this one, and is an error when these are read."""
+        try:
+            mapped_npy(path)
+        except InputError:
+            return replace(self, path=path, version=fingerprint([path]))
+        return NpyReader.open(path)
 
     def coords(self) -> Coords:
         return {**self.scanned.numbers()}
@@ -219,8 +225,21 @@ class NpyReader:
         return [self.path]
 
     def read(self, start: int, stop: int) -> Block:
+        mapped = mapped_npy(self.path)
         with clear_errors(self.path):
-            return np.array(np.lib.format.open_memmap(self.path, mode="r").reshape(self.shape)[start:stop])
+            return np.array(mapped.reshape(self.shape)[start:stop])
+
+
+def mapped_npy(path: str) -> Block:
+    """The numbers of a .npy file, mapped into memory.
+
+    Raises
+    ------
+    InputError
+        It is cut short, or damaged where it says what it holds.
+    """
+    with clear_errors(path):
+        return np.lib.format.open_memmap(path, mode="r")
 
 
 def recorded_as(stored: np.dtype[Any], given: np.dtype[Any]) -> dict[str, Any]:

@@ -253,6 +253,22 @@ def fits(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> bool:
     return values.shape == shape
 
 
+def as_many(values: NDArray[np.float64], number: int, axis: int = 0) -> NDArray[np.float64]:
+    """Numbers of each spectrum, or row of them, that there is: NaN for the last ones, if there are too few; those of none are left out."""
+    shape = (*values.shape[:axis], number, *values.shape[axis + 1 :])
+    found = np.full(shape, np.nan)
+    kept = (slice(None),) * axis + (slice(min(number, values.shape[axis])),)
+    found[kept] = values[kept]
+    return found
+
+
+def warn_of_surplus(kind: str, held: tuple[int, ...], used: tuple[int, ...], source: str) -> None:
+    """Say so where there are more numbers than spectra. Spectra that lack some are told together with all that are left out."""
+    if prod(held) > prod(used):
+        number, kept = next((one, other) for one, other in zip(held, used, strict=True) if one != other)
+        warnings.warn(f"{number} {kind} but {kept} spectra, or rows of them, in {source}: only those are used", stacklevel=4)
+
+
 def channel_axis(channels: int) -> tuple[str, NDArray[np.float64], dict[str, str]]:
     """The axis of spectra without a calibration."""
     return ("energy", np.arange(channels, dtype=np.float64), {"units": "channels"})

@@ -12,7 +12,7 @@ from detcal.frames.corrections import ATTRIBUTE
 from detcal.frames.flags import MISSING, RANGE
 from detcal.stores.sources.attributes import own_attributes
 from detcal.stores.sources.hdf5 import Hdf5Reader
-from detcal.stores.sources.hdf5_files import find_dataset, follow, groups_of_entry, holds, target_of
+from detcal.stores.sources.hdf5_files import dims_of, find_dataset, follow, groups_of_entry, holds, target_of
 from detcal.stores.sources.headers import Header, read_header
 from detcal.stores.sources.joined import Joined, check_alike
 from detcal.stores.sources.missing import MissingPart, named
@@ -63,7 +63,8 @@ class Hdf5Series(Around):
         parts = named_parts if listed else at_their_numbers(named_parts)
         total = frames_wanted(file, first.dataset)
         joined = Joined(tuple(with_last(parts, total)))
-        return cls(joined, path, first.dataset, read_header(path, file, first.dataset, joined.shape, joined.dtype))
+        names, entry = dims_of(file[first.dataset]), [*groups_of_entry(file, first.dataset)]
+        return cls(joined, path, first.dataset, read_header(path, file, first.dataset, joined.shape, joined.dtype, names, entry))
 
     def __dask_tokenize__(self) -> str:
         return repr(self)
@@ -90,7 +91,7 @@ def part_of(path: str, file: h5py.File, name: str) -> Hdf5Reader | None:
     found = follow(file, name)
     if isinstance(found, h5py.Group):
         find_dataset(path, file, name)  # which says what there is in place of a group
-    return None if found is None else Hdf5Reader.of(path, name, found)
+    return None if found is None else Hdf5Reader.of(path, name, found, dims_of(found))
 
 
 def check_say_the_same(path: str, file: h5py.File, names: list[str]) -> None:

@@ -49,8 +49,15 @@ def store_at(url: str) -> FsspecStore:
     Raises
     ------
     InputError
-        What fsspec needs for it is not installed; nobody answers; or what is there is no zarr store.
+        Of a protocol that fsspec does not know; what it needs for one is not installed; nobody answers; or what is there is no zarr store.
     """
+    from fsspec import available_protocols
+
+    protocol = url.partition("://")[0].lower()
+    if protocol not in available_protocols():
+        raise InputError(
+            f"cannot read {url}: {protocol}:// is unknown; expected a path, or a URL that begins with http://, https:// or s3://, say"
+        )
     try:
         options = {"client_kwargs": {"timeout": http_timeout()}} if url.lower().startswith("http") else {}
         store = Answers.from_url(url, options, read_only=True)

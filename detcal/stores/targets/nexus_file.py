@@ -35,6 +35,7 @@ UNITS = {
 def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
     """NeXus: an NXdata group for each variable, the first one the default plot; a distortion map also as an NXdetector,
     frames with rotation angles also as NXtomo, one profile over q also as NXcanSAS."""
+    calibration = "detcal_type" in dataset.attrs
     with open_new(path) as file:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
@@ -44,7 +45,7 @@ def export_hdf5(dataset: xr.Dataset, path: Path) -> None:
             axes = [axis_of(variable, str(dim)) for dim in variable.dims]
             group.attrs.update({"NX_class": "NXdata", "signal": str(name), "axes": axes})
             for member in (variable, *variable.coords.values()):
-                add_dataset(group, member)
+                add_dataset(group, member, checksums=calibration)
         for name, errors, power in ERRORS:
             if name in dataset and errors in dataset and dataset[name].dims == dataset[errors].dims:
                 add_errors(entry, name, dataset[errors], power)
@@ -112,10 +113,14 @@ class FileToClose:
             raise
 
 
-def add_dataset(group: h5py.Group, variable: xr.DataArray) -> None:
-    """A variable and its attributes; times as text too."""
+def add_dataset(group: h5py.Group, variable: xr.DataArray, *, checksums: bool) -> None:
+    """A variable and its attributes; times as text too.
+
+    Checksums need chunks, and writing takes more than twice the time: they are for calibrations, on which all results rest.
+    """
     number = variable.dtype.kind in NUMBERS
-    stored = group.create_dataset(str(variable.name), variable.shape, variable.dtype if number else h5py.string_dtype())
+    checked = {"fletcher32": True} if checksums and number and variable.ndim and variable.size else {}
+    stored = group.create_dataset(str(variable.name), variable.shape, variable.dtype if number else h5py.string_dtype(), **checked)
     stored.attrs.update({**plain_attributes(variable.attrs | known_units(variable)), DIMS_MARK: [str(dim) for dim in variable.dims]})
     if variable.dtype.kind == "M":
         stored.attrs[TYPE_MARK] = str(variable.dtype)

@@ -34,7 +34,7 @@ from detcal.stores.sources.nexus import holds_calibration, load_hdf5, written_by
 from detcal.stores.sources.readers import check_readable, clear_errors
 from detcal.stores.sources.zarr_data import attributes_of, check_metadata
 from detcal.stores.sources.zarr_reader import load_zarr
-from detcal.stores.sources.zarr_zip import ZIP, is_zip, pack
+from detcal.stores.sources.zarr_zip import ZIP, is_store, is_zip, pack
 from detcal.stores.targets.cubes import export_raw
 from detcal.stores.targets.exports import EXPORTERS, Exporter
 from detcal.stores.targets.replacing import (
@@ -297,7 +297,7 @@ def load(path: str | PathLike[str]) -> Any:
         return read_npz(str(found))
     if found.suffix.lower() in SUFFIXES:
         return read_coefficients(str(found))
-    store = is_zarr_store(found) or is_zip(found)
+    store = is_zarr_store(found) or (found.is_file() and is_store(str(found)))
     if not store and not h5py.is_hdf5(found):
         raise InputError(f"expected a zarr store or an HDF5 file that detcal wrote, got {path}")
     if not store and not written_by_detcal(str(found)) and holds_detector(str(found)):

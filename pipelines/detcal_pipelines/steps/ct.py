@@ -74,7 +74,7 @@ class Crop(Step[None]):
     keeps_raw = True
     ready_recipe = ReadyRecipe("From frames to a part of each.", "ct.h5", "cropped.zarr", writes="as the frames (frame, y, x)")
 
-    region: str = Field(description='rows and columns that are kept, "y0:y1, x0:x1"', examples=["0:20, 0:30"])
+    region: str = Field(description='rows and columns that are kept, "y0:y1, x0:x1"; below 0 from the end', examples=["0:20, 0:30"])
 
     def prepare(self) -> None:
         """Nothing."""
