@@ -141,7 +141,9 @@ def test_an_attenuation_that_is_not_the_files_is_told(tmp_path):
     stays, leaves = (attenuation_per_m("CdTe", 24.7968397, absorption=kind) for kind in ("energy", "total"))
     for given in (stays, leaves):
         build_psf(PLANE, frames=frames, attenuation_per_m=given)  # warnings are errors here
-    with pytest.warns(UserWarning, match=rf"^attenuation_per_m = 900 is taken, as given, though .* CdTe 750 µm, of which it is {leaves:.4g}"):
+    with pytest.warns(
+        UserWarning, match=rf"^attenuation_per_m = 900 is taken, as given, though .* CdTe 750 µm, of which it is {leaves:.4g}"
+    ):
         assert build_psf(PLANE, frames=frames, attenuation_per_m=900.0).attenuation_per_m == 900
 
 

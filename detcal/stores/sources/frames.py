@@ -222,7 +222,7 @@ def chosen(reader: Reader, source: str, frames: Choice | None, length: int) -> R
 def frame_numbers(
     path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None, newest: Newest = False
 ) -> tuple[NDArray[np.int64], int]:
-    """The numbers, in their stack, of the frames that `open_frames` takes, and how many that has; what lies apart by its role is such a stack."""
+    """The numbers, in their stack, of the frames that `open_frames` takes, and how many that has: what lies apart by its role is one."""
     reader, source = open_reader(path, dataset)
     length = frames_there(reader, newest, source) if newest else reader.shape[0]
     choice = "projections" if frames is None and find_key(reader) is not None else frames

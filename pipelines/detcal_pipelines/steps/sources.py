@@ -160,7 +160,8 @@ class FramesOfRecipe(NamedTuple):
         return Path(path).resolve() in {Path(file).resolve() for file in find_paths(self.path)}
 
 
-INPUT: ContextVar[FramesOfRecipe] = ContextVar("detcal_input", default=FramesOfRecipe())
+NO_FRAMES = FramesOfRecipe()
+INPUT: ContextVar[FramesOfRecipe] = ContextVar("detcal_input", default=NO_FRAMES)
 
 
 @contextmanager
@@ -245,7 +246,9 @@ class FactorsSource(ArraySource):
         values, of_recipe = super().open(), INPUT.get()
         choice = None if self.frames is None else parse_frames(self.frames)
         if isinstance(choice, str):
-            raise InputError(f"expected frames of {self.dataset} in {self.path} by their numbers, got {choice!r}: an array has no image_key")
+            raise InputError(
+                f"expected frames of {self.dataset} in {self.path} by their numbers, got {choice!r}: an array has no image_key"
+            )
         if choice is not None:
             runs = runs_of(choice, values.size, f"{self.dataset} of {self.path}")
             return values.ravel()[np.concatenate([list(run) for run in runs])]
