@@ -90,8 +90,9 @@ def known_material(material: Any) -> str:
 
 
 def is_positive(value: Any) -> bool:
-    """Whether it is a number, and one that is positive and finite."""
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and 0 < float(value) < np.inf
+    """Whether it is a number, of numpy's too, and one that is positive and finite."""
+    array = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    return (array or isinstance(value, Real)) and not isinstance(value, bool | np.bool_) and 0 < float(value) < np.inf
 
 
 def from_table(material: SensorMaterial, energy_kev: float, absorption: str, density_g_cm3: float | None) -> float:

@@ -121,7 +121,7 @@ def opened(path: PathOrName, dataset: Datasets) -> tuple[xr.DataArray, dict[str,
     }
     counts = [f"{len(stack)} {role}" for role, stack in found.items() if role != "projections"]
     frames = found["projections"] if "projections" in found else frames_of_map(open_frames(path, dataset, chunks={"frame": 1}))
-    return frames, {"beside them": ", ".join(counts) or "neither darks nor flats that the file tells from frames"}
+    return frames, {"beside them": ", ".join(counts) or "no darks or flats that the file names as such"}
 
 
 def few(length: int, frame_bytes: int) -> NDArray[np.int64]:

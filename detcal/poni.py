@@ -1,10 +1,12 @@
 """Reading .poni files, which say where a detector stands, and what pyFAI knows of its frames."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from os import PathLike, path
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -29,6 +31,7 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
         raise InputError(f"no such file: {file}")
     if path.isdir(file):
         raise InputError(f"cannot read {file} as a .poni file: it is a folder")
+    check_sensor(file)
     place = {"Distance": "dist", "Poni1": "poni1", "Poni2": "poni2", "Rot1": "rot1", "Rot2": "rot2", "Rot3": "rot3"}
     found = kind(**dict.fromkeys(place.values(), np.nan))
     found.auto_gc = False  # pyFAI would look through all objects of the process for garbage, which takes longer than the file
@@ -43,6 +46,39 @@ def read_poni(file: str | PathLike[str], kind: Any = Geometry) -> Any:
     if found.detector.shape is not None:
         check_pixels(found.detector.shape, f"a detector in {file}")
     return found
+
+
+def check_sensor(file: str | PathLike[str]) -> None:
+    """Raise if the file says of its detector's sensor what pyFAI would trip over.
+
+    Raises
+    ------
+    InputError
+        A sensor without a material, or with a thickness that is no number.
+    """
+    for sensor in sensors_in(Path(file).read_text(errors="replace")):
+        if "material" not in sensor:
+            raise InputError(
+                f"expected a material of the sensor in the Detector_config of {file}, got {json.dumps(sensor)}: add it, as "
+                '"material": "Si", or null where it is not known'
+            )
+        thickness = sensor.get("thickness")
+        if not (thickness is None or isinstance(thickness, int | float)):
+            raise InputError(f"expected the thickness in m of the sensor in the Detector_config of {file} as a number, got {thickness!r}")
+
+
+def sensors_in(text: str) -> Iterator[dict[str, Any]]:
+    """The sensors that a .poni file names: JSON as a whole, or lines "Detector_config: JSON"."""
+    lines = re.findall(r"(?im)^\s*detector_config\s*:(.*)$", text)
+    for written in [text, *lines]:
+        try:
+            found = json.loads(written)
+        except ValueError:  # lines, or none: pyFAI says what is wrong with them
+            continue
+        config = found.get("detector_config", found) if isinstance(found, dict) else None
+        sensor = config.get("sensor") if isinstance(config, dict) else None
+        if isinstance(sensor, dict):
+            yield sensor
 
 
 @contextmanager

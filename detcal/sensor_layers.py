@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from pyFAI.geometry import Geometry
 
@@ -12,11 +13,14 @@ from detcal.attenuation import is_positive, known_material
 from detcal.errors import InputError
 from detcal.poni import KEV_M, energy_of
 
+Absorption = Literal["total", "energy"]
+
 SAME_THICKNESS_M = 1e-6  # as pyFAI compares sensors
 SAME_ENERGY = 2e-3  # relative
 THICKNESSES_M = 1e-7, 0.05  # of what a sensor may be: other numbers are in other units
 ATTENUATIONS_PER_M = 1e-3, 1e8
 ENERGIES_KEV = 0.05, 2000.0
+SAME_ATTENUATION = 0.2  # relative: by so much tables of µ_en differ between their points
 
 
 class Layer(NamedTuple):
@@ -57,7 +61,7 @@ def find_layer(
     geometry: Any,
     given: Layer,
     energy_kev: float | None = None,
-    absorption: Literal["total", "energy"] = "total",
+    absorption: Absorption = "total",
     density_g_cm3: float | None = None,
     said: Mapping[Any, Any] | None = None,
 ) -> tuple[float, float]:
@@ -89,7 +93,7 @@ def find_layer(
             problems.append("the geometry has no wavelength: give energy_kev, or attenuation_per_m")
     if problems:
         raise InputError("; ".join(problems))
-    warn_if_overruled(given, known, energy_kev, geometry, file)
+    warn_if_overruled(given, known, energy_kev, geometry, file, density_g_cm3)
     if layer.attenuation_per_m is None and layer.material is not None and energy is not None:
         found = find_attenuation(layer.material, energy, absorption=absorption, density_g_cm3=density_g_cm3)
         layer = layer._replace(attenuation_per_m=found)
@@ -107,7 +111,9 @@ def within(value: Any, name: str, limits: tuple[float, float]) -> float:
     return float(value)
 
 
-def warn_if_overruled(given: Layer, known: list[Layer], energy_kev: float | None, geometry: Any, file: Mapping[Any, Any]) -> None:
+def warn_if_overruled(
+    given: Layer, known: list[Layer], energy_kev: float | None, geometry: Any, file: Mapping[Any, Any], density_g_cm3: float | None
+) -> None:
     """Say so if what is given is not what the geometry, its detector or the frames' file says."""
     others = []
     if known and not any(layer.may_be(given) for layer in known):
@@ -117,8 +123,24 @@ def warn_if_overruled(given: Layer, known: list[Layer], energy_kev: float | None
     stated = KEV_M / wavelength if wavelength is not None and wavelength > 0 else energy_in(file)
     if energy_kev is not None and stated is not None and abs(energy_kev / stated - 1) > SAME_ENERGY:
         others.append((f"{energy_kev:.5g} keV", f"the geometry, or the frames' file, has {stated:.5g} keV"))
+    absorbs = attenuations_of(given, known, stated if energy_kev is None else energy_kev, density_g_cm3)
+    mu = given.attenuation_per_m
+    if mu is not None and absorbs and not min(absorbs) * (1 - SAME_ATTENUATION) <= mu <= max(absorbs) * (1 + SAME_ATTENUATION):
+        others.append((f"attenuation_per_m = {mu:.4g}", f"{describe(known, geometry)}, of which it is {max(absorbs):.4g}"))
     for taken, instead in others:
         warnings.warn(f"{taken} is taken, as given, though {instead}", stacklevel=4)
+
+
+def attenuations_of(given: Layer, known: list[Layer], energy_kev: float | None, density_g_cm3: float | None) -> list[float]:
+    """What the sensors that it may be absorb, in 1/m: by all that leaves the beam, and by the energy that stays, which callers may mean as
+    well; as far as there are tables of it."""
+    fitting = [layer for layer in known if layer.may_be(given)]
+    found = [layer.attenuation_per_m for layer in fitting if layer.attenuation_per_m is not None]
+    for material in {layer.material for layer in fitting} - {None}:
+        for absorption in get_args(Absorption) if energy_kev is not None else ():
+            with suppress(InputError):
+                found.append(find_attenuation(material, energy_kev, absorption=absorption, density_g_cm3=density_g_cm3))
+    return found
 
 
 def energy_in(attrs: Mapping[Any, Any]) -> float | None:

@@ -43,7 +43,8 @@ def quantile_filter(
     -------
     Dataset (frame, radial), or (frame, azimuthal, radial)
         intensity, and count, the number of pixels with a reading. In a ring without any NaN and 0.
-        With errors also sem, the standard error, by the values about a quantile, or by what lies between the two; and std, the standard
+        With errors also sem, the standard error, by the values about a quantile (of whole counts, of which many are equal, as if each
+        were spread over its unit: the quantile itself goes in steps), or by what lies between the two; and std, the standard
         deviation of a pixel, half of the distance between the quantiles 15.9 % and 84.1 %. NaN of a single pixel; sem of the quantiles 0
         and 1 too.
 

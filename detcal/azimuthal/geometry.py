@@ -81,7 +81,8 @@ def build_bins(
         Smallest and largest radius. Rings have the same pixels as in any wider range. By numpy.histogram's rule a ring has its lower edge,
         the last one its upper edge too. Rings without a pixel are empty: NaN, and count 0.
     azimuth_range : degrees, optional
-        Smallest and largest azimuth, of up to a whole turn: (-180, 180), (0, 360), (-5, 355), … By the same rule.
+        Smallest and largest azimuth, of up to a whole turn: (-180, 180), (0, 360), (-5, 355), … A part has its
+        lower edge, the last one its upper edge too.
     polarization : −1 … 1, optional
         Polarisation factor, 1 for a beam that is polarised horizontally.
     solid_angle

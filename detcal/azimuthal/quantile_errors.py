@@ -6,8 +6,10 @@ of the values with what lies beyond drawn to the quantiles (winsorized), over (b
 Huber, Robust Statistics, 1981, section 3.3). The standard deviation of a reading is half of the distance of the quantiles that, of normal
 values, lie one standard deviation from the median.
 
-Between values quantiles lie on straight lines, each value at the middle of its weight. Equal values share theirs evenly, so that no result
-depends on their order.
+Between different values quantiles lie on straight lines, each at the middle of the weight of all that are equal to it, as in the mid-
+distribution function (Ma, Genton and Parzen, Ann. Inst. Stat. Math. 63, 227, 2011): whole counts, of which many are equal, would else have
+errors that are steps of a count, or none. Of these it is the error of a quantile with each count spread over its unit. The quantile that is
+given is a whole count, and scatters in steps: by less, or not at all, where it is far from the next one, by up to half a step between two.
 """
 
 import math
@@ -40,72 +42,54 @@ def count_and_weigh(values, entries, sums):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def look_around(values, found, near, counts):  # type: ignore[no-untyped-def]
-    """Around the value x = found[0] of each lane: near (3, lane) the next one below, x, and the next one above, infinite if there is none;
-    and how many are x, counts (1, lane)."""
-    part, one, nothing, lowest, highest = (
-        np.empty((1, LANES), np.float32),
-        splat(np.float32(1)),
-        splat(np.float32(0)),
-        splat(-ENDLESS),
-        splat(ENDLESS),
-    )
+def look_around(values, found, near):  # type: ignore[no-untyped-def]
+    """Around the value x = found[0] of each lane: near (3, lane) the next one below, x, and the next one above; infinite: none."""
+    lowest, highest = splat(-ENDLESS), splat(ENDLESS)
     for lane in range(LANES):
         near[1, lane] = found[0, lane]
         near[0, lane] = np.nextafter(near[1, lane], -ENDLESS)
     under, here = load(near, 0), load(near, 1)
     below, above = lowest, highest
-    counts[:] = 0
-    for start in range(0, len(values), ROWS_A_SUM):
-        count = nothing
-        for k in range(start, min(len(values), start + ROWS_A_SUM)):
-            value = load(values, k)
-            below = larger(where_up_to(value, under, value, lowest), below)
-            above = smaller(where_up_to(value, here, highest, value), above)
-            count = count + where_between(value, here, here, one, nothing)
-        store(part, 0, count)
-        add_to(counts, part)
+    for k in range(len(values)):
+        value = load(values, k)
+        below = larger(where_up_to(value, under, value, lowest), below)
+        above = smaller(where_up_to(value, here, highest, value), above)
     store(near, 0, below)
     store(near, 2, above)
 
 
 @exact_kernel
 def weigh_around(values, entries, near, sums):  # type: ignore[no-untyped-def]
-    """How many values there are of the next one below and the next one above, and their weights: sums (4, lane)."""
-    part, one, nothing = np.empty((4, LANES), np.float32), splat(np.float32(1)), splat(np.float32(0))
+    """The weights of all that are equal to the next one below, and to the next one above: sums (2, lane)."""
+    part, nothing = np.empty((2, LANES), np.float32), splat(np.float32(0))
     below, above = load(near, 0), load(near, 2)
     sums[:] = 0
     for start in range(0, len(values), ROWS_A_SUM):
-        lower = higher = weight_below = weight_above = nothing
+        weight_below = weight_above = nothing
         for k in range(start, min(len(values), start + ROWS_A_SUM)):
             value, weight = load(values, k), row_of(entries.weights, k)
-            lower = lower + where_between(value, below, below, one, nothing)
-            higher = higher + where_between(value, above, above, one, nothing)
             weight_below = weight_below + where_between(value, below, below, weight, nothing)
             weight_above = weight_above + where_between(value, above, above, weight, nothing)
-        store(part, 0, lower)
-        store(part, 1, higher)
-        store(part, 2, weight_below)
-        store(part, 3, weight_above)
+        store(part, 0, weight_below)
+        store(part, 1, weight_above)
         add_to(sums, part)
 
 
 @exact_kernel
 def place_between(values, entries, found, place):  # type: ignore[no-untyped-def]
     """From what `find_quantiles` found, in each lane where the straight lines come to its part of all: place (lane,)."""
-    near, counts, sums = np.empty((3, LANES), np.float32), np.empty((1, LANES)), np.empty((4, LANES))
-    look_around(values, found, near, counts)
+    near, sums = np.empty((3, LANES), np.float32), np.empty((2, LANES))
+    look_around(values, found, near)
     weigh_around(values, entries, near, sums)
     for lane in range(LANES):
         x, below, up_to, wanted = near[1, lane], found[1, lane], found[2, lane], found[3, lane]
-        half = 0.5 * (up_to - below) / counts[0, lane]
+        half = 0.5 * (up_to - below)
+        middle = below + half
         place[lane] = x
-        if wanted < below + half and sums[0, lane] > 0:
-            step = half + 0.5 * sums[2, lane] / sums[0, lane]
-            place[lane] -= (x - float(near[0, lane])) * (below + half - wanted) / step
-        elif wanted > up_to - half and sums[1, lane] > 0:
-            step = half + 0.5 * sums[3, lane] / sums[1, lane]
-            place[lane] += (float(near[2, lane]) - x) * (wanted - up_to + half) / step
+        if wanted < middle and sums[0, lane] > 0:
+            place[lane] -= (x - float(near[0, lane])) * (middle - wanted) / (half + 0.5 * sums[0, lane])
+        elif wanted > middle and sums[1, lane] > 0:
+            place[lane] += (float(near[2, lane]) - x) * (wanted - middle) / (half + 0.5 * sums[1, lane])
 
 
 @exact_kernel

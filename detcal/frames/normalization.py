@@ -38,7 +38,7 @@ def factors_of(frames: xr.DataArray, given: Any, what: str = "frames", option: s
     named = isinstance(given, str)
     if named and given not in frames.coords and not isinstance(frames.attrs.get(given), int | float | np.number):
         known = ", ".join(map(str, frames.coords)) or "none"
-        read = "; a dataset is read by get_array(path, dataset), in a recipe by { path, dataset }" if "/" in given else ""
+        read = "; a dataset is read by get_array(path, dataset), in a recipe by { path, dataset, frames }" if "/" in given else ""
         raise InputError(f"expected a coordinate of the {what} as {option}, got {given!r}: they have {known}{read}")
     if not named and option in frames.coords:
         raise InputError(f"expected {what} without a coordinate {option}, beside a {option} that is given: rename it, or give its name")
@@ -52,7 +52,10 @@ def factors_of(frames: xr.DataArray, given: Any, what: str = "frames", option: s
         numbers = np.full(len(frames), numbers)
     if numbers.shape != (len(frames),):
         each = f"{len(frames)} {what}" + (f", {of_map} of a map" if of_map else "")
-        raise InputError(f"expected a {option} for each of the {each}, or one for all, got {numbers.shape} numbers")
+        raise InputError(
+            f"expected a {option} for each of the {each}, or one for all, got {numbers.shape} numbers: in a recipe "
+            "{ path, dataset, frames } chooses some"
+        )
     numbers = numbers.astype(float)
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
     if bad.size:

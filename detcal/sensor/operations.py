@@ -86,9 +86,9 @@ def deconvolve(
     -----
     UserWarning
         As frames are computed: if pixels of a block's first frame are hot, that is record many counts of which others have not their
-        share, with their number, and how many others these spoil, how far away; once a matrix, if the exact solution amplifies noise
-        more than tenfold somewhere; if frames end at the largest number of iterations, unless a caller asked for so many and for no
-        tolerance.
+        share, with their number, and how many others these spoil, how far away; once a matrix, if the exact solution, to which "lsmr" comes
+        near, amplifies noise more than tenfold somewhere, and what the rounding to float32 alone makes of that, if it is over 0.1 %; if
+        frames end at the largest number of iterations, unless a caller asked for so many and for no tolerance.
 
     Notes
     -----
@@ -124,7 +124,7 @@ def deconvolve(
         ),
     }  # fmt: skip
     shared = {"matrix": psf.in_memory, "valid": valid, "dummy": dummy}
-    if method == "direct":
+    if method in ("direct", "lsmr"):
         shared["warned"] = psf.warned_of_noise.lazily()
     attrs = attributes_of(stack, {"units": "counts", "method": method}, done=("parallax", "efficiency"), dummy=dummy)
     if method != "direct":

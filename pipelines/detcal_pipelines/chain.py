@@ -22,7 +22,7 @@ from detcal.stores.sources.frames import WHOLE
 from detcal_pipelines.copying import Copy
 from detcal_pipelines.recipe import Recipe
 from detcal_pipelines.steps.registry import package_of
-from detcal_pipelines.steps.sources import DarkSource, FlatSource, modified_times, taken_with
+from detcal_pipelines.steps.sources import NO_FRAMES, DarkSource, FlatSource, FramesOfRecipe, modified_times, taken_with
 from detcal_pipelines.steps.step import Step
 
 KEPT = 8  # things that steps have prepared: matrices of a few steps
@@ -62,8 +62,9 @@ def stages_of(recipe: Recipe, data: Any, depth: int | None, begun: int) -> list[
     stages: list[Stage] = []
     raw = None if recipe.input is None else data
     flags = {} if raw is None else {name: raw.attrs[name] for name in FLAGS if name in raw.attrs}
+    of_recipe = NO_FRAMES if recipe.input is None else FramesOfRecipe(raw, recipe.input.path, recipe.input.numbers)
     for step in recipe.steps:
-        with named(step), taken_with(raw):
+        with named(step), taken_with(of_recipe):
             suited = step.for_data(data)
             ready = prepared(suited, str(flags) if takes_flags(suited) else "")
             placed = suited.in_blocks(depth, begun)

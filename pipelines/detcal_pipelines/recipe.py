@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     ByteSize,
@@ -26,7 +28,7 @@ from pydantic_core import PydanticCustomError
 from detcal.errors import InputError, RecipeError
 from detcal.frames.maps import frames_of_map
 from detcal.frames.selection import as_written
-from detcal.stores import open_frames, roles_beside
+from detcal.stores import frame_numbers, open_frames, roles_beside
 from detcal.stores.damage import Guard, guarding
 from detcal_pipelines.mistakes import describe_mistakes
 from detcal_pipelines.steps.registry import UnknownStep, find_step, step_names
@@ -116,6 +118,10 @@ class Input(Table):
         examples=[-1],
     )
     valid_range: Ends | None = Field(None, description="(low, high): what is outside is no reading", examples=[[0.0, 60000.0]])
+
+    def numbers(self) -> tuple[NDArray[np.int64], int]:
+        """The numbers of the frames in their stack, and how many it has."""
+        return frame_numbers(self.path, self.dataset, self.frames, self.newest)
 
     def open(self, blocks: Mapping[str, int] | None) -> xr.DataArray:
         """The frames, lazily, in blocks of so many frames or rows, as `open_frames` cuts them; those of a map one after the other."""

@@ -99,7 +99,7 @@ def test_sums_of_two_runs_are_those_of_both_detectors_halves():
         ([1, 2], r"expected a normalization for each of the 3 frames, or one for all, got \(2,\) numbers"),
         (np.ones((3, 1)), r"got \(3, 1\) numbers"),
         ("monitor", "expected a coordinate of the frames as normalization, got 'monitor': they have time"),
-        ("/entry/monitor", r"they have time; a dataset is read by get_array\(path, dataset\), in a recipe by { path, dataset }"),
+        ("/entry/monitor", r"they have time; a dataset is read by get_array\(path, dataset\), in a recipe by { path, dataset, frames }"),
         ("time", "expected numbers as normalization, got <U1 'time'"),
         ([True, True, True], "expected numbers as normalization, got bool"),
     ],

@@ -63,6 +63,20 @@ def test_errors_are_what_frames_scatter_by(quantiles):
     np.testing.assert_allclose(found["std"].mean("frame"), 4, rtol=0.02)
 
 
+@pytest.mark.parametrize("mean", [1, 5, 50])
+def test_errors_of_whole_counts_are_what_their_medians_between_counts_scatter_by(mean):
+    """Rings of equal pixels, in which many counts are equal: what medians scatter by of the same frames, each count spread evenly over its
+    unit, as numpy has it. Whole numbers as medians are have no errors of their own but steps."""
+    rng = np.random.default_rng(3)
+    bins = make_bins(np.arange(1200).reshape(30, 40) // 300)
+    frames = rng.poisson(mean, (400, 30, 40))
+    found = median_filter(frames.astype(np.float32), bins, errors=True).compute()
+    medians = np.median((frames + rng.uniform(-0.5, 0.5, frames.shape)).reshape(400, 4, 300), axis=-1)
+    np.testing.assert_allclose(found.sem.mean("frame"), medians.std(0).mean(), rtol=0.15)
+    assert float(found.sem.std() / found.sem.mean()) < 0.3
+    np.testing.assert_allclose(found["std"].mean("frame"), frames.std(), rtol=0.15)
+
+
 def test_the_error_of_a_median_is_a_quarter_above_that_of_the_mean():
     """√(π/2) times, of normal noise; and outliers do not move it."""
     rng = np.random.default_rng(1)

@@ -4,11 +4,11 @@ import numpy as np
 
 
 def quantile(intensity, weight, wanted):
-    """Straight lines between values, each at the middle of its weight; equal values share theirs evenly."""
-    values, place, number = np.unique(intensity, return_inverse=True, return_counts=True)
-    shared = np.repeat(np.bincount(place, weight) / number, number)
+    """Straight lines between different values, each at the middle of the weight of all that are equal to it."""
+    values, place = np.unique(intensity, return_inverse=True)
+    shared = np.bincount(place, weight)
     ends = np.cumsum(shared)
-    return np.interp(wanted, (ends - shared / 2) / ends[-1], np.repeat(values, number))
+    return np.interp(wanted, (ends - shared / 2) / ends[-1], values)
 
 
 def errors(intensity, share, norm, low, high):

@@ -1,5 +1,7 @@
 """Monitors, free regions and exposures: what makes one frame brighter than another, beside the sample."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from detcal_pipelines.template import render
 
 from detcal import open_frames, save
 from detcal.errors import InputError
+from detcal.frames.selection import parse_frames
 from detcal.response import Response, correct_response
-from tests.pipelines.commands import change, detcal
+from tests.pipelines.commands import change, detcal, fails
 
 FRAMES, SHAPE = 12, (20, 30)
 BEAM = np.linspace(1, 0.7, FRAMES)
@@ -156,6 +159,45 @@ def folder(tmp_path):
     text = render("correct_response").replace('response = "', '# response = "').replace('dark = "dark.h5"', "dark = 100")
     (tmp_path / "r.toml").write_text(text.replace('"ct.h5"', '"ct.h5"\ndataset = "data"'))
     return tmp_path
+
+
+@pytest.mark.parametrize("frames", ["2:6", "::-1", [7, 0]])
+@pytest.mark.parametrize("named", [False, True])
+def test_the_monitor_of_frames_that_are_chosen(folder, frames, named):
+    """Of their own file, as they are chosen there; or as the table says, of whatever file."""
+    written = f'"{frames}"' if isinstance(frames, str) else f"{frames}"
+    change(folder, "r.toml", 'dataset = "data"', f'dataset = "data"\nframes = {written}')
+    name = "monitor.h5" if named else "ct.h5"
+    with h5py.File(folder / name, "a") as file:
+        file["beside"] = BEAM
+    chosen = f", frames = {written}" if named else ""
+    change(folder, "r.toml", '# normalization = "0:50, 0:2000"', f'normalization = {{ path = "{name}", dataset = "beside"{chosen} }}')
+    detcal(folder, "run", "r.toml", "--workers", "2")
+    wanted = BEAM[parse_frames(frames) if isinstance(frames, str) else frames]
+    np.testing.assert_allclose(xr.open_zarr(folder / "corrected.zarr").normalization, wanted)
+
+
+def test_numbers_for_the_frames_that_are_chosen_alone_stay(folder):
+    change(folder, "r.toml", 'dataset = "data"', 'dataset = "data"\nframes = "2:6"')
+    with h5py.File(folder / "ct.h5", "a") as file:
+        file["four"] = BEAM[2:6]
+    change(folder, "r.toml", '# normalization = "0:50, 0:2000"', 'normalization = { path = "ct.h5", dataset = "four" }')
+    detcal(folder, "run", "r.toml", "--workers", "2")
+    np.testing.assert_allclose(xr.open_zarr(folder / "corrected.zarr").normalization, BEAM[2:6])
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        ('"darks"', "expected frames of monitor in .*ct.h5 by their numbers, got 'darks': an array has no image_key"),
+        ("[3, 12]", "expected frames from 0 to 11, as monitor of .*ct.h5 has, got 12"),
+        ('"0:3"', "a normalization for each of the 12 frames, or one for all, got \\(3,\\) numbers: in a recipe { path, dataset, frames }"),
+    ],
+)
+def test_frames_of_a_monitor_that_there_are_not(folder, frames, said):
+    table = f'{{ path = "ct.h5", dataset = "monitor", frames = {frames} }}'
+    change(folder, "r.toml", '# normalization = "0:50, 0:2000"', f"normalization = {table}")
+    assert re.search(said, fails(folder, "check", "r.toml"))
 
 
 @pytest.mark.parametrize("given", ['"0:10, 0:30"', '{ path = "ct.h5", dataset = "monitor" }'])

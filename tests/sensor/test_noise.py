@@ -1,5 +1,6 @@
 """Variances of exact solutions, and how much noise they amplify."""
 
+import re
 from dataclasses import replace
 
 import dask.array as da
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from detcal.sensor import build_psf, deconvolve
+from detcal.sensor import PlanarGeometry, build_psf, deconvolve
 from tests.reference import sensor as reference
 from tests.sensor.blurs import (
     HARSH,
@@ -161,7 +162,7 @@ def test_noise_beyond_all_numbers_is_infinite():
 
 
 @pytest.mark.parametrize("name", HARSH)
-def test_direct_warns_once_of_amplified_noise_and_the_smooth_methods_do_not(name):
+def test_exact_solutions_warn_once_of_amplified_noise_and_the_smooth_methods_do_not(name):
     psf = replace(psf_of(name))
     amplification = psf.conditioning.noise_amplification
     assert amplification > 10
@@ -171,6 +172,23 @@ def test_direct_warns_once_of_amplified_noise_and_the_smooth_methods_do_not(name
     deconvolve(frames_of(psf), psf, method="direct").compute()  # warnings are errors here
     for method in ("auto", "lsmr", "mlem"):
         deconvolve(frames_of(psf), psf, method=method, max_iterations=1).compute()
+    with pytest.warns(UserWarning, match=rf"amplifies noise {amplification:.3g} times.*auto") as caught:
+        deconvolve(frames_of(psf), replace(psf), method="lsmr", max_iterations=1).compute()
+    assert len(caught) == 1
+    for method in ("auto", "mlem"):
+        deconvolve(frames_of(psf), replace(psf), method=method, max_iterations=1).compute()
+
+
+def test_errors_by_rounding_alone_are_told_as_large_as_they_are():
+    """Uniform light without noise, at 25° to 34°: the readings are exact but for their last digit as float32."""
+    distance, pitch, shape = 0.2, 172e-6, (60, 240)
+    oblique = PlanarGeometry(shape, (pitch, pitch), distance, (30 * pitch, -distance * np.tan(np.deg2rad(25))))
+    psf = build_psf(oblique, thickness_m=1e-3, material="Si", energy_kev=20.0)
+    with pytest.warns(UserWarning, match="rounding to float32 alone make errors of about") as caught:
+        found = deconvolve(psf.apply(np.ones((1, *shape))), psf, method="direct").compute()
+    told = float(re.search(r"about ([0-9.]+)%", str(caught[0].message)).group(1)) / 100
+    assert told / 3 < float(abs(found - 1).max()) < 3 * told
+    np.testing.assert_allclose(deconvolve(psf.apply(np.ones((1, *shape))), psf), 1, rtol=1e-5)
 
 
 def test_direct_does_not_warn_of_noise_that_is_little_amplified():

@@ -1,5 +1,8 @@
 """The sensor is that which the geometry, its detector or the frames' file states; who overrules them is told so."""
 
+import json
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from pyFAI.detectors.sensors import SensorConfig
 from pyFAI.geometry import Geometry
 
 import detcal
+from detcal.azimuthal import build_bins
 from detcal.sensor import PlanarGeometry, attenuation_per_m, build_psf, deconvolve
 from tests.sensor.geometries import refused
 
@@ -129,6 +133,50 @@ def test_who_overrules_a_file_is_told_so(tmp_path):
     with pytest.warns(UserWarning, match="^20 keV is taken, as given, though .*24.797 keV"):
         build_psf(PLANE, frames=frames, energy_kev=20)
     build_psf(PLANE, frames=frames, thickness_m=750e-6, material="CdTe", energy_kev=24.797)  # warnings are errors here
+
+
+def test_an_attenuation_that_is_not_the_files_is_told(tmp_path):
+    """That of the energy which stays is meant by some, and is no contradiction."""
+    frames = nexus_of(tmp_path, sensor_thickness=(750.0, "um"), sensor_material=("CdTe", None))
+    stays, leaves = (attenuation_per_m("CdTe", 24.7968397, absorption=kind) for kind in ("energy", "total"))
+    for given in (stays, leaves):
+        build_psf(PLANE, frames=frames, attenuation_per_m=given)  # warnings are errors here
+    with pytest.warns(
+        UserWarning, match=rf"^attenuation_per_m = 900 is taken, as given, though .* CdTe 750 µm, of which it is {leaves:.4g}"
+    ):
+        assert build_psf(PLANE, frames=frames, attenuation_per_m=900.0).attenuation_per_m == 900
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {"thickness_m": np.array(450e-6), "material": "Si", "energy_kev": np.array(17)}
+    psf = build_psf(PLANE, **given)
+    assert (psf.thickness_m, psf.attenuation_per_m) == (450e-6, attenuation_per_m("Si", 17.0))
+    assert attenuation_per_m("Si", np.array(17.0), density_g_cm3=np.array(2.33)) == attenuation_per_m("Si", 17, density_g_cm3=2.33)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("sensor", "message"),
+    [
+        ({"thickness": 450e-6}, r'a material of the sensor in the Detector_config of .*, got {"thickness": 0.00045}: add it'),
+        ({"material": "Si", "thickness": "thick"}, "thickness in m of the sensor in .* as a number, got 'thick'"),
+    ],
+)
+def test_a_sensor_that_a_geometry_half_states_is_refused(tmp_path, sensor, message, as_json, caplog):
+    """By one line: pyFAI would write that it cannot, with a stack of calls."""
+    path = poni_of(tmp_path, "Pilatus100k", "Si", 450e-6, 12.4)
+    if as_json:
+        geometry = open_pyfai(path)
+        found = geometry.get_config() | {"poni_version": 2.1}
+        path = tmp_path / "detector.json"
+        path.write_text(json.dumps({**found, "detector_config": {"sensor": sensor}}, default=str))
+    else:
+        path.write_text(re.sub(r'"sensor": {[^}]*}', f'"sensor": {json.dumps(sensor)}', path.read_text()))
+    for build in (build_psf, build_bins):
+        refused(message, build, path)
+    assert "Traceback" not in caplog.text
+    path.write_text(path.read_text().replace(json.dumps(sensor), json.dumps({"material": None, "thickness": 450e-6})))
+    assert build_psf(path, material="Si").thickness_m == 450e-6
 
 
 def test_a_detectors_sensor_comes_before_the_files(tmp_path):

@@ -164,6 +164,8 @@ def test_a_monitor_by_row_and_column_divides_a_map(step, tmp_path, monkeypatch):
     plain, found = (load(name)["corrected" if step == CORRECT else "intensity"] for name in ("plain.zarr", "out.zarr"))
     np.testing.assert_allclose(found, plain / monitor.reshape(*SIZES, *(1,) * (plain.ndim - 2)), rtol=1e-6)
     np.testing.assert_array_equal(found.normalization, monitor)
+    run_recipe(f'{step}\nnormalization = {{ path = "a.h5", dataset = "monitor" }}', "some.zarr", 'path = "a.h5"\nframes = "4:7"')
+    np.testing.assert_array_equal(load("some.zarr").normalization, monitor.ravel()[4:7])
     wrong = write(f'{step}\nnormalization = {{ path = "a.h5", dataset = "turned" }}', source='path = "a.h5"')
     (said,) = refused(wrong, "check")
     assert "expected a normalization for each of the 15 frames, (3, 5) of a map, or one for all, got (5, 3) numbers" in said

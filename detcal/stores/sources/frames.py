@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
+from numpy.typing import NDArray
 
 from detcal.errors import InputError
 from detcal.frames.arrays import ArrayLike
@@ -216,6 +217,19 @@ def chosen(reader: Reader, source: str, frames: Choice | None, length: int) -> R
             stacklevel=3,
         )
     return Selected(reader, runs_of(numbers, reader.shape[0], source))
+
+
+def frame_numbers(
+    path: PathOrName | Sequence[PathOrName], dataset: Datasets = None, frames: Choice | None = None, newest: Newest = False
+) -> tuple[NDArray[np.int64], int]:
+    """The numbers, in their stack, of the frames that `open_frames` takes, and how many that has: what lies apart by its role is one."""
+    reader, source = open_reader(path, dataset)
+    length = frames_there(reader, newest, source) if newest else reader.shape[0]
+    choice = "projections" if frames is None and find_key(reader) is not None else frames
+    if choice is None:
+        return np.arange(length), reader.shape[0]
+    part = chosen(reader, source, choice, length)
+    return (part.numbers(), reader.shape[0]) if isinstance(part, Selected) else (np.arange(part.shape[0]), part.shape[0])
 
 
 def turned(reader: Reader, flip: Flip | None) -> Reader:

@@ -212,7 +212,8 @@ class CorrectResponse(Step[Known]):
     normalization: Normalization | None = Field(
         None,
         description="what each frame is divided by: a number, a list of numbers, the name of a coordinate of frames and flats, "
-        '{ path, dataset } of an array, or a region that sees the open beam, "y0:y1, x0:x1"',
+        "{ path, dataset, frames } of an array (of the file of the frames, the numbers of those that are taken), "
+        'or a region that sees the open beam, "y0:y1, x0:x1"',
         examples=["0:50, 0:2000"],
     )
     exposure: str | Exposures | None = Field(

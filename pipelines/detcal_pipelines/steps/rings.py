@@ -42,7 +42,7 @@ PROFILES = "intensity, sem, std, count, float32 (frame, radial)"
 NORMALIZATION = Field(
     None,
     description="what the intensities of each frame are divided by: a number, a list of numbers, the name of a coordinate of the frames, "
-    "or { path, dataset } of an array",
+    "or { path, dataset, frames } of an array: of the file of the frames, the numbers of those that are taken",
     examples=["exposure_s"],
 )
 SUMS = Field(False, description="give the sums too that profiles are made of, so that those of several runs can be added up")

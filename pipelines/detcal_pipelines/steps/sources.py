@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from glob import escape, glob, has_magic
 from os.path import expanduser
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,7 @@ from detcal.errors import InputError
 from detcal.frames.beside import with_flags_of
 from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.maps import frames_of_map
-from detcal.frames.selection import parse_frames
+from detcal.frames.selection import parse_frames, runs_of
 from detcal.frames.valid import check_nothing_lacks
 from detcal.response import Response
 from detcal.stores import find_paths, get_array, load_calibration, open_frames, roles_in
@@ -148,13 +148,27 @@ class Source(FileTable):
     flip: Flip | None = None
 
 
-INPUT: ContextVar[xr.DataArray | None] = ContextVar("detcal_input", default=None)
+class FramesOfRecipe(NamedTuple):
+    """The frames of a recipe; where they come from, and their numbers there, with how many there are."""
+
+    frames: xr.DataArray | None = None
+    path: Any = None
+    numbers: Callable[[], tuple[NDArray[np.int64], int]] | None = None
+
+    def comes_from(self, path: str) -> bool:
+        """Whether they lie in this file, by whatever name."""
+        return Path(path).resolve() in {Path(file).resolve() for file in find_paths(self.path)}
+
+
+NO_FRAMES = FramesOfRecipe()
+INPUT: ContextVar[FramesOfRecipe] = ContextVar("detcal_input", default=NO_FRAMES)
 
 
 @contextmanager
-def taken_with(frames: xr.DataArray | None) -> Iterator[None]:
-    """Darks and flats that are opened meanwhile are of these frames: they have their flags, where they say nothing themselves."""
-    token = INPUT.set(frames)
+def taken_with(of_recipe: FramesOfRecipe) -> Iterator[None]:
+    """Darks and flats that are opened meanwhile are of these frames: they have their flags, where they say nothing themselves. So are the
+    numbers of each frame that their file holds."""
+    token = INPUT.set(of_recipe)
     try:
         yield
     finally:
@@ -176,7 +190,7 @@ class FramesSource(Source):
         frames = self.role if self.frames is None and self.role and roles_in(self.path, self.dataset) else self.frames
         found = frames_of_map(open_frames(self.path, self.dataset, chunks=chunks, frames=frames, flip=self.flip))
         check_nothing_lacks(found, "frames")
-        of_input = INPUT.get()
+        of_input = INPUT.get().frames
         return found if self.role is None or of_input is None else with_flags_of(of_input, found, self.role)
 
 
@@ -215,9 +229,39 @@ class ArraySource(Table):
         return np.asarray(get_array(self.path, self.dataset))
 
 
+class FactorsSource(ArraySource):
+    """A number for each frame, in an HDF5 file or zarr store."""
+
+    frames: Frames = None
+
+    def open(self) -> NDArray[Any]:
+        """The numbers of the frames named; where none are, and the array has one for each frame of the recipe's own file, of those that
+        the recipe takes.
+
+        Raises
+        ------
+        InputError
+            No such array, or frames that it has none for.
+        """
+        values, of_recipe = super().open(), INPUT.get()
+        choice = None if self.frames is None else parse_frames(self.frames)
+        if isinstance(choice, str):
+            raise InputError(
+                f"expected frames of {self.dataset} in {self.path} by their numbers, got {choice!r}: an array has no image_key"
+            )
+        if choice is not None:
+            runs = runs_of(choice, values.size, f"{self.dataset} of {self.path}")
+            return values.ravel()[np.concatenate([list(run) for run in runs])]
+        if of_recipe.numbers is None or not of_recipe.comes_from(self.path):
+            return values
+        numbers, length = of_recipe.numbers()
+        some = values.size == length and not np.array_equal(numbers, np.arange(length))
+        return values.ravel()[numbers] if some else values
+
+
 def kind_of_normalization(given: Any) -> str:
     """Which of the types below is meant."""
-    kinds: dict[Any, str] = {str: "[name]", list: LIST, dict: "[dataset]", ArraySource: "[dataset]"}
+    kinds: dict[Any, str] = {str: "[name]", list: LIST, dict: "[dataset]", FactorsSource: "[dataset]"}
     return kinds.get(type(given), "[number]")
 
 
@@ -225,14 +269,14 @@ Normalization = Annotated[
     Annotated[float, Tag("[number]")]
     | Annotated[str, Tag("[name]")]
     | Annotated[list[float], Tag(LIST)]
-    | Annotated[ArraySource, Tag("[dataset]")],
+    | Annotated[FactorsSource, Tag("[dataset]")],
     Discriminator(kind_of_normalization),
 ]
 
 
 def as_factors(given: Any) -> Any:
     """What frames are divided by, as functions take it."""
-    return given.open() if isinstance(given, ArraySource) else given
+    return given.open() if isinstance(given, FactorsSource) else given
 
 
 class ImageSource(Source):
