@@ -14,8 +14,8 @@ NEAR = 0.75  # of the limit: a reading at the limit amid ones that are darker th
 # Where converters end, of so many bits: as they are, or shifted to the upper end of 16 bits. Frames may hold them in a wider type.
 BITS = range(10, 17)
 FULL_SCALES = {float((2**bits - 1) << shift) for bits in BITS for shift in (0, 16 - bits)}
-LEAST_PILE = 10  # readings have to sit at a full scale, and so many of a frame's:
-LEAST_PART = 1e-4
+LEAST_PILE = 10  # readings that have to sit at a full scale
+LEAST_PART = 1e-4  # of a frame's readings, that have to
 BELOW = 1e-3  # of a full scale: so far below it there have to be fewer of them
 
 
@@ -24,7 +24,7 @@ def find_pile(frame: NDArray[Any], signal: Image) -> float | None:
 
     A single frame says it, whatever was in those before it. Elsewhere large readings become fewer and fewer towards the largest one.
     """
-    values = np.where(np.isnan(signal), frame.dtype.type(0), frame)
+    values: NDArray[Any] = np.where(np.isnan(signal), frame.dtype.type(0), frame)
     largest = float(values.max())
     if largest not in FULL_SCALES:
         return None
