@@ -24,12 +24,12 @@ def find_pile(frame: NDArray[Any], signal: Image) -> float | None:
 
     A single frame says it, whatever was in those before it. Elsewhere large readings become fewer and fewer towards the largest one.
     """
-    values: NDArray[Any] = np.where(np.isnan(signal), frame.dtype.type(0), frame)
+    values = np.where(np.isnan(signal), frame.dtype.type(0), frame)
     largest = float(values.max())
     if largest not in FULL_SCALES:
         return None
-    there = np.count_nonzero(values == largest)
-    under = np.count_nonzero(values >= largest * (1 - BELOW)) - there
+    there = int(np.count_nonzero(values == largest))
+    under = int(np.count_nonzero(values >= largest * (1 - BELOW))) - there
     return largest if there >= max(LEAST_PILE, LEAST_PART * frame.size, under) else None
 
 
