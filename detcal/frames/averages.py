@@ -204,7 +204,7 @@ def mean_of_two(planes: Planes) -> Floats:
     count = np.count_nonzero(find_stray((large - small)[None], small, known))
     if count:
         warnings.warn(
-            f"the two frames of a dark or a flat differ in {count} pixels by far more than noise, as by zingers; of two nobody can tell "
+            f"two frames that are averaged differ in {count} pixels by far more than noise, as by zingers; of two nobody can tell "
             "which one is wrong: their mean is taken. Give three frames or more, of which what strays is left out",
             UserWarning,
             stacklevel=2,

@@ -13,7 +13,7 @@ def find_limit(frames: xr.DataArray, saturation: float | None) -> float | None:
     """The smallest number that is saturated, in frames as they were recorded; None if nobody says, and their type has no largest.
 
     The caller says, or the file (the number after its valid_max), or the type of integers of up to 16 bits: its largest. Wider ones are
-    not filled by detectors, and flag what is no reading.
+    not filled by detectors, and flag what is no reading. Fewer bits than the type has, `detcal.response.saturation` finds in a sweep.
 
     Raises
     ------

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detcal.frames.jit import kernel
 from detcal.response.smoothing import Image, smooth
 
 MOST_SHARE = 2e-3  # of saturated readings in what a pixel is expected to read: these are missing from it, and were its largest
@@ -15,46 +14,23 @@ NEAR = 0.75  # of the limit: a reading at the limit amid ones that are darker th
 # Where converters end, of so many bits: as they are, or shifted to the upper end of 16 bits. Frames may hold them in a wider type.
 BITS = range(10, 17)
 FULL_SCALES = {float((2**bits - 1) << shift) for bits in BITS for shift in (0, 16 - bits)}
-LEAST_PILE = (10, 1e-4)  # readings, and their part of a frame's, that have to sit at a full scale
+LEAST_PILE = 10  # readings that have to sit at a full scale
+LEAST_PART = 1e-4  # of a frame's readings, that have to
 BELOW = 1e-3  # of a full scale: so far below it there have to be fewer of them
 
 
-@kernel
-def find_largest(frame, signal):  # type: ignore[no-untyped-def]
-    """The largest reading of a frame; those whose signal is NaN are none."""
-    largest = -np.inf
-    for row in range(frame.shape[0]):
-        for column in range(frame.shape[1]):
-            if not np.isnan(signal[row, column]):
-                largest = max(largest, np.float64(frame[row, column]))
-    return largest
-
-
-@kernel
-def count_largest(frame, signal, largest, below):  # type: ignore[no-untyped-def]
-    """How many readings are as large as the largest one, and how many are less by no more than that."""
-    there = under = 0
-    for row in range(frame.shape[0]):
-        for column in range(frame.shape[1]):
-            if not np.isnan(signal[row, column]):
-                value = np.float64(frame[row, column])
-                there += value == largest
-                under += largest > value >= largest - below
-    return there, under
-
-
 def find_pile(frame: NDArray[Any], signal: Image) -> float | None:
-    """The full scale of a converter at which the readings of a frame pile up, if they do: it clips them.
+    """The full scale of a converter at which the readings of a frame pile up, if they do: it clips them. Where the signal is NaN is none.
 
     A single frame says it, whatever was in those before it. Elsewhere large readings become fewer and fewer towards the largest one.
     """
-    place = np.unravel_index(frame.argmax(), frame.shape)  # soon found; marks alone make a second look necessary
-    largest = find_largest(frame, signal) if np.isnan(signal[place]) else float(frame[place])
+    values = np.where(np.isnan(signal), frame.dtype.type(0), frame)
+    largest = float(values.max())
     if largest not in FULL_SCALES:
         return None
-    there, under = count_largest(frame, signal, largest, BELOW * largest)
-    fewest, share = LEAST_PILE
-    return largest if there >= max(fewest, share * frame.size, under) else None
+    there = int(np.count_nonzero(values == largest))
+    under = int(np.count_nonzero(values >= largest * (1 - BELOW))) - there
+    return largest if there >= max(LEAST_PILE, LEAST_PART * frame.size, under) else None
 
 
 class Saturation:

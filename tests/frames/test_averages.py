@@ -75,7 +75,7 @@ def test_of_two_frames_a_zinger_is_told():
     values = np.random.default_rng(0).poisson(300, (2, 40, 50)).astype(np.uint16)
     np.testing.assert_allclose(average(values), values.mean(axis=0), rtol=1e-6)  # without a warning, which is an error in tests
     values[1, 5, 5] = values[0, 8, 30] = 60000
-    with pytest.warns(UserWarning, match="two frames of a dark or a flat differ in 2 pixels by far more than noise"):
+    with pytest.warns(UserWarning, match="two frames that are averaged differ in 2 pixels by far more than noise"):
         np.testing.assert_allclose(average(values), values.mean(axis=0), rtol=1e-6)
 
 
