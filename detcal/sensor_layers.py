@@ -136,8 +136,10 @@ def attenuations_of(given: Layer, known: list[Layer], energy_kev: float | None, 
     well; as far as there are tables of it."""
     fitting = [layer for layer in known if layer.may_be(given)]
     found = [layer.attenuation_per_m for layer in fitting if layer.attenuation_per_m is not None]
-    for material in {layer.material for layer in fitting} - {None}:
-        for absorption in get_args(Absorption) if energy_kev is not None else ():
+    if energy_kev is None:
+        return found
+    for material in {layer.material for layer in fitting if layer.material is not None}:
+        for absorption in get_args(Absorption):
             with suppress(InputError):
                 found.append(find_attenuation(material, energy_kev, absorption=absorption, density_g_cm3=density_g_cm3))
     return found

@@ -19,8 +19,9 @@ from detcal.azimuthal import (
 )
 from detcal.azimuthal.memory import drawn_bytes, hot_pixels_bytes, outlier_bytes
 from detcal.frames.needs import Needs
+from detcal_pipelines.steps.factors import Normalization
 from detcal_pipelines.steps.rings import DARKS, ERRORS, NORMALIZATION, PROFILES, SUMS, VARIANCE, Clipping, Rings, few_bins
-from detcal_pipelines.steps.sources import Ends, Normalization
+from detcal_pipelines.steps.sources import Ends
 from detcal_pipelines.steps.step import (
     Block,
     DarkSource,

@@ -28,8 +28,9 @@ from detcal.response.memory import (
 from detcal.response.operations import Boundary
 from detcal.response.samples import fit_samples, sample_pixels
 from detcal_pipelines.pictures import Lines, Picture, pictures_of
+from detcal_pipelines.steps.factors import Normalization, as_factors
 from detcal_pipelines.steps.response_sources import DARK, Exposures, Place, ResponseSource, frames_a_block, means
-from detcal_pipelines.steps.sources import DarkOrNumber, Normalization, as_factors
+from detcal_pipelines.steps.sources import DarkOrNumber
 from detcal_pipelines.steps.step import Block, DarkSource, FlatSource, Kind, MaskSource, ReadyRecipe, Step, opened
 
 FEWEST, RING_FRAMES, RING_BYTES = 4, 32, 2**26  # frames that rings are measured in, for a report, and bytes of them

@@ -24,7 +24,8 @@ from detcal.frames.simd import LANES
 from detcal.poni import read_poni
 from detcal.stores import open_frames
 from detcal_pipelines.pictures import Picture, pictures_of, with_rings
-from detcal_pipelines.steps.sources import Ends, Shape, as_factors
+from detcal_pipelines.steps.factors import as_factors
+from detcal_pipelines.steps.sources import Ends, Shape
 from detcal_pipelines.steps.step import (
     Block,
     DarkSource,

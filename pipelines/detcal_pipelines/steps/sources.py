@@ -18,7 +18,7 @@ from detcal.errors import InputError
 from detcal.frames.beside import with_flags_of
 from detcal.frames.images import mask_of_image, one_image
 from detcal.frames.maps import frames_of_map
-from detcal.frames.selection import parse_frames, runs_of
+from detcal.frames.selection import parse_frames
 from detcal.frames.valid import check_nothing_lacks
 from detcal.response import Response
 from detcal.stores import find_paths, get_array, load_calibration, open_frames, roles_in
@@ -227,56 +227,6 @@ class ArraySource(Table):
     def open(self) -> NDArray[Any]:
         """The values."""
         return np.asarray(get_array(self.path, self.dataset))
-
-
-class FactorsSource(ArraySource):
-    """A number for each frame, in an HDF5 file or zarr store."""
-
-    frames: Frames = None
-
-    def open(self) -> NDArray[Any]:
-        """The numbers of the frames named; where none are, and the array has one for each frame of the recipe's own file, of those that
-        the recipe takes.
-
-        Raises
-        ------
-        InputError
-            No such array, or frames that it has none for.
-        """
-        values, of_recipe = super().open(), INPUT.get()
-        choice = None if self.frames is None else parse_frames(self.frames)
-        if isinstance(choice, str):
-            raise InputError(
-                f"expected frames of {self.dataset} in {self.path} by their numbers, got {choice!r}: an array has no image_key"
-            )
-        if choice is not None:
-            runs = runs_of(choice, values.size, f"{self.dataset} of {self.path}")
-            return values.ravel()[np.concatenate([list(run) for run in runs])]
-        if of_recipe.numbers is None or not of_recipe.comes_from(self.path):
-            return values
-        numbers, length = of_recipe.numbers()
-        some = values.size == length and not np.array_equal(numbers, np.arange(length))
-        return values.ravel()[numbers] if some else values
-
-
-def kind_of_normalization(given: Any) -> str:
-    """Which of the types below is meant."""
-    kinds: dict[Any, str] = {str: "[name]", list: LIST, dict: "[dataset]", FactorsSource: "[dataset]"}
-    return kinds.get(type(given), "[number]")
-
-
-Normalization = Annotated[
-    Annotated[float, Tag("[number]")]
-    | Annotated[str, Tag("[name]")]
-    | Annotated[list[float], Tag(LIST)]
-    | Annotated[FactorsSource, Tag("[dataset]")],
-    Discriminator(kind_of_normalization),
-]
-
-
-def as_factors(given: Any) -> Any:
-    """What frames are divided by, as functions take it."""
-    return given.open() if isinstance(given, FactorsSource) else given
 
 
 class ImageSource(Source):
