@@ -58,7 +58,7 @@ def open_scan(
         by pip install "detcal[formats]".
     format
         Its layout. "detcal": as `save` writes a scan. "crono": of a Crono scanner. "maps": /MAPS_RAW or /MAPS, of the APS. "pyxrf":
-        /xrfmap. "nexus": NXfluo, NXxrf, or an NXdata of which an axis is an energy, as Savu takes them. "plain": spectra under a name of its
+        /xrfmap. "nexus": NXfluo, NXxrf, or an NXdata with an axis of energies, as Savu takes them. "plain": spectra under a name of its
         own. Default: found from what the file holds.
     spectra
         Name of the dataset of spectra in a file of any layout: (spectrum, energy), (row, column, energy), (spectrum, detector, energy), or
