@@ -40,13 +40,18 @@ def as_region(given: Any, shape: tuple[int, ...]) -> Region | None:
         region = given
     else:
         return None
-    given_ends = [(part.start or 0, size if part.stop is None else part.stop) for part, size in zip(region, shape, strict=True)]
-    ends = [tuple(end + size if end < 0 else end for end in each) for each, size in zip(given_ends, shape, strict=True)]
-    inside = all(0 <= first < last <= size for (first, last), size in zip(ends, shape, strict=True))
+    spans = [span_of(part, size) for part, size in zip(region, shape, strict=True)]
+    inside = all(0 <= first < last <= size for (first, last), size in zip(spans, shape, strict=True))
     if not inside or any(part.step not in (None, 1) for part in region):
         raise InputError(f'expected a region "y0:y1, x0:x1" inside frames of {tuple(shape)}, got {given!r}')
-    (top, bottom), (left, right) = ends
-    return slice(top, bottom), slice(left, right)
+    rows, columns = spans
+    return slice(*rows), slice(*columns)
+
+
+def span_of(part: slice, size: int) -> tuple[int, int]:
+    """The first place of a slice, and the one behind its last, counted from the beginning."""
+    first, last = part.start or 0, size if part.stop is None else part.stop
+    return first + size if first < 0 else first, last + size if last < 0 else last
 
 
 def light_of_frames(frames: xr.DataArray, normalization: Any, exposure: Any) -> xr.DataArray | None:

@@ -188,7 +188,7 @@ def test_a_chunk_that_is_not_there_by_url(memory: str) -> None:
     ("url", "said"),
     [
         ("memory://nothing.zarr", "^no zarr store at memory://nothing.zarr: expected zarr.json"),
-        ("gopher://there/a.zarr", "^cannot read gopher://there/a.zarr: Protocol not known: gopher"),
+        ("gopher://there/a.zarr", "^cannot read gopher://there/a.zarr: gopher:// is unknown; expected a path, or a URL"),
     ],
 )
 def test_urls_that_lead_nowhere(url: str, said: str) -> None:

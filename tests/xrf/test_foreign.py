@@ -7,6 +7,7 @@ import sys
 import dask
 import numpy as np
 import pytest
+import zarr
 
 import detcal
 from detcal import xrf
@@ -26,6 +27,8 @@ def write(path):
     if path.suffix == ".rpl":
         detcal.save(cube("uint16"), path)
         return path
+    if path.suffix == ".zspy":
+        return write_zspy(path)
     rsciio = pytest.importorskip(f"rsciio.{path.suffix[1:]}")
     signal = {
         "data": cube("uint16").values, "axes": HSPY_AXES,
@@ -39,7 +42,22 @@ def write(path):
     return path
 
 
-@pytest.fixture(params=[".rpl", ".hspy"])
+def write_zspy(path):
+    """HyperSpy's folder as it writes it, of zarr's second format, which rosettasciio cannot write beside zarr 3."""
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.attrs.update({"file_format": "ZSpy", "file_format_version": "3.1"})
+    group = root.create_group("Experiments/map")
+    for number, axis in enumerate(HSPY_AXES):
+        group.create_group(f"axis-{number}").attrs.update({"_type": "UniformDataAxis", **axis})
+    group.create_array("data", data=cube("uint16").values, chunk_key_encoding={"name": "v2", "separator": "/"})
+    group.create_group("metadata/General").attrs["title"] = "map"
+    group.create_group("metadata/Signal").attrs["signal_type"] = "EDS_SEM"
+    for name in ("original_metadata", "learning_results"):
+        group.create_group(name)
+    return path
+
+
+@pytest.fixture(params=[".rpl", ".hspy", ".zspy"])
 def path(request, tmp_path):
     pytest.importorskip("rsciio")
     return write(tmp_path / f"map{request.param}")
@@ -70,11 +88,12 @@ def test_it_is_sent_to_workers_as_a_path(path):
         np.testing.assert_array_equal(spectra[5:8], cube("uint16").values.reshape(24, 8)[5:8])
 
 
-def test_a_recipe_takes_it(tmp_path):
+@pytest.mark.parametrize("suffix", [".rpl", ".zspy"])
+def test_a_recipe_takes_it(tmp_path, suffix):
     pytest.importorskip("rsciio")
-    write(tmp_path / "map.rpl")
+    write(tmp_path / f"map{suffix}")
     (tmp_path / "recipe.toml").write_text(
-        '[[steps]]\noperation = "regrid_xrf"\nscan = "map.rpl"\nquantity = "counts"\n[output]\npath = "out.rpl"\n'
+        f'[[steps]]\noperation = "regrid_xrf"\nscan = "map{suffix}"\nquantity = "counts"\n[output]\npath = "out.rpl"\n'
     )
     command(tmp_path, "run", "recipe.toml")
     np.testing.assert_array_equal(np.fromfile(tmp_path / "out.raw", "<f4").reshape(4, 6, 8), cube())

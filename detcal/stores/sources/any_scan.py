@@ -54,11 +54,11 @@ def open_scan(
     ----------
     path
         The HDF5 file; a zarr store (a zipped one too) or HDF5 file into which a scan was saved, by the step smooth_spectra say; or a
-        .bcf, .spx, .spd, .spc, .msa, .rpl or .hspy, which rosettasciio reads: it is GPL-3, and so not installed with detcal, but by
-        pip install "detcal[formats]".
+        .bcf, .spx, .spd, .spc, .msa, .rpl, .hspy or .zspy, which rosettasciio reads: it is GPL-3, and so not installed with detcal, but
+        by pip install "detcal[formats]".
     format
         Its layout. "detcal": as `save` writes a scan. "crono": of a Crono scanner. "maps": /MAPS_RAW or /MAPS, of the APS. "pyxrf":
-        /xrfmap. "nexus": NXfluo, NXxrf, or an NXdata whose last axis is an energy, as Savu takes them. "plain": spectra under a name of its
+        /xrfmap. "nexus": NXfluo, NXxrf, or an NXdata with an axis of energies, as Savu takes them. "plain": spectra under a name of its
         own. Default: found from what the file holds.
     spectra
         Name of the dataset of spectra in a file of any layout: (spectrum, energy), (row, column, energy), (spectrum, detector, energy), or

@@ -133,7 +133,7 @@ def maps_of(members: h5py.Group) -> dict[str, Any]:
 
 
 def of_each(kind: str, values: NDArray[Any], number: int, source: str) -> NDArray[np.float64]:
-    """Positions or times of so many spectra, of a scan that may have ended between them."""
+    """Positions or live times of so many spectra, of a scan that may have ended between them."""
     if not values.ndim:
         return values
     warn_of_surplus(kind, values.shape, (number, *values.shape[1:]), source)
@@ -145,7 +145,9 @@ def times_of(name: str, members: h5py.Group, number: int, given: Numbers | None)
     found = {}
     for stored, line in (("LiveTimes", "live_time_s"), ("RealTimes", "real_time_s")):
         if (values := read(members, stored)) is not None:
-            found[line] = of_each(stored, (values.astype(np.int64) if values.dtype == np.uint64 else values) * 1e-6, number, name)
+            found[line] = (values.astype(np.int64) if values.dtype == np.uint64 else values) * 1e-6
+    if "live_time_s" in found:
+        found["live_time_s"] = of_each("live times", found["live_time_s"], number, name)
     if given is not None:
         found["live_time_s"] = np.asarray(given, np.float64)
     if "live_time_s" in found:

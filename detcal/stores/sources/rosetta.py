@@ -21,7 +21,7 @@ from detcal.stores.sources.scans import StoredSpectra, channel_axis
 # rosettasciio's readers, by the suffixes of files.
 READERS = {
     ".bcf": "bruker", ".spx": "bruker", ".rpl": "ripple", ".spd": "edax", ".spc": "edax", ".msa": "msa", ".emsa": "msa",
-    ".hspy": "hspy",
+    ".hspy": "hspy", ".zspy": "zspy",
 }  # fmt: skip
 
 
@@ -58,6 +58,11 @@ def files_of(path: str) -> list[str]:
     return [path, *numbers] if Path(path).suffix.lower() == ".rpl" else [path]
 
 
+def metadata_of(path: str) -> list[str]:
+    """What a folder of HyperSpy's says of its arrays: it changes when they are written anew, and the folder need not."""
+    return sorted(str(each) for each in Path(path).rglob(".z*")) if Path(path).is_dir() else []
+
+
 @lru_cache(maxsize=2)
 def opened(path: str, version: str) -> dict[str, Any]:
     """What rosettasciio makes of a file as it was in some version: the first thing in it that has spectra.
@@ -71,10 +76,11 @@ def opened(path: str, version: str) -> dict[str, Any]:
         reader = import_module(f"rsciio.{READERS[Path(path).suffix.lower()]}")
     except ImportError as error:
         raise InputError(f'{path} needs rosettasciio ({error}): pip install "detcal[formats]"; it is GPL-3') from None
+    options = {"mode": "r"} if Path(path).suffix.lower() == ".zspy" else {}  # which else would be opened to be written
     with clear_errors(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is told of microscopes
         try:
-            found = reader.file_reader(path, lazy=True)
+            found = reader.file_reader(path, lazy=True, **options)
         except NotImplementedError:  # single spectra are read at once
             found = reader.file_reader(path)
     spectra = [each for each in found if energy_place(each) is not None]
@@ -106,7 +112,7 @@ def read_foreign(name: str) -> Parts:
     """
     check_readable(name)
     path = str(Path(name).absolute())
-    version = fingerprint(files_of(path))
+    version = fingerprint([*files_of(path), *metadata_of(path)])
     found = opened(path, version)
     axes, data, place = found["axes"], found["data"], energy_place(found)
     others = [axis for number, axis in enumerate(axes) if number != place]

@@ -51,7 +51,7 @@ def store_at(url: str) -> FsspecStore:
     InputError
         Of a protocol that fsspec does not know; what it needs for one is not installed; nobody answers; or what is there is no zarr store.
     """
-    from fsspec import available_protocols
+    from fsspec import available_protocols  # type: ignore[import-untyped]
 
     protocol = url.partition("://")[0].lower()
     if protocol not in available_protocols():
