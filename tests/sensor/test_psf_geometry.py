@@ -139,10 +139,10 @@ def test_the_callers_sensor_comes_first():
         ({"thickness_m": 1e-3}, "1000 µm", (1e-3, CDTE_20)),
         ({"material": "Si"}, "Si", (750e-6, SI_20)),
         ({"thickness_m": 2e-4, "material": "Si"}, "Si 200 µm", (2e-4, SI_20)),
+        ({"attenuation_per_m": 77.0}, "attenuation_per_m = 77", (750e-6, 77.0)),
     ):
         with pytest.warns(UserWarning, match=f"^{taken} is taken, as given, though .* is known: CdTe 750 µm"):
             assert described(build_psf(geometry, **given)) == pytest.approx(wanted, rel=0.02)
-    assert described(build_psf(geometry, attenuation_per_m=77.0)) == (750e-6, 77.0)
     lambda_ = standing("Lambda 750k")  # of Si 300 or 500 µm, GaAs 500 µm, or CdTe 1 mm: one of these answers to what is given
     assert described(build_psf(lambda_, material="CdTe")) == pytest.approx((1e-3, CDTE_20), rel=0.02)
     assert described(build_psf(lambda_, thickness_m=300e-6)) == pytest.approx((300e-6, SI_20))
