@@ -97,10 +97,12 @@ def test_an_output_that_goes_away_while_it_is_written(
 def test_sums_are_saved_though_the_clock_goes_back(tmp_path: Path) -> None:
     target = tmp_path / "sums"
     target.mkdir()
+    (target / sums.BEGUN).touch()
     later = time.time() + 3600
-    os.utime(target, (later, later))
+    os.utime(target / sums.BEGUN, (later, later))
     total = np.ones((2, SIDE))
-    assert sums.saved(total, target, 3, 5) is total
-    part, found = sums.read_sums(target, 5)
-    assert part == 3
+    fold = sums.Fold("fold", parts=5, tiles=1)
+    assert sums.saved(total, target, (3, 0), fold) is total
+    ((place, found),) = sums.read_sums(target, fold).items()
+    assert place == (3, 0)
     np.testing.assert_array_equal(found, total)

@@ -218,7 +218,8 @@ def test_workers_of_a_cluster_note_damage_too(folder: Path) -> None:
 def test_damage_keeps_to_the_plan(folder: Path, name: str) -> None:
     """Whole numbers become reals of twice their size from where damage is found, and kernels are compiled for these elsewhere."""
     side, depth = 1024, 8
-    frames = np.random.default_rng(0).poisson(1000, (10 * depth, side, side)).astype(np.uint16)
+    levels = np.linspace(800, 1200, 10 * depth)[:, None, None]  # of a beam that changes, as that of a sweep does
+    frames = np.random.default_rng(0).poisson(levels, (10 * depth, side, side)).astype(np.uint16)
     with h5py.File(folder / "raw.h5", "w") as file:
         file.create_dataset("data", data=frames, chunks=(1, side, side), **hdf5plugin.Bitshuffle(cname="lz4"))
     for number in (0, 1, 30, 31, 32, 79):

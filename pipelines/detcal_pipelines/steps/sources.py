@@ -246,6 +246,10 @@ class ImageSource(Source):
         check_nothing_lacks(frames, self.path)
         return one_image(frames, name, f'choose one by {{ path = "{self.path}", frames = 0 }}, or give another file{advice}')
 
+    def open(self) -> Any:
+        """What it is, if no step says what to call it: an image."""
+        return self.open_image()
+
     def find_response(self) -> Response | None:
         """The response in the file, if it holds one and no single array of it is asked for.
 
