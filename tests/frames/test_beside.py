@@ -117,6 +117,7 @@ def files(tmp_path):
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:two frames that are averaged")  # of which one has the mark, as long as this is a reading
 @pytest.mark.parametrize("before", ["", "[[steps]]\noperation = 'remove_zingers'\n"], ids=["alone", "behind another step"])
 def test_what_the_input_of_a_recipe_flags_is_no_reading_of_darks_and_flats(files, before):
     step = f"{before}[[steps]]\noperation = 'correct_response'\ndark = 'dark.npy'\nflat = 'flat.npy'"
@@ -125,6 +126,7 @@ def test_what_the_input_of_a_recipe_flags_is_no_reading_of_darks_and_flats(files
         assert not np.allclose(built(files, step, flags="dummy = nan").values, (60 - DARK) / (FLAT - DARK))
 
 
+@pytest.mark.filterwarnings("ignore:two frames that are averaged")  # of which one has the mark, as long as this is a reading
 def test_nor_of_those_that_bins_are_built_with(files):
     parallax_geometry().save(str(files / "x.poni"))
     step = (
